@@ -1,0 +1,35 @@
+"""Configuration: one YAML recipe per run, read into typed models."""
+
+from pipeline.config.load import build_recipe, dump_recipe, load_recipe
+from pipeline.config.models import (
+    Accumulate,
+    Evaluate,
+    Filters,
+    HeldOut,
+    Lora,
+    OpenaiEngine,
+    Recipe,
+    Runner,
+    ScriptedEngine,
+    Source,
+    Train,
+    VllmEngine,
+)
+
+__all__ = [
+    "Accumulate",
+    "Evaluate",
+    "Filters",
+    "HeldOut",
+    "Lora",
+    "OpenaiEngine",
+    "Recipe",
+    "Runner",
+    "ScriptedEngine",
+    "Source",
+    "Train",
+    "VllmEngine",
+    "build_recipe",
+    "dump_recipe",
+    "load_recipe",
+]

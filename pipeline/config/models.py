@@ -1,0 +1,207 @@
+"""The recipe: every setting of a run, typed, with its default and its meaning. `--print-config` shows all of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.engines.base import Sampling
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Model(Section):
+    """The model that is improved."""
+
+    base: str = Field("smollm2-135m-instruct", description="the packaged model's name, a folder, or a Hub id")
+    revision: str | None = Field(None, description="Hub revision; a folder's revision is the hash of its files")
+    trust_remote_code: bool = False
+
+
+class EngineSection(Section):
+    """What all engines have in common."""
+
+    request_timeout: float = Field(600, gt=0, description="seconds one request may take, retries not counted")
+    max_retries: int = Field(5, ge=0, description="further tries of a request after a retryable error")
+
+
+class VllmEngine(EngineSection):
+    """AsyncLLM in Ray actors, on GPUs or the CPU."""
+
+    kind: Literal["vllm"] = "vllm"
+    replicas: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(1, ge=1)
+    pipeline_parallel_size: int = Field(1, ge=1)
+    cpu_cores: int | None = Field(None, ge=1, description="cores for one replica on a machine without GPU; default: all of them, shared out")
+    cpu_kv_gib: float | None = Field(None, gt=0, description="KV cache of one CPU replica in GiB; default: from free memory, 1 to 8")
+    gpus: float | None = Field(None, ge=0, description="GPUs of one replica; default: tensor x pipeline parallel size, 0 without GPUs")
+    start_timeout: float = Field(900, gt=0, description="seconds until the engine must be ready")
+    args: dict[str, Any] = Field(default_factory=dict, description="any field of vLLM's AsyncEngineArgs")
+
+
+class OpenaiEngine(EngineSection):
+    """Any OpenAI-compatible endpoint."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(description="such as http://host:8000/v1")
+    model: str = Field(description="the name the endpoint knows the model by")
+    api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
+    concurrency: int = Field(64, ge=1, description="requests in flight at once, per stage worker")
+    connect_timeout: float = Field(10, gt=0)
+    backoff: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, up to 60")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="sent with every request")
+
+
+class ScriptedEngine(EngineSection):
+    """Deterministic answers without a model: for tests, fault tests and overhead benchmarks."""
+
+    kind: Literal["scripted"]
+    answers: str = Field("hash", description="'hash', or 'module:function' from (request, sample index) to text")
+    latency: float = Field(0.0, ge=0, description="seconds one request takes")
+    jitter: float = Field(0.0, ge=0, description="share of the latency that varies, by request hash")
+    fail_share: float = Field(0.0, ge=0, le=1, description="share of requests whose first attempt fails, retryably")
+    reject_share: float = Field(0.0, ge=0, le=1, description="share of requests that are refused for good")
+    kill_on: str | None = Field(None, description="a request whose text contains this kills the process it runs in")
+    tokens: int = Field(16, ge=0, description="completion tokens it claims")
+
+
+Engine = Annotated[VllmEngine | OpenaiEngine | ScriptedEngine, Field(discriminator="kind")]
+
+
+class Columns(Section):
+    """Which columns of a file hold what. A missing id column gives ids from the content."""
+
+    question: str = "question"
+    answer: str | None = Field("answer", description="null when there is no ground truth")
+    id: str | None = None
+    solution: str | None = Field(None, description="worked text of a demonstration; the answer is marked after it when it is not in it")
+    options: str | None = Field(None, description="list of option texts of a multiple-choice question")
+
+
+class Source(Section):
+    """Where tasks or demonstrations come from."""
+
+    source: str = Field(description="reasoning_gym, jsonl, csv, parquet, hf, or your own as 'module:function'")
+    path: str | None = Field(None, description="file, glob or folder; Hub name for hf")
+    dataset: str | None = Field(None, description="name of the reasoning_gym dataset")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source (reasoning_gym config, hf split or name)")
+    columns: Columns = Field(default_factory=Columns)
+    limit: int | None = Field(None, ge=1, description="read at most this many rows; how many to make for reasoning_gym")
+    answer_type: Literal["number", "fraction", "percentage", "math", "choice", "boolean", "text"] = "number"
+    on_bad_row: Literal["fail", "skip"] = "fail"
+
+
+class HeldOut(Section):
+    """The evaluation set: by id hash, frozen in the run, never generated from, never published."""
+
+    count: int | None = Field(None, ge=1, description="this many items (those with the smallest hash)")
+    share: float = Field(0.2, gt=0, lt=1, description="used when count is not given")
+    ngram: int = Field(13, ge=2, description="a published example that shares this many consecutive words with a held-out question is dropped")
+
+
+class Filters(Section):
+    """Row filters before verification, and what is done over all rows after it."""
+
+    drop_truncated: bool = Field(True, description="drop answers that ended by length, not by themselves")
+    min_tokens: int = Field(1, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    repetition_ngram: int = Field(8, ge=1, description="words")
+    repetition_limit: int = Field(4, ge=2, description="drop when one n-gram of that length occurs this often")
+    drop_duplicates: bool = Field(True, description="exact duplicates of an answer to the same question, over all rounds")
+
+
+class Accumulate(Section):
+    """Which rounds' data the next model trains on."""
+
+    policy: str = Field("all", pattern=r"^(all|replace|window:[1-9]\d*|subsample:[1-9]\d*)$", description="all, replace, window:k, subsample:n")
+    keep_real: bool = Field(True, description="the real demonstrations are always in the mixture")
+
+
+class Lora(Section):
+    """Low-rank adaptation; merged into the weights before the next round."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+class Train(Section):
+    """Supervised fine-tuning with TRL inside Ray Train."""
+
+    start: Literal["base", "continue"] = Field("base", description="each round starts from the base model, or from the last round's")
+    lora: Lora | None = None
+    learning_rate: float = Field(2e-4, gt=0)
+    lr_scheduler_type: str = "cosine"
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: float = Field(3, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="overrides epochs")
+    batch_size: int = Field(16, ge=1, description="examples per optimiser step, over all workers")
+    micro_batch_size: int | None = Field(None, ge=1, description="examples per forward pass of one worker; default: the whole batch's share")
+    max_length: int = Field(1024, ge=8, description="tokens; longer examples are left out and counted, never cut")
+    packing: bool = False
+    precision: Literal["auto", "fp32", "bf16_autocast", "bf16"] = Field("auto", description="auto: fp32 weights with bf16 autocast where the machine has bf16")
+    workers: int = Field(1, ge=1, description="Ray Train workers")
+    cpus_per_worker: int | None = Field(None, ge=1, description="default: all cores on a machine without GPU, shared out")
+    gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where there are GPUs")
+    save_steps: int = Field(50, ge=1, description="a killed training resumes from the last checkpoint")
+    extra: dict[str, Any] = Field(default_factory=dict, description="any further field of TRL's SFTConfig")
+
+
+class Evaluate(Section):
+    """Evaluation on the held-out set."""
+
+    base_model: bool = Field(True, description="evaluate the untrained model as well")
+    max_tokens: int | None = Field(None, ge=1, description="default: as in sampling")
+    samples: int = Field(0, ge=0, description="sampled answers per question for pass@k and maj@k, beside the greedy one")
+    k: list[int] = Field(default_factory=lambda: [1, 4])
+    temperature: float = Field(0.8, gt=0)
+    bootstrap: int = Field(2000, ge=100, description="resamples for the 95% intervals")
+
+
+class Runner(Section):
+    """How rows are worked on. Nothing here changes what comes out."""
+
+    workers: int = Field(1, ge=1, description="stage workers (Ray actors)")
+    in_flight: int = Field(256, ge=1, description="rows in flight per worker")
+    worker_cpus: float = Field(0, ge=0, description="CPUs Ray reserves for a stage worker; 0 lets it run beside an engine that has them all")
+    part_rows: int = Field(2000, ge=1, description="rows worked on per part file")
+    part_seconds: float = Field(30, gt=0, description="a part is written at least this often")
+    sync_seconds: float = Field(1.0, gt=0, description="finished requests are durable within this time")
+    max_attempts: int = Field(3, ge=1, description="a row that kills its worker is tried this often, then recorded as failed")
+    max_failed_share: float = Field(0.5, ge=0, le=1, description="more failed rows than this stop the run with the first error")
+    no_progress_seconds: float = Field(900, gt=0, description="nothing finished for so long: say what hangs, and fail")
+    address: str | None = Field(None, description="Ray address; default: RAY_ADDRESS, else a local Ray")
+    engine_pool: str | None = Field(None, description="name given to jobs.serve: attach to these engines instead of starting some")
+
+
+class Recipe(Section):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    rounds: int = Field(2, ge=0)
+    model: Model = Field(default_factory=Model)
+    engine: Engine = Field(default_factory=VllmEngine)
+    tasks: Source
+    demonstrations: Source | None = None
+    held_out: HeldOut = Field(default_factory=HeldOut)
+    questions_per_round: int | None = Field(None, ge=1, description="a seeded draw for each round; default: all")
+    sampling: Sampling = Field(default_factory=Sampling)
+    method: dict[str, Any] = Field(default_factory=lambda: {"name": "direct"}, description="name and the method's own options")
+    verifier: str = Field("ground_truth", description="ground_truth, task_scorer, majority_vote, or 'module:function'")
+    filters: Filters = Field(default_factory=Filters)
+    accumulate: Accumulate = Field(default_factory=Accumulate)
+    train: Train = Field(default_factory=Train)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    runner: Runner = Field(default_factory=Runner)
+
+    @model_validator(mode="after")
+    def _method_has_a_name(self) -> "Recipe":
+        if not isinstance(self.method.get("name"), str):
+            raise ValueError("method.name is missing: expected a method's name, such as direct")
+        return self

@@ -1,0 +1,98 @@
+"""What every engine understands: a request, its completions, and the protocol between them."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.ids import digest
+
+Message = dict[str, str]
+
+
+class Sampling(BaseModel):
+    """Sampling parameters, in vLLM's names. `extra` is passed on untouched (any SamplingParams or API field)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 considers every token")
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0)
+    max_tokens: int = Field(512, ge=1)
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = Field(None, ge=0, description="log-probabilities of the sampled tokens and this many others")
+    seed: int | None = Field(None, description="per request; GPU only: it kills vLLM's CPU engine and is left out there")
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Request:
+    """One call of the model for `n` samples.
+
+    Exactly one of `messages` and `prompt` is set. `prefill` is the beginning of the assistant's turn, which the model
+    goes on from. `row` is the id of the row that asks: it is part of the key, so that two rows with the same text get
+    samples of their own. `sample_index` tells repeated calls of one row apart. `json_schema` asks for guided decoding.
+    """
+
+    messages: list[Message] | None = None
+    prompt: str | None = None
+    prefill: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    row: str = ""
+    sample_index: int = 0
+    json_schema: dict[str, Any] | None = None
+    step: str = ""  # name of the prompt template, for people; not part of the key
+
+    def key(self, model: str) -> str:
+        """Return the key under which the answer is durable. `model` is "name@revision"."""
+        return digest(
+            [
+                model,
+                self.messages,
+                self.prompt,
+                self.prefill,
+                self.sampling.model_dump(mode="json"),
+                self.n,
+                self.row,
+                self.sample_index,
+                self.json_schema,
+            ]
+        )[:32]
+
+
+@dataclass(slots=True, frozen=True)
+class Completion:
+    """One sample. `finish_reason` is "stop" or "length"; counts are tokens; `logprobs` holds one value per token."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: list[float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the completion as a JSON object, without fields that are not set."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+
+@dataclass(slots=True, frozen=True)
+class EngineStatus:
+    """Requests that are being decoded and requests that wait, as the engine itself counts them."""
+
+    running: int
+    waiting: int
+
+
+class Engine(Protocol):
+    """The one protocol. `generate` raises EngineError (retryable or not) or EngineDied, never returns fewer than n."""
+
+    async def start(self) -> None: ...
+
+    async def generate(self, request: Request) -> list[Completion]: ...
+
+    def status(self) -> EngineStatus: ...
+
+    async def close(self) -> None: ...

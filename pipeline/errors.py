@@ -1,0 +1,44 @@
+"""Errors that are shown to people as one message, without a traceback."""
+
+
+class SelfloopError(Exception):
+    """A mistake or a condition the person at the keyboard can do something about.
+
+    The message says what was expected, where (file, line, key) and what to do. ``jobs`` print it and exit with 2.
+    """
+
+
+class ConfigError(SelfloopError):
+    """The recipe, or an override of it, cannot be used."""
+
+
+class StaleError(SelfloopError):
+    """Stored output was made with other inputs than those at hand (ARCHITECTURE invariant 3)."""
+
+
+class DataError(SelfloopError):
+    """An input file or a row of it cannot be used."""
+
+
+class StageError(SelfloopError):
+    """A stage could not be finished: conservation broken, too many failures, or no progress."""
+
+
+class EngineError(Exception):
+    """One request failed. ``retryable`` tells whether sending the same request again may help."""
+
+    def __init__(self, message: str, *, retryable: bool = False, raw: str = "") -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.raw = raw
+
+    def __reduce__(self):  # keyword-only arguments do not survive pickling between Ray processes by themselves
+        return (_rebuild_engine_error, (type(self), str(self), self.retryable, self.raw))
+
+
+class EngineDied(EngineError):
+    """The engine itself is gone; the request may be sent again once the engine is back."""
+
+
+def _rebuild_engine_error(cls: type[EngineError], message: str, retryable: bool, raw: str) -> EngineError:
+    return cls(message, retryable=retryable, raw=raw)

@@ -1,0 +1,63 @@
+"""What a method is: four stages, their options, and how a verified row becomes a training example."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.engines.base import Message
+from pipeline.rows import Dropped, Outcome, Row
+from pipeline.runner.llm import LLM
+
+STAGES = ("generate", "critique", "filter", "verify")
+
+StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
+# A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None) or why not.
+DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | None]]]
+
+
+class Options(BaseModel):
+    """Base of every method's options: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+
+
+@dataclass(slots=True, frozen=True)
+class Stage:
+    """One stage: a function from row to outcome (None: rows pass through), then steps over all its rows."""
+
+    row: StageFunction | None = None
+    steps: dict[str, DatasetStep] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()  # templates used, relative to prompts/: they are part of the fingerprint
+    config: Any = None  # what else the outcome depends on (JSON): part of the fingerprint
+    version: int = 1  # raise it when the code's behaviour changes: stored output of the old version is then refused
+
+
+@dataclass(slots=True, frozen=True)
+class Example:
+    """One supervised example in conversational prompt-completion form; loss falls on `completion` only."""
+
+    prompt: list[Message]
+    completion: list[Message]
+
+
+class Method:
+    """Base class of methods. A subclass sets `name` and `Options` and defines `stages` and `examples`."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Options]]
+
+    def __init__(self, recipe: Any) -> None:
+        """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
+        self.recipe = recipe
+        self.options = self.Options.model_validate(recipe.method)
+
+    def stages(self) -> dict[str, Stage]:
+        """Return the four stages by name (see STAGES); an empty Stage() lets rows pass through."""
+        raise NotImplementedError
+
+    def examples(self, row: Row) -> list[Example]:
+        """Return the training examples that one verified row, or one real demonstration, gives."""
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""The model as a stage function sees it: ask with a prompt template, get completions. One handle per row."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pipeline import prompts
+from pipeline.engines.base import Completion, Message, Request, Sampling
+
+Send = Callable[[Request], Awaitable[list[Completion]]]
+
+
+class LLM:
+    """Asks the model on behalf of one row. Every finished request is durable before `ask` returns its completions."""
+
+    __slots__ = ("_asked", "_send", "model", "row", "sampling")
+
+    def __init__(self, send: Send, row: str, model: str, sampling: Sampling) -> None:
+        """`model` is "name@revision"; `sampling` is what the recipe says, used unless `ask` is given another."""
+        self._send, self.row, self.model, self.sampling = send, row, model, sampling
+        self._asked: dict[str, int] = {}
+
+    async def ask(
+        self,
+        step: str,
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        prefill: str = "",
+        json_schema: dict[str, Any] | None = None,
+        **variables: Any,
+    ) -> list[Completion]:
+        """Render prompts/`step`.jinja with `variables` and return `n` completions of it."""
+        messages = prompts.render(step, **variables)
+        return await self.chat(messages, step=step, n=n, sampling=sampling, prefill=prefill, json_schema=json_schema)
+
+    async def chat(
+        self,
+        messages: list[Message],
+        *,
+        step: str = "",
+        n: int = 1,
+        sampling: Sampling | None = None,
+        prefill: str = "",
+        json_schema: dict[str, Any] | None = None,
+    ) -> list[Completion]:
+        """Return `n` completions of a conversation. The k-th identical call of a row is a new sample, not the first again."""
+        sampling = sampling or self.sampling
+        request = Request(messages, None, prefill, sampling, n, self.row, 0, json_schema, step)
+        index = self._asked.get(key := request.key(self.model), 0)
+        self._asked[key] = index + 1
+        if index:
+            request = Request(messages, None, prefill, sampling, n, self.row, index, json_schema, step)
+        return await self._send(request)
