@@ -1,5 +1,6 @@
 """What a method is: four stages, their options, and how a verified row becomes a training example."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -43,8 +44,8 @@ class Example:
     completion: list[Message]
 
 
-class Method:
-    """Base class of methods. A subclass sets `name` and `Options` and defines `stages` and `examples`."""
+class Method(ABC):
+    """Base class of methods. A subclass sets `name` and `Options` and says what its stages, question and examples are."""
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
@@ -54,10 +55,14 @@ class Method:
         self.recipe = recipe
         self.options = self.Options.model_validate(recipe.method)
 
+    @abstractmethod
     def stages(self) -> dict[str, Stage]:
         """Return the four stages by name (see STAGES); an empty Stage() lets rows pass through."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def question(self, row: Row) -> list[Message]:
+        """Return the chat that asks a task row's question, as evaluation asks it. It never contains the answer."""
+
+    @abstractmethod
     def examples(self, row: Row) -> list[Example]:
         """Return the training examples that one verified row, or one real demonstration, gives."""
-        raise NotImplementedError

@@ -14,6 +14,11 @@ def register(kind: str, name: str, target: str) -> None:
     _TARGETS.setdefault(kind, {})[name] = target
 
 
+def load(package: str) -> None:
+    """Import a package whose import registers things ("stages", or a user's own)."""
+    importlib.import_module(package)
+
+
 def names(kind: str) -> list[str]:
     """Return the registered names of a kind, sorted."""
     return sorted(_TARGETS.get(kind, {}))

@@ -1,11 +1,12 @@
 """What every engine understands: a request, its completions, and the protocol between them."""
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
-
-from pipeline.ids import digest
 
 Message = dict[str, str]
 
@@ -25,6 +26,11 @@ class Sampling(BaseModel):
     logprobs: int | None = Field(None, ge=0, description="log-probabilities of the sampled tokens and this many others")
     seed: int | None = Field(None, description="per request; GPU only: it kills vLLM's CPU engine and is left out there")
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @cached_property
+    def as_json(self) -> dict[str, Any]:
+        """The parameters as JSON values. Computed once: it is part of every request's key and record."""
+        return self.model_dump(mode="json")
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,19 +54,8 @@ class Request:
 
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
-        return digest(
-            [
-                model,
-                self.messages,
-                self.prompt,
-                self.prefill,
-                self.sampling.model_dump(mode="json"),
-                self.n,
-                self.row,
-                self.sample_index,
-                self.json_schema,
-            ]
-        )[:32]
+        asked = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row, self.sample_index, self.json_schema]
+        return hashlib.sha256(orjson.dumps(asked)).hexdigest()[:32]
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,7 +70,13 @@ class Completion:
 
     def to_json(self) -> dict[str, Any]:
         """Return the completion as a JSON object, without fields that are not set."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        record = {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }
+        return record if self.logprobs is None else {**record, "logprobs": self.logprobs}
 
 
 @dataclass(slots=True, frozen=True)

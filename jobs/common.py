@@ -1,0 +1,89 @@
+"""What all jobs share: their options, opening a run, and errors that are shown as messages."""
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
+from pipeline import cluster
+from pipeline.config import Recipe, load_recipe
+from pipeline.display import console
+from pipeline.errors import ConfigError, SelfloopError
+from pipeline.rundir import RunDir
+from pipeline.store.lock import RunLock
+
+RunOption = Annotated[str, typer.Option("--run", help="run directory: a path, or a URL such as s3://bucket/run", show_default=False)]
+RoundOption = Annotated[int, typer.Option("--round", min=0, help="round number; 0 is the model trained on the demonstrations alone", show_default=False)]
+RecipeOption = Annotated[str | None, typer.Option("--recipe", help="recipe to start the run with, if there is no run yet")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the recipe, such as train.epochs=2")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster; default: the one this job was submitted to, else a local one")]
+
+
+def job(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function a job: a SelfloopError becomes a message and exit status 2, Ctrl-C tells how to go on."""
+
+    @functools.wraps(function)
+    def run_job(*args: Any, **kwargs: Any) -> Any:
+        # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, so that engines and locks are given up.
+        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        try:
+            return function(*args, **kwargs)
+        except SelfloopError as e:
+            console.print(f"error: {e}", markup=False, style="red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            console.print("stopped. What is done is kept; the same command goes on from here.")
+            raise typer.Exit(130) from None
+
+    return run_job
+
+
+def main(function: Callable[..., Any]) -> None:
+    """Run a job's module as a program."""
+    typer.run(job(function))
+
+
+@contextmanager
+def opened(run: str, recipe: str | None, overrides: list[str] | None, address: str | None) -> Iterator[tuple[RunDir, Recipe]]:
+    """Open a run for writing: lock it, freeze or compare its recipe, connect to Ray."""
+    cluster.check_run_path(run)
+    directory = RunDir(run)
+    with RunLock(directory.local):
+        settings = _settings(directory, recipe, overrides)
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        cluster.connect(address or settings.runner.address)
+        console.print(f"to do this on a cluster: {cluster.submit_line()}", style="dim", markup=False)
+        yield directory, settings
+
+
+def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None) -> Recipe:
+    if recipe is not None:
+        return directory.freeze(load_recipe(recipe, overrides or ()))
+    if not directory.exists():
+        raise ConfigError(f"{directory.root}: no run here yet. Start one with --recipe RECIPE (recipes that come with selfloop are in jobs/*.yaml).")
+    if overrides:
+        return directory.freeze(load_recipe(directory.path("run.yaml"), overrides))
+    return directory.recipe()
+
+
+def default_run(recipe: Recipe) -> str:
+    """Return the run directory used when none is given: data/runs/<name> in the project."""
+    if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
+        raise ConfigError("--run: a submitted job needs an absolute path outside the uploaded working directory.")
+    return str(cluster.PROJECT / "data" / "runs" / recipe.name)
+
+
+def say(text: str) -> None:
+    """Print plain text (nothing in it is read as markup)."""
+    console.print(text, markup=False)
+
+
+def program_name() -> str:
+    """Return how this program was called, for hints."""
+    return "selfloop" if os.path.basename(sys.argv[0]) == "selfloop" else "python -m jobs"

@@ -1,0 +1,42 @@
+"""Evaluate the model of one round on the held-out set: python -m jobs.evaluate --run DIR --round K (or --base)"""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main, opened, say
+from pipeline.errors import ConfigError
+from stages.loop import Loop
+from stages.report import rounds_table
+from stages.tasks import freeze
+
+
+def evaluate(
+    run: RunOption,
+    round: Annotated[int | None, typer.Option("--round", min=0, help="round whose model is evaluated")] = None,
+    base: Annotated[bool, typer.Option("--base", help="evaluate the untrained model instead")] = False,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Measure a round's model on the held-out set, and print the table over rounds."""
+    if (round is None) == (not base):
+        raise ConfigError("say which model to evaluate: --round K, or --base")
+    with opened(run, recipe, set, address) as (directory, settings):
+        freeze(directory, settings)
+        loop = Loop(directory, settings)
+        asyncio.run(_run(loop, "base" if base else round))
+        rounds_table(directory)
+        say(f"written: {directory.evaluation('base' if base else round)}")
+
+
+async def _run(loop: Loop, round_: int | str) -> None:
+    try:
+        await loop.evaluate(round_)
+    finally:
+        await loop.engines.free()
+
+
+if __name__ == "__main__":
+    main(evaluate)

@@ -1,0 +1,44 @@
+"""The whole loop, round after round: python -m jobs.iterate RECIPE [--run DIR] [--rounds N]"""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from jobs.common import AddressOption, SetOption, default_run, main, opened, say
+from pipeline.config import dump_recipe, load_recipe
+from stages.loop import Loop
+from stages.report import rounds_table
+
+
+def iterate(
+    recipe: Annotated[str, typer.Argument(help="recipe, such as jobs/quickstart.yaml")],
+    run: Annotated[str | None, typer.Option("--run", help="run directory; default: data/runs/<name of the recipe>")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="rounds of self-training; default: as the recipe says")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="print the recipe with every default, and stop")] = False,
+    set: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Generate, critique, filter, verify, publish, train, evaluate, and again. The same command goes on after an interruption."""
+    overrides = [*(set or ()), *([f"rounds={rounds}"] if rounds is not None else [])]
+    settings = load_recipe(recipe, overrides)
+    if print_config:
+        print(dump_recipe(settings), end="")
+        return
+    run = run or default_run(settings)
+    with opened(run, recipe, overrides, address) as (directory, settings):
+        say(f"run: {directory.root}")
+        asyncio.run(_run(Loop(directory, settings), settings.rounds))
+        rounds_table(directory)
+        say(f"look at what was made: selfloop inspect --run {directory.root}")
+
+
+async def _run(loop: Loop, rounds: int) -> None:
+    try:
+        await loop.iterate(rounds)
+    finally:
+        await loop.engines.free()
+
+
+if __name__ == "__main__":
+    main(iterate)

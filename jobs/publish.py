@@ -1,0 +1,20 @@
+"""Publish a round's verified rows as a dataset: python -m jobs.publish --run DIR --round K"""
+
+import asyncio
+
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
+from stages.loop import Loop
+from stages.publishing import KIND
+from stages.tasks import freeze
+
+
+def publish(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+    """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN."""
+    with opened(run, recipe, set, address) as (directory, settings):
+        freeze(directory, settings)
+        asyncio.run(Loop(directory, settings).publish(round))
+        say(f"published: {directory.dataset(KIND, round)}")
+
+
+if __name__ == "__main__":
+    main(publish)

@@ -1,0 +1,28 @@
+"""The job that generate, critique, filter and verify have in common."""
+
+import asyncio
+from collections.abc import Callable
+
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
+from stages.loop import Loop
+from stages.tasks import freeze
+
+
+def stage_job(name: str) -> Callable[..., None]:
+    """Return the job that runs stage `name` of one round."""
+
+    def run_stage(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+        with opened(run, recipe, set, address) as (directory, settings):
+            freeze(directory, settings)
+            asyncio.run(_run(Loop(directory, settings), round, name))
+
+    run_stage.__name__ = name
+    run_stage.__doc__ = f"Run the {name} stage of one round, from wherever it was left."
+    return run_stage
+
+
+async def _run(loop: Loop, round_: int, name: str) -> None:
+    try:
+        await loop.stage(round_, name)
+    finally:
+        await loop.engines.free()

@@ -1,0 +1,23 @@
+"""Train the model of one round: python -m jobs.train --run DIR --round K"""
+
+import asyncio
+
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened
+from stages.loop import Loop
+from stages.tasks import freeze
+
+
+def train(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+    """Publish a round's rows, if that is not done, and train on what was accumulated."""
+    with opened(run, recipe, set, address) as (directory, settings):
+        freeze(directory, settings)
+        asyncio.run(_run(Loop(directory, settings), round))
+
+
+async def _run(loop: Loop, round_: int) -> None:
+    await loop.publish(round_)
+    await loop.train(round_)
+
+
+if __name__ == "__main__":
+    main(train)

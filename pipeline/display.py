@@ -1,0 +1,98 @@
+"""What a person sees while a stage runs: a live line in a terminal, plain lines elsewhere, counts and examples at the end."""
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipeline.store.manifest import Manifest
+from pipeline.store.parts import Counts
+
+if TYPE_CHECKING:
+    from pipeline.rundir import RunDir
+    from pipeline.runner.worker import Progress
+
+PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
+EXAMPLES = 3
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class StageDisplay:
+    """Shows one stage. Everything a model wrote is escaped: it must not be read as markup."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        self._began = self._last = time.monotonic()
+        self._before: Counts | None = None
+        self._bar: Bar | None = None
+        if console.is_terminal and total:
+            self._bar = Bar(TextColumn("[bold]{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[info]}"),
+                            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+            self._task = self._bar.add_task(title, total=total, info="")
+            self._bar.start()
+
+    def update(self, counts: Counts, workers: list["Progress"]) -> None:
+        """Show how far the stage is."""
+        if self._before is None:
+            self._before = Counts()
+            self._before.add(counts)
+        info = self._info(counts, workers)
+        if self._bar:
+            self._bar.update(self._task, completed=counts.rows_in, info=info)
+        elif time.monotonic() - self._last >= PLAIN_EVERY:
+            self._last = time.monotonic()
+            console.print(f"  {self._title}: {counts.rows_in}/{self._total} rows, {info}{self._eta(counts)}")
+
+    def note(self, text: str) -> None:
+        """Say something in between."""
+        console.print(f"  {self._title}: {escape(text)}")
+
+    def stop(self) -> None:
+        """Take the live line away."""
+        if self._bar:
+            self._bar.stop()
+
+    def close(self, manifest: Manifest, run: "RunDir") -> None:
+        """Print the stage's counts, and examples of what was dropped and failed."""
+        self.stop()
+        console.print(summary(manifest), markup=False)
+        for kind in ("dropped", "failed"):
+            for reject in islice(run.rejects(run.stage(manifest.round, manifest.stage), kind), EXAMPLES):
+                raw = " ".join(reject["raw"].split())
+                text = f" | {raw[:100]}{'...' if len(raw) > 100 else ''}" if raw else ""
+                console.print(f"    {kind} {reject['reason']}: {' '.join(reject['detail'].split())[:120]}{text}", markup=False)
+
+    def _info(self, counts: Counts, workers: list["Progress"]) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        rate = (counts.completion_tokens - self._before.completion_tokens) / seconds
+        judged = counts.done + sum(counts.dropped.values())
+        kept = f", kept {counts.done / judged:.0%}" if judged and counts.dropped else ""
+        failed = f", failed {sum(counts.failed.values())}" if counts.failed else ""
+        running, waiting = sum(w.engine.running for w in workers), sum(w.engine.waiting for w in workers)
+        return f"{rate:.0f} tok/s, {running} running, {waiting} waiting{kept}{failed}" if rate or running else f"{kept}{failed}".strip(", ")
+
+    def _eta(self, counts: Counts) -> str:
+        done = counts.rows_in - self._before.rows_in
+        left = (time.monotonic() - self._began) / done * (self._total - counts.rows_in) if done else 0
+        return f", about {left:.0f} s left" if left else ""
+
+
+def summary(m: Manifest) -> str:
+    """Return one line with a stage's counts."""
+    if m.passes_through:
+        return f"round {m.round} {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
+    text = f"round {m.round} {m.stage}: {m.rows_in} in = {m.rows_done} done + {sum(m.rows_dropped.values())} dropped + {sum(m.rows_failed.values())} failed"
+    for step in m.steps:
+        if step.dropped:
+            text += f"; {step.name} dropped {sum(step.dropped.values())}"
+    text += f"; {m.rows_out} rows out, {m.seconds:.1f} s"
+    if m.tokens.completion:
+        text += f", {m.tokens.completion} tokens ({m.tokens.completion / max(m.seconds, 1e-6):.0f} tok/s)"
+    if m.requests.from_log:
+        text += f", {m.requests.from_log} of {m.requests.sent + m.requests.from_log} requests from the log"
+    reasons = ", ".join(f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1]))
+    return text + (f"\n    {reasons}" if reasons else "")

@@ -1,0 +1,265 @@
+"""Engines as stages use them: vLLM replicas in Ray actors that outlive a stage, or a client in the stage worker itself."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+
+from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
+from pipeline.engines.base import Completion, Engine, EngineStatus, Request
+from pipeline.errors import EngineDied, EngineError, SelfloopError
+from pipeline.models import ModelRef
+
+NAMESPACE = "selfloop"
+
+
+class VllmReplica:
+    """The Ray actor around one engine. `load` replaces its model, so that warm replicas serve round after round."""
+
+    def __init__(self, config: VllmEngine, replica: int, log: str | None) -> None:
+        if log:  # vLLM's processes inherit the descriptors: all they print is in the run directory
+            os.makedirs(os.path.dirname(log), exist_ok=True)
+            fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(fd, stream.fileno())
+        self._config, self._replica = config, replica
+        self._engine: Engine | None = None
+        self._model: ModelRef | None = None
+        self._loading = asyncio.Lock()
+
+    async def load(self, model: ModelRef | None, trust_remote_code: bool = False) -> None:
+        """Serve `model` from now on; None only frees the memory."""
+        from pipeline.engines.vllm import VllmClient
+
+        async with self._loading:
+            if model == self._model and self._engine is not None:
+                return
+            if self._engine is not None:
+                await self._engine.close()
+                self._engine = self._model = None
+            if model is not None:
+                revision = None if os.path.exists(model.path) else model.revision
+                engine = VllmClient(self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision)
+                try:
+                    await engine.start()
+                except Exception:
+                    await engine.close()
+                    raise
+                self._engine, self._model = engine, model
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """Pass a request on. After an EngineDied the caller is expected to `load` again."""
+        if self._engine is None:
+            raise EngineDied("the replica has no model loaded (it was restarted)")
+        try:
+            return await self._engine.generate(request)
+        except EngineDied:
+            self._model = None  # so that the next `load` starts a fresh engine
+            raise
+
+    async def status(self) -> tuple[ModelRef | None, EngineStatus]:
+        """Return what is served and how busy it is."""
+        return self._model, self._engine.status() if self._engine else EngineStatus(0, 0)
+
+    async def close(self) -> None:
+        """End the engine and its processes."""
+        await self.load(None)
+
+
+@dataclass(frozen=True)
+class EngineHandle:
+    """What a stage worker needs to reach the engine. Travels between Ray processes."""
+
+    config: VllmEngine | OpenaiEngine | ScriptedEngine
+    model: ModelRef
+    replicas: list[Any] = field(default_factory=list)
+
+    @property
+    def model_name(self) -> str:
+        """Return "name@revision" of what answers: the endpoint's model for `openai`."""
+        if isinstance(self.config, OpenaiEngine):
+            return f"{self.config.model}@{self.config.base_url}"
+        return f"{self.model.name}@{self.model.revision[:12]}"
+
+    def connect(self) -> Engine:
+        """Return a client for use in this process. It still has to be started."""
+        if isinstance(self.config, VllmEngine):
+            return ReplicaRouter(self)
+        if isinstance(self.config, OpenaiEngine):
+            from pipeline.engines.openai import OpenAIClient
+
+            return OpenAIClient(self.config)
+        from pipeline.engines.scripted import ScriptedClient
+
+        return ScriptedClient(self.config)
+
+
+class ReplicaRouter:
+    """Sends requests to replicas: a row's first to the least busy one, its next ones to the same (prefix cache).
+
+    A request whose engine dies is sent again to the restarted engine. From its second death on it is sent alone, so that a
+    request that kills engines is found and the others, which were merely in flight with it, are not held guilty.
+    """
+
+    DEATHS = 3
+
+    def __init__(self, handle: EngineHandle) -> None:
+        self._handle = handle
+        self._busy = [0] * len(handle.replicas)
+        self._home: dict[str, int] = {}
+        self._healing = [asyncio.Lock() for _ in handle.replicas]
+        self._alone = asyncio.Lock()
+        self._nobody_alone = asyncio.Event()
+        self._nobody_alone.set()
+
+    async def start(self) -> None:
+        """Nothing to start: the replicas are up."""
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """Return the completions. EngineDied is raised only for a request that was in flight at DEATHS engine deaths."""
+        for death in range(self.DEATHS):
+            try:
+                if death < 2:
+                    await self._nobody_alone.wait()
+                    return await self._send(request)
+                async with self._alone:
+                    self._nobody_alone.clear()
+                    try:
+                        while any(self._busy):
+                            await asyncio.sleep(0.05)
+                        return await self._send(request)
+                    finally:
+                        self._nobody_alone.set()
+            except EngineDied as e:
+                last = e
+                await self._heal(self._home.get(request.row, 0))
+        raise EngineDied(f"the engine died {self.DEATHS} times while it had this request, the last time alone: {last}")
+
+    def release(self, row: str) -> None:
+        """Forget a row that is finished."""
+        self._home.pop(row, None)
+
+    def status(self) -> EngineStatus:
+        """Return the requests this worker has at the replicas."""
+        return EngineStatus(sum(self._busy), 0)
+
+    async def close(self) -> None:
+        """Nothing to close: the replicas belong to the pool."""
+
+    async def _send(self, request: Request) -> list[Completion]:
+        i = self._home.setdefault(request.row, min(range(len(self._busy)), key=self._busy.__getitem__))
+        self._busy[i] += 1
+        try:
+            return await asyncio.wait_for(
+                _unwrap(self._handle.replicas[i].generate.remote(request)), self._handle.config.request_timeout
+            )
+        except TimeoutError:
+            raise EngineError(f"no answer within engine.request_timeout = {self._handle.config.request_timeout:g} s", retryable=True) from None
+        finally:
+            self._busy[i] -= 1
+
+    async def _heal(self, i: int) -> None:
+        """Wait until replica `i` serves the model again; whoever comes first does the work."""
+        async with self._healing[i]:
+            for wait in (1, 5, 15, 30, 60):
+                try:
+                    await _unwrap(self._handle.replicas[i].load.remote(self._handle.model))
+                    return
+                except EngineDied:
+                    await asyncio.sleep(wait)
+        raise EngineDied("the engine could not be started again")
+
+
+async def _unwrap(ref: Any) -> Any:
+    """Await a Ray reference; Ray's wrapping of errors is undone, and a dead actor is an EngineDied."""
+    try:
+        return await ref
+    except (ActorDiedError, ActorUnavailableError, RayActorError) as e:
+        raise EngineDied(f"the engine's process ended: {str(e).splitlines()[0]}") from e
+    except RayTaskError as e:
+        if isinstance(e.cause, EngineError | SelfloopError):
+            raise e.cause from None
+        raise
+
+
+class EnginePool:
+    """The engines of one driver. `use` gives a handle for a model; replicas are started once and keep serving."""
+
+    def __init__(self, recipe: Recipe, logs: str | None = None) -> None:
+        self._recipe, self._logs = recipe, logs
+        self._replicas: list[Any] = []
+        self._attached = False
+
+    async def use(self, model: ModelRef) -> EngineHandle:
+        """Return a handle to engines that serve `model`."""
+        config = self._recipe.engine
+        if isinstance(config, VllmEngine):
+            if not self._replicas:
+                self._replicas = self._attach() if self._recipe.runner.engine_pool else start_replicas(config, self._logs)
+            try:
+                await asyncio.wait_for(
+                    asyncio.gather(*(_unwrap(r.load.remote(model, self._recipe.model.trust_remote_code)) for r in self._replicas)),
+                    config.start_timeout,
+                )
+            except TimeoutError:
+                raise SelfloopError(
+                    f"the vLLM engine was not ready within engine.start_timeout = {config.start_timeout:g} s. Does the cluster have the CPUs or GPUs "
+                    f"it asks for? (ray status){self._log_hint()}"
+                ) from None
+            except EngineError as e:
+                raise SelfloopError(f"{e}{self._log_hint()}") from e
+        return self.handle(model)
+
+    def handle(self, model: ModelRef) -> EngineHandle:
+        """Return a handle that names the model without starting an engine for it."""
+        return EngineHandle(self._recipe.engine, model, self._replicas)
+
+    async def free(self) -> None:
+        """Give up cores, GPUs and memory, for training: own replicas are ended, attached ones drop their model."""
+        replicas, self._replicas = self._replicas, []
+        await asyncio.gather(*(_unwrap(r.close.remote()) for r in replicas), return_exceptions=True)  # a dead one is closed too
+        if not self._attached:
+            for replica in replicas:
+                ray.kill(replica)
+
+    def _attach(self) -> list[Any]:
+        name = self._recipe.runner.engine_pool
+        found = sorted(a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE and a["name"].startswith(f"{name}/"))
+        if not found:
+            raise SelfloopError(f"runner.engine_pool: no engines named {name!r} on this cluster. Start them with: selfloop serve RECIPE --name {name}")
+        self._attached = True
+        return [ray.get_actor(n, NAMESPACE) for n in found]
+
+    def _log_hint(self) -> str:
+        return f"\nWhat vLLM printed is in {self._logs}/engine-*.log" if self._logs else ""
+
+
+def start_replicas(config: VllmEngine, logs: str | None = None, name: str | None = None) -> list[Any]:
+    """Start the replicas' actors (not yet their engines); with a `name` they are detached and outlive the driver."""
+    gpus = _gpus(config)
+    # A laptop's only node is ours: the engine then reserves no CPU, since stage workers and training share it with care.
+    alone = sum(n["Alive"] for n in ray.nodes()) == 1
+    cpus = 0 if alone else (config.cpu_cores or 1) if gpus else (config.cpu_cores or max(n["Resources"].get("CPU", 0) for n in ray.nodes()))
+    actor = ray.remote(VllmReplica)
+    return [
+        actor.options(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_concurrency=10_000,
+            max_restarts=-1,
+            scheduling_strategy="SPREAD",
+            **({"name": f"{name}/{i}", "namespace": NAMESPACE, "lifetime": "detached"} if name else {}),
+        ).remote(config, i, f"{logs}/engine-{i}.log" if logs else None)
+        for i in range(config.replicas)
+    ]
+
+
+def _gpus(config: VllmEngine) -> float:
+    if config.gpus is not None:
+        return config.gpus
+    return config.tensor_parallel_size * config.pipeline_parallel_size if ray.cluster_resources().get("GPU", 0) else 0

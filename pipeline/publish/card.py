@@ -1,0 +1,99 @@
+"""The dataset card (README.md): what the data is, how it came about, how to load it. Its front matter is read by `load_dataset`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pipeline.publish.schema import FEATURES, SCHEMA_VERSION
+
+
+@dataclass(slots=True, frozen=True)
+class CardFacts:
+    """What the card says beyond what the rows themselves tell.
+
+    `stages` maps a stage to its counts, such as {"in": 10, "kept": 7, "dropped": 3, "failed": 0}; `dropped` maps
+    "stage: reason" to a count; `notes` are further lines, such as filter settings or a source and its licence.
+    """
+
+    title: str
+    method: str
+    model: str
+    round: int
+    stages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
+    """Return the text of README.md for a dataset with `manifest` (see pipeline.publish.dataset.publish)."""
+    return "\n".join([_front_matter(manifest), *_provenance(facts, manifest), *_counts(facts), *_lengths(manifest), _LOADING, *_columns()])
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> str:
+    # With `data_files` named, load_dataset reads the Arrow files alone and not the JSON beside them.
+    matter = {
+        "task_categories": ["text-generation"],
+        "tags": ["synthetic", "sft", "selfloop"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/data-*.arrow"}]}],
+        "dataset_info": {"splits": [{"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["rows"]}]},
+    }
+    return f"---\n{yaml.safe_dump(matter, sort_keys=False)}---\n"
+
+
+def _provenance(facts: CardFacts, manifest: Mapping[str, Any]) -> list[str]:
+    rows, real, synthetic = manifest["rows"], manifest["real"], manifest["synthetic"]
+    share = f" ({synthetic / rows:.0%} synthetic)" if rows else ""
+    return [
+        f"# {facts.title}\n",
+        f"{rows} supervised examples in conversational prompt-completion form; loss belongs on the completion only.\n",
+        f"- Method: {facts.method}, round {facts.round}",
+        f"- Model that wrote the synthetic completions: {facts.model or 'none'}",
+        f"- Real demonstrations: {real}; synthetic examples: {synthetic}{share}",
+        f"- Schema version {SCHEMA_VERSION}, content digest `{manifest['digest']}`, order shuffled with seed {manifest['seed']}",
+        *(f"- {note}" for note in facts.notes),
+        "",
+    ]
+
+
+def _counts(facts: CardFacts) -> list[str]:
+    lines = []
+    if facts.stages:
+        names = list(dict.fromkeys(name for counts in facts.stages.values() for name in counts))
+        lines += ["## Rows per stage\n", f"| stage | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
+        lines += [f"| {stage} | {' | '.join(str(counts.get(name, 0)) for name in names)} |" for stage, counts in facts.stages.items()]
+        lines.append("")
+    if facts.dropped:
+        lines += ["## Why rows were dropped\n", "| reason | rows |", "| --- | ---: |"]
+        lines += [f"| {reason} | {count} |" for reason, count in sorted(facts.dropped.items(), key=lambda item: (-item[1], item[0]))]
+        lines.append("")
+    return lines
+
+
+def _lengths(manifest: Mapping[str, Any]) -> list[str]:
+    lines = ["## Lengths in tokens\n", "| part | p50 | p95 | max |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {part} | {n['p50']} | {n['p95']} | {n['max']} |" for part, n in manifest["tokens"].items()]
+    return [*lines, "\nTokens are counted with the model's chat template. TRL cuts what is longer than its `max_length` (default 1024).\n"]
+
+
+_LOADING = """## Loading
+
+```python
+from datasets import load_dataset, load_from_disk
+
+train = load_dataset("path/to/this/folder", split="train")
+train = load_from_disk("path/to/this/folder")["train"]  # the same rows, memory-mapped, without a copy in the cache
+```
+
+In TRL, any number of such folders is a mixture (`trl sft --config trainer.yaml`):
+
+```yaml
+datasets:
+  - path: path/to/this/folder
+```
+"""
+
+
+def _columns() -> list[str]:
+    return ["## Columns\n", "`prompt` and `completion` are what a trainer reads; the others are lineage:", ", ".join(f"`{c}`" for c in FEATURES) + ".\n"]

@@ -1,0 +1,216 @@
+"""The workers of one stage, from the driver's side: feeding, progress, replacing the dead, isolating rows that kill."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.config import Recipe
+from pipeline.display import StageDisplay
+from pipeline.engines.pool import EngineHandle
+from pipeline.errors import SelfloopError, StageError
+from pipeline.rows import Failed, Row
+from pipeline.rundir import RunDir
+from pipeline.runner.worker import Progress, StageFactory, StageWorker, WorkerSpec
+from pipeline.store import files, parts
+from pipeline.store.parts import Counts, PartWriter
+
+POLL = 0.5  # seconds
+EARLY_FAILURES = 50  # as many failures before any success stop the stage at once
+
+
+class _Member:
+    """One worker: its actor, the name of its parts, and the chunks it has that are not known to be in a part."""
+
+    def __init__(self, actor: Any, writer: str) -> None:
+        self.actor, self.writer = actor, writer
+        self.chunks: dict[int, list[Row]] = {}
+        self.progress = Progress()
+
+
+class Crew:
+    """See `work`."""
+
+    def __init__(self, run: RunDir, folder: str, kept_folder: str, factory: StageFactory, recipe: Recipe, engine: EngineHandle | None,
+                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts) -> None:  # fmt: skip
+        self._run, self._folder, self._kept_folder, self._factory = run, folder, kept_folder, factory
+        self._recipe, self._engine, self._plugins, self._display = recipe, engine, plugins, display
+        self._settings = recipe.runner
+        self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
+        self._members: list[_Member] = []
+        self._written = so_far  # by earlier attempts, and by workers that are gone
+        self._gone_requests = 0
+        self._next_writer = 1 + max((int(w) for w in self._writers_before()), default=-1)
+        self._next_chunk = 0
+        self._suspects: list[Row] = []
+        self._moved = (time.monotonic(), -1)
+
+    async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
+        """Have every row worked on and its outcome written, whatever workers die meanwhile.
+
+        Rows that a worker had when it died are tried again: some together, then each alone, then they are recorded as failed.
+        """
+        first = list(islice(rows, 1))
+        if not first:
+            return
+        source = chain(first, rows)
+        poller = asyncio.create_task(self._poll())
+        feeders = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
+        try:
+            await _all_or_first_error(feeders, poller)
+            suspects = asyncio.create_task(self._try_suspects())
+            await _all_or_first_error([suspects], poller)
+        finally:
+            for task in (*feeders, poller):
+                task.cancel()
+            await asyncio.gather(*feeders, poller, return_exceptions=True)
+            for member in self._members:
+                ray.kill(member.actor)
+            self._display.stop()
+
+    def _writers_before(self) -> Iterable[str]:
+        for path in [*files.glob(self._kept_folder, "part-*.arrow"), *files.glob(files.join(self._folder, "requests"), "*.jsonl")]:
+            yield path.rsplit("/", 1)[1].removeprefix("part-").split(".")[0].split("-")[0]
+
+    async def _hire(self, finished: frozenset[str] | None = None) -> _Member:
+        if finished is None:
+            finished = frozenset(i for p in parts.committed(self._kept_folder) for i in p.inputs)
+        writer = f"{self._next_writer:05d}"
+        self._next_writer += 1
+        spec = WorkerSpec(
+            self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins
+        )
+        options = {"num_cpus": self._settings.worker_cpus, "max_concurrency": 1000, "scheduling_strategy": "SPREAD"}
+        member = _Member(ray.remote(StageWorker).options(**options).remote(spec), writer)
+        await _call(member.actor.start.remote(finished))
+        self._members.append(member)
+        return member
+
+    async def _feed(self, source: Iterator[Row], finished: frozenset[str]) -> None:
+        """Keep one worker supplied until there are no rows left, replacing it when it dies."""
+        member = await self._hire(finished)
+        while True:
+            try:
+                await self._supply(member, source)
+                return
+            except RayActorError:
+                self._bury(member)
+                member = await self._hire()
+
+    async def _supply(self, member: _Member, source: Iterator[Row]) -> None:
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while rows := list(islice(source, self._chunk_rows)):
+                sending.add(asyncio.create_task(self._submit(member, rows)))
+                if len(sending) > 1:  # two at once: the next rows are there when places become free
+                    done, sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
+            await asyncio.gather(*sending)
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+        await _call(member.actor.close.remote())
+        self._dismiss(member)
+
+    async def _submit(self, member: _Member, rows: list[Row]) -> None:
+        number = self._next_chunk
+        self._next_chunk += 1
+        member.chunks[number] = rows
+        await _call(member.actor.submit.remote(number, rows))
+
+    def _dismiss(self, member: _Member) -> None:
+        """A worker is gone, or may go: count what it has written."""
+        self._members.remove(member)
+        ray.kill(member.actor)
+        self._gone_requests += member.progress.finished_requests
+        for part in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow"):
+            self._written.add(part.counts)
+
+    def _bury(self, member: _Member) -> None:
+        """A worker died: the rows it had and did not write are suspects."""
+        self._dismiss(member)
+        written = {i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs}
+        lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]
+        self._suspects += lost
+        self._display.note(f"a worker died; the {len(lost)} rows it had are tried again")
+
+    async def _try_suspects(self) -> None:
+        tries = self._settings.max_attempts - 1  # they have had one
+        for size in [16] * (tries - 1) + [1] * min(1, tries):
+            suspects, self._suspects = self._suspects, []
+            for start in range(0, len(suspects), size):
+                member = await self._hire()
+                try:
+                    await self._supply(member, iter(suspects[start : start + size]))
+                except RayActorError:
+                    self._bury(member)
+        out = PartWriter(self._kept_folder, self._folder, f"{self._next_writer:05d}")
+        for row in self._suspects:
+            out.add(row, Failed("worker_died", f"its worker died {tries + 1} times while it had this row, the last time alone"))
+        out.flush()
+
+    async def _poll(self) -> None:
+        """Show progress, and raise when nothing moves or everything fails."""
+        while True:
+            await asyncio.sleep(POLL)
+            for member in list(self._members):
+                try:
+                    member.progress = await _call(member.actor.progress.remote())
+                except RayActorError:
+                    continue  # its feeder is told as well, and replaces it
+                for chunk in member.progress.chunks:
+                    member.chunks.pop(chunk, None)
+                self._stop_if_all_fail(member.progress)
+            total = Counts()
+            for counts in (self._written, *(m.progress.counts for m in self._members)):
+                total.add(counts)
+            self._display.update(total, [m.progress for m in self._members])
+            self._watch(total.rows_in + self._gone_requests + sum(m.progress.finished_requests for m in self._members))
+
+    def _watch(self, moved: int) -> None:
+        now = time.monotonic()
+        if moved != self._moved[1]:
+            self._moved = (now, moved)
+        elif now - self._moved[0] > self._settings.no_progress_seconds:
+            asking = [m.progress.oldest for m in self._members if m.progress.oldest]
+            oldest = max(asking, key=lambda o: o[2], default=None)
+            what = f"the oldest request is of row {oldest[0]} ({oldest[1]}), {oldest[2]:.0f} s old" if oldest else "no request is under way"
+            queue = [m.progress.engine for m in self._members]
+            raise StageError(
+                f"{self._folder}: nothing has finished for {now - self._moved[0]:.0f} s (runner.no_progress_seconds); {what}; engine: "
+                f"{sum(q.running for q in queue)} running, {sum(q.waiting for q in queue)} waiting. Start the same command again to go on from here."
+            )
+
+    def _stop_if_all_fail(self, progress: Progress) -> None:
+        c = progress.counts
+        if not c.done and not c.dropped and sum(c.failed.values()) >= EARLY_FAILURES and self._settings.max_failed_share < 1:
+            raise StageError(
+                f"{self._folder}: the first {sum(c.failed.values())} rows all failed: {c.failed}. The first error:\n  {progress.first_error}\n"
+                "Mend the cause and start the same command again; the failed rows are then tried again."
+            )
+
+
+async def _call(ref: Any) -> Any:
+    """Await a Ray call; an error for people that a worker raised comes out as itself."""
+    try:
+        return await ref
+    except RayTaskError as e:
+        if isinstance(e.cause, SelfloopError):
+            raise e.cause from None
+        raise
+
+
+async def _all_or_first_error(needed: list[asyncio.Task[None]], forever: asyncio.Task[None]) -> None:
+    """Wait for the `needed` tasks; the first error of any, that of the never-ending one included, is raised at once."""
+    left = set(needed)
+    while left:
+        done, _ = await asyncio.wait({*left, forever}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        left -= done

@@ -1,0 +1,144 @@
+"""Runs one stage of a run: feeds rows to workers, survives their deaths, watches for standstill, closes with a manifest."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import fingerprint
+from pipeline.config import Recipe
+from pipeline.display import StageDisplay
+from pipeline.engines.pool import EngineHandle
+from pipeline.errors import StageError
+from pipeline.ids import digest
+from pipeline.methods import Stage
+from pipeline.rows import Row
+from pipeline.rundir import RoundKey, RunDir
+from pipeline.runner.crew import Crew
+from pipeline.runner.steps import run_steps
+from pipeline.runner.worker import StageFactory
+from pipeline.store import files, lock, parts
+from pipeline.store.manifest import Manifest, PartEntry, Requests, Tokens
+from pipeline.store.parts import Counts
+
+
+@dataclass(frozen=True)
+class Input:
+    """Rows that go into a stage: how to read them (again and again), how many, and a digest of what they are."""
+
+    rows: Callable[[], Iterator[Row]]
+    count: int
+    digest: str
+    folder: str = ""  # the stage they come from, for a stage that lets them pass
+
+
+def input_of(run: RunDir, folder: str) -> Input:
+    """Return what the done stage (or task set) in `folder` passes on, as another stage's input."""
+    manifest = run.manifest(folder)
+    if manifest is None:
+        raise StageError(f"{folder}: this stage has to be done first (its manifest.json is missing).")
+    return Input(lambda: run.rows(folder), manifest.rows_out, digest([p.sha256 for p in manifest.parts]), folder)
+
+
+async def run_stage(
+    run: RunDir,
+    round_: RoundKey,
+    name: str,
+    factory: StageFactory,
+    source: Input,
+    recipe: Recipe,
+    engine: EngineHandle | None = None,
+    *,
+    method: str = "",
+    plugins: tuple[str, ...] = ("stages",),
+) -> Manifest:
+    """Bring a stage to its end, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
+
+    Raises StaleError when stored rows were made with other inputs, StageError when it cannot be finished.
+    """
+    stage, folder = factory(recipe), run.stage(round_, name)
+    mark = fingerprint.check(
+        folder,
+        fingerprint.components(
+            stage, sampling=recipe.sampling, model=engine.model_name if engine else "", inputs=source.digest, seed=recipe.seed
+        ),
+    )
+    done = run.manifest(folder)
+    if done is not None:
+        return done
+    manifest = Manifest(
+        stage=name, round=round_, method=method or recipe.method["name"], fingerprint=mark, rows_in=source.count, rows_done=0, rows_out=0,
+        model=engine.model_name if engine and stage.prompts else "",
+    )  # fmt: skip
+    display = StageDisplay(f"round {round_} {name}", source.count)
+    began = time.monotonic()
+    rows_folder = files.join(folder, "rows") if stage.row and stage.steps else folder
+    seconds_before = _seconds(folder)
+    try:
+        if stage.row is not None:
+            await _run_rows(run, folder, rows_folder, factory, source, recipe, engine, display, plugins)
+            _sum_up(manifest, rows_folder, recipe, folder)
+        else:
+            manifest.rows_done = source.count
+        if stage.steps:
+            after_rows = (lambda: _rows_of(rows_folder)) if stage.row else source.rows
+            manifest.steps = run_steps(stage.steps, after_rows, folder)
+    finally:
+        manifest.seconds = round(seconds_before + time.monotonic() - began, 2)
+        files.write_json(files.join(folder, "seconds.json"), manifest.seconds)
+    if stage.row is None and not stage.steps:
+        before = run.manifest(source.folder)
+        manifest.passes_through, manifest.parts, manifest.rows_out = before.stage, before.parts, before.rows_out
+    else:
+        manifest.parts = [_entry(run, path) for path in files.glob(folder, "part-*.arrow")]
+        manifest.rows_out = sum(p.rows for p in manifest.parts)
+    manifest.write(folder)
+    display.close(manifest, run)
+    return manifest
+
+
+async def _run_rows(run: RunDir, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
+                    engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> None:  # fmt: skip
+    if run.local is not None:
+        lock.wait_for_old_workers(run.local)
+    parts.sweep(rows_folder, folder)
+    parts.forget_failed(rows_folder, folder)  # the stage is not done, so what failed in an earlier attempt gets another chance
+    finished: set[str] = set()
+    so_far = Counts()
+    for part in parts.committed(rows_folder):
+        finished.update(part.inputs)
+        so_far.add(part.counts)
+    crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far)
+    await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
+
+
+def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -> None:
+    total = Counts()
+    for part in parts.committed(rows_folder):
+        total.add(part.counts)
+    manifest.rows_done, manifest.rows_dropped, manifest.rows_failed = total.done, total.dropped, total.failed
+    manifest.tokens = Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens)
+    manifest.requests = Requests(sent=total.sent, from_log=total.from_log)
+    failed = sum(total.failed.values())
+    if failed > recipe.runner.max_failed_share * manifest.rows_in:
+        first = next(parts.read_tables(files.join(folder, "failed")))
+        raise StageError(
+            f"{folder}: {failed} of {manifest.rows_in} rows failed, more than runner.max_failed_share allows: {total.failed}. The first error:\n"
+            f"  {first['reason'][0]}: {first['detail'][0]}\n"
+            "Mend the cause and start the same command again: rows that are done are kept, the failed ones are tried again."
+        )
+
+
+def _rows_of(folder: str) -> Iterable[Row]:
+    for path in files.glob(folder, "part-*.arrow"):
+        yield from parts.read_rows(path)
+
+
+def _entry(run: RunDir, path: str) -> PartEntry:
+    return PartEntry(path=path.removeprefix(run.root).lstrip("/"), rows=parts.row_count(path), sha256=parts.sha256(path))
+
+
+def _seconds(folder: str) -> float:
+    path = files.join(folder, "seconds.json")
+    found: Any = files.read_json(path) if files.exists(path) else 0.0
+    return float(found)

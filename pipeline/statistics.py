@@ -1,0 +1,52 @@
+"""Accuracy, pass@k, maj@k, and what can be said of them: bootstrap intervals over questions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A mean with its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the mean of `values` (one per question) with its 95% percentile bootstrap interval."""
+    data = np.asarray(values, dtype=float)
+    if not len(data):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    means = np.array([data[rng.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(data.mean()), float(low), float(high))
+
+
+def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return new minus old over the questions (ids) that both answered, resampling questions, so that pairs stay pairs."""
+    both = sorted(old.keys() & new.keys())
+    return bootstrap([new[i] - old[i] for i in both], resamples, seed)
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Return the unbiased estimate of pass@k from `correct` of `n` samples (Chen et al. 2021, eq. 1). Needs k <= n."""
+    if k > n:
+        raise ValueError(f"pass@{k} needs at least {k} samples, there are {n}")
+    return 1.0 - comb(n - correct, k) / comb(n, k)
+
+
+def majority(answers: Sequence[str | None]) -> str | None:
+    """Return the most frequent answer, of equally frequent ones the first given; None when no sample had an answer."""
+    votes = Counter(a for a in answers if a is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def flips(old: dict[str, float], new: dict[str, float]) -> tuple[int, int]:
+    """Return how many questions went from right to wrong, and from wrong to right."""
+    both = old.keys() & new.keys()
+    return sum(old[i] > new[i] for i in both), sum(old[i] < new[i] for i in both)

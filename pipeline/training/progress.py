@@ -1,0 +1,131 @@
+"""Progress of a training: one JSON line per logging step, which the driver follows, the loss curve shows and a resumed run goes on with."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pipeline.store.files import atomic_write
+
+Line = dict[str, Any]
+_PRINT_SECONDS = 30.0
+_POLL_SECONDS = 0.5
+
+
+class Progress(TrainerCallback):
+    """Appends {step, total, epoch, loss, learning_rate, grad_norm, tokens, seconds, tokens_per_second} to `path`.
+
+    `tokens` and `seconds` add up over resumed runs; steps that were lost with a killed process appear again.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.tokens_before, self.seconds_before = 0, 0.0
+        self.began = self.printed = self.logged = time.monotonic()
+        self.tokens_logged = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Take up the counts of the step that is resumed from."""
+        done = [line for line in read_progress(self.path) if line["step"] <= state.global_step]
+        if done:
+            self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
+        self.began = self.logged = self.printed = time.monotonic()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Line | None = None, **kwargs: object) -> None:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        now, seen = time.monotonic(), int(logs.get("num_tokens", 0))
+        line = {
+            "step": state.global_step,
+            "total": state.max_steps,
+            "epoch": round(state.epoch or 0.0, 4),
+            "loss": logs["loss"],
+            "learning_rate": logs.get("learning_rate"),
+            "grad_norm": logs.get("grad_norm"),
+            "tokens": self.tokens_before + seen,
+            "seconds": round(self.seconds_before + now - self.began, 3),
+            "tokens_per_second": round((seen - self.tokens_logged) / max(now - self.logged, 1e-6), 1),
+        }
+        with open(self.path, "ab") as f:
+            f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self.logged, self.tokens_logged = now, seen
+        if now - self.printed > _PRINT_SECONDS or state.global_step in (1, state.max_steps):
+            self.printed = now
+            print(describe(line), flush=True)
+
+
+def describe(line: Line) -> str:
+    """Return a progress line in words."""
+    return f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s  epoch {line['epoch']:.2f}"
+
+
+def read_progress(path: str | Path) -> list[Line]:
+    """Return the lines in order of steps, the last one of each step; a torn last line is left out; [] without a file."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    lines = [orjson.loads(text) for text in path.read_bytes().split(b"\n")[:-1] if text]
+    by_step: dict[int, Line] = {}
+    for line in lines:
+        # A resumed run starts before the last steps of the run that was killed: what it did not repeat yet is void.
+        by_step = {step: old for step, old in by_step.items() if step < line["step"]}
+        by_step[line["step"]] = line
+    return list(by_step.values())
+
+
+def cut_torn_line(path: str | Path) -> None:
+    """Cut off a last line that a killed process left unfinished, so that the next one starts on a line of its own."""
+    path = Path(path)
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with open(path, "r+b") as f:
+            f.truncate(data.rfind(b"\n") + 1)
+
+
+@contextmanager
+def following(path: str | Path, tell: Callable[[Line], None] | None) -> Iterator[None]:
+    """Call `tell` with every line that is appended to `path` while the block runs, from a thread."""
+    if tell is None:
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(Path(path), tell, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
+    """Write the loss curve as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # without pyplot: no global state, no display
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="optimiser step", ylabel="loss per completion token", title=title)
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], marker="." if len(lines) < 50 else None)
+    axes.grid(alpha=0.3)
+    with atomic_write(str(target)) as f:
+        figure.savefig(f, format="png", dpi=120)
+
+
+def _follow(path: Path, tell: Callable[[Line], None], done: threading.Event) -> None:
+    at = path.stat().st_size if path.exists() else 0
+    finished = False
+    while not finished:
+        finished = done.wait(_POLL_SECONDS)  # after the block ends, one last look
+        if not path.exists():
+            continue
+        with open(path, "rb") as f:
+            f.seek(at)
+            whole, newline, _ = f.read().rpartition(b"\n")
+        at += len(whole) + len(newline)
+        for text in whole.splitlines():
+            tell(orjson.loads(text))

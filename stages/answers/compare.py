@@ -1,0 +1,66 @@
+"""What sources, verifiers and votes call: extract an answer, compare two, key one, check a truth."""
+
+import re
+from collections.abc import Sequence
+
+from stages.answers import symbolic
+from stages.answers.kinds import Reading, is_prose, read
+from stages.answers.marks import Extraction, last_marked
+from stages.answers.numeric import read_number
+
+
+def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -> Extraction:
+    r"""Return the marked final answer of `text`, as text, if it reads as one answer of `answer_type`.
+
+    The mark is the last balanced `\boxed{...}` or line `Answer: ...` (see marks.last_marked). Problems, beside those of the
+    mark: several_candidates ("12 of 40", "18 or 19"), not_a_number, not_a_boolean, not_a_choice, unknown_option,
+    answer_too_long. ValueError for an unknown answer type.
+    """
+    marked = last_marked(text)
+    reading = read(marked.answer or "", answer_type, options)
+    problem = marked.problem or reading.problem
+    return Extraction(None, problem) if problem else Extraction(reading.text, "")
+
+
+def equal(pred: str, truth: str, answer_type: str, options: Sequence[str] | None = None) -> bool:
+    """Tell whether two answers have the same value. Symmetric; False when either cannot be read (ReGenesis, faults 1-3, 6)."""
+    left, right = read(pred, answer_type, options), read(truth, answer_type, options)
+    if left.problem or right.problem:
+        return False
+    if left.key == right.key or answer_type != "math":
+        return left.key == right.key
+    if is_prose(left.text) or is_prose(right.text):
+        return False
+    if (a := _plain_number(left)) and (b := _plain_number(right)):
+        return a == b  # exactly: math-verify rounds to six decimals
+    return symbolic.same_value(left.text, right.text)
+
+
+def normalised(pred: str, answer_type: str, options: Sequence[str] | None = None) -> str:
+    """Return a key that equal answers share, for counting votes; '' when `pred` cannot be read.
+
+    For math, where equality is not decided by keys, it is the expanded form: spellings that expansion does not bring
+    together are different votes.
+    """
+    reading = read(pred, answer_type, options)
+    if reading.problem or answer_type != "math" or is_prose(reading.text):
+        return reading.key
+    return _plain_number(reading) or symbolic.canonical(reading.text) or reading.key
+
+
+def check_truth(truth: str, answer_type: str, options: Sequence[str] | None = None) -> str:
+    """Return what is wrong with a ground truth ('' if nothing), so that a source refuses it before anything is generated."""
+    return read(truth, answer_type, options).problem
+
+
+_NUMBER_COMMANDS = re.compile(r"\\(?:[dtc]?frac|times|cdot)")
+
+
+def _plain_number(reading: Reading) -> str:
+    """Return the value of a math answer that is a bare number, '' for all else: a letter is a variable here, never a unit."""
+    if any(c.isalpha() for c in _NUMBER_COMMANDS.sub("", reading.text)):
+        return ""
+    number = read_number(reading.text)
+    if isinstance(number, str):
+        return ""
+    return str(number.value / 100 if number.percent else number.value)

@@ -1,0 +1,54 @@
+"""direct: sample k answers to each question, verify, keep at most c. The control arm that every method is compared with."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline import prompts
+from pipeline.engines.base import Message
+from pipeline.methods import Example, Method, Options, Stage
+from pipeline.rows import Kept, Outcome, Row
+from pipeline.runner.llm import LLM
+from stages import filters, verifiers
+from stages.samples import answer_fields, demonstration
+
+SOLVE = "direct/solve"
+
+
+class DirectOptions(Options):
+    """Options of `direct`."""
+
+    name: Literal["direct"] = "direct"
+    samples: int = Field(4, ge=1, description="k: answers sampled per question and round")
+    keep_per_question: int = Field(2, ge=1, description="c: verified answers kept per question and round (seeded choice)")
+
+
+class Direct(Method):
+    """Rejection sampling: generate k, drop what is malformed, keep what is right."""
+
+    name = "direct"
+    Options = DirectOptions
+
+    def stages(self) -> dict[str, Stage]:
+        """Sample; nothing to criticise; filter; verify."""
+        return {
+            "generate": Stage(row=self.generate, prompts=(SOLVE,), config={"samples": self.options.samples}),
+            "critique": Stage(),
+            "filter": filters.stage(self.recipe),
+            "verify": verifiers.stage(self.recipe),
+        }
+
+    async def generate(self, row: Row, llm: LLM) -> Outcome:
+        """One question in, k answers out."""
+        sampled = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples)
+        return Kept([row.child("generate", i, sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
+
+    def question(self, row: Row) -> list[Message]:
+        """The chat that asks the row's question; the same when sampling, training and evaluating."""
+        payload = row.payload
+        return prompts.render(SOLVE, question=payload["question"], options=payload.get("options"))
+
+    def examples(self, row: Row) -> list[Example]:
+        """Question and answer. A demonstration's answer is its worked solution, with the final answer marked."""
+        text = row.payload.get("text") or demonstration(row.payload)
+        return [Example(self.question(row), [{"role": "assistant", "content": text}])]

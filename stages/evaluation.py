@@ -1,0 +1,104 @@
+"""Evaluation on the held-out set: a greedy answer, and samples for pass@k and maj@k, per question; one JSON per round."""
+
+import functools
+from typing import Any
+
+from pipeline import registry
+from pipeline.config import Recipe
+from pipeline.engines.base import Completion, Sampling
+from pipeline.engines.pool import EngineHandle
+from pipeline.methods import Method, Stage
+from pipeline.rows import Kept, Outcome, Row
+from pipeline.rundir import RoundKey, RunDir
+from pipeline.runner.llm import LLM
+from pipeline.runner.stage import input_of, run_stage
+from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k
+from pipeline.store import files
+from stages import verifiers
+from stages.answers import normalised
+
+STAGE = "evaluate"
+
+
+def stage(recipe: Recipe) -> Stage:
+    """Return the evaluation stage: one held-out question in, one row with its judged answers out."""
+    method: Method = registry.resolve("method", recipe.method["name"])(recipe)
+    prompts = tuple(p for p in method.stages()["generate"].prompts)
+    return Stage(row=functools.partial(_answer, method, recipe), prompts=prompts, config=recipe.evaluate.model_dump(mode="json") | {"verifier": recipe.verifier})
+
+
+async def _answer(method: Method, recipe: Recipe, row: Row, llm: LLM) -> Outcome:
+    settings, question = recipe.evaluate, method.question(row)
+    limit = {"max_tokens": settings.max_tokens or recipe.sampling.max_tokens, "stop": recipe.sampling.stop}
+    greedy = await llm.chat(question, step="greedy", sampling=Sampling(temperature=0, **limit))
+    sampled: list[Completion] = []
+    if settings.samples:
+        sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=Sampling(temperature=settings.temperature, **limit))
+    score = verifiers.scorer(recipe.verifier)
+    judge = functools.partial(_judge, score, row.payload)
+    return Kept([row.child(STAGE, 0, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled])])
+
+
+def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    verdict = score({**task, "text": completion.text, "finish_reason": completion.finish_reason})
+    key = normalised(verdict.extracted, task["answer_type"], task.get("options")) if verdict.extracted is not None else None
+    return {"text": completion.text, "correct": verdict.correct, "extracted": verdict.extracted, "key": key, "tokens": completion.completion_tokens}
+
+
+async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: EngineHandle) -> dict[str, Any]:
+    """Evaluate a round's model (or "base") and write evaluation/round-NNN.json. Returns its content."""
+    manifest = await run_stage(run, round_, STAGE, stage, input_of(run, run.tasks("held_out")), recipe, engine)
+    facts = {"round": round_, "model": engine.model_name, **measures(run, round_, recipe), "tokens": manifest.tokens.completion, "seconds": manifest.seconds}
+    files.write_json(run.evaluation(round_), facts)
+    return facts
+
+
+def measures(run: RunDir, round_: RoundKey, recipe: Recipe) -> dict[str, Any]:
+    """Compute all measures of a round from its evaluated rows. Unparsed and failed answers count as wrong."""
+    settings, folder = recipe.evaluate, run.stage(round_, STAGE)
+    rows = list(run.rows(folder))
+    failed = [reject["id"] for reject in run.rejects(folder, "failed")]
+    right = correct_by_task(run, round_)
+    found: dict[str, Any] = {
+        "n": len(right),
+        "failed": len(failed),
+        "greedy": bootstrap(list(right.values()), settings.bootstrap, recipe.seed)._asdict(),
+        "parsed": sum(row.payload["greedy"]["extracted"] is not None for row in rows),
+        "mean_tokens": round(sum(row.payload["greedy"]["tokens"] for row in rows) / max(1, len(rows)), 1),
+    }
+    lost = [0.0] * len(failed)
+    for k in [k for k in settings.k if k <= settings.samples]:
+        per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
+        found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()
+        if k > 1:
+            found[f"maj@{k}"] = bootstrap([_majority_right(r, k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
+    for name, other in (("previous", _previous(round_)), ("round_0", 0)):
+        if other is not None and other != round_ and files.exists(run.evaluation(other)):
+            before = correct_by_task(run, other)
+            lost_now, won_now = flips(before, right)
+            found[f"against_{name}"] = {
+                "round": other,
+                "right_to_wrong": lost_now,
+                "wrong_to_right": won_now,
+                "difference": paired_difference(before, right, settings.bootstrap, recipe.seed)._asdict(),
+            }
+    return found
+
+
+def correct_by_task(run: RunDir, round_: RoundKey) -> dict[str, float]:
+    """Return 1.0 or 0.0 for each held-out task id: is the greedy answer right? A failed request counts as wrong."""
+    folder = run.stage(round_, STAGE)
+    right = {row.payload["task_id"]: float(row.payload["greedy"]["correct"]) for row in run.rows(folder)}
+    return right | {reject["id"]: 0.0 for reject in run.rejects(folder, "failed")}
+
+
+def _previous(round_: RoundKey) -> RoundKey | None:
+    if round_ == "base":
+        return None
+    return "base" if round_ == 0 else round_ - 1
+
+
+def _majority_right(row: Row, k: int) -> float:
+    samples = row.payload["samples"][:k]
+    chosen = majority([s["key"] for s in samples])
+    return float(chosen is not None and any(s["correct"] for s in samples if s["key"] == chosen))

@@ -1,0 +1,112 @@
+"""Calls with a limit that holds: functions that some arguments keep busy for ever run in a helper process.
+
+Python cannot interrupt a call from outside, and SIGALRM, which math-verify uses, works in the main thread only, where no Ray
+actor runs its rows. Without a limit one answer such as 9^{999999999} takes a stage worker down.
+"""
+
+import atexit
+import importlib
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from pipeline.errors import StageError
+
+CPU_SECONDS = 3.0  # per call; CPU time and not wall time, so that a busy machine gives the same outcomes
+MEMORY = 4 << 30  # bytes of address space; a huge power fails here rather than eat the machine
+
+
+class CallError(Exception):
+    """The called function raised, or (`OutOfBudgetError`) did not end in time."""
+
+
+class OutOfBudgetError(CallError):
+    """The call took more CPU time than it may."""
+
+
+def call(target: str, *arguments: Any) -> Any:
+    """Return what the function at `target` ("module:function") gives for JSON `arguments`; its value is JSON as well.
+
+    Raises OutOfBudgetError after CPU_SECONDS of work, CallError when the function raises, StageError when no helper starts.
+    """
+    return _HELPERS.setdefault(target, _Helper(target)).call(arguments)
+
+
+class _Helper:
+    """One process for one function. It ends by itself when its input is closed, so a killed worker leaves nothing behind."""
+
+    def __init__(self, target: str) -> None:
+        self._target, self._lock = target, Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def call(self, arguments: Sequence[Any]) -> Any:
+        """Send one call and wait for its end."""
+        with self._lock:
+            process = self._process or self._start()
+            try:
+                process.stdin.write(json.dumps(arguments) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            if not line:
+                self.stop()
+                raise OutOfBudgetError(f"{self._target} took more than {CPU_SECONDS} s of CPU time")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise CallError(reply["error"])
+        return reply["value"]
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.communicate()
+
+    def _start(self) -> subprocess.Popen[str]:
+        path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        # One thread: BLAS would else take address space for every core, which counts against MEMORY.
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", f"from stages.limited import serve; serve({self._target!r})"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        if self._process.stdout.readline() != "ready\n":
+            self.stop()
+            raise StageError(f"the helper process for {self._target} did not start: see what it wrote above.")
+        return self._process
+
+
+_HELPERS: dict[str, _Helper] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    for helper in _HELPERS.values():
+        helper.stop()
+
+
+def serve(target: str) -> None:
+    """Be a helper: read arguments as lines of JSON, write {"value": ...} or {"error": ...} for each, until the input is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the end of the input is the sign to leave
+    logging.disable()
+    out, sys.stdout = sys.stdout, sys.stderr  # what the function prints is no reply
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
+    print("ready", file=out, flush=True)
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF's default action ends the process, also inside a long C call
+        try:
+            reply = json.dumps({"value": function(*json.loads(line))})
+        except Exception as e:  # any function, any argument: the error is the reply, and the caller raises it
+            reply = json.dumps({"error": f"{type(e).__name__}: {e}"[:2000]})
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(reply, file=out, flush=True)

@@ -1,0 +1,66 @@
+"""The table over rounds: what each model was trained on, how well it does, what it cost."""
+
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.display import console
+from pipeline.methods import STAGES
+from pipeline.rundir import RoundKey, RunDir
+from pipeline.store import files
+
+
+def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
+    """Return what the table says of one round, or None when it is not evaluated yet. Keys are stable: `--json` prints them."""
+    if not files.exists(run.evaluation(round_)):
+        return None
+    found = files.read_json(run.evaluation(round_))
+    facts: dict[str, Any] = {"round": round_, **{k: v for k, v in found.items() if k != "round"}}
+    if isinstance(round_, int):
+        trained = files.join(run.model(round_), "train.json")
+        facts["train"] = files.read_json(trained) if files.exists(trained) else None
+        stages = {name: m for name in STAGES if (m := run.manifest(run.stage(round_, name)))}
+        facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
+        facts["generated"] = stages["generate"].rows_out if "generate" in stages else 0
+        facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
+        facts["seconds"] = round(facts["seconds"] + sum(m.seconds for m in stages.values()) + ((facts["train"] or {}).get("seconds") or 0), 1)
+    return facts
+
+
+def rounds_table(run: RunDir) -> list[dict[str, Any]]:
+    """Print the table over rounds and return its facts."""
+    facts = [f for r in run.rounds() if (f := round_facts(run, r)) is not None]
+    if not facts:
+        console.print("no round is evaluated yet")
+        return facts
+    extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@"))})
+    table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
+    for name in ("model", "greedy [95% interval]", *extra, "against round 0", "flips +/-", "real + synthetic", "kept of made", "tokens made", "minutes"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for f in facts:
+        table.add_row(*_cells(f, extra))
+    console.print(table)
+    return facts
+
+
+def _cells(f: dict[str, Any], extra: list[str]) -> list[str]:
+    against, train = f.get("against_round_0"), f.get("train") or {}
+    previous, shares = f.get("against_previous"), train.get("shares", {})
+    name = {"base": "base model", 0: "round 0 (demonstrations)"}.get(f["round"], f"round {f['round']}")
+    return [
+        name,
+        interval(f["greedy"]),
+        *(f"{f[k]['mean']:.1%}" if k in f else "" for k in extra),
+        interval(against["difference"], signed=True) if against and f["round"] != "base" else "",
+        f"+{previous['wrong_to_right']} -{previous['right_to_wrong']}" if previous else "",
+        f"{shares.get('real', 0)} + {shares.get('synthetic', 0)}" if train else "",
+        f"{f['kept']} of {f['generated']}" if f.get("generated") else "",
+        f"{f['generated_tokens']:,}" if f.get("generated_tokens") else "",
+        f"{f['seconds'] / 60:.1f}",
+    ]
+
+
+def interval(value: dict[str, float], signed: bool = False) -> str:
+    """Write a mean and its interval as percentages."""
+    sign = "+" if signed else ""
+    return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"

@@ -1,0 +1,69 @@
+"""Python values as JSON and back, without loss: a reasoning_gym entry has to reach its own scorer as it left its generator.
+
+JSON makes lists of tuples and texts of integer keys, and then `arc_agi` gives its own right answer 0.05. So what JSON does not have is
+written as an object with one key: {"$tuple": [1, 2]}.
+"""
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy
+
+from pipeline.errors import DataError
+
+_INT64 = 2**63  # what JSON readers, orjson among them, take
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "$tuple": lambda v: tuple(map(unpack, v)),
+    "$set": lambda v: set(map(unpack, v)),
+    "$frozenset": lambda v: frozenset(map(unpack, v)),
+    "$dict": lambda v: {unpack(k): unpack(x) for k, x in v},
+    "$int": int,
+    "$float": float,
+    "$Fraction": Fraction,
+    "$Decimal": Decimal,
+    "$complex": complex,
+}
+
+
+def pack(value: Any, path: str = "entry") -> Any:
+    """Return `value` in JSON types, for `unpack`. NumPy's numbers and texts become Python's.
+
+    Raises DataError, with the `path` to it, for a value of a type that it does not know.
+    """
+    if isinstance(value, numpy.ndarray | numpy.generic):
+        value = value.tolist()
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return value if -_INT64 <= value < _INT64 else {"$int": str(value)}
+        case float():
+            return value if math.isfinite(value) else {"$float": str(value)}
+        case list():
+            return [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        case tuple():
+            return {"$tuple": [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]}
+        case set() | frozenset():
+            return {f"${type(value).__name__}": sorted((pack(v, f"{path}{{}}") for v in value), key=repr)}
+        case dict() if all(type(k) is str for k in value) and not (len(value) == 1 and next(iter(value)) in _READ):
+            return {k: pack(v, f"{path}.{k}") for k, v in value.items()}
+        case dict():
+            return {"$dict": [[pack(k, f"{path} key"), pack(v, f"{path}.{k}")] for k, v in value.items()]}
+        case Fraction() | Decimal() | complex():
+            return {f"${type(value).__name__}": str(value)}
+    raise DataError(f"{path} is of type {type(value).__name__}, which cannot be stored so that the dataset's scorer can read it again.")
+
+
+def unpack(value: Any) -> Any:
+    """Return the value that `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(v) for v in value]
+    if isinstance(value, dict):
+        if len(value) == 1 and (tag := next(iter(value))) in _READ:
+            return _READ[tag](value[tag])
+        return {k: unpack(v) for k, v in value.items()}
+    return value

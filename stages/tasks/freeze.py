@@ -1,0 +1,76 @@
+"""Reads tasks and demonstrations once, splits off the held-out set, and freezes all of it in the run directory."""
+
+from collections.abc import Iterable
+
+from pipeline.config import Recipe
+from pipeline.display import console
+from pipeline.ids import digest
+from pipeline.rows import Failed, Kept, Row
+from pipeline.rundir import RunDir
+from pipeline.store import files, parts
+from pipeline.store.manifest import Manifest, PartEntry
+from stages.tasks.read import TaskSet, read_demonstrations, read_tasks
+from stages.tasks.split import split_held_out
+
+ROWS_PER_PART = 5000
+
+
+def freeze(run: RunDir, recipe: Recipe) -> None:
+    """Write tasks/{train,held_out,demonstrations,rejected}, unless the run has them. The manifests come last."""
+    if run.manifest(run.path("tasks")) is not None:
+        return
+    for folder in ("train", "held_out", "demonstrations", "rejected"):
+        files.remove(run.tasks(folder))
+    tasks = read_tasks(recipe.tasks, recipe.seed)
+    train, held_out = split_held_out(tasks.rows, recipe.held_out, recipe.seed)
+    demonstrations = read_demonstrations(recipe.demonstrations, recipe.seed) if recipe.demonstrations else None
+    entries = _write(run, "train", train) + _write(run, "held_out", held_out)
+    _write(run, "demonstrations", demonstrations.rows if demonstrations else [])
+    rejected = [("tasks", tasks), *([("demonstrations", demonstrations)] if demonstrations else [])]
+    _write_rejected(run, rejected)
+    equal = len(tasks.rows) - len(train) - len(held_out)
+    manifest = Manifest(
+        stage="tasks", round=0, method=recipe.tasks.source, fingerprint=digest([recipe.tasks.model_dump(mode="json"), recipe.held_out.model_dump(mode="json")]),
+        rows_in=len(tasks.rows) + len(tasks.rejected) + tasks.duplicates, rows_done=len(train) + len(held_out),
+        rows_dropped={k: n for k, n in {"duplicate": tasks.duplicates, "equal_to_held_out": equal}.items() if n},
+        rows_failed={"bad_row": len(tasks.rejected)} if tasks.rejected else {}, rows_out=len(train) + len(held_out), parts=entries,
+    )  # fmt: skip
+    manifest.write(run.path("tasks"))
+    _report(run, manifest, len(train), len(held_out), demonstrations)
+
+
+def _write(run: RunDir, which: str, rows: list[Row]) -> list[PartEntry]:
+    folder = run.tasks(which)
+    out = parts.PartWriter(folder, folder, "00000")
+    for row in rows:
+        out.add(row, Kept([row]))
+        if len(out) >= ROWS_PER_PART:
+            out.flush()
+    out.flush()
+    entries = [
+        PartEntry(path=p.path.removeprefix(run.root).lstrip("/"), rows=p.counts.out, sha256=parts.sha256(p.path)) for p in parts.committed(folder)
+    ]
+    Manifest(
+        stage=f"tasks/{which}", round=0, method="", fingerprint=digest([e.sha256 for e in entries]), rows_in=len(rows), rows_done=len(rows),
+        rows_out=len(rows), parts=entries,
+    ).write(folder)  # fmt: skip
+    return entries
+
+
+def _write_rejected(run: RunDir, sets: Iterable[tuple[str, TaskSet]]) -> None:
+    folder = run.tasks("rejected")
+    out = parts.PartWriter(folder, folder, "00000")
+    for name, task_set in sets:
+        for bad in task_set.rejected:
+            out.add(Row(digest([name, bad.where])[:20], {"where": bad.where}), Failed("bad_row", f"{bad.where}: {bad.problem}", bad.raw))
+    out.flush()
+
+
+def _report(run: RunDir, manifest: Manifest, train: int, held_out: int, demonstrations: TaskSet | None) -> None:
+    seeds = f", {len(demonstrations.rows)} demonstrations" if demonstrations else ""
+    left_out = manifest.dropped_in_all() | manifest.rows_failed
+    rest = f" ({', '.join(f'{k} {n}' for k, n in left_out.items())} left out)" if left_out else ""
+    console.print(f"tasks: {train} to learn from, {held_out} held out{seeds}{rest}", markup=False)
+    bad = len(list(run.rejects(run.tasks("rejected"), "failed")))
+    if bad:
+        console.print(f"  {bad} bad rows were skipped (on_bad_row: skip); see {run.tasks('rejected')}/failed", markup=False)

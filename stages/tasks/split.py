@@ -1,0 +1,39 @@
+"""The held-out split: by the hash of each task's id, so that new tasks do not move old ones across."""
+
+import heapq
+
+from pipeline.config import HeldOut
+from pipeline.errors import DataError
+from pipeline.ids import unit_interval
+from pipeline.rows import Row
+
+
+def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[Row], list[Row]]:
+    """Return (train, held out), both in the order of `rows`.
+
+    With `held_out.count` the tasks with the smallest hashes are held out, else those whose hash is below `held_out.share`. A task whose
+    question (and options) reads the same as a held-out one is in neither list. Raises DataError when a side would be empty.
+    """
+    place = {row.id: unit_interval(seed, "held_out", row.id) for row in rows}
+    if held_out.count is None:
+        chosen = {row_id for row_id, at in place.items() if at < held_out.share}
+        asked = f"held_out.share {held_out.share}"
+    else:
+        chosen = set(heapq.nsmallest(held_out.count, place, key=lambda row_id: (place[row_id], row_id)))
+        asked = f"held_out.count {held_out.count}"
+    held = [row for row in rows if row.id in chosen]
+    seen = {same_question(row) for row in held}
+    train = [row for row in rows if row.id not in chosen and same_question(row) not in seen]
+    if not train or not held:
+        twins = len(rows) - len(held) - len(train)
+        raise DataError(
+            f"{asked} of {len(rows)} tasks leaves {len(train)} to learn from and {len(held)} held out"
+            f"{f' ({twins} read the same as a held-out one)' if twins else ''}; expected at least one of each. Give more tasks, or set held_out.count."
+        )
+    return train, held
+
+
+def same_question(row: Row) -> tuple[str, ...]:
+    """Return what two tasks have in common when they read the same: question and options, without case and spacing."""
+    texts = [row.payload["question"], *(row.payload["options"] or [])]
+    return tuple(" ".join(text.casefold().split()) for text in texts)
