@@ -9,7 +9,7 @@ from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main,
 from pipeline.errors import ConfigError
 from stages.loop import Loop
 from stages.report import rounds_table
-from stages.tasks import freeze
+from stages.tasks.freeze import freeze
 
 
 def evaluate(
@@ -35,7 +35,7 @@ async def _run(loop: Loop, round_: int | str) -> None:
     try:
         await loop.evaluate(round_)
     finally:
-        await loop.engines.free()
+        await loop.free()
 
 
 if __name__ == "__main__":

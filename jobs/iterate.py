@@ -37,7 +37,7 @@ async def _run(loop: Loop, rounds: int) -> None:
     try:
         await loop.iterate(rounds)
     finally:
-        await loop.engines.free()
+        await loop.free()
 
 
 if __name__ == "__main__":

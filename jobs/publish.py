@@ -5,7 +5,7 @@ import asyncio
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
 from stages.loop import Loop
 from stages.publishing import KIND
-from stages.tasks import freeze
+from stages.tasks.freeze import freeze
 
 
 def publish(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:

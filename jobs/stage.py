@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
 from stages.loop import Loop
-from stages.tasks import freeze
+from stages.tasks.freeze import freeze
 
 
 def stage_job(name: str) -> Callable[..., None]:
@@ -25,4 +25,4 @@ async def _run(loop: Loop, round_: int, name: str) -> None:
     try:
         await loop.stage(round_, name)
     finally:
-        await loop.engines.free()
+        await loop.free()

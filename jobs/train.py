@@ -4,7 +4,7 @@ import asyncio
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened
 from stages.loop import Loop
-from stages.tasks import freeze
+from stages.tasks.freeze import freeze
 
 
 def train(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:

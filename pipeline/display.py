@@ -2,7 +2,7 @@
 
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,7 @@ from pipeline.store.parts import Counts
 if TYPE_CHECKING:
     from pipeline.rundir import RunDir
     from pipeline.runner.worker import Progress
+    from pipeline.training import TrainResult
 
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 EXAMPLES = 3
@@ -96,3 +97,34 @@ def summary(m: Manifest) -> str:
         text += f", {m.requests.from_log} of {m.requests.sent + m.requests.from_log} requests from the log"
     reasons = ", ".join(f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1]))
     return text + (f"\n    {reasons}" if reasons else "")
+
+
+class TrainDisplay:
+    """Shows one training from its progress lines (pipeline.training.progress)."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._last = title, 0.0
+        self._status = console.status(f"{title}: starting") if console.is_terminal else None
+        if self._status:
+            self._status.start()
+
+    def update(self, line: dict[str, Any]) -> None:
+        """Show one progress line."""
+        left = (line["total"] - line["step"]) * line["seconds"] / max(1, line["step"])
+        text = f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
+        if self._status:
+            self._status.update(escape(text))
+        elif time.monotonic() - self._last >= PLAIN_EVERY:
+            self._last = time.monotonic()
+            console.print(f"  {text}", markup=False)
+
+    def close(self, result: "TrainResult") -> None:
+        """Print what came out."""
+        if self._status:
+            self._status.stop()
+        loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""
+        cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
+        console.print(
+            f"{self._title}: {result.examples} examples ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
+            f"{result.steps} steps{loss}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)", markup=False,
+        )  # fmt: skip

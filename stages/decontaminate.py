@@ -36,7 +36,10 @@ def held_out(questions: Iterable[str], ngram: int) -> DatasetStep:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text`, case-folded, without quotes and trailing sentence punctuation. Operators are words: 3 - 2 is not 3 + 2."""
+    """Return the words of `text`, case-folded, without quotes and trailing sentence punctuation.
+
+    Operators are words: 3 - 2 is not 3 + 2.
+    """
     split = unicodedata.normalize("NFKC", text).casefold().split()
     bare = (word.lstrip(_QUOTES).rstrip(_QUOTES + ".,;:?") for word in split)
     return [word for word in bare if word]

@@ -24,7 +24,7 @@ def stage(recipe: Recipe) -> Stage:
     """Return the evaluation stage: one held-out question in, one row with its judged answers out."""
     method: Method = registry.resolve("method", recipe.method["name"])(recipe)
     prompts = tuple(p for p in method.stages()["generate"].prompts)
-    return Stage(row=functools.partial(_answer, method, recipe), prompts=prompts, config=recipe.evaluate.model_dump(mode="json") | {"verifier": recipe.verifier})
+    return Stage(row=functools.partial(_answer, method, recipe), prompts=prompts, config=recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k"}) | {"verifier": recipe.verifier})
 
 
 async def _answer(method: Method, recipe: Recipe, row: Row, llm: LLM) -> Outcome:

@@ -20,11 +20,16 @@ from typing import Any
 from pipeline.errors import StageError
 
 CPU_SECONDS = 3.0  # per call; CPU time and not wall time, so that a busy machine gives the same outcomes
+ATTEMPTS = 2  # a helper that something else killed is replaced, so that its death changes no verdict
 MEMORY = 4 << 30  # bytes of address space; a huge power fails here rather than eat the machine
 
 
 class CallError(Exception):
-    """The called function raised, or (`OutOfBudgetError`) did not end in time."""
+    """The called function raised; `kind` is the name of the exception's type, or HelperDied."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind, self.detail = kind, detail
 
 
 class OutOfBudgetError(CallError):
@@ -34,7 +39,8 @@ class OutOfBudgetError(CallError):
 def call(target: str, *arguments: Any) -> Any:
     """Return what the function at `target` ("module:function") gives for JSON `arguments`; its value is JSON as well.
 
-    Raises OutOfBudgetError after CPU_SECONDS of work, CallError when the function raises, StageError when no helper starts.
+    Raises OutOfBudgetError after CPU_SECONDS of work, CallError when the function raises or its process dies again and again,
+    StageError when no helper starts.
     """
     return _HELPERS.setdefault(target, _Helper(target)).call(arguments)
 
@@ -49,27 +55,36 @@ class _Helper:
     def call(self, arguments: Sequence[Any]) -> Any:
         """Send one call and wait for its end."""
         with self._lock:
-            process = self._process or self._start()
-            try:
-                process.stdin.write(json.dumps(arguments) + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except BrokenPipeError:
-                line = ""
-            if not line:
-                self.stop()
-                raise OutOfBudgetError(f"{self._target} took more than {CPU_SECONDS} s of CPU time")
+            for _ in range(ATTEMPTS):
+                if line := self._exchange(json.dumps(arguments)):
+                    break
+                if self.stop() == -signal.SIGPROF:
+                    raise OutOfBudgetError("OutOfBudget", f"{self._target} took more than {CPU_SECONDS} s of CPU time")
+            else:
+                raise CallError("HelperDied", f"the helper process for {self._target} died {ATTEMPTS} times over one call")
         reply = json.loads(line)
-        if "error" in reply:
-            raise CallError(reply["error"])
+        if "kind" in reply:
+            raise CallError(reply["kind"], reply["detail"])
         return reply["value"]
 
-    def stop(self) -> None:
-        """End the process, if there is one."""
+    def stop(self) -> int | None:
+        """End the process, if there is one, and return its exit code."""
         process, self._process = self._process, None
         if process:
             process.kill()
             process.communicate()
+            return process.returncode
+        return None
+
+    def _exchange(self, question: str) -> str:
+        """Return the helper's reply, '' when it died over the question or before it."""
+        process = self._process or self._start()
+        try:
+            process.stdin.write(question + "\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+        except BrokenPipeError:
+            return ""
 
     def _start(self) -> subprocess.Popen[str]:
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
@@ -93,7 +108,8 @@ def _stop_all() -> None:
 
 
 def serve(target: str) -> None:
-    """Be a helper: read arguments as lines of JSON, write {"value": ...} or {"error": ...} for each, until the input is closed."""
+    """Be a helper until the input is closed: for each line of arguments write {"value": ...} or {"kind": ..., "detail": ...}."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the end of the input is the sign to leave
     logging.disable()
     out, sys.stdout = sys.stdout, sys.stderr  # what the function prints is no reply
@@ -103,10 +119,10 @@ def serve(target: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
     print("ready", file=out, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF's default action ends the process, also inside a long C call
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process by default, also inside a long C call
         try:
             reply = json.dumps({"value": function(*json.loads(line))})
         except Exception as e:  # any function, any argument: the error is the reply, and the caller raises it
-            reply = json.dumps({"error": f"{type(e).__name__}: {e}"[:2000]})
+            reply = json.dumps({"kind": type(e).__name__, "detail": str(e)[:2000]})
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(reply, file=out, flush=True)

@@ -8,21 +8,21 @@ import functools
 from typing import Any
 
 from pipeline import registry
-from pipeline.config import Recipe
+from pipeline.config import OpenaiEngine, Recipe, VllmEngine
+from pipeline.display import TrainDisplay
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import STAGES, Method, Stage
 from pipeline.models import ModelRef, resolve_model
 from pipeline.publish import mixture
-from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
-from pipeline.training import TrainSpec, train
+from pipeline.training import TrainResult, TrainSpec
 from stages import evaluation, publishing
-from stages.tasks import freeze
+from stages.tasks.freeze import freeze
 
 
 def method_stage(name: str, recipe: Recipe) -> Stage:
@@ -36,7 +36,11 @@ class Loop:
     def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.method: Method = registry.resolve("method", recipe.method["name"])(recipe)
-        self.engines = EnginePool(recipe, run.path("logs") if run.local else None)
+        logs = run.path("logs") if run.local else None
+        self.engines = EnginePool(recipe, recipe.engine, logs)
+        # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
+        own = recipe.evaluate.engine or (VllmEngine() if isinstance(recipe.engine, OpenaiEngine) else recipe.engine)
+        self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
         self._base: ModelRef | None = None
 
     @property
@@ -55,12 +59,15 @@ class Loop:
 
     def trained(self, round_: int) -> ModelRef | None:
         """Return the model of a round, or None when it has not been trained."""
-        folder = self.run.model(round_)
-        return resolve_model(folder) if files.exists(files.join(folder, "train.json")) else None
+        done = files.exists(files.join(self.run.stage(round_, "train"), "train.json"))
+        return resolve_model(self.run.model(round_)) if done else None
 
     def generator(self, round_: int) -> ModelRef:
-        """Return the model that generates in round `round_`: that of the round before, or the base model."""
-        if round_ == 1 and self.recipe.demonstrations is None:
+        """Return the model that generates in round `round_`: that of the round before, or the base model.
+
+        An endpoint answers with its own model in every round, so nothing has to be trained before it is asked.
+        """
+        if not isinstance(self.recipe.engine, VllmEngine) or round_ == 1 and self.recipe.demonstrations is None:
             return self.base
         model = self.trained(round_ - 1)
         if model is None:
@@ -85,20 +92,25 @@ class Loop:
         """Publish a round's verified rows; round 0 publishes the demonstrations."""
         return await publishing.publish_round(self.run, round_, self.recipe, self.method, self.tokenizer)
 
-    async def train(self, round_: int) -> dict[str, Any]:
+    async def train(self, round_: int) -> TrainResult:
         """Train the model of a round on the accumulated data."""
+        from pipeline.training.launch import train  # torch and transformers take seconds, which other jobs need not wait
+
         run, recipe = self.run, self.recipe
         available = {r: run.dataset(publishing.KIND, r) for r in range(round_ + 1) if files.exists(files.join(run.dataset(publishing.KIND, r), "manifest.json"))}
         if self.trained(round_) is None:
-            await self.engines.free()  # training needs the cores, or the GPU, and the memory
+            await self.free()  # training needs the cores, or the GPU, and the memory
         start = self.base
         if recipe.train.start == "continue" and round_ > 0:
             start = self.trained(round_ - 1) or self.base
         spec = TrainSpec(
-            model=start, out=run.model(round_), work=files.join(run.stage(round_, "train")), mixture=mixture(recipe.accumulate, round_, available),
-            settings=recipe.train, seed=recipe.seed, label=f"round {round_} train",
+            model=start, out=run.model(round_), work=run.stage(round_, "train"), mixture=mixture(recipe.accumulate, round_, available),
+            train=recipe.train, seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code,
         )  # fmt: skip
-        return train(spec)
+        display = TrainDisplay(f"round {round_} train")
+        result = train(spec, display.update)
+        display.close(result)
+        return result
 
     async def evaluate(self, round_: RoundKey) -> dict[str, Any]:
         """Evaluate a round's model, or "base"."""
@@ -106,7 +118,7 @@ class Loop:
         if model is None:
             raise SelfloopError(f"round {round_} has no model to evaluate yet. Run: train --round {round_}")
         done = self.run.manifest(self.run.stage(round_, evaluation.STAGE)) is not None
-        engine = self.engines.handle(model) if done else await self.engines.use(model)
+        engine = self.evaluators.handle(model) if done else await self.evaluators.use(model)
         return await evaluation.evaluate(self.run, round_, self.recipe, engine)
 
     async def iterate(self, rounds: int) -> None:
@@ -120,7 +132,12 @@ class Loop:
             for name in STAGES:
                 await self.stage(round_, name)
             await self._finish(round_)
+        await self.free()
+
+    async def free(self) -> None:
+        """End the engines that this driver started."""
         await self.engines.free()
+        await self.evaluators.free()
 
     async def _finish(self, round_: int) -> None:
         await self.publish(round_)
@@ -146,7 +163,3 @@ class Loop:
 def _only(source: Input, chosen: frozenset[str]) -> Any:
     return (row for row in source.rows() if row.id in chosen)
 
-
-def tasks_of(run: RunDir, which: str) -> list[Row]:
-    """Return the frozen task rows `train`, `held_out` or `demonstrations`."""
-    return list(run.rows(run.tasks(which)))

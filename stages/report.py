@@ -17,7 +17,7 @@ def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
     found = files.read_json(run.evaluation(round_))
     facts: dict[str, Any] = {"round": round_, **{k: v for k, v in found.items() if k != "round"}}
     if isinstance(round_, int):
-        trained = files.join(run.model(round_), "train.json")
+        trained = files.join(run.stage(round_, "train"), "train.json")
         facts["train"] = files.read_json(trained) if files.exists(trained) else None
         stages = {name: m for name in STAGES if (m := run.manifest(run.stage(round_, name)))}
         facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())

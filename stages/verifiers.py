@@ -67,7 +67,9 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
         score = call("stages.tasks.scoring:score_answer", task, extracted)
     except OutOfBudgetError:
         return Verdict(False, extracted, "scorer_out_of_time", None)
-    except CallError:  # the data set's code could not cope with what the model wrote
+    except CallError as e:
+        if e.kind == DataError.__name__:  # about the task, not about the answer
+            raise DataError(e.detail) from e
         return Verdict(False, extracted, "scorer_error", None)
     return Verdict(score >= 1.0, extracted, "", score)
 

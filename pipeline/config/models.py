@@ -155,6 +155,7 @@ class Train(Section):
 class Evaluate(Section):
     """Evaluation on the held-out set."""
 
+    engine: Engine | None = Field(None, description="default: the recipe's engine; a local vllm engine when that is an endpoint")
     base_model: bool = Field(True, description="evaluate the untrained model as well")
     max_tokens: int | None = Field(None, ge=1, description="default: as in sampling")
     samples: int = Field(0, ge=0, description="sampled answers per question for pass@k and maj@k, beside the greedy one")

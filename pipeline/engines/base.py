@@ -55,7 +55,7 @@ class Request:
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
         asked = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row, self.sample_index, self.json_schema]
-        return hashlib.sha256(orjson.dumps(asked)).hexdigest()[:32]
+        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 @dataclass(slots=True, frozen=True)

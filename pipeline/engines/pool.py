@@ -190,14 +190,14 @@ async def _unwrap(ref: Any) -> Any:
 class EnginePool:
     """The engines of one driver. `use` gives a handle for a model; replicas are started once and keep serving."""
 
-    def __init__(self, recipe: Recipe, logs: str | None = None) -> None:
-        self._recipe, self._logs = recipe, logs
+    def __init__(self, recipe: Recipe, config: VllmEngine | OpenaiEngine | ScriptedEngine, logs: str | None = None) -> None:
+        self._recipe, self._config, self._logs = recipe, config, logs
         self._replicas: list[Any] = []
         self._attached = False
 
     async def use(self, model: ModelRef) -> EngineHandle:
         """Return a handle to engines that serve `model`."""
-        config = self._recipe.engine
+        config = self._config
         if isinstance(config, VllmEngine):
             if not self._replicas:
                 self._replicas = self._attach() if self._recipe.runner.engine_pool else start_replicas(config, self._logs)
@@ -217,7 +217,7 @@ class EnginePool:
 
     def handle(self, model: ModelRef) -> EngineHandle:
         """Return a handle that names the model without starting an engine for it."""
-        return EngineHandle(self._recipe.engine, model, self._replicas)
+        return EngineHandle(self._config, model, self._replicas)
 
     async def free(self) -> None:
         """Give up cores, GPUs and memory, for training: own replicas are ended, attached ones drop their model."""

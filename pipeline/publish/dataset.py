@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
 
+datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
+
 
 def publish(rows: Iterable[PublishedRow], folder: str | Path, facts: CardFacts, seed: int) -> dict[str, Any]:
     """Write `rows` as a dataset folder and return its manifest, which lies in it as manifest.json.

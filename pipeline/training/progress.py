@@ -93,7 +93,9 @@ def following(path: str | Path, tell: Callable[[Line], None] | None) -> Iterator
         yield
         return
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(Path(path), tell, done), daemon=True)
+    path = Path(path)
+    start = path.stat().st_size if path.exists() else 0
+    thread = threading.Thread(target=_follow, args=(path, start, tell, done), daemon=True)
     thread.start()
     try:
         yield
@@ -116,8 +118,7 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
         figure.savefig(f, format="png", dpi=120)
 
 
-def _follow(path: Path, tell: Callable[[Line], None], done: threading.Event) -> None:
-    at = path.stat().st_size if path.exists() else 0
+def _follow(path: Path, at: int, tell: Callable[[Line], None], done: threading.Event) -> None:
     finished = False
     while not finished:
         finished = done.wait(_POLL_SECONDS)  # after the block ends, one last look

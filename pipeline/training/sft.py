@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.compute as pc
 import ray.train
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from pipeline.errors import StageError
@@ -51,6 +52,7 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
     # Otherwise `datasets` puts its cache files into the published folders themselves.
     datasets.disable_caching()
     datasets.disable_progress_bars()
+    disable_progress_bar()
     arguments = config["arguments"]
     wants_bf16 = config["precision"] in ("bf16_autocast", "bf16") or (config["precision"] == "auto" and has_bf16(not arguments["use_cpu"]))
     # Weights in bf16 have no room for AdamW's small updates (8 bits of mantissa): fp32 weights and bf16 arithmetic are the default.
@@ -67,6 +69,7 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
         peft_config=_lora(config["lora"]),
         callbacks=[Progress(config["progress"]), MarkComplete()],
     )
+    trainer.remove_callback(PrinterCallback)
     _check_nothing_cut(data, trainer.lengths)
     return trainer
 
@@ -89,6 +92,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: 
     """Save the model, LoRA merged in, as bf16 safetensors with its tokenizer and chat template, whole or not at all."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
+    model.config.use_cache = True  # the trainer turned it off for itself
     with atomic_folder(out) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -137,6 +141,5 @@ def _log_to(path: Path) -> None:
     os.makedirs(path.parent, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(min(root.level or logging.WARNING, logging.INFO))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("pipeline").setLevel(logging.INFO)  # not the root: at that level `datasets` logs bytecode

@@ -112,6 +112,7 @@ def sft_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> 
         "use_cpu": not use_gpu,
         "gradient_checkpointing": use_gpu,  # on a CPU memory is plenty and the recomputation costs a third of the time
         "dataloader_pin_memory": use_gpu,
+        "ddp_find_unused_parameters": False,  # there are none, and looking for them costs a walk over the graph each step
         "save_strategy": "steps",
         "save_steps": train.save_steps,
         "save_total_limit": 2,

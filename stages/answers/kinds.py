@@ -97,7 +97,7 @@ _FURTHER_LABEL = re.compile(
 
 def _read_choice(text: str, options: Options) -> Reading:
     """A letter ("A", "(A)", "A. text", "Option A") or the text of exactly one option; the key is the letter (ReGenesis, faults 1, 2)."""
-    texts = [text_key(unwrap(_without_label(o, i))) for i, o in enumerate(options or [])][: len(ascii_uppercase)]
+    texts = [text_key(unwrap(option)) for option in _without_labels(options or [])]
     whole = _letters(text_key(text), texts)
     label = _LABEL.match(text)
     if len(whole) == 1:
@@ -120,11 +120,12 @@ def _letters(key: str, texts: Sequence[str]) -> list[str]:
     return [letter for letter, text in zip(ascii_uppercase, texts, strict=False) if text == key]
 
 
-def _without_label(option: str, index: int) -> str:
-    """Drop the letter that some data sets write into the option's text, when it is the option's own."""
-    label = _LABEL.match(option)
-    own = label and index < len(ascii_uppercase) and (label[1] or label[2]).upper() == ascii_uppercase[index]
-    return option[label.end() :] or option if own else option
+def _without_labels(options: Sequence[str]) -> Sequence[str]:
+    """Drop the letters that some data sets write into the options' texts, if every option has its own: not from "A. Smith" alone."""
+    labels = [_LABEL.match(option) for option in options]
+    if all(label and (label[1] or label[2]).upper() == letter for label, letter in zip(labels, ascii_uppercase, strict=False)):
+        return [option[label.end() :] or option for option, label in zip(options, labels, strict=False) if label]
+    return options[: len(ascii_uppercase)]
 
 
 READERS: dict[str, Callable[[str, Options], Reading]] = {

@@ -17,7 +17,7 @@ class Extraction(NamedTuple):
 # A second backslash is let pass: models that imitate JSON write `\\boxed`. Other escapes are skipped, so that `\{` is no brace.
 _BRACES = re.compile(r"\\\\?boxed\s*\{|\\.|[{}]", re.DOTALL)
 _LINE = re.compile(
-    r"^[ \t>#*_-]*+(?:the[ \t]+)?(?:final[ \t]+)?answer(?:[ \t]+is)?[ \t]*(?:\*\*|__)?[ \t]*[:\uff1a][ \t]*(?:\*\*|__)?(?P<answer>[^\n]*)",
+    r"^[ \t>#*_-]*+(?:the[ \t]+)?(?:final[ \t]+)?answer(?:[ \t]+is)?[ \t]*(?:\*\*)?[ \t]*[:\uff1a][ \t]*(?:\*\*)?(?P<answer>[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
 _WRAPPERS = (("**", "**"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"))

@@ -48,8 +48,8 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
     if answer is not None and entry is None and (problem := check_truth(answer, source.answer_type, options)):
         raise UnusableError(f"the answer {answer[:80]!r} is no {source.answer_type}: {problem}")
     if demonstration and answer is None and solution is None:
-        raise UnusableError("a demonstration needs an answer or a solution; name a column for one of them (columns.answer, columns.solution)")
-    given = _given_id(values["id"]) if "id" in values else None
+        raise UnusableError("a demonstration needs an answer or a solution; name the column of one (columns.answer, columns.solution)")
+    given = _text(values["id"], "the id") if "id" in values else None
     # Two worked solutions of one question are two demonstrations, but a task stays the same task whatever is worked out for it.
     content = [question, answer, options, solution] if demonstration else [question, answer, options]
     row_id = digest(["given", given] if given is not None else ["content", *content])[:ID_CHARS]
@@ -81,10 +81,6 @@ def _answer(values: dict[str, Any], optional: bool) -> str | None:
     if values["answer"] is None:
         raise UnusableError("the answer is null; where no row has ground truth, set columns.answer: null")
     return _text(values["answer"], "the answer")
-
-
-def _given_id(value: Any) -> str:
-    return _text(value, "the id")
 
 
 def _is_nothing(value: Any) -> bool:

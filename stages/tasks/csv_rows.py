@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pipeline.config import Source
 from pipeline.errors import DataError
-from stages.tasks.paths import BOM, MAX_LINE, Line, not_utf8
+from stages.tasks.paths import MAX_LINE, Line, not_utf8
 from stages.tasks.records import RAW_CHARS, BadRow, RawRow, no_duplicates
 
 
@@ -29,18 +29,18 @@ def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterato
         if cells is None:
             return
         where = f"{path}:{at.first}"
-        if header is None and (cells or problem):
+        if header is None and (problem or at.raw.strip()):
             if problem:
                 raise DataError(f"{where}: the header line cannot be read: {problem}")
             header = cells
             no_duplicates(where, header)
         elif problem:
             yield BadRow(where, problem, at.raw)
-        elif cells:
-            yield _csv_row(where, header or [], cells, at.raw)
+        elif at.raw.strip():  # blank lines are passed over
+            yield _record(where, header or [], cells, at.raw)
 
 
-def _csv_row(where: str, header: list[str], cells: list[str], raw: str) -> RawRow | BadRow:
+def _record(where: str, header: list[str], cells: list[str], raw: str) -> RawRow | BadRow:
     if len(cells) != len(header):
         return BadRow(where, f"{len(cells)} cells, expected {len(header)}, one for each of {', '.join(map(repr, header))}", raw)
     return RawRow(where, dict(zip(header, cells, strict=True)))
@@ -62,16 +62,15 @@ class _CsvLines:
 
     def __next__(self) -> str:
         line = next(self.lines)
-        data = line.data.removeprefix(BOM) if line.number == 1 else line.data
         self.first = self.first or line.number
-        text = data.decode("utf-8", "backslashreplace")
+        text = line.data.decode("utf-8", "backslashreplace")
         self.raw += text[: max(0, RAW_CHARS - len(self.raw))]
         if line.too_long:
             self.problem = f"line {line.number} has more than {MAX_LINE >> 20} MiB"
         try:
-            data.decode("utf-8")
+            line.data.decode("utf-8")
         except UnicodeDecodeError as e:
-            self.problem = self.problem or not_utf8(self.path, line._replace(data=data), e)
+            self.problem = self.problem or not_utf8(self.path, line, e)
         return text + "\n"
 
 

@@ -11,7 +11,7 @@ from pipeline.config import Source
 from pipeline.errors import DataError
 from stages.tasks.content import kind
 from stages.tasks.csv_rows import csv_rows
-from stages.tasks.paths import BOM, MAX_LINE, Line, find_files, lines, not_utf8, open_file
+from stages.tasks.paths import MAX_LINE, Line, find_files, lines, not_utf8, open_file
 from stages.tasks.records import BadRow, RawRow, Written, no_duplicates
 
 
@@ -58,8 +58,7 @@ def _json_row(path: str, line: Line) -> RawRow | BadRow:
     if line.too_long:
         return BadRow(where, f"a line of more than {MAX_LINE >> 20} MiB; expected one JSON object a line", raw)
     try:
-        text = (line.data.removeprefix(BOM) if line.number == 1 else line.data).decode("utf-8")
-        value = json.loads(text, parse_int=Written, parse_float=Written, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        value = _DECODER.decode(line.data.decode("utf-8"))
     except UnicodeDecodeError as e:
         return BadRow(where, not_utf8(path, line, e), raw)
     except json.JSONDecodeError as e:
@@ -84,6 +83,9 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON; write a number or a text")
+
+
+_DECODER = json.JSONDecoder(parse_int=Written, parse_float=Written, parse_constant=_no_constant, object_pairs_hook=_no_twins)
 
 
 def _check_options(source: Source, known: tuple[str, ...]) -> None:

@@ -30,7 +30,8 @@ def in_fixed_process(target: str, source: Source, seed: int) -> Iterator[RawRow 
                 raise DataError(fields)
             yield _KINDS[kind](**fields)
         if process.wait():
-            raise DataError(f"the process that makes the tasks of {source.dataset or target} ended with code {process.returncode}: see what it wrote above.")
+            name = source.dataset or target
+            raise DataError(f"the process that makes the tasks of {name} ended with code {process.returncode}; its output says why.")
     finally:  # also when the caller stops in the middle
         process.kill()
         process.wait()

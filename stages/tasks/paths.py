@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.errors import DataError
 from stages.tasks.records import RAW_CHARS
 
-BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"  # spreadsheets put it before UTF-8
 MAX_LINE = 64 * 2**20  # bytes; a longer line is no task, but a file without line ends
 COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
 _GLOB = frozenset("*?[")
@@ -73,10 +73,12 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 
 
 def lines(f: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of `f`, without their line feeds, never holding more than one line of at most MAX_LINE bytes."""
+    """Yield the lines of `f`, without line feeds and byte order mark, never holding more than one line of at most MAX_LINE bytes."""
     reader, number, offset = io.BufferedReader(f), 0, 0
     while data := reader.readline(MAX_LINE + 1):
         number, start, offset = number + 1, offset, offset + len(data)
+        if number == 1 and data.startswith(BOM):
+            data, start = data.removeprefix(BOM), len(BOM)
         too_long = len(data) > MAX_LINE
         tail = data
         while not tail.endswith(b"\n") and (tail := reader.readline(MAX_LINE)):
@@ -88,8 +90,8 @@ def not_utf8(path: str, line: Line, error: UnicodeDecodeError) -> str:
     """Say which byte of the file is not UTF-8, and what the file may be instead."""
     if line.number == 1 and line.data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return f"not UTF-8 but UTF-16, by its first bytes; convert it: iconv -f UTF-16 -t UTF-8 {path}"
-    byte = line.data[error.start]
-    return f"not UTF-8: byte 0x{byte:02x} at offset {line.offset + error.start} of the file (byte {error.start + 1} of the line); save the file as UTF-8"
+    byte, offset = line.data[error.start], line.offset + error.start
+    return f"not UTF-8: byte 0x{byte:02x} at offset {offset} of the file (byte {error.start + 1} of the line); save the file as UTF-8"
 
 
 def _not_found(fs: fsspec.AbstractFileSystem, name: str, path: str) -> str:
@@ -105,4 +107,5 @@ def _there(fs: fsspec.AbstractFileSystem, folder: str, wanted: str = "") -> str:
     near = get_close_matches(wanted, there, 1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"In {folder} there are: {', '.join(map(repr, there[:8]))}{' ...' if len(there) > 8 else ''}." if there else f"{folder} is empty."
+    shown = ", ".join(map(repr, there[:8])) + (" ..." if len(there) > 8 else "")
+    return f"In {folder} there are: {shown}." if there else f"{folder} is empty."

@@ -18,7 +18,9 @@ _EVALUATE_LISTS = ("binary_matrix", "n_queens", "spiral_matrix", "string_inserti
 _EVALUATE_FORMULAS = ("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration")
 _FORMULA = re.compile(r"[\w\s+\-*/^().,]{0,1000}")
 _WORD = re.compile(r"[^\W\d]\w*")
-_FUNCTIONS = frozenset("sin cos tan cot sec csc asin acos atan sinh cosh tanh exp log ln sqrt pi abs Abs".split())
+_FUNCTIONS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "ln", "sqrt", "pi"]
+)
 
 
 def score_answer(payload: dict[str, Any], answer: str | None) -> float:
@@ -29,7 +31,7 @@ def score_answer(payload: dict[str, Any], answer: str | None) -> float:
     """
     entry, name = payload.get("entry"), payload["source"].get("dataset")
     if entry is None or name is None:
-        raise DataError(f"task {payload.get('task_id')}: it does not come from reasoning_gym and has no scorer; use verifier: ground_truth.")
+        raise DataError(f"task {payload.get('task_id')} does not come from reasoning_gym and has no scorer; use verifier: ground_truth.")
     part = entry["metadata"].get("source_dataset", name)  # a composite's entries are scored by the dataset they come from
     if answer is None or (part in _EVALUATE_FORMULAS and not _is_formula(answer)):
         return 0.0

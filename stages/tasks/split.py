@@ -26,14 +26,15 @@ def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[
     train = [row for row in rows if row.id not in chosen and same_question(row) not in seen]
     if not train or not held:
         twins = len(rows) - len(held) - len(train)
+        same = f" ({twins} read the same as a held-out one)" if twins else ""
         raise DataError(
-            f"{asked} of {len(rows)} tasks leaves {len(train)} to learn from and {len(held)} held out"
-            f"{f' ({twins} read the same as a held-out one)' if twins else ''}; expected at least one of each. Give more tasks, or set held_out.count."
+            f"{asked} of {len(rows)} tasks leaves {len(train)} to learn from and {len(held)} held out{same}; "
+            "expected at least one of each. Give more tasks, or change held_out.count or held_out.share."
         )
     return train, held
 
 
 def same_question(row: Row) -> tuple[str, ...]:
     """Return what two tasks have in common when they read the same: question and options, without case and spacing."""
-    texts = [row.payload["question"], *(row.payload["options"] or [])]
+    texts = [row.payload["question"], *(row.payload.get("options") or [])]
     return tuple(" ".join(text.casefold().split()) for text in texts)

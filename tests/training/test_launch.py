@@ -1,15 +1,19 @@
-"""A whole training of the tiny model inside Ray Train: what comes out, and that the same call finds it again."""
+"""Whole trainings of the tiny model inside Ray Train: what comes out, and that the same call finds it again."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
+from pipeline.config.models import Lora
 from pipeline.errors import ConfigError, StageError, StaleError
-from pipeline.models import folder_revision
-from pipeline.store.files import read_json
+from pipeline.models import ModelRef, folder_revision
+from pipeline.publish.accumulate import Mixture, Part
+from pipeline.publish.dataset import measure, publish
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
+from pipeline.training.spec import differences, fingerprint, sft_arguments
+from tests.publish.conftest import FACTS, make_rows
 
 
 def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
@@ -17,19 +21,72 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     spec, seen = make_spec(learning_rate=1e-2), []
+    work = Path(spec.work)
     result = train(spec, seen.append)
     assert (result.examples, result.left_out, result.steps) == (36, 0, 9)
     assert result.shares == {"real": 6, "synthetic": 30, "rounds": {"0": 6, "1": 18, "2": 12}}
     assert [line["step"] for line in seen] == list(range(1, 10)) and seen[-1]["loss"] < seen[0]["loss"]
-    assert seen == read_progress(Path(spec.work) / "progress.jsonl")
-    work = Path(spec.work)
-    assert (work / "loss.png").read_bytes().startswith(b"\x89PNG") and not (work / "checkpoints").exists()
-    model = AutoModelForCausalLM.from_pretrained(spec.out)
-    assert model.dtype == torch.bfloat16 and result.revision == folder_revision(Path(spec.out))
-    assert AutoTokenizer.from_pretrained(spec.out).chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
-    data_tokens = sum(read_json(f"{part.path}/manifest.json")["rows"] for part in spec.mixture.parts)
-    assert data_tokens == 36 and result.tokens > 36 * 30
+    assert seen == read_progress(work / "progress.jsonl") and result.final_loss == seen[-1]["loss"]
+    assert (work / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert not (work / "checkpoints").exists() and not (work / "dataset").exists()  # the published folders served as they were
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(spec.out), AutoTokenizer.from_pretrained(spec.out)
+    assert model.dtype == torch.bfloat16 and model.config.use_cache
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
+    assert result.revision == folder_revision(Path(spec.out)) != spec.model.revision
 
     assert train(spec) == result  # nothing is done again
     with pytest.raises(StaleError, match=r"train\.learning_rate: was 0\.01, is 0\.02"):
         train(dataclasses.replace(spec, train=spec.train.model_copy(update={"learning_rate": 2e-2})))
+
+
+def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_model, tokenizer, tmp_path):
+    """The adapter is merged, the drawn mixture becomes a dataset of its own, long examples are counted and not cut."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    rows = make_rows(10) + [{**row, "row_id": f"long-{i}"} for i, row in enumerate(make_rows(4, words=120))]
+    publish(measure(rows, tokenizer), tmp_path / "d", FACTS, 0)
+    spec = make_spec(lora=Lora(r=4, alpha=8), learning_rate=1e-2, max_steps=2)
+    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1, False),), subsample=13))
+    result = train(spec)
+    assert result.left_out >= 3 and result.examples + result.left_out == 13
+    assert (Path(spec.work) / "dataset" / "README.md").exists()
+    base, tuned = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).state_dict() for path in (tiny_model, spec.out))
+    assert base.keys() == tuned.keys() and not list(Path(spec.out).glob("adapter*"))
+    changed = {name for name in base if (base[name] - tuned[name]).abs().max() > 1e-4}
+    assert changed and all("_proj" in name for name in changed)
+
+
+def test_two_workers_share_the_batch(local_ray, make_spec):
+    result = train(make_spec(workers=2, max_steps=3))
+    assert result.steps == 3 and result.hyperparameters["per_device_train_batch_size"] == 2
+
+
+def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):
+    spec = make_spec(extra={"optim": "nonsense"})
+    with pytest.raises(StageError, match=r"(?s)training failed in worker 0: ValueError.*nonsense.*The end of .*worker\.0\.log"):
+        train(spec)
+
+
+def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, rounds):
+    with pytest.raises(ConfigError, match="evenly to 3 workers"):
+        sft_arguments(make_spec(workers=3), 10, False, False)
+    with pytest.raises(ConfigError, match="does not divide"):
+        sft_arguments(make_spec(micro_batch_size=3), 10, False, False)
+    with pytest.raises(ConfigError, match="Did you mean 'weight_decay'|Did you mean 'adam_beta1'"):
+        sft_arguments(make_spec(extra={"adam_beta_1": 0.8}), 10, False, False)
+    with pytest.raises(ConfigError, match="change it there"):
+        sft_arguments(make_spec(extra={"max_length": 10}), 10, False, False)
+    with pytest.raises(ConfigError, match="do not fit into Ray's cluster"):
+        train(make_spec(workers=4))
+    with pytest.raises(StageError, match="longer than train.max_length"):
+        train(dataclasses.replace(make_spec(max_length=8), work=make_spec().work + "-8"))
+
+
+def test_a_fingerprint_names_what_differs(make_spec):
+    one = fingerprint(make_spec())
+    assert list(differences(one, fingerprint(make_spec(workers=2, micro_batch_size=1, save_steps=9)))) == []
+    other = dataclasses.replace(make_spec("replace", seed=4), model=ModelRef("elsewhere", "tiny", "r2"))
+    changed = {text.split(":")[0] for text in differences(one, fingerprint(other))}
+    assert changed == {"model.revision", "data.round-001", "seed"}

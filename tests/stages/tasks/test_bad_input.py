@@ -1,0 +1,206 @@
+"""Every way in which an input file can be wrong: the message names the place, what was expected and what to do."""
+
+import bz2
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Source
+from pipeline.errors import DataError
+from stages.tasks import paths, read_tasks
+
+GOOD = b'{"question": "1+1?", "answer": 2}\n'
+ALSO = b'{"question": "2+2?", "answer": 4}\n'
+
+
+def source(path: Path | str, kind: str = "jsonl", **more) -> Source:
+    return Source(source=kind, path=str(path), **more)
+
+
+def refuse(path: Path | str, kind: str = "jsonl", **more) -> str:
+    with pytest.raises(DataError) as caught:
+        read_tasks(source(path, kind, **more), 0)
+    return str(caught.value)
+
+
+LINES = {
+    "torn last line": (b'{"question": "3+3?", "ans', 2, "no line end"),
+    "invalid JSON in the middle": (b'{"question" "3+3?"}\n' + ALSO, 2, "invalid JSON at column 13"),
+    "a list": (b'["3+3?", 6]\n', 2, "expected a JSON object with named columns, got a list"),
+    "a bare number": (b"\n\n17\n", 4, "got the number 17"),
+    "latin-1": ('{"question": "caf\u00e9?", "answer": 6}\n'.encode("latin-1"), 2, "not UTF-8: byte 0xe9 at offset 51 of the file"),
+    "raw NUL byte": (b'{"question": "a\0b", "answer": 6}\n', 2, "Invalid control character"),
+    "escaped NUL": (b'{"question": "a\\u0000b", "answer": 6}\n', 2, "NUL character at position 2"),
+    "half a surrogate pair": (b'{"question": "a\\ud800b", "answer": 6}\n', 2, "surrogate pair at position 2"),
+    "a key twice": (b'{"question": "3+3?", "question": "x", "answer": 6}\n', 2, "'question' stands twice"),
+    "NaN": (b'{"question": "3+3?", "answer": NaN}\n', 2, "NaN is not JSON"),
+    "nested too deeply": (b"[" * 100_000 + b"\n", 2, "nested too deeply"),
+    "a missing column": (b'{"quesiton": "3+3?", "answer": 6}\n', 2, "Did you mean columns.question: 'quesiton'?"),
+    "question is an object": (b'{"question": {"text": "3+3?"}, "answer": 6}\n', 2, "'question') is an object; expected a text"),
+    "question is null": (b'{"question": null, "answer": 6}\n', 2, "is null; expected a text"),
+    "question is empty": (b'{"question": "  ", "answer": 6}\n', 2, "is empty"),
+    "question is a number": (b'{"question": 7, "answer": 6}\n', 2, "is the number 7"),
+    "answer is a list": (b'{"question": "3+3?", "answer": [6]}\n', 2, "the answer is a list"),
+    "answer is null": (b'{"question": "3+3?", "answer": null}\n', 2, "the answer is null"),
+    "answer is of another type": (b'{"question": "3+3?", "answer": "six"}\n', 2, "'six' is no number"),
+    "a duplicate": (GOOD, 2, "tasks.jsonl:1"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "problem"), LINES.values(), ids=LINES)
+def test_a_bad_line_is_named_and_can_be_skipped(tmp_path: Path, text: bytes, line: int, problem: str) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(GOOD + text)
+    message = refuse(path)
+    assert f"{path}:{line}: " in message
+    assert problem in message
+    assert "1 of " in message
+    assert "tasks.on_bad_row: skip" in message
+    tasks = read_tasks(source(path, on_bad_row="skip"), 0)
+    assert [bad.where for bad in tasks.rejected] == [f"{path}:{line}"]
+    assert problem in tasks.rejected[0].problem
+    assert tasks.rows[0].payload["answer"] == "2"
+
+
+def test_only_three_bad_rows_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + b"{\n" * 9)
+    message = refuse(path)
+    assert "9 of 10 rows" in message
+    assert message.count("invalid JSON") == 3
+    assert "... and 6 more" in message
+
+
+def test_all_rows_bad_is_an_error_whatever_the_recipe_says(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(b"{\n" * 2)
+    assert "No usable row is left." in refuse(path, on_bad_row="skip")
+
+
+def test_a_column_that_no_row_has_cannot_be_skipped(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(b'{"prompt": "1+1?", "answers": 2}\n' * 2)
+    message = refuse(path, columns={"question": "prompt"}, on_bad_row="skip")
+    assert "no column 'answer' for the answer; there are: 'prompt', 'answers'. Did you mean columns.answer: 'answers'?" in message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text_but_of_the_offset(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD)
+    assert len(read_tasks(source(path), 0).rows) == 1
+    path.write_bytes(b"\xef\xbb\xbf\xff\n" + GOOD)
+    assert "byte 0xff at offset 3 of the file (byte 1 of the line)" in refuse(path)
+
+
+def test_utf16_is_recognised(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_text('{"question": "1+1?", "answer": 2}\n', encoding="utf-16")
+    assert "iconv -f UTF-16" in refuse(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n \n\n"], ids=["empty", "only blank lines"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_nothing_in_the_file(tmp_path: Path, text: bytes, kind: str) -> None:
+    (path := tmp_path / f"tasks.{kind}").write_bytes(text)
+    message = refuse(path, kind)
+    assert str(path) in message
+    assert "there is no row in it" in message
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_bytes(GOOD)
+    assert "no such file or folder. Did you mean 'tasks.jsonl'?" in refuse(tmp_path / "task.jsonl")
+    assert "In " in refuse(tmp_path / "zzz") and "'tasks.jsonl'" in refuse(tmp_path / "zzz")
+    assert "does not exist either" in refuse(tmp_path / "nowhere" / "tasks.jsonl")
+    assert "no file matches this pattern" in refuse(tmp_path / "*.json")
+    assert "no file in this folder ends in .csv" in refuse(tmp_path, "csv")
+    assert "needs a path" in refuse("")
+    assert "cannot be read: Protocol not known" in refuse("nosuch://bucket/tasks.jsonl")
+
+
+def test_options_that_are_not_known(tmp_path: Path) -> None:
+    assert "unknown options sep; known: delimiter, header" in refuse(tmp_path, "csv", options={"sep": ";"})
+    assert "known: none" in refuse(tmp_path, "jsonl", options={"lines": True})
+
+
+def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("paths", "files"):
+        monkeypatch.setattr(f"stages.tasks.{module}.MAX_LINE", 2**20)
+    (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + b"x" * (3 * 2**20) + b"\n" + ALSO)
+    tasks = read_tasks(source(path, on_bad_row="skip"), 0)
+    assert [bad.problem for bad in tasks.rejected] == ["a line of more than 1 MiB; expected one JSON object a line"]
+    assert len(tasks.rejected[0].raw) <= 2000
+    assert [row.payload["source"]["where"] for row in tasks.rows] == [f"{path}:1", f"{path}:3"]
+    with paths.open_file(str(path)) as f:
+        assert [line.offset for line in paths.lines(f)] == [0, len(GOOD), len(GOOD) + 3 * 2**20 + 1]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress], ids=["gz", "bz2"])
+def test_compressed_files_and_damaged_ones(tmp_path: Path, pack) -> None:
+    (path := tmp_path / f"tasks.jsonl.{'gz' if pack is gzip.compress else 'bz2'}").write_bytes(pack(GOOD + ALSO))
+    assert len(read_tasks(source(tmp_path), 0).rows) == 2
+    path.write_bytes(path.read_bytes()[:-9])
+    assert f"{path}: cannot be read to its end" in refuse(path)
+    path.write_bytes(GOOD)
+    assert f"{path}: cannot be read to its end" in refuse(path)
+
+
+CSV = {
+    "too few cells": (b"3+3?\n", 3, "1 cells, expected 2, one for each of 'question', 'answer'"),
+    "too many cells": (b"3+3?,6,7\n", 3, "3 cells, expected 2"),
+    "text after a quote": (b'"3+3?"x,6\n', 3, "invalid CSV"),
+    "an open quote": (b'"3+3?,6\n4+4?,8\n', 3, "never closed"),
+    "latin-1": ("caf\u00e9?,6\n".encode("latin-1"), 3, "not UTF-8: byte 0xe9 at offset 26"),
+    "NUL": (b"3\0+3?,6\n", 3, "NUL"),
+    "empty answer": (b"3+3?,\n", 3, "the answer is empty"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "problem"), CSV.values(), ids=CSV)
+def test_a_bad_record_of_csv(tmp_path: Path, text: bytes, line: int, problem: str) -> None:
+    (path := tmp_path / "tasks.csv").write_bytes(b"question,answer\n1+1?,2\n" + text)
+    message = refuse(path, "csv")
+    assert f"{path}:{line}: " in message
+    assert problem in message
+    assert len(read_tasks(source(path, "csv", on_bad_row="skip"), 0).rows) == 1
+
+
+def test_csv_headers(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.csv").write_bytes(b"1+1?,2\n2+2?,4\n")
+    assert "no column 'question' for the question; there are: '1+1?', '2'" in refuse(path, "csv")
+    assert len(read_tasks(source(path, "csv", options={"header": ["question", "answer"]}), 0).rows) == 2
+    path.write_bytes(b"question,answer,answer\n1+1?,2,2\n")
+    assert f"{path}:1: the column 'answer' stands more than once" in refuse(path, "csv")
+    path.write_bytes(b"question,\xff\n")
+    assert f"{path}:1: the header line cannot be read: not UTF-8" in refuse(path, "csv")
+    assert "expected one character" in refuse(path, "csv", options={"delimiter": "::"})
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.parquet").write_bytes(GOOD * 10)
+    assert f"{path}: not a readable Parquet file" in refuse(path, "parquet")
+    path.write_bytes(b"")
+    assert f"{path}: not a readable Parquet file" in refuse(path, "parquet")
+    pq.write_table(pa.table([["1+1?"], ["2"], ["2"]], names=["question", "answer", "answer"]), path)
+    assert "'answer' stands more than once" in refuse(path, "parquet")
+    pq.write_table(pa.table({"question": ["1+1?", None], "answer": [2, 4]}), path)
+    assert f"{path}:2: the question (column 'question') is null" in refuse(path, "parquet")
+
+
+@given(
+    st.binary(max_size=300) | st.lists(st.sampled_from([GOOD, ALSO, b"{", b'"', b"\n", b"\xff", b"[]", b"\\u", b"\0", b"\r"])).map(b"".join)
+)
+def test_no_bytes_give_anything_but_rows_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_bytes(data)
+    for kind in ("jsonl", "csv", "parquet"):
+        try:
+            tasks = read_tasks(source(path, kind, on_bad_row="skip"), 0)
+        except DataError as e:
+            assert str(path) in str(e)
+            str(e).encode()
+        else:
+            if kind == "jsonl":
+                assert len(tasks.rows) + len(tasks.rejected) == sum(
+                    bool(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+                )

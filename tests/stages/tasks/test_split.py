@@ -1,0 +1,71 @@
+"""The held-out split: disjoint, by content, and stable when tasks are added."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import HeldOut
+from pipeline.errors import DataError
+from pipeline.ids import digest
+from pipeline.rows import Row
+from stages.tasks import split_held_out
+
+
+def task(question: str, options: list[str] | None = None) -> Row:
+    return Row(digest([question, options])[:20], {"question": question, "options": options})
+
+
+def tasks(n: int) -> list[Row]:
+    return [task(f"What is {i}?") for i in range(n)]
+
+
+def ids(rows: list[Row]) -> set[str]:
+    return {row.id for row in rows}
+
+
+@given(st.integers(60, 300), st.integers(0, 200), st.integers(0, 5))
+def test_adding_tasks_moves_none_across(n: int, more: int, seed: int) -> None:
+    rows = tasks(n + more)
+    train, held = split_held_out(rows[:n], HeldOut(share=0.3), seed)
+    train_after, held_after = split_held_out(rows, HeldOut(share=0.3), seed)
+    assert ids(train) <= ids(train_after)
+    assert ids(held) <= ids(held_after)
+    assert not ids(train_after) & ids(held_after)
+    assert len(train_after) + len(held_after) == n + more
+
+
+def test_share_count_and_seed() -> None:
+    rows = tasks(2000)
+    train, held = split_held_out(rows, HeldOut(share=0.2), 1)
+    assert 330 < len(held) < 470
+    assert [row.id for row in train] == [row.id for row in rows if row.id in ids(train)]
+    assert len(split_held_out(rows, HeldOut(count=7), 1)[1]) == 7
+    assert ids(split_held_out(rows, HeldOut(count=7), 1)[1]) <= ids(held)
+    assert ids(split_held_out(rows, HeldOut(count=7), 2)[1]) != ids(split_held_out(rows, HeldOut(count=7), 1)[1])
+    assert ids(split_held_out(rows[::-1], HeldOut(share=0.2), 1)[1]) == ids(held)
+
+
+def test_what_reads_the_same_as_a_held_out_task_is_in_neither_list() -> None:
+    rows = tasks(40)
+    _, held = split_held_out(rows, HeldOut(count=4), 0)
+    twin = task(f"  {held[0].payload['question'].upper()}\n")
+    other_options = task(held[0].payload["question"], ["a", "b"])
+    train, held_after = split_held_out([*rows, twin, other_options], HeldOut(count=4), 0)
+    assert ids(held_after) == ids(held), "the fixed hashes of these two are not among the smallest"
+    assert twin.id not in ids(train)
+    assert other_options.id in ids(train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "held_out", "numbers"),
+    [
+        (tasks(3), HeldOut(count=3), "held_out.count 3 of 3 tasks leaves 0 to learn from and 3 held out"),
+        (tasks(1), HeldOut(share=0.0001), "held_out.share 0.0001 of 1 tasks leaves 1 to learn from and 0 held out"),
+        ([task("Same?"), task("same?")], HeldOut(count=1), "leaves 0 to learn from and 1 held out (1 read the same"),
+        ([], HeldOut(), "of 0 tasks"),
+    ],
+)
+def test_a_side_may_not_be_empty(rows: list[Row], held_out: HeldOut, numbers: str) -> None:
+    with pytest.raises(DataError) as caught:
+        split_held_out(rows, held_out, 0)
+    assert numbers in str(caught.value)

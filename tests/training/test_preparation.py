@@ -1,0 +1,91 @@
+"""What TRL makes of published data: the loss mask token by token, nothing cut, and batches that pad little."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import StageError
+from pipeline.publish.dataset import column, measure, publish
+from pipeline.publish.schema import FEATURES
+from pipeline.training.batches import LengthGrouped
+from pipeline.training.sft import build_trainer, token_counts
+from pipeline.training.spec import sft_arguments
+from tests.publish.conftest import FACTS, make_rows
+
+
+def config(spec: Any, folders: list[Path], **arguments: Any) -> dict[str, Any]:
+    return {
+        "model": spec.model.path,
+        "trust_remote_code": False,
+        "datasets": [str(folder) for folder in folders],
+        "arguments": sft_arguments(spec, 36, False, False) | arguments,
+        "lora": None,
+        "precision": "fp32",
+        "progress": f"{spec.work}/progress.jsonl",
+    }
+
+
+def test_labels_are_the_completion_and_nothing_else(make_spec, rounds, tokenizer):
+    """Rows with every lineage column go through the real SFTTrainer; the mask is compared token by token."""
+    trainer = build_trainer(config(make_spec(), list(rounds.values())))
+    prepared = trainer.train_dataset
+    published = datasets.concatenate_datasets([datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()])
+    assert len(prepared) == len(published) == 36 and set(published.column_names) == set(FEATURES)
+    for made, row in zip(prepared, published, strict=True):
+        head = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        answer = row["completion"][0]["content"] + "<|im_end|>\n"
+        head_ids, answer_ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (head, answer))
+        assert made["input_ids"] == head_ids + answer_ids
+        assert made["labels"] == [-100] * len(head_ids) + answer_ids
+        assert tokenizer.eos_token_id in made["labels"]  # it learns to stop
+        assert (row["tokens_prompt"], row["tokens_completion"]) == (len(head_ids), len(answer_ids))
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert set(batch) == {"input_ids", "attention_mask", "labels"} and (batch["labels"][batch["attention_mask"] == 0] == -100).all()
+
+
+def test_the_trainer_refuses_to_cut(make_spec, rounds):
+    with pytest.raises(StageError, match="would cut"):
+        build_trainer(config(make_spec(), [rounds[2]], max_length=40))
+
+
+def test_packing_keeps_every_token(make_spec, rounds):
+    trainer = build_trainer(config(make_spec(packing=True), list(rounds.values())))
+    folders = [datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()]
+    assert trainer.lengths.sum() == sum(column(d, "tokens_prompt").sum() + column(d, "tokens_completion").sum() for d in folders)
+    assert trainer.lengths.max() <= 128 and len(trainer.train_dataset) < 36
+
+
+def test_nothing_is_written_into_published_folders(make_spec, rounds):
+    before = sorted(rounds[1].rglob("*"))
+    build_trainer(config(make_spec(), [rounds[1]]))
+    assert sorted(rounds[1].rglob("*")) == before
+
+
+def test_lengths_of_prepared_examples(tmp_path, tokenizer):
+    publish(measure(make_rows(7), tokenizer), tmp_path / "d", FACTS, 0)
+    data = datasets.load_from_disk(str(tmp_path / "d"))["train"]
+    ids = [[0] * n for n in (3, 1, 5, 2, 2, 8, 1)]
+    assert token_counts(data.add_column("input_ids", ids)).tolist() == [3, 1, 5, 2, 2, 8, 1]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=400), st.integers(1, 16), st.integers(0, 5))
+def test_every_index_once_and_the_same_for_an_epoch(lengths, batch_size, epoch):
+    first = list(LengthGrouped(lengths, batch_size, 7, lambda: epoch))
+    assert sorted(first) == list(range(len(lengths)))
+    assert first == list(LengthGrouped(lengths, batch_size, 7, lambda: epoch))
+
+
+def test_epochs_differ_and_padding_is_small():
+    lengths = np.random.default_rng(0).integers(20, 1000, 2000)
+
+    def padded(order: list[int]) -> float:
+        return sum(lengths[order[i : i + 8]].max() * len(order[i : i + 8]) for i in range(0, len(order), 8)) / lengths.sum()
+
+    first, second = (list(LengthGrouped(lengths, 8, 0, lambda e=e: e)) for e in (0, 1))
+    assert first != second
+    assert padded(first) < 1.05 < 1.5 < padded(list(range(2000)))
