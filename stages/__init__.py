@@ -12,3 +12,4 @@ register("source", "hf", "stages.tasks.hub:hf")
 
 register("verifier", "ground_truth", "stages.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.verifiers:task_scorer")
+register("verifier", "majority_vote", "stages.verifiers:ground_truth")  # to evaluate with: a vote needs many answers, a score one

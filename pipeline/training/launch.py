@@ -149,7 +149,13 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
-        run = RunConfig(name="train", storage_path=str(work / "ray"), failure_config=FailureConfig(max_failures=0))
+        run = RunConfig(
+            name="train",
+            storage_path=str(work / "ray"),
+            failure_config=FailureConfig(max_failures=0),
+            # Ray turns print() into log lines, and with it the bytecode listings that `datasets` makes to fingerprint functions.
+            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
+        )
         try:
             TorchTrainer(_worker, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
             return

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.errors import DataError
-from pipeline.ids import ID_CHARS, digest
-from pipeline.rows import Failed, Row
+from pipeline.rows import Row
 
 RAW_CHARS = 2000  # of a bad row's text that are kept: enough to find it, and a torn file of gigabytes stays small
 
@@ -35,11 +34,6 @@ class BadRow:
     def __post_init__(self) -> None:
         # Bytes that are no text reach this place as lone surrogates, which neither a terminal nor Arrow takes.
         self.where, self.problem, self.raw = (printable(t) for t in (self.where, self.problem, self.raw[:RAW_CHARS]))
-
-    def reject(self) -> tuple[Row, Failed]:
-        """Return the pair that `pipeline.rows.rejects_to_table` writes."""
-        row_id = digest(["bad row", self.where, self.raw])[:ID_CHARS]
-        return Row(row_id, {"where": self.where}), Failed("bad_row", f"{self.where}: {self.problem}", self.raw)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Source
 from pipeline.errors import ConfigError, DataError
-from pipeline.rows import rejects_to_table, rows_to_table
+from pipeline.rows import rows_to_table
 from stages.tasks import BadRow, RawRow, Repeat, read_demonstrations, read_tasks
 
 
@@ -132,7 +132,6 @@ def test_conservation(tmp_path_factory: pytest.TempPathFactory, lines: list[str]
     path.write_text("\n".join(['{"question": "c", "answer": 3}', *lines]))
     tasks = read_tasks(Source(source="jsonl", path=str(path), on_bad_row="skip"), 0)
     assert len(tasks.rows) + len(tasks.rejected) + tasks.duplicates == 1 + sum(bool(line.strip()) for line in lines)
-    assert rejects_to_table([bad.reject() for bad in tasks.rejected]).num_rows == len(tasks.rejected)
 
 
 def test_limit_counts_rows_read(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Mixture policies: which rounds are in, what a draw takes, and that the order of rounds changes nothing."""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config.models import Accumulate
+from pipeline.errors import DataError, StageError
+from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
+from pipeline.publish.dataset import publish, shares
+
+FOLDERS = {number: f"d/{number}" for number in range(5)}
+
+
+def rounds_of(policy: str, keep_real: bool, round: int = 3, available: dict = FOLDERS) -> list[int]:
+    chosen = mixture(Accumulate(policy=policy, keep_real=keep_real), round, available)
+    assert all(part.real == (part.round == 0) and part.path == available[part.round] for part in chosen.parts)
+    return [part.round for part in chosen.parts]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept", "free"),
+    [
+        ("all", [0, 1, 2, 3], [0, 1, 2, 3]),
+        ("replace", [0, 3], [3]),
+        ("window:2", [0, 2, 3], [2, 3]),
+        ("window:9", [0, 1, 2, 3], [0, 1, 2, 3]),
+        ("subsample:5", [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_rounds_of_a_policy(policy, kept, free):
+    assert rounds_of(policy, True) == kept and rounds_of(policy, False) == free
+    assert rounds_of(policy, True, 0) == [0]  # before the first round: the demonstrations
+
+
+def test_without_demonstrations_there_is_no_round_0():
+    assert rounds_of("all", True, 2, {1: "a", 2: "b"}) == [1, 2]
+
+
+def test_a_missing_round_and_nothing_at_all_are_errors():
+    with pytest.raises(StageError, match=r"rounds \[2\] for round 3"):
+        rounds_of("all", True, 3, {0: "a", 1: "b", 3: "c"})
+    with pytest.raises(StageError, match="nothing to train on"):
+        rounds_of("all", True, 0, {})
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    from tests.publish.conftest import FACTS, make_rows
+
+    folder = tmp_path_factory.mktemp("rounds")
+    for number, count in ((0, 8), (1, 20), (2, 0), (3, 12)):
+        publish(make_rows(count, number, "synthetic" if number else "real"), folder / str(number), FACTS, 0)
+    return tuple(Part(str(folder / str(number)), number, number == 0) for number in range(4))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(size=st.integers(1, 60), keep_real=st.booleans(), seed=st.integers(0, 3), rng=st.randoms(use_true_random=False))
+def test_a_draw_has_its_size_and_no_order(parts, size, keep_real, seed, rng: random.Random):
+    shuffled = list(parts)
+    rng.shuffle(shuffled)
+    drawn = load_mixture(Mixture(parts, size, keep_real), seed)
+    assert drawn["row_id"][:] == load_mixture(Mixture(tuple(shuffled), size, keep_real), seed)["row_id"][:]
+    assert len(set(drawn["row_id"])) == len(drawn) == min(40, max(size, 8) if keep_real else size)
+    if keep_real:
+        assert shares(drawn)["real"] == 8
+    larger = load_mixture(Mixture(parts, size + 5, keep_real), seed)
+    assert set(drawn["row_id"]) <= set(larger["row_id"])
+
+
+def test_all_rows_shuffled_by_seed(parts):
+    one, other = (load_mixture(Mixture(parts), seed)["row_id"][:] for seed in (0, 1))
+    assert sorted(one) == sorted(other) and one != other and len(one) == 40
+    assert shares(load_mixture(Mixture(parts), 0)) == {"real": 8, "synthetic": 32, "rounds": {"0": 8, "1": 20, "3": 12}}
+
+
+def test_empty_and_wrong_folders_are_told_apart(parts, tmp_path):
+    with pytest.raises(StageError, match="every dataset of the mixture is empty"):
+        load_mixture(Mixture((parts[2],)), 0)
+    with pytest.raises(DataError, match="not a published dataset of round 7"):
+        load_mixture(Mixture((Part(str(tmp_path), 7, False),)), 0)
+    import datasets
+
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}).save_to_disk(str(tmp_path / "t"))
+    with pytest.raises(DataError, match="schema"):
+        load_mixture(Mixture((Part(str(tmp_path / "t"), 1, False),)), 0)
