@@ -1,5 +1,6 @@
 """What a person sees while a stage runs: a live line in a terminal, plain lines elsewhere, counts and examples at the end."""
 
+import sys
 import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 EXAMPLES = 3
 
-console = Console(highlight=False, soft_wrap=True)
+# Where there is no terminal (a file, `ray job logs`) nothing says how wide a line may be: wide enough for the table over rounds.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
+
+
+def round_title(round_: int | str) -> str:
+    """Return how a round is called."""
+    return "base model" if round_ == "base" else f"round {round_}"
 
 
 class StageDisplay:
@@ -85,8 +92,8 @@ class StageDisplay:
 def summary(m: Manifest) -> str:
     """Return one line with a stage's counts."""
     if m.passes_through:
-        return f"round {m.round} {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
-    text = f"round {m.round} {m.stage}: {m.rows_in} in = {m.rows_done} done + {sum(m.rows_dropped.values())} dropped + {sum(m.rows_failed.values())} failed"
+        return f"{round_title(m.round)}, {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
+    text = f"{round_title(m.round)}, {m.stage}: {m.rows_in} in = {m.rows_done} done + {sum(m.rows_dropped.values())} dropped + {sum(m.rows_failed.values())} failed"
     for step in m.steps:
         if step.dropped:
             text += f"; {step.name} dropped {sum(step.dropped.values())}"

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import orjson
+
 from pipeline import prompts
 from pipeline.errors import StaleError
 from pipeline.ids import digest
@@ -31,6 +33,7 @@ def check(folder: str, parts: dict[str, Any]) -> str:
 
     Raises StaleError naming what differs.
     """
+    parts = orjson.loads(orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS))  # a tuple is read back as a list: not a difference
     path = files.join(folder, "fingerprint.json")
     if not files.exists(path):
         files.write_json(path, parts)

@@ -34,8 +34,12 @@ class ModelRef:
 
 
 def models_folder() -> Path:
-    """Return where prepared models are kept: $SELFLOOP_MODELS, else data/models/ under the project's root."""
-    return Path(os.environ.get(MODELS_VARIABLE) or Path(__file__).resolve().parent.parent / "data" / "models")
+    """Return where prepared models are kept: $SELFLOOP_MODELS, else ~/.cache/selfloop/models.
+
+    Not in the project: `ray job submit` runs from an uploaded copy of it, and every job would prepare the model anew.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get(MODELS_VARIABLE) or cache / "selfloop" / "models")
 
 
 def resolve_model(base: str, revision: str | None = None) -> ModelRef:
@@ -57,7 +61,9 @@ def resolve_model(base: str, revision: str | None = None) -> ModelRef:
         return _from_hub(base, revision)
     near = get_close_matches(base, [PACKAGED], 1, 0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"model.base: {base!r} is neither an existing folder nor a known model.{hint} Give {PACKAGED!r}, a folder, or a Hub id 'owner/name'.")
+    raise ConfigError(
+        f"model.base: {base!r} is neither an existing folder nor a known model.{hint} Give {PACKAGED!r}, a folder, or a Hub id 'owner/name'."
+    )
 
 
 def folder_revision(folder: Path) -> str:

@@ -34,7 +34,8 @@ class RunDir:
     """Paths and readers of one run. Reads nothing until asked."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = str(root) if "://" in str(root) else str(Path(root).absolute())
+        fs, name = files.filesystem(str(root))
+        self.root = str(Path(name).absolute()) if files.is_local(str(root)) else fs.unstrip_protocol(name)  # as files.glob writes it
 
     @property
     def local(self) -> Path | None:

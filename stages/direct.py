@@ -10,7 +10,7 @@ from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages import filters, verifiers
-from stages.samples import answer_fields, demonstration
+from stages.samples import answer_fields
 
 SOLVE = "direct/solve"
 
@@ -49,6 +49,5 @@ class Direct(Method):
         return prompts.render(SOLVE, question=payload["question"], options=payload.get("options"))
 
     def examples(self, row: Row) -> list[Example]:
-        """Question and answer. A demonstration's answer is its worked solution, with the final answer marked."""
-        text = row.payload.get("text") or demonstration(row.payload)
-        return [Example(self.question(row), [{"role": "assistant", "content": text}])]
+        """Question and answer."""
+        return [Example(self.question(row), [{"role": "assistant", "content": row.payload["text"]}])]

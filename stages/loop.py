@@ -107,7 +107,7 @@ class Loop:
             model=start, out=run.model(round_), work=run.stage(round_, "train"), mixture=mixture(recipe.accumulate, round_, available),
             train=recipe.train, seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code,
         )  # fmt: skip
-        display = TrainDisplay(f"round {round_} train")
+        display = TrainDisplay(f"round {round_}, train")
         result = train(spec, display.update)
         display.close(result)
         return result

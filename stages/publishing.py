@@ -54,7 +54,7 @@ def _earlier(run: RunDir, round_: int) -> Iterator[tuple[str, str]]:
     for r in range(0, round_):
         folder = run.stage(r, STAGE)
         if run.manifest(folder):
-            yield from ((row.payload["question"], row.payload.get("text") or row.payload.get("solution") or "") for row in run.rows(folder))
+            yield from ((row.payload["question"], row.payload["text"]) for row in run.rows(folder))
 
 
 def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
@@ -64,7 +64,7 @@ def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
         for row in rows():
             tokens = max((sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)), default=0)
             too_long = tokens > max_length
-            yield row, Dropped("too_long", f"{tokens} tokens, train.max_length is {max_length}", row.payload.get("text") or "") if too_long else None
+            yield row, Dropped("too_long", f"{tokens} tokens, train.max_length is {max_length}", row.payload["text"]) if too_long else None
 
     return step
 

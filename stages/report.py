@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.display import console
+from pipeline.display import console, round_title
 from pipeline.methods import STAGES
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
@@ -35,8 +35,8 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
         return facts
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@"))})
     table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
-    for name in ("model", "greedy [95% interval]", *extra, "against round 0", "flips +/-", "real + synthetic", "kept of made", "tokens made", "minutes"):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    for name in ("model", "greedy [95% interval]", *extra, "against round 0", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
     for f in facts:
         table.add_row(*_cells(f, extra))
     console.print(table)
@@ -46,7 +46,7 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
 def _cells(f: dict[str, Any], extra: list[str]) -> list[str]:
     against, train = f.get("against_round_0"), f.get("train") or {}
     previous, shares = f.get("against_previous"), train.get("shares", {})
-    name = {"base": "base model", 0: "round 0 (demonstrations)"}.get(f["round"], f"round {f['round']}")
+    name = f"{round_title(f['round'])}{' (demonstrations)' if f['round'] == 0 else ''}"
     return [
         name,
         interval(f["greedy"]),

@@ -28,14 +28,14 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that does not exist
         raise ConfigError(f"{path}: not valid YAML: {e}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of settings at the top level, got {type(data).__name__}.")
     set_by: dict[Loc, str] = {}
     for override in overrides:
         set_by[_apply(data, override)] = override
-    lines = _lines(node) if node else {}
+    lines = _lines(path, node) if node else {}
     return build_recipe(data, lambda loc: _place(path, lines, set_by, loc))
 
 
@@ -65,7 +65,7 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
         raise ConfigError(f"--set {override!r}: expected key=value, such as --set train.epochs=2")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override!r}: {value!r} is not a YAML value; quote it if it is text") from None
     at = data
     for k in keys[:-1]:
@@ -77,15 +77,18 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
     return tuple(keys)
 
 
-def _lines(node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
+def _lines(path: Path, node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
     found = {loc: node.start_mark.line + 1}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            found |= _lines(value, (*loc, key.value))
-            found[(*loc, key.value)] = key.start_mark.line + 1
+            at = (*loc, key.value)
+            if at in found:  # YAML readers keep the last one and say nothing
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, at))} is there twice (first in line {found[at]}).")
+            found |= _lines(path, value, at)
+            found[at] = key.start_mark.line + 1
     if isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            found |= _lines(value, (*loc, i))
+            found |= _lines(path, value, (*loc, i))
     return found
 
 
@@ -102,7 +105,8 @@ def _place(path: Path, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) 
 def _explain(error: ValidationError, model: type[BaseModel], place: typing.Callable[[Loc], str], data: Any) -> str:
     messages = []
     for e in error.errors(include_url=False):
-        loc = tuple(p for p in e["loc"] if p not in ("vllm", "openai", "scripted") or len(e["loc"]) == 1)
+        # pydantic puts the engine's kind into the location, where the file has no such level
+        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] == "engine" and p in ("vllm", "openai", "scripted")))
         if e["type"] == "extra_forbidden":
             known = _keys(model, loc[:-1], data)
             near = get_close_matches(str(loc[-1]), known, 1, 0.5)

@@ -15,6 +15,7 @@ from pipeline.errors import EngineDied, EngineError, SelfloopError
 from pipeline.models import ModelRef
 
 NAMESPACE = "selfloop"
+CLOSE_SECONDS = 30.0
 
 
 class VllmReplica:
@@ -78,6 +79,7 @@ class EngineHandle:
     config: VllmEngine | OpenaiEngine | ScriptedEngine
     model: ModelRef
     replicas: list[Any] = field(default_factory=list)
+    trust_remote_code: bool = False
 
     @property
     def model_name(self) -> str:
@@ -168,7 +170,7 @@ class ReplicaRouter:
         async with self._healing[i]:
             for wait in (1, 5, 15, 30, 60):
                 try:
-                    await _unwrap(self._handle.replicas[i].load.remote(self._handle.model))
+                    await _unwrap(self._handle.replicas[i].load.remote(self._handle.model, self._handle.trust_remote_code))
                     return
                 except EngineDied:
                     await asyncio.sleep(wait)
@@ -217,12 +219,17 @@ class EnginePool:
 
     def handle(self, model: ModelRef) -> EngineHandle:
         """Return a handle that names the model without starting an engine for it."""
-        return EngineHandle(self._config, model, self._replicas)
+        return EngineHandle(self._config, model, self._replicas, self._recipe.model.trust_remote_code)
 
     async def free(self) -> None:
         """Give up cores, GPUs and memory, for training: own replicas are ended, attached ones drop their model."""
         replicas, self._replicas = self._replicas, []
-        await asyncio.gather(*(_unwrap(r.close.remote()) for r in replicas), return_exceptions=True)  # a dead one is closed too
+        closing = [asyncio.ensure_future(_unwrap(r.close.remote())) for r in replicas]
+        if closing:  # a dead one is closed too; one that never got its CPUs or GPUs does not answer
+            await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+            for unanswered in closing:
+                unanswered.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
         if not self._attached:
             for replica in replicas:
                 ray.kill(replica)

@@ -50,7 +50,9 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
         raise StageError(f"accumulate.policy {policy.policy} needs the datasets of rounds {missing} for round {round}; they are not there.")
     parts = tuple(Part(str(available[r]), r, r == REAL_ROUND) for r in sorted(wanted & available.keys()))
     if not parts:
-        raise StageError(f"round {round} has nothing to train on: no published rounds, and no demonstrations (accumulate.policy {policy.policy}).")
+        raise StageError(
+            f"round {round} has nothing to train on: no published rounds, and no demonstrations (accumulate.policy {policy.policy})."
+        )
     return Mixture(parts, int(number) if kind == "subsample" else None, policy.keep_real)
 
 

@@ -96,4 +96,8 @@ datasets:
 
 
 def _columns() -> list[str]:
-    return ["## Columns\n", "`prompt` and `completion` are what a trainer reads; the others are lineage:", ", ".join(f"`{c}`" for c in FEATURES) + ".\n"]
+    return [
+        "## Columns\n",
+        "`prompt` and `completion` are what a trainer reads; the others are lineage:",
+        ", ".join(f"`{c}`" for c in FEATURES) + ".\n",
+    ]

@@ -34,8 +34,28 @@ FEATURES = Features(
 
 # Column names that TRL 1.16's trainers read, beside prompt and completion (trl/trainer/*_trainer.py, trl/data_utils.py).
 TRL_NAMES = frozenset(
-    "text messages chosen rejected conversations input_ids labels attention_mask assistant_masks completion_mask position_ids "
-    "tools chat_template_kwargs image images seq_lengths label length ref_chosen_logps ref_rejected_logps".split()
+    {
+        "text",
+        "messages",
+        "chosen",
+        "rejected",
+        "conversations",
+        "input_ids",
+        "labels",
+        "attention_mask",
+        "assistant_masks",
+        "completion_mask",
+        "position_ids",
+        "tools",
+        "chat_template_kwargs",
+        "image",
+        "images",
+        "seq_lengths",
+        "label",
+        "length",
+        "ref_chosen_logps",
+        "ref_rejected_logps",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from pipeline.config import Recipe
 from pipeline.display import StageDisplay
 from pipeline.engines.pool import EngineHandle
-from pipeline.errors import SelfloopError, StageError
+from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.rows import Failed, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.worker import Progress, StageFactory, StageWorker, WorkerSpec
@@ -21,6 +21,7 @@ from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
 EARLY_FAILURES = 50  # as many failures before any success stop the stage at once
+STARTS = 3  # tries to start a worker
 
 
 class _Member:
@@ -30,6 +31,7 @@ class _Member:
         self.actor, self.writer = actor, writer
         self.chunks: dict[int, list[Row]] = {}
         self.progress = Progress()
+        self.heard = time.monotonic()  # when it last answered
 
 
 class Crew:
@@ -79,16 +81,24 @@ class Crew:
     async def _hire(self, finished: frozenset[str] | None = None) -> _Member:
         if finished is None:
             finished = frozenset(i for p in parts.committed(self._kept_folder) for i in p.inputs)
-        writer = f"{self._next_writer:05d}"
-        self._next_writer += 1
-        spec = WorkerSpec(
-            self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins
-        )
         options = {"num_cpus": self._settings.worker_cpus, "max_concurrency": 1000, "scheduling_strategy": "SPREAD"}
-        member = _Member(ray.remote(StageWorker).options(**options).remote(spec), writer)
-        await _call(member.actor.start.remote(finished))
-        self._members.append(member)
-        return member
+        for _ in range(STARTS):
+            writer = f"{self._next_writer:05d}"
+            self._next_writer += 1
+            spec = WorkerSpec(
+                self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins
+            )
+            member = _Member(ray.remote(StageWorker).options(**options).remote(spec), writer)
+            try:
+                await _call(member.actor.start.remote(finished))
+            except RayActorError as e:
+                problem = e
+            except EngineError as e:
+                raise StageError(f"{self._folder}: the engine cannot be reached: {e}") from e
+            else:
+                self._members.append(member)
+                return member
+        raise StageError(f"{self._folder}: a stage worker cannot be started, {STARTS} tries: {problem}")
 
     async def _feed(self, source: Iterator[Row], finished: frozenset[str]) -> None:
         """Keep one worker supplied until there are no rows left, replacing it when it dies."""
@@ -105,7 +115,7 @@ class Crew:
         sending: set[asyncio.Task[None]] = set()
         try:
             while rows := list(islice(source, self._chunk_rows)):
-                sending.add(asyncio.create_task(self._submit(member, rows)))
+                sending.add(self._submit(member, rows))
                 if len(sending) > 1:  # two at once: the next rows are there when places become free
                     done, sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
@@ -118,11 +128,11 @@ class Crew:
         await _call(member.actor.close.remote())
         self._dismiss(member)
 
-    async def _submit(self, member: _Member, rows: list[Row]) -> None:
+    def _submit(self, member: _Member, rows: list[Row]) -> asyncio.Task[None]:
         number = self._next_chunk
         self._next_chunk += 1
-        member.chunks[number] = rows
-        await _call(member.actor.submit.remote(number, rows))
+        member.chunks[number] = rows  # before anything is awaited: rows that were taken from the source are always somewhere
+        return asyncio.create_task(_call(member.actor.submit.remote(number, rows)))
 
     def _dismiss(self, member: _Member) -> None:
         """A worker is gone, or may go: count what it has written."""
@@ -157,13 +167,20 @@ class Crew:
 
     async def _poll(self) -> None:
         """Show progress, and raise when nothing moves or everything fails."""
+        asked: dict[_Member, asyncio.Task[Progress]] = {}
         while True:
             await asyncio.sleep(POLL)
-            for member in list(self._members):
+            for member in self._members:
+                if member not in asked:
+                    asked[member] = asyncio.create_task(_call(member.actor.progress.remote()))
+            if asked:  # not for ever: a worker whose stage function blocks does not answer
+                await asyncio.wait(asked.values(), timeout=POLL)
+            for member in [m for m, answer in asked.items() if answer.done()]:
                 try:
-                    member.progress = await _call(member.actor.progress.remote())
+                    member.progress = asked.pop(member).result()
                 except RayActorError:
                     continue  # its feeder is told as well, and replaces it
+                member.heard = time.monotonic()
                 for chunk in member.progress.chunks:
                     member.chunks.pop(chunk, None)
                 self._stop_if_all_fail(member.progress)
@@ -181,6 +198,9 @@ class Crew:
             asking = [m.progress.oldest for m in self._members if m.progress.oldest]
             oldest = max(asking, key=lambda o: o[2], default=None)
             what = f"the oldest request is of row {oldest[0]} ({oldest[1]}), {oldest[2]:.0f} s old" if oldest else "no request is under way"
+            silent = max((now - m.heard for m in self._members), default=0)
+            if silent > max(5 * POLL, 0.5 * self._settings.no_progress_seconds):
+                what += f"; a worker has not answered for {silent:.0f} s: its stage function blocks"
             queue = [m.progress.engine for m in self._members]
             raise StageError(
                 f"{self._folder}: nothing has finished for {now - self._moved[0]:.0f} s (runner.no_progress_seconds); {what}; engine: "
@@ -201,7 +221,7 @@ async def _call(ref: Any) -> Any:
     try:
         return await ref
     except RayTaskError as e:
-        if isinstance(e.cause, SelfloopError):
+        if isinstance(e.cause, SelfloopError | EngineError):
             raise e.cause from None
         raise
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import fingerprint
 from pipeline.config import Recipe
-from pipeline.display import StageDisplay
+from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import StageError
 from pipeline.ids import digest
@@ -70,7 +71,7 @@ async def run_stage(
         stage=name, round=round_, method=method or recipe.method["name"], fingerprint=mark, rows_in=source.count, rows_done=0, rows_out=0,
         model=engine.model_name if engine and stage.prompts else "",
     )  # fmt: skip
-    display = StageDisplay(f"round {round_} {name}", source.count)
+    display = StageDisplay(f"{round_title(round_)}, {name}", source.count)
     began = time.monotonic()
     rows_folder = files.join(folder, "rows") if stage.row and stage.steps else folder
     seconds_before = _seconds(folder)
@@ -85,7 +86,8 @@ async def run_stage(
             manifest.steps = run_steps(stage.steps, after_rows, folder)
     finally:
         manifest.seconds = round(seconds_before + time.monotonic() - began, 2)
-        files.write_json(files.join(folder, "seconds.json"), manifest.seconds)
+        with suppress(OSError):  # a full disk has been reported already, by what had to be written
+            files.write_json(files.join(folder, "seconds.json"), manifest.seconds)
     if stage.row is None and not stage.steps:
         before = run.manifest(source.folder)
         manifest.passes_through, manifest.parts, manifest.rows_out = before.stage, before.parts, before.rows_out
@@ -110,6 +112,7 @@ async def _run_rows(run: RunDir, folder: str, rows_folder: str, factory: StageFa
         so_far.add(part.counts)
     crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far)
     await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
+    parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
 
 
 def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -> None:

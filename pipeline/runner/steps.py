@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from pipeline.errors import StageError
 from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.store import files, parts
@@ -31,8 +32,13 @@ def run_steps(steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], 
 
 def _run_step(name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], target: str, folder: str, writer: str) -> StepEntry:
     out = parts.PartWriter(target, folder, writer)
-    entry = StepEntry(name=name, rows_in=sum(1 for _ in rows()), rows_out=0)
+    entry = StepEntry(name=name, rows_in=0, rows_out=0)
+    balance = 0  # of the hashes of ids: not 0 when a row was given twice and another not at all, which counts do not show
+    for row in rows():
+        entry.rows_in += 1
+        balance += hash(row.id)
     for row, verdict in step(rows):
+        balance -= hash(row.id)
         out.add(row, Kept([row]) if verdict is None else verdict)
         if isinstance(verdict, Dropped):
             entry.dropped[verdict.reason] = entry.dropped.get(verdict.reason, 0) + 1
@@ -41,6 +47,8 @@ def _run_step(name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], t
         if len(out) >= ROWS_PER_PART:
             out.flush()
     out.flush()
+    if balance:
+        raise StageError(f"step {name} of {folder} lost rows, or gave some twice or under another id: {entry.rows_in} in, {entry.model_dump()}")
     return entry
 
 

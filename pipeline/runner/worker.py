@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, ReplicaRouter
-from pipeline.errors import EngineError, SelfloopError
+from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.methods import Stage
-from pipeline.rows import Failed, Outcome, Row
+from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.store import lock, request_log
 from pipeline.store.files import join
@@ -131,7 +133,9 @@ class StageWorker:
         cost = Counts()
         try:
             llm = LLM(lambda request: self._send(request, cost), row.id, self._model, self._spec.recipe.sampling)
-            outcome = await self._outcome(row, llm)
+            outcome = storable(await self._outcome(row, llm))
+            if self._problem:
+                return
             self._parts.add(row, outcome, cost)
             self._in_part.append(chunk)
             self._total.add_outcome(outcome)
@@ -141,8 +145,6 @@ class StageWorker:
                 self._engine.release(row.id)
             if len(self._parts) >= self._spec.recipe.runner.part_rows:
                 await self._flush()
-        except OSError as e:  # the disk, not the row: nothing more can be stored, so the stage has to stop
-            self._problem = SelfloopError(f"{self._spec.folder}: cannot be written: {e}. What was written so far is kept; mend it and start again.")
         finally:
             self._slots.release()
 
@@ -151,8 +153,6 @@ class StageWorker:
             return await self._stage.row(row, llm)
         except EngineError as e:
             return Failed(type(e).__name__, str(e), e.raw)
-        except OSError:
-            raise
         except Exception as e:  # whatever a stage raises is recorded with the row; the others go on
             where = traceback.extract_tb(e.__traceback__)[-1]
             return Failed(type(e).__name__, f"{e} ({os.path.basename(where.filename)}:{where.lineno})", str(row.payload.get("text", ""))[:10_000])
@@ -171,7 +171,11 @@ class StageWorker:
                 completions = await self._engine.generate(request)
             finally:
                 del self._asking[number]
-            self._log.append(self._record(key, request, completions, time.monotonic() - started))
+            try:
+                self._log.append(self._record(key, request, completions, time.monotonic() - started))
+            except OSError as e:
+                self._cannot_write(e)
+                raise
             cost.sent += 1
         self._fresh.finished_requests += 1
         cost.prompt_tokens += completions[0].prompt_tokens
@@ -217,8 +221,8 @@ class StageWorker:
                 if self._log:
                     await asyncio.to_thread(self._log.sync)  # requests are durable before their rows are
                 await asyncio.to_thread(part.write)
-            except OSError as e:
-                self._problem = SelfloopError(f"{self._spec.folder}: cannot be written: {e}. What was written so far is kept; mend it and start again.")
+            except Exception as e:  # the disk, not the rows: what was taken for this part is not stored, so the stage has to stop
+                self._cannot_write(e)
                 return
             for chunk in chunks:
                 self._chunk_left[chunk] -= 1
@@ -226,6 +230,34 @@ class StageWorker:
                     del self._chunk_left[chunk]
                     self._fresh.chunks.append(chunk)
 
+    def _cannot_write(self, e: Exception) -> None:
+        what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
+        self._problem = StageError(f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept; mend it and start again.")
+
     def _raise_problem(self) -> None:
         if self._problem:
             raise self._problem
+
+
+def storable(outcome: Outcome) -> Outcome:
+    """Return the outcome, or a Failed in its place when it could not be written: one bad row must not take its part along."""
+    try:
+        if isinstance(outcome, Kept):
+            orjson.dumps([[row.id, row.parents, row.payload] for row in outcome.rows])
+            if not all(isinstance(i, str) for row in outcome.rows for i in (row.id, *row.parents)):
+                raise TypeError("the ids of rows are text")
+            if len({row.id for row in outcome.rows}) < len(outcome.rows):
+                raise ValueError("two of the rows it returned have the same id")
+            return outcome
+        if isinstance(outcome, Dropped):
+            return Dropped(_text(outcome.reason), _text(outcome.detail), _text(outcome.raw))
+        if isinstance(outcome, Failed):
+            return Failed(_text(outcome.error), _text(outcome.detail), _text(outcome.raw))
+        raise TypeError(f"a stage returns Kept, Dropped or Failed, not {outcome!r:.200}")
+    except (TypeError, ValueError, AttributeError) as e:
+        return Failed("bad_outcome", _text(e))
+
+
+def _text(value: object) -> str:
+    """Return text that Arrow can store: no halves of surrogate pairs."""
+    return ("" if value is None else str(value)).encode("utf-8", "backslashreplace").decode()

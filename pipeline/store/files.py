@@ -1,10 +1,12 @@
 """Files that are either whole or not there: written aside, synced, renamed. Any fsspec path; local paths are synced to disk."""
 
+import io
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 def filesystem(path: str) -> tuple[Any, str]:
     """Return the fsspec file system of `path` and the path as that file system writes it."""
-    return fsspec.core.url_to_fs(str(path))
+    # Other processes write here too: a cached listing would hide their parts.
+    return fsspec.core.url_to_fs(str(path), use_listings_cache=False)
 
 
 def is_local(path: str) -> bool:
@@ -28,8 +31,9 @@ def atomic_write(path: str) -> Iterator[BinaryIO]:
     """Open `path` for writing bytes; it appears, whole and on disk, when the block ends, and not at all if it raises."""
     fs, name = filesystem(path)
     if not isinstance(fs, LocalFileSystem):
-        with fs.open(name, "wb") as f:  # object stores put an object whole or not at all
-            yield f
+        whole = io.BytesIO()  # closing a remote file would store what there is, even after an error
+        yield whole
+        fs.pipe_file(name, whole.getvalue())
         return
     aside = f"{name}.{uuid.uuid4().hex[:8]}.tmp"
     os.makedirs(os.path.dirname(name), exist_ok=True)
@@ -115,7 +119,13 @@ def exists(path: str) -> bool:
 def glob(folder: str, pattern: str) -> list[str]:
     """Return the files in `folder` (not below it) that match, sorted; [] when there is no such folder."""
     fs, name = filesystem(folder)
-    return sorted(fs.unstrip_protocol(p) if not isinstance(fs, LocalFileSystem) else p for p in fs.glob(f"{name}/{pattern}"))
+    try:
+        found = fs.ls(name, detail=False)
+    except FileNotFoundError:
+        return []
+    # Not fs.glob: it would read a folder called "run[1]" as a pattern as well, and find none of its files.
+    found = [p for p in found if fnmatchcase(p.rstrip("/").rsplit("/", 1)[1], pattern)]
+    return sorted(p if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(p) for p in found)
 
 
 def remove(path: str) -> None:

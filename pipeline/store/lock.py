@@ -21,9 +21,11 @@ class RunLock:
 
     def __enter__(self) -> "RunLock":
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / "driver.lock"
-            self._file = open(path, "a+")  # noqa: SIM115 - it stays open for as long as the lock is held
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = open(self._folder / "driver.lock", "a+")  # noqa: SIM115 - it stays open for as long as the lock is held
+            except OSError as e:
+                raise SelfloopError(f"{self._folder}: cannot be written: {e}. Give a --run directory that this user may write to.") from None
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -30,6 +30,7 @@ class RequestLogWriter:
         self._segment = 0
         self._dirty = False
         self._lock = threading.Lock()
+        self._syncing = threading.Lock()
         self._fd = -1
         if self._local:
             path = files.filesystem(folder)[1]
@@ -47,18 +48,42 @@ class RequestLogWriter:
             raise self._error
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         if self._local:
-            while line:  # a write to a nearly full disk may be short; the next one then says why
-                line = line[os.write(self._fd, line) :]
+            try:
+                while line:  # a write to a nearly full disk may be short; the next one then says why
+                    line = line[os.write(self._fd, line) :]
+            except OSError as e:  # the file may end in half a line now: nothing may be appended to that
+                self._error = e
+                raise
         else:
             with self._lock:
                 self._buffer.append(line)
         self._dirty = True
 
     def sync(self) -> None:
-        """Make everything appended so far durable."""
-        if not self._dirty:
-            return
-        self._dirty = False
+        """Make everything appended so far durable. Raises OSError when that failed, now or before."""
+        with self._syncing:  # a sync that another thread has begun has to end before this one may say that all is durable
+            if self._error:
+                raise self._error
+            if not self._dirty:
+                return
+            self._dirty = False
+            try:
+                self._store()
+            except OSError as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
+                self._error = e
+                raise
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.sync()
+        finally:
+            if self._local:
+                os.close(self._fd)
+
+    def _store(self) -> None:
         if self._local:
             os.fsync(self._fd)
             return
@@ -68,20 +93,11 @@ class RequestLogWriter:
             files.write_bytes(files.join(self._folder, f"{self._name}-{self._segment:06d}.jsonl"), b"".join(lines))
             self._segment += 1
 
-    def close(self) -> None:
-        """Sync and close the file."""
-        self._stop.set()
-        self._thread.join()
-        self.sync()
-        if self._local:
-            os.close(self._fd)
-
     def _sync_loop(self) -> None:
         while not self._stop.wait(self._every):
             try:
                 self.sync()
-            except OSError as e:  # shown to whoever appends next: the stage must not go on without a log
-                self._error = e
+            except OSError:
                 return
 
 

@@ -1,8 +1,11 @@
 """Checkpoints that are known to be whole: a process can be killed at any moment, also in the middle of writing one."""
 
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed
@@ -28,6 +31,14 @@ class MarkComplete(TrainerCallback):
                 os.fsync(f.fileno())
         sync_folder(str(folder))
         write_json(str(folder / MARK), {str(f.relative_to(folder)): f.stat().st_size for f in _files(folder)})
+
+
+@contextmanager
+def alone(lock: str | Path) -> Iterator[None]:
+    """Wait until no other process trains here: the worker of a killed driver may live a few seconds longer than it."""
+    with open(lock, "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)  # the system gives it back however the process ends
+        yield
 
 
 def is_complete(folder: Path) -> bool:

@@ -5,40 +5,28 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
-import numpy as np
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import folder_revision
-from pipeline.publish.accumulate import load_mixture
-from pipeline.publish.card import CardFacts
-from pipeline.publish.dataset import MANIFEST, column, measure, shares, token_lengths, write_dataset
+from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.checkpoints import remove_torn
+from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import Line, cut_torn_line, draw_loss, following, read_progress
-from pipeline.training.spec import TrainResult, TrainSpec, differences, fingerprint, sft_arguments, trainer_yaml
+from pipeline.training.spec import TrainResult, TrainSpec, fingerprint, sft_arguments, trainer_yaml, wants_bf16
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
 _LOG_LINES = 15
-_LENGTH_SAMPLE = 64
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
-
-
-@dataclass(slots=True, frozen=True)
-class _Data:
-    folders: list[str]
-    examples: int
-    left_out: int
-    shares: dict[str, Any]
 
 
 def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) -> TrainResult:
@@ -48,15 +36,18 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     Raises StaleError when `spec.work` holds a training of other inputs, ConfigError for settings that cannot work here,
     StageError when there is nothing to train on or the training fails.
     """
-    work = Path(spec.work).absolute()
+    # Ray's workers have a working directory of their own.
+    spec = replace(spec, out=str(Path(spec.out).absolute()), work=str(Path(spec.work).absolute()))
+    work = Path(spec.work)
     mark = fingerprint(spec)
     _refuse_other(work / "spec.json", mark)
     if (work / "train.json").exists() and (Path(spec.out) / "config.json").exists():
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), mark)
-    data = _prepare_data(spec, work)
+    data = prepare_data(spec)
     scaling, threads = _scaling(spec)
-    arguments = sft_arguments(spec, data.examples, scaling.use_gpu, _expects_bf16(spec, scaling.use_gpu))
+    # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
+    arguments = sft_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
     config = {
         "model": spec.model.path,
@@ -66,9 +57,10 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         "lora": spec.train.lora.model_dump() if spec.train.lora else None,
         "precision": spec.train.precision,
         "threads": threads,
-        "out": str(Path(spec.out).absolute()),
+        "out": spec.out,
         "progress": str(work / "progress.jsonl"),
         "log": str(work / "logs" / "worker.log"),
+        "lock": str(work / "lock"),
     }
     cut_torn_line(config["progress"])
     with following(config["progress"], on_progress):
@@ -77,45 +69,12 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
 
 
 def _refuse_other(path: Path, mark: dict[str, Any]) -> None:
-    if path.exists() and (changed := list(differences(read_json(str(path)), mark))):
+    if path.exists() and (changed := differences(read_json(str(path)), mark)):
+        what = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in changed)
         raise StaleError(
-            f"{path.parent} holds a training made from other inputs. What differs: {'; '.join(changed)}. "
+            f"{path.parent} holds a training made from other inputs. What differs: {what}. "
             "Undo the change, use another folder, or remove this one to train again."
         )
-
-
-def _prepare_data(spec: TrainSpec, work: Path) -> _Data:
-    """Draw the mixture and leave out what is too long. It is written to disk again only if it is not the published folders as they are."""
-    data = load_mixture(spec.mixture, spec.seed)
-    measured = _with_true_lengths(data, spec)
-    lengths = column(measured, "tokens_prompt") + column(measured, "tokens_completion")
-    fits = np.flatnonzero(lengths <= spec.train.max_length)
-    left_out = len(data) - len(fits)
-    if not len(fits):
-        raise StageError(f"all {len(data)} examples are longer than train.max_length, {spec.train.max_length} tokens (the shortest has {lengths.min()}).")
-    chosen = measured.select(fits)
-    if spec.mixture.subsample is None and not left_out and measured is data:
-        folders = [part.path for part in spec.mixture.parts if read_json(f"{part.path}/{MANIFEST}")["rows"]]
-    else:
-        folders = [str(work / "dataset")]
-        if not (work / "dataset" / MANIFEST).exists():
-            notes = (f"{left_out} examples longer than {spec.train.max_length} tokens are left out.",)
-            newest = max(part.round for part in spec.mixture.parts)
-            write_dataset(chosen, folders[0], CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes), spec.seed)
-    return _Data([str(Path(folder).absolute()) for folder in folders], len(chosen), left_out, shares(chosen))
-
-
-def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:
-    """Return `data` itself if its token counts are those of the model's tokenizer (a sample tells), else a copy counted anew."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, trust_remote_code=spec.trust_remote_code)
-    for i in np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int):
-        row = data[int(i)]
-        if (row["tokens_prompt"], row["tokens_completion"]) != token_lengths(tokenizer, row["prompt"], row["completion"]):
-            logger.warning("token counts were made with another tokenizer or chat template than %s has; counting again", spec.model.name)
-            return datasets.Dataset.from_generator(lambda: measure(data, tokenizer), features=data.features, cache_dir=f"{spec.work}/cache")
-    return data
 
 
 def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
@@ -127,21 +86,11 @@ def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
     cpus = train.cpus_per_worker or (1 if gpus else max(1, share))
     for name, one in (("CPU", cpus), ("GPU", gpus)):
         if one * train.workers > total.get(name, 0):
-            raise ConfigError(f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, which has {total.get(name, 0):g}.")
+            raise ConfigError(
+                f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, which has {total.get(name, 0):g}."
+            )
     resources = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
     return ScalingConfig(num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources), None if gpus else cpus
-
-
-def _expects_bf16(spec: TrainSpec, use_gpu: bool) -> bool:
-    """What trainer.yaml says of bf16. The workers look for themselves: the driver's machine may have no GPU, or another CPU."""
-    if spec.train.precision != "auto":
-        return spec.train.precision != "fp32"
-    if use_gpu:
-        return True
-    import torch
-
-    flags = torch.cpu.get_capabilities()
-    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
@@ -194,13 +143,13 @@ def _log_end(config: dict[str, Any], rank: int) -> str:
     return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines)])
 
 
-def _record(spec: TrainSpec, work: Path, data: _Data, arguments: dict[str, Any], mark: dict[str, Any]) -> TrainResult:
+def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str, Any], mark: dict[str, Any]) -> TrainResult:
     """Write loss.png and, last of all, train.json; then the checkpoints are of no more use."""
     lines = read_progress(work / "progress.jsonl")
     last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
     draw_loss(lines, work / "loss.png", f"{data.examples} examples, {spec.model.name}")
     result = TrainResult(
-        model=str(Path(spec.out).absolute()),
+        model=spec.out,
         revision=folder_revision(Path(spec.out)),
         base=str(spec.model),
         steps=last["step"],

@@ -36,7 +36,9 @@ class Progress(TrainerCallback):
             self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
         self.began = self.logged = self.printed = time.monotonic()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Line | None = None, **kwargs: object) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Line | None = None, **kwargs: object
+    ) -> None:
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         now, seen = time.monotonic(), int(logs.get("num_tokens", 0))
@@ -61,7 +63,9 @@ class Progress(TrainerCallback):
 
 def describe(line: Line) -> str:
     """Return a progress line in words."""
-    return f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s  epoch {line['epoch']:.2f}"
+    return (
+        f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s  epoch {line['epoch']:.2f}"
+    )
 
 
 def read_progress(path: str | Path) -> list[Line]:

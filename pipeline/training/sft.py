@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
 from pipeline.store.files import atomic_folder
 from pipeline.training.batches import LengthGrouped
-from pipeline.training.checkpoints import MarkComplete, last_complete
+from pipeline.training.checkpoints import MarkComplete, alone, last_complete
 from pipeline.training.progress import Progress
+from pipeline.training.spec import wants_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def train_loop(config: dict[str, Any]) -> None:
     """Train, resuming from the last complete checkpoint, and save the model. Runs in every worker of a TorchTrainer.
 
     `config` (JSON values): model, trust_remote_code, datasets (folders), arguments (SFTConfig), lora (or None), precision, threads (or
-    None), out, progress (file), log (file; the rank is put before its suffix).
+    None), out, progress (file), log (file; the rank is put before its suffix), lock (file).
     """
     rank = ray.train.get_context().get_world_rank()
     _log_to(Path(config["log"]).with_suffix(f".{rank}.log"))
@@ -36,15 +38,20 @@ def train_loop(config: dict[str, Any]) -> None:
         # Ray sets OMP_NUM_THREADS to the actor's num_cpus, and to 1 when that is unset: torch would run on one core.
         if config["threads"]:
             torch.set_num_threads(config["threads"])
-        trainer = build_trainer(config)
-        checkpoint = last_complete(trainer.args.output_dir)
-        logger.info("%d examples, %s", len(trainer.train_dataset), f"resuming from {checkpoint}" if checkpoint else "starting afresh")
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.is_world_process_zero():
-            save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]))
+        with alone(config["lock"]) if rank == 0 else nullcontext():
+            _train(config)
     except Exception:
         logger.exception("training failed")  # the driver shows the end of this file
         raise
+
+
+def _train(config: dict[str, Any]) -> None:
+    trainer = build_trainer(config)
+    checkpoint = last_complete(trainer.args.output_dir)
+    logger.info("%d examples, %s", len(trainer.train_dataset), f"resuming from {checkpoint}" if checkpoint else "starting afresh")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.is_world_process_zero():
+        save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]))
 
 
 def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
@@ -54,7 +61,6 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
     datasets.disable_progress_bars()
     disable_progress_bar()
     arguments = config["arguments"]
-    wants_bf16 = config["precision"] in ("bf16_autocast", "bf16") or (config["precision"] == "auto" and has_bf16(not arguments["use_cpu"]))
     # Weights in bf16 have no room for AdamW's small updates (8 bits of mantissa): fp32 weights and bf16 arithmetic are the default.
     dtype = torch.bfloat16 if config["precision"] == "bf16" else torch.float32
     trust = config["trust_remote_code"]
@@ -63,7 +69,7 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
     data = datasets.concatenate_datasets([datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]])
     trainer = LengthGroupedSFTTrainer(
         model=model,
-        args=SFTConfig(**{**arguments, "bf16": wants_bf16}),
+        args=SFTConfig(**{**arguments, "bf16": wants_bf16(config["precision"], not arguments["use_cpu"])}),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=_lora(config["lora"]),
@@ -96,14 +102,6 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: 
     with atomic_folder(out) as folder:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def has_bf16(gpu: bool) -> bool:
-    """Tell whether this machine computes in bf16 natively: GPUs from Ampere on, CPUs with AMX or AVX512-BF16."""
-    if gpu:
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = torch.cpu.get_capabilities()
-    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
 
 def token_counts(prepared: datasets.Dataset) -> np.ndarray:

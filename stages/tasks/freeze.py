@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from pipeline.config import Recipe
 from pipeline.display import console
-from pipeline.ids import digest
+from pipeline.ids import digest, unit_interval
 from pipeline.rows import Failed, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
+from stages.samples import demonstration
 from stages.tasks.read import TaskSet, read_demonstrations, read_tasks
 from stages.tasks.split import split_held_out
 
@@ -21,10 +22,12 @@ def freeze(run: RunDir, recipe: Recipe) -> None:
         return
     for folder in ("train", "held_out", "demonstrations", "rejected"):
         files.remove(run.tasks(folder))
-    tasks = read_tasks(recipe.tasks, recipe.seed)
+    tasks = read_tasks(recipe.tasks, source_seed(recipe.seed, "tasks"))
     train, held_out = split_held_out(tasks.rows, recipe.held_out, recipe.seed)
-    demonstrations = read_demonstrations(recipe.demonstrations, recipe.seed) if recipe.demonstrations else None
+    demonstrations = read_demonstrations(recipe.demonstrations, source_seed(recipe.seed, "demonstrations")) if recipe.demonstrations else None
     entries = _write(run, "train", train) + _write(run, "held_out", held_out)
+    for row in demonstrations.rows if demonstrations else []:
+        row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows if demonstrations else [])
     rejected = [("tasks", tasks), *([("demonstrations", demonstrations)] if demonstrations else [])]
     _write_rejected(run, rejected)
@@ -37,6 +40,11 @@ def freeze(run: RunDir, recipe: Recipe) -> None:
     )  # fmt: skip
     manifest.write(run.path("tasks"))
     _report(run, manifest, len(train), len(held_out), demonstrations)
+
+
+def source_seed(seed: int, which: str) -> int:
+    """Return the seed of a source that makes its rows. Item i of a reasoning_gym dataset depends on seed + i, so seeds must lie far apart."""
+    return int(unit_interval(seed, "source", which) * 2**31)
 
 
 def _write(run: RunDir, which: str, rows: list[Row]) -> list[PartEntry]:

@@ -76,7 +76,9 @@ def make_spec(tiny_model: Path, rounds: dict[int, Path], tmp_path: Path) -> Call
     """A function from Train settings (and a mixture policy) to a spec that trains the tiny model in tmp_path."""
 
     def make(policy: str = "all", keep_real: bool = True, seed: int = 3, **settings: Any) -> TrainSpec:
-        train = Train(**{"max_length": 128, "batch_size": 4, "epochs": 1, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1, **settings})
+        train = Train(
+            **{"max_length": 128, "batch_size": 4, "epochs": 1, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1, **settings}
+        )
         model = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
         chosen = mixture(Accumulate(policy=policy, keep_real=keep_real), 2, rounds)
         return TrainSpec(model, str(tmp_path / "model"), str(tmp_path / "train"), chosen, train, seed)

@@ -10,9 +10,10 @@ from pipeline.errors import ConfigError, StageError, StaleError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import measure, publish
+from pipeline.rundir import differences
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
-from pipeline.training.spec import differences, fingerprint, sft_arguments
+from pipeline.training.spec import fingerprint, sft_arguments
 from tests.publish.conftest import FACTS, make_rows
 
 
@@ -58,8 +59,10 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     assert changed and all("_proj" in name for name in changed)
 
 
-def test_two_workers_share_the_batch(local_ray, make_spec):
-    result = train(make_spec(workers=2, max_steps=3))
+def test_two_workers_share_the_batch(local_ray, make_spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # relative folders mean the driver's, not the workers' own
+    result = train(dataclasses.replace(make_spec(workers=2, max_steps=3), out="model", work="train"))
+    assert result.model == str(tmp_path / "model") and (tmp_path / "model" / "config.json").exists()
     assert result.steps == 3 and result.hyperparameters["per_device_train_batch_size"] == 2
 
 
@@ -74,19 +77,19 @@ def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, r
         sft_arguments(make_spec(workers=3), 10, False, False)
     with pytest.raises(ConfigError, match="does not divide"):
         sft_arguments(make_spec(micro_batch_size=3), 10, False, False)
-    with pytest.raises(ConfigError, match="Did you mean 'weight_decay'|Did you mean 'adam_beta1'"):
+    with pytest.raises(ConfigError, match="Did you mean 'adam_beta1'"):
         sft_arguments(make_spec(extra={"adam_beta_1": 0.8}), 10, False, False)
     with pytest.raises(ConfigError, match="change it there"):
         sft_arguments(make_spec(extra={"max_length": 10}), 10, False, False)
     with pytest.raises(ConfigError, match="do not fit into Ray's cluster"):
         train(make_spec(workers=4))
-    with pytest.raises(StageError, match="longer than train.max_length"):
+    with pytest.raises(StageError, match=r"longer than train\.max_length"):
         train(dataclasses.replace(make_spec(max_length=8), work=make_spec().work + "-8"))
 
 
 def test_a_fingerprint_names_what_differs(make_spec):
     one = fingerprint(make_spec())
-    assert list(differences(one, fingerprint(make_spec(workers=2, micro_batch_size=1, save_steps=9)))) == []
+    assert differences(one, fingerprint(make_spec(workers=2, micro_batch_size=1, save_steps=9))) == []
     other = dataclasses.replace(make_spec("replace", seed=4), model=ModelRef("elsewhere", "tiny", "r2"))
-    changed = {text.split(":")[0] for text in differences(one, fingerprint(other))}
+    changed = {key for key, _, _ in differences(one, fingerprint(other))}
     assert changed == {"model.revision", "data.round-001", "seed"}

@@ -36,7 +36,7 @@ def test_typos_and_missing_folders(tmp_path):
         resolve_model(str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"no config\.json"):
         resolve_model(str(tmp_path))
-    with pytest.raises(ConfigError, match="leave model.revision out"):
+    with pytest.raises(ConfigError, match=r"leave model\.revision out"):
         resolve_model(str(tmp_path), "abc")
 
 

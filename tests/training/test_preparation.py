@@ -1,5 +1,6 @@
 """What TRL makes of published data: the loss mask token by token, nothing cut, and batches that pad little."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import StageError
+from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import column, measure, publish
 from pipeline.publish.schema import FEATURES
 from pipeline.training.batches import LengthGrouped
+from pipeline.training.data import prepare_data
 from pipeline.training.sft import build_trainer, token_counts
 from pipeline.training.spec import sft_arguments
 from tests.publish.conftest import FACTS, make_rows
@@ -89,3 +92,12 @@ def test_epochs_differ_and_padding_is_small():
     first, second = (list(LengthGrouped(lengths, 8, 0, lambda e=e: e)) for e in (0, 1))
     assert first != second
     assert padded(first) < 1.05 < 1.5 < padded(list(range(2000)))
+
+
+def test_counts_of_another_tokenizer_are_made_anew(make_spec, tmp_path, tokenizer):
+    publish(make_rows(9), tmp_path / "d", FACTS, 0)  # never measured: all counts are 0
+    spec = dataclasses.replace(make_spec(max_length=46), mixture=Mixture((Part(str(tmp_path / "d"), 1, False),)))
+    data = prepare_data(spec)
+    assert data.folders == [f"{spec.work}/dataset"] and 0 < data.left_out < 9 and data.examples + data.left_out == 9
+    assert build_trainer(config(spec, data.folders)).lengths.max() <= 46
+    assert prepare_data(spec) == data

@@ -13,7 +13,9 @@ def line(step: int, loss: float = 1.0) -> dict:
 
 def test_steps_done_again_replace_those_that_were_lost(tmp_path):
     path = tmp_path / "progress.jsonl"
-    path.write_bytes(b"".join(orjson.dumps(line(*a)) + b"\n" for a in [(1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)]) + b'{"step": 4, "lo')
+    path.write_bytes(
+        b"".join(orjson.dumps(line(*a)) + b"\n" for a in [(1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)]) + b'{"step": 4, "lo'
+    )
     assert [(entry["step"], entry["loss"]) for entry in read_progress(path)] == [(1, 5.0), (2, 4.5), (3, 3.5)]
     cut_torn_line(path)
     assert path.read_bytes().endswith(b"}\n") and len(path.read_bytes().splitlines()) == 5

@@ -10,7 +10,7 @@ import yaml
 from pipeline.config.models import Lora
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import publish
-from pipeline.training.launch import _prepare_data
+from pipeline.training.data import prepare_data
 from pipeline.training.spec import sft_arguments, trainer_yaml
 from tests.publish.conftest import FACTS
 
@@ -37,7 +37,7 @@ def test_a_round_without_rows_is_left_out_of_it(make_spec, rounds, tmp_path):
     publish([], tmp_path / "none", FACTS, 0)
     spec = make_spec()
     spec = dataclasses.replace(spec, mixture=Mixture((Part(str(rounds[0]), 0, True), Part(str(tmp_path / "none"), 1, False))))
-    assert _prepare_data(spec, Path(spec.work)).folders == [str(rounds[0])]
+    assert prepare_data(spec).folders == [str(rounds[0])]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -47,7 +47,7 @@ def test_trl_sft_trains_with_it(make_spec, rounds, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     spec = make_spec(max_steps=2)
-    data = _prepare_data(spec, Path(spec.work))
+    data = prepare_data(spec)
     path = tmp_path / "trainer.yaml"
     path.write_text(trainer_yaml(spec, sft_arguments(spec, data.examples, False, False), data.folders))
     main(*parse(path))

@@ -1,0 +1,61 @@
+"""Is this machine, and the cluster, fit for a run? python -m jobs.doctor [--run DIR] [--address A] [--quick]"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from jobs.common import AddressOption, main
+from jobs.inspect import JsonOption
+from jobs.showing import print_json, show
+from pipeline.checks import Finding, machine, ray_cluster, software, storage
+
+_LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "problem": ("PROBLEM ", "red")}
+
+
+def doctor(
+    run: Annotated[str | None, typer.Option("--run", help="run directory to check, whether it is there yet or not")] = None,
+    address: AddressOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="do not start Ray to see whether it starts")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check Python, packages, CPU, memory, disks, the run directory and Ray; say what to do. Exit status 1 when there is a problem."""
+    found: list[Finding] = []
+    for finding in _findings(run, address, quick):
+        found.append(finding)
+        if not as_json:
+            _show(finding)
+    problems, warnings = (sum(f.state == state for f in found) for state in ("problem", "warning"))
+    if as_json:
+        print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in found]})
+    else:
+        show(f"{problems} problems, {warnings} warnings" if problems or warnings else "all in order", style="bold")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _findings(run: str | None, address: str | None, quick: bool) -> Iterator[Finding]:
+    yield from software.python()
+    yield from software.packages()
+    yield from software.torch()
+    yield from software.packaged_model()
+    yield from machine.cores()
+    yield from machine.features()
+    yield from machine.memory()
+    yield from machine.leftovers()
+    yield from storage.free_space(run)
+    if run is not None:
+        yield from storage.run_directory(run)
+    yield from ray_cluster.ray(address, quick)
+
+
+def _show(finding: Finding) -> None:
+    mark, style = _LOOK[finding.state]
+    show(f"{mark}{finding.name}: {finding.text}", style="" if finding.state == "ok" else style)
+    if finding.advice:
+        show(finding.advice, indent=len(mark))
+
+
+if __name__ == "__main__":
+    main(doctor)

@@ -1,0 +1,170 @@
+"""What there is of a run, in numbers: how far each stage of each round is, read without a lock while it may be running."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import yaml
+
+from pipeline.errors import SelfloopError
+from pipeline.methods import STAGES
+from pipeline.rundir import RoundKey, RunDir
+from pipeline.store import files, parts
+from pipeline.store.manifest import Manifest
+from pipeline.store.parts import Counts
+
+DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
+ROUND_STAGES = (*STAGES, "publish", "train", "evaluate")
+
+
+def overview(run: RunDir) -> dict[str, Any]:
+    """Return the facts of a run. Keys are stable: `inspect --json` prints them. Raises SelfloopError when there is no run."""
+    recipe = recipe_of(run)
+    engine = recipe["engine"]
+    return {
+        "run": run.root,
+        "name": recipe["name"],
+        "method": recipe["method"]["name"],
+        "model": recipe["model"]["base"],
+        "engine": engine["kind"] + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
+        "tasks": {which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations")},
+        "rounds": [_round(run, r, recipe) for r in rounds_of(run, recipe)],
+    }
+
+
+def recipe_of(run: RunDir) -> dict[str, Any]:
+    """Return the frozen recipe as it stands in run.yaml; a method that cannot be imported here is no hindrance to looking at a run."""
+    if not files.exists(run.root):
+        raise SelfloopError(f"{run.root}: there is no such folder. Start a run with: selfloop iterate RECIPE --run {run.root}")
+    if not run.exists():
+        raise SelfloopError(f"{run.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {run.root}")
+    try:
+        found = yaml.safe_load(files.read_bytes(run.path("run.yaml")))
+        if not found["method"]["name"] or not found["model"]["base"] or not found["engine"]["kind"]:
+            raise TypeError
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        raise SelfloopError(f"{run.path('run.yaml')}: this is not the recipe of a run. Was it changed by hand?") from None
+    return found
+
+
+def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
+    """Return the rounds that are planned or that there is something of: "base" first, then by number."""
+    planned: set[RoundKey] = {*range(1, recipe["rounds"] + 1), *([0] if recipe.get("demonstrations") else [])}
+    if recipe["evaluate"]["base_model"]:
+        planned.add("base")
+    return sorted(planned | set(run.rounds()), key=lambda r: -1 if isinstance(r, str) else r)
+
+
+def stages_of(round_: RoundKey) -> tuple[str, ...]:
+    """Return the names of the stages that a round has."""
+    if round_ == "base":
+        return ("evaluate",)
+    return ROUND_STAGES if round_ else ("publish", "train", "evaluate")
+
+
+def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
+    """Return a stage's counts: its manifest's, or those of the parts it has so far. in = done + dropped + failed holds in both.
+
+    `expected` is how many rows go in, when that is known; `steps` is what steps over all rows dropped after that.
+    """
+    folder = run.stage(round_, stage)
+    manifest = run.manifest(folder)
+    if manifest:
+        return {"state": DONE, "expected": manifest.rows_in, **of_manifest(manifest)}
+    counts = so_far(folder)
+    begun = files.exists(files.join(folder, "fingerprint.json"))
+    return {
+        "state": UNDER_WAY if begun else NOT_BEGUN,
+        "expected": _expected(run, round_, stage),
+        "in": counts.rows_in, "done": counts.done, "dropped": counts.dropped, "failed": counts.failed, "steps": [], "out": counts.out,
+        "prompt_tokens": counts.prompt_tokens, "completion_tokens": counts.completion_tokens,
+        "requests_sent": counts.sent, "requests_from_log": counts.from_log,
+        "seconds": None, "passes_through": None, "model": None,
+    }  # fmt: skip
+
+
+def so_far(folder: str) -> Counts:
+    """Return the counts of the parts that an unfinished stage has written."""
+    counts = Counts()
+    for path in row_parts(folder):
+        try:
+            for part in parts.committed(*path.rsplit("/", 1)):
+                counts.add(part.counts)
+        except FileNotFoundError:  # the running stage took it away meanwhile
+            continue
+    return counts
+
+
+def row_parts(folder: str) -> list[str]:
+    """Return the parts that the stage's function wrote, not those of steps over all rows."""
+    found = files.glob(files.join(folder, "rows"), "part-*.arrow") or files.glob(folder, "part-*.arrow")
+    return [p for p in found if not p.rsplit("/", 1)[1].startswith("part-step-")]
+
+
+def train_facts(run: RunDir, round_: RoundKey) -> dict[str, Any]:
+    """Return how far the training of a round is: its result, or its last progress line."""
+    folder = run.stage(round_, "train")
+    done, progress = files.join(folder, "train.json"), files.join(folder, "progress.jsonl")
+    if files.exists(done):
+        return {"state": DONE, "result": files.read_json(done), "progress": None}
+    if not files.exists(folder):
+        return {"state": NOT_BEGUN, "result": None, "progress": None}
+    return {"state": UNDER_WAY, "result": None, "progress": _last_line(progress)}
+
+
+def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
+    """Return the datasets that a round published: kind, folder, rows."""
+    if isinstance(round_, str):
+        return []
+    return list(_datasets(run, round_))
+
+
+def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
+    for kind in files.glob(run.path("datasets"), "*"):
+        folder = files.join(kind, f"round-{round_:03d}")
+        path = files.join(folder, "manifest.json")
+        if files.exists(path):
+            facts = files.read_json(path)
+            yield {"kind": kind.rstrip("/").rsplit("/", 1)[1], "path": folder, **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")}}
+
+
+def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
+    names = [s for s in stages_of(round_) if s != "train"]
+    return {
+        "round": round_,
+        "stages": {name: stage_facts(run, round_, name) for name in names},
+        "train": None if round_ == "base" else train_facts(run, round_),
+        "datasets": published(run, round_),
+        "evaluation": files.read_json(path) if files.exists(path := run.evaluation(round_)) else None,
+    }
+
+
+def of_manifest(m: Manifest) -> dict[str, Any]:
+    """Return a done stage's counts, under the keys that `stage_facts` has."""
+    return {
+        "in": m.rows_in, "done": m.rows_done, "dropped": m.rows_dropped, "failed": m.rows_failed,
+        "steps": [s.model_dump(mode="json") for s in m.steps], "out": m.rows_out,
+        "prompt_tokens": m.tokens.prompt, "completion_tokens": m.tokens.completion,
+        "requests_sent": m.requests.sent, "requests_from_log": m.requests.from_log,
+        "seconds": m.seconds, "passes_through": m.passes_through, "model": m.model or None,
+    }  # fmt: skip
+
+
+def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
+    if stage == "generate":
+        tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
+        return min(tasks.rows_out, drawn or tasks.rows_out) if tasks else None
+    before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
+    folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])
+    manifest = run.manifest(folder)
+    return manifest.rows_out if manifest else None
+
+
+def _last_line(path: str) -> dict[str, Any] | None:
+    lines = files.read_bytes(path).split(b"\n")[:-1] if files.exists(path) else []
+    for line in reversed(lines):
+        try:
+            return orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+    return None

@@ -1,0 +1,98 @@
+"""One driver per run: the lock goes with its owner, however that one ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SelfloopError
+from pipeline.store.lock import RunLock, hold_as_worker, wait_for_old_workers
+
+DRIVER = "import sys, time; from pathlib import Path; from pipeline.store import lock\n"
+HOLD = {
+    "driver": DRIVER + "with lock.RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
+    "worker": DRIVER + "fd = lock.hold_as_worker(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)",
+}
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen]]:
+    """A function that starts a process which holds a lock on tmp_path."""
+    started = []
+
+    def start(kind: str) -> subprocess.Popen:
+        process = subprocess.Popen([sys.executable, "-c", HOLD[kind], str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_second_driver_is_refused_and_told_by_whom(tmp_path: Path, holder: Callable) -> None:
+    first = holder("driver")
+    with pytest.raises(SelfloopError, match=f"in use by process {first.pid} on "), RunLock(tmp_path):
+        pass
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    with RunLock(tmp_path):
+        assert f"process {os.getpid()} on " in (tmp_path / "driver.lock").read_text()
+        with pytest.raises(SelfloopError, match=f"in use by process {os.getpid()} "), RunLock(tmp_path):
+            pass
+    with RunLock(tmp_path):
+        pass
+
+
+def test_released_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), RunLock(tmp_path):
+        raise ValueError
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_program_the_driver_starts_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        child = subprocess.Popen(["sleep", "30"], close_fds=False)
+    try:
+        with RunLock(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SelfloopError, match="cannot be written"), RunLock(tmp_path / "file" / "run"):
+        pass
+
+
+def test_object_stores_have_no_lock() -> None:
+    with RunLock(None):
+        pass
+
+
+def test_old_workers_are_waited_for(tmp_path: Path, holder: Callable) -> None:
+    wait_for_old_workers(tmp_path)
+    old = holder("worker")
+    with pytest.raises(SelfloopError, match=r"earlier run still holds .*workers\.lock"):
+        wait_for_old_workers(tmp_path, seconds=0.3)
+    os.kill(old.pid, signal.SIGKILL)
+    old.wait()
+    wait_for_old_workers(tmp_path, seconds=5)
+
+
+def test_workers_hold_it_together(tmp_path: Path) -> None:
+    fds = [hold_as_worker(tmp_path), hold_as_worker(tmp_path)]
+    os.close(fds[0])
+    with pytest.raises(SelfloopError):
+        wait_for_old_workers(tmp_path, seconds=0)
+    os.close(fds[1])
+    wait_for_old_workers(tmp_path, seconds=0)

@@ -1,0 +1,30 @@
+"""Where a run may be."""
+
+import pytest
+
+from pipeline import cluster
+from pipeline.errors import SelfloopError
+
+UPLOADED = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1"
+
+
+@pytest.mark.parametrize("run", [f"{UPLOADED}/data/runs/x", f"{UPLOADED}/../_ray_pkg_1/x"])
+def test_a_run_in_the_uploaded_folder_is_refused(run: str) -> None:
+    with pytest.raises(SelfloopError, match="removed with the job"):
+        cluster.check_run_path(run)
+
+
+def test_a_relative_run_in_the_uploaded_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getcwd", lambda: UPLOADED)
+    with pytest.raises(SelfloopError, match="Give an absolute path"):
+        cluster.check_run_path("data/runs/x")
+
+
+@pytest.mark.parametrize("run", ["/data/runs/x", "runs/x", "s3://bucket/run"])
+def test_others_are_not(run: str) -> None:
+    cluster.check_run_path(run)
+
+
+def test_submit_line() -> None:
+    line = cluster.submit_line(["/somewhere/jobs/generate.py", "--run", "/shared/run", "--round", "1"])
+    assert line == f"ray job submit --working-dir {cluster.PROJECT} -- python -m jobs.generate --run /shared/run --round 1"
