@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
-from pipeline import cluster
 from pipeline.config import Recipe, load_recipe
 from pipeline.display import console
 from pipeline.errors import ConfigError, SelfloopError
@@ -52,13 +51,16 @@ def main(function: Callable[..., Any]) -> None:
 @contextmanager
 def opened(run: str, recipe: str | None, overrides: list[str] | None, address: str | None) -> Iterator[tuple[RunDir, Recipe]]:
     """Open a run for writing: lock it, freeze or compare its recipe, connect to Ray."""
+    from pipeline import cluster  # it imports Ray, which jobs that only read do without
+
     cluster.check_run_path(run)
     directory = RunDir(run)
     with RunLock(directory.local):
         settings = _settings(directory, recipe, overrides)
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the display
         cluster.connect(address or settings.runner.address)
-        console.print(f"to do this on a cluster: {cluster.submit_line()}", style="dim", markup=False)
+        console.print(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim", markup=False)
         yield directory, settings
 
 
@@ -76,6 +78,8 @@ def default_run(recipe: Recipe) -> str:
     """Return the run directory used when none is given: data/runs/<name> in the project."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
         raise ConfigError("--run: a submitted job needs an absolute path outside the uploaded working directory.")
+    from pipeline import cluster
+
     return str(cluster.PROJECT / "data" / "runs" / recipe.name)
 
 
@@ -84,6 +88,6 @@ def say(text: str) -> None:
     console.print(text, markup=False)
 
 
-def program_name() -> str:
-    """Return how this program was called, for hints."""
-    return "selfloop" if os.path.basename(sys.argv[0]) == "selfloop" else "python -m jobs"
+def as_module(argv: list[str]) -> list[str]:
+    """Return a command line as if the job's own module had been started, for hints: `selfloop train ...` is jobs/train.py."""
+    return argv[1:] if os.path.basename(argv[0]) in ("selfloop", "__main__.py", "cli.py") and len(argv) > 1 else argv

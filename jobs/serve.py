@@ -1,6 +1,7 @@
 """Keep engines warm between jobs: python -m jobs.serve RECIPE --name NAME [--model PATH] | --status | --stop"""
 
 import asyncio
+import os
 from typing import Annotated, Any
 
 import typer
@@ -54,16 +55,15 @@ def serve(
 
 
 def _connect(address: str | None) -> None:
-    """Connect to a running cluster. A Ray that this process started would end with it, and the engines too."""
+    """Connect to a cluster that was named. A Ray of this or another process, which Ray would find by itself, ends with that process."""
     from pipeline import cluster
 
-    try:
-        cluster.connect(address or "auto")
-    except SelfloopError as e:
+    if not (address or os.environ.get("RAY_ADDRESS")):
         raise SelfloopError(
-            f"serve needs a running cluster: engines in a Ray that starts and ends with this command would be gone at once.\n{e}\n"
-            "Start a cluster with `ray start --head`, or give --address (or RAY_ADDRESS)."
-        ) from None
+            "serve needs a running cluster: in a Ray that starts and ends with a command the engines would be gone with it. "
+            "Start one with `ray start --head` and give --address auto (or set RAY_ADDRESS), or submit this as a job with `ray job submit`."
+        )
+    cluster.connect(address)
 
 
 async def _start(settings: Any, name: str, model: str | None, logs: str | None) -> None:

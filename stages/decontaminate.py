@@ -11,6 +11,7 @@ from functools import partial
 from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
 
+TEMPLATE_RUN = 5
 TEMPLATE_COUNT = 10
 TEMPLATE_SHARE = 0.05
 
@@ -22,17 +23,33 @@ def held_out(questions: Iterable[str], ngram: int) -> DatasetStep:
     held_out_ngram: `ngram` consecutive words of the row's question or text stand in a held-out question. A held-out question
     shorter than that can only be matched exactly.
 
-    Procedural questions are one template with other numbers, so they share long runs of words without any leak. A run that
-    occurs in more than TEMPLATE_COUNT different held-out questions, or in more than TEMPLATE_SHARE of them and at least
-    two, is such template text and is ignored. A single held-out question gives nothing to tell its template by.
+    Procedural questions are one template filled in differently, so they share long runs of words without any leak. Words
+    are template text where a run of TEMPLATE_RUN of them occurs in more than TEMPLATE_COUNT different held-out questions,
+    or in more than TEMPLATE_SHARE of them and at least two; the others are a question's own. A run is a leak only if all
+    its words are the question's own, or if it has every word that is. A single held-out question gives nothing to tell its
+    template by.
     """
     if ngram < 1:
         raise ValueError(f"an n-gram has at least one word, not {ngram}")
     exact = {tuple(words(question)) for question in questions} - {()}
-    counts = Counter(run for question in exact for run in set(_runs(question, ngram)))
-    template = max(1, min(TEMPLATE_COUNT, TEMPLATE_SHARE * len(exact)))
-    runs = frozenset(run for run, count in counts.items() if count <= template)
+    size = min(TEMPLATE_RUN, ngram)
+    counts = Counter(run for question in exact for run in set(_runs(question, size)))
+    often = max(1, min(TEMPLATE_COUNT, TEMPLATE_SHARE * len(exact)))
+    template = frozenset(run for run, count in counts.items() if count > often)
+    runs = frozenset(run for question in exact for run in _telling_runs(question, ngram, size, template))
     return partial(_held_out, frozenset(" ".join(question) for question in exact), runs, ngram)
+
+
+def _telling_runs(question: Sequence[str], ngram: int, size: int, template: frozenset[str]) -> Iterator[str]:
+    """Yield the runs of `ngram` words of a held-out question that would give it away."""
+    own = [True] * len(question)
+    for i, run in enumerate(_runs(question, size)):
+        if run in template:
+            own[i : i + size] = [False] * size
+    needed = min(ngram, sum(own))
+    for i, run in enumerate(_runs(question, ngram)):
+        if needed and sum(own[i : i + ngram]) >= needed:
+            yield run
 
 
 def words(text: str) -> list[str]:

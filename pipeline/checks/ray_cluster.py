@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,21 +65,32 @@ def authentication(address: str | None) -> Iterator[Finding]:
 
 def _probe(address: str | None) -> dict[str, Any]:
     command = [sys.executable, "-m", "pipeline.checks.ray_cluster", *([address] if address else [])]
-    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path}, start_new_session=True)
-    try:
-        out, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGTERM)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    with tempfile.TemporaryFile() as out:  # not a pipe: Ray's own processes hold it open, and its end would never come
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
         try:
-            process.wait(10)
+            process.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        return {"error": f"no answer within {SECONDS:.0f} s"}
-    for line in reversed(out.splitlines()):
-        if line.startswith("{"):
-            return json.loads(line)
+            _end(process)
+            return {"error": f"no answer within {SECONDS:.0f} s"}
+        out.seek(0)
+        for line in reversed(out.read().splitlines()):
+            if line.startswith(b"{"):
+                return json.loads(line)
     return {"error": f"the process that tried it ended with status {process.returncode}"}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answer() -> int:
+    return os.getpid()
 
 
 def _try(address: str | None) -> dict[str, Any]:
@@ -90,13 +102,15 @@ def _try(address: str | None) -> dict[str, Any]:
 
     try:
         cluster.connect(address)
-        library.get(library.remote(num_cpus=0)(os.getpid).remote(), timeout=SECONDS / 2)
+        library.get(library.remote(num_cpus=0)(_answer).remote(), timeout=SECONDS / 2)
         nodes = sum(node["Alive"] for node in library.nodes())
         return {"nodes": nodes, "resources": library.cluster_resources(), "free": library.available_resources()}
     except SelfloopError as e:
         return {"error": str(e).splitlines()[0]}
     except Exception as e:  # whatever Ray raises is what the doctor is asked to find
         return {"error": f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"}
+    finally:
+        library.shutdown()
 
 
 if __name__ == "__main__":

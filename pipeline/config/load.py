@@ -55,7 +55,10 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default spelled out; `load_recipe` reads it back to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    data = recipe.model_dump(mode="json")
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    # YAML takes some characters, such as U+2028, for line ends unless they are escaped
+    return text if yaml.safe_load(text) == data else yaml.safe_dump(data, sort_keys=False, width=120)
 
 
 def _apply(data: dict[str, Any], override: str) -> Loc:

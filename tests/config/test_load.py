@@ -85,7 +85,7 @@ def test_round_trip(prompt: str, rate: float, seed: int) -> None:
 @pytest.mark.parametrize(
     ("line", "text", "said"),
     [
-        (2, "enginee: {kind: vllm}", ":2: enginee: unknown key 'enginee'; did you mean 'engine'?"),
+        (1, "nane: test", ":1: nane: unknown key 'nane'; did you mean 'name'?"),
         (4, "  latencyy: 1", ":4: engine.latencyy: unknown key 'latencyy'; did you mean 'latency'?"),
         (8, "  columns: {questoin: q}", ":8: tasks.columns.questoin: unknown key 'questoin'; did you mean 'question'?"),
         (11, "    rank: 8", ":11: train.lora.rank: unknown key 'rank'; known here: alpha, dropout, r, target_modules"),

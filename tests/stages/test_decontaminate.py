@@ -51,6 +51,13 @@ def test_template_text_is_no_leak(count):
     assert reasons(held, [*rows, row(held[1]), row("other", held[1])]) == ["kept", "kept", "kept", "held_out_exact", "held_out_ngram"]
 
 
+def test_the_template_with_the_beginning_of_its_filling_is_no_leak():
+    short = "State the final answer to the following arithmetic problem: {} ="
+    held = [short.format(f"{i % 10} + {i // 10 % 10} - {i // 100}") for i in range(500)]
+    rows = [row(short.format(f"{i} + {i} - 3 + {i}"), f"{i} + {i} = {2 * i}") for i in range(10)]
+    assert reasons(held, [*rows, row("other", f"It said: {held[137]}")]) == [*["kept"] * 10, "held_out_ngram"]
+
+
 def test_what_a_template_is_filled_with_is_still_a_leak():
     held = [TEMPLATE.format(i, i + 1) for i in range(100)] + [STORY]
     assert reasons(held, [row("Say: " + STORY)]) == ["held_out_ngram"]

@@ -1,4 +1,4 @@
-"""A tiny, randomly initialised Llama with the packaged model's tokenizer, a local Ray, and published rounds to train on."""
+"""A tiny, randomly initialised Llama with the packaged model's tokenizer, and published rounds to train on."""
 
 import importlib.util
 from collections.abc import Callable
@@ -60,15 +60,6 @@ def rounds(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[int
         kind = "synthetic" if number else "real"
         publish(measure(make_rows(count, number, kind), tokenizer), folder / f"round-{number:03d}", FACTS, seed=0)
     return {number: folder / f"round-{number:03d}" for number in counts}
-
-
-@pytest.fixture(scope="session")
-def local_ray() -> Any:
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False)
-    yield ray
-    ray.shutdown()
 
 
 @pytest.fixture

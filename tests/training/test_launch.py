@@ -82,7 +82,7 @@ def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, r
     with pytest.raises(ConfigError, match="change it there"):
         sft_arguments(make_spec(extra={"max_length": 10}), 10, False, False)
     with pytest.raises(ConfigError, match="do not fit into Ray's cluster"):
-        train(make_spec(workers=4))
+        train(make_spec(workers=10_000))
     with pytest.raises(StageError, match=r"longer than train\.max_length"):
         train(dataclasses.replace(make_spec(max_length=8), work=make_spec().work + "-8"))
 

@@ -21,9 +21,10 @@ from pipeline.training.launch import train
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = """
-import pickle, sys, ray
+import pickle, sys
+from pipeline import cluster
 from pipeline.training.launch import train
-ray.init(num_cpus=1, include_dashboard=False)
+cluster.connect()
 print(train(pickle.load(open(sys.argv[1], "rb"))))
 """
 

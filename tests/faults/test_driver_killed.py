@@ -1,0 +1,189 @@
+"""kill -9 of the driver, at ten points of a stage: the same command ends in the same rows, and nothing is left running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster import PROJECT
+from pipeline.rundir import RunDir
+from pipeline.store import parts, request_log
+
+MARK = "SELFLOOP_FAULT_TEST"
+TASKS, IN_FLIGHT = 50, 6
+RECIPE = f"""
+name: faults
+engine: {{kind: scripted, latency: 0.3, jitter: 0.5}}
+tasks: {{source: jsonl, path: TASKS}}
+held_out: {{count: 10}}
+method: {{name: direct, samples: 2}}
+runner: {{in_flight: {IN_FLIGHT}, part_rows: 4, part_seconds: 1}}
+"""
+
+Condition = Callable[[Path], bool]
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that were started, however indirectly, with `mark` in their environment, and are not yet gone."""
+    found = []
+    for pid in (int(p) for p in os.listdir("/proc") if p.isdigit()):
+        try:
+            if f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+class Driver:
+    """Starts `python -m jobs.generate` on one run, and kills it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.run, self.mark, self._folder = RunDir(folder / name), f"{os.getpid()}-{name}", folder
+        self.stage = Path(self.run.stage(1, "generate"))
+
+    def start(self, *options: str) -> subprocess.Popen:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        command = [sys.executable, "-m", "jobs.generate", "--run", self.run.root, "--round", "1", "--recipe", str(self._folder / "r.yaml"), *options]
+        with open(self._folder / f"{self.mark}.out", "ab") as out:
+            return subprocess.Popen(command, cwd=PROJECT, stdout=out, stderr=out, start_new_session=True, env={**env, MARK: self.mark, "HF_HUB_OFFLINE": "1"})
+
+    def finish(self, *options: str) -> None:
+        assert self.start(*options).wait(240) == 0, self.output()
+
+    def kill_when(self, condition: Condition) -> bool:
+        """Start, and kill when the condition holds. Returns False when the driver had ended by then."""
+        process = self.start()
+        end = time.monotonic() + 120
+        while process.poll() is None and not condition(self.stage):
+            assert time.monotonic() < end, self.output()
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        return process.wait() == -signal.SIGKILL
+
+    def nothing_is_left(self) -> None:
+        """Wait until all that the driver started is gone, the raylet and its workers included."""
+        end = time.monotonic() + 60
+        while left := marked(self.mark):
+            assert time.monotonic() < end, [Path(f"/proc/{p}/cmdline").read_bytes().replace(b"\0", b" ")[:120] for p in left if Path(f"/proc/{p}").exists()]
+            time.sleep(0.1)
+
+    def output(self) -> str:
+        return (self._folder / f"{self.mark}.out").read_text()[-3000:]
+
+    def ids(self) -> list[str]:
+        return sorted(row.id for row in self.run.rows(str(self.stage)))
+
+    def log(self) -> Counter[str]:
+        return Counter(r["key"] for r in request_log.records(str(self.stage / "requests")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe and its tasks."""
+    folder = tmp_path_factory.mktemp("faults")
+    lines = [f'{{"question": "What is {i} + {i}?", "answer": {2 * i}}}\n' for i in range(TASKS + 10)]
+    (folder / "tasks.jsonl").write_text("".join(lines))
+    (folder / "r.yaml").write_text(RECIPE.replace("TASKS", str(folder / "tasks.jsonl")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> list[str]:
+    """The ids of the rows of a run that nobody disturbed."""
+    driver = Driver(folder, "undisturbed")
+    driver.finish()
+    driver.nothing_is_left()
+    return driver.ids()
+
+
+@pytest.fixture
+def driver(folder: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+    """A driver on a run of its own. What it leaves is killed, so that a failure does not disturb other tests."""
+    driver = Driver(folder, request.node.name.removeprefix("test_"))
+    yield driver
+    for pid in marked(driver.mark):
+        os.kill(pid, signal.SIGKILL)
+
+
+def logged(stage: Path) -> int:
+    return sum(f.read_bytes().count(b"\n") for f in stage.glob("requests/*.jsonl"))
+
+
+def parts_of(stage: Path) -> int:
+    return len(list(stage.glob("part-*.arrow")))
+
+
+def moments() -> Iterator[tuple[str, Condition]]:
+    """Ten moments, each later than the one before; `more` counts from the state in which the driver found the run."""
+
+    def more(count: Callable[[Path], int], n: int) -> Condition:
+        before: list[int] = []
+
+        def reached(stage: Path) -> bool:
+            before[:] = before or [count(stage)]
+            return count(stage) >= before[0] + n
+
+        return reached
+
+    yield "tasks are being read", lambda stage: (stage.parents[2] / "tasks").exists()
+    yield "the stage begins", lambda stage: (stage / "fingerprint.json").exists()
+    yield "a log is opened", lambda stage: bool(list(stage.glob("requests/*.jsonl")))
+    yield "the first answers", more(logged, 2)
+    yield "a part is being written", lambda stage: bool(list(stage.glob("part-*.tmp"))) or parts_of(stage) > 0
+    yield "the next part", more(parts_of, 1)
+    yield "in between", more(logged, 9)
+    yield "two parts more", more(parts_of, 2)
+    yield "all is answered", lambda stage: logged(stage) >= TASKS
+    yield "before the manifest", lambda stage: (stage / "seconds.json").exists()
+
+
+@pytest.mark.timeout(600)
+def test_killed_ten_times(driver: Driver, undisturbed: list[str]) -> None:
+    """One run, killed at each moment in turn."""
+    killed = []
+    for name, condition in moments():
+        if driver.kill_when(condition):
+            killed.append(name)
+        driver.nothing_is_left()
+    assert len(killed) >= 8, killed
+    driver.finish()
+    driver.nothing_is_left()
+    assert driver.ids() == undisturbed
+    manifest = driver.run.manifest(str(driver.stage))
+    assert manifest.rows_in == manifest.rows_done == TASKS and manifest.rows_out == 2 * TASKS
+    assert sorted(i for p in parts.committed(str(driver.stage)) for i in p.inputs) == sorted(r.id for r in driver.run.rows(driver.run.tasks("train")))
+    log = driver.log()
+    assert len(log) == TASKS, "one request a task"
+    assert sum(log.values()) - TASKS <= IN_FLIGHT * len(killed)
+    assert not list(driver.stage.rglob("*.tmp"))
+
+
+def test_killed_just_before_the_manifest(driver: Driver, undisturbed: list[str]) -> None:
+    """A run that was complete but for its manifest asks the model nothing more."""
+    driver.kill_when(lambda stage: (stage / "seconds.json").exists())
+    driver.nothing_is_left()
+    (driver.stage / "manifest.json").unlink(missing_ok=True)
+    before = driver.log()
+    driver.finish("--set", "runner.workers=2")
+    assert driver.ids() == undisturbed and driver.log() == before and set(before.values()) == {1}
+
+
+def test_a_second_driver_waits_for_no_one_and_harms_nothing(driver: Driver, undisturbed: list[str]) -> None:
+    """It is refused while the first works, which then ends as if alone."""
+    first = driver.start()
+    end = time.monotonic() + 120
+    while not logged(driver.stage):
+        assert first.poll() is None and time.monotonic() < end, driver.output()
+        time.sleep(0.02)
+    second = driver.start()
+    assert second.wait(60) == 2
+    assert f"in use by process {first.pid} on" in driver.output()
+    assert first.wait(120) == 0
+    assert driver.ids() == undisturbed

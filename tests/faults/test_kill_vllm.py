@@ -1,0 +1,67 @@
+"""kill -9 of the driver in the middle of a real vLLM run, then the same command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.cluster import PROJECT
+from pipeline.rundir import RunDir
+from pipeline.store import request_log
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(500)]
+ROWS, IN_FLIGHT = 160, 16
+MARK = "SELFLOOP_TEST_KILL_VLLM"
+
+
+def marked(mark: str) -> list[int]:
+    """Ids of the processes that carry `mark` in their environment, zombies left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_same_command_goes_on_and_no_process_is_left(tmp_path: Path) -> None:
+    tasks = [{"question": f"Write one sentence about the number {i}.", "answer": i} for i in range(ROWS + 1)]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))
+    engine = {"kind": "vllm", "args": {"max_model_len": 256, "max_num_seqs": IN_FLIGHT}}
+    recipe = {"name": "killed", "engine": engine, "tasks": {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")}, "held_out": {"count": 1},
+              "sampling": {"max_tokens": 40}, "method": {"name": "direct", "samples": 1}, "runner": {"in_flight": IN_FLIGHT, "part_rows": 20}}  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run = RunDir(tmp_path / "run")
+    folder = run.stage(1, "generate")
+    command = [sys.executable, "-m", "jobs.generate", "--run", run.root, "--round", "1", "--recipe", str(tmp_path / "recipe.yaml")]
+    environment = {**os.environ, MARK: tmp_path.name, "PYTHONPATH": str(PROJECT)}
+
+    driver = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while sum(1 for _ in request_log.records(f"{folder}/requests")) < ROWS // 3:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        time.sleep(0.2)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    end = time.monotonic() + 30
+    while marked(tmp_path.name) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert not marked(tmp_path.name), "processes are left behind: " + subprocess.run(["ps", "aux"], capture_output=True, text=True).stdout
+    assert run.manifest(folder) is None
+
+    finished = {r["key"] for r in request_log.records(f"{folder}/requests")}
+    done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest, logged = run.manifest(folder), [r["key"] for r in request_log.records(f"{folder}/requests")]
+    expected = {row.child("generate", 0).id for row in run.rows(run.tasks("train"))}
+    assert {row.id for row in run.rows(folder)} == expected and manifest.rows_out == ROWS
+    assert len(logged) == len(set(logged)) and finished < set(logged), "no finished request was sent again"
+    assert not marked(tmp_path.name)

@@ -1,0 +1,104 @@
+"""Stages for the runner's tests. Workers import them by name, so they are a module of their own."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pipeline.config import Recipe
+from pipeline.methods import Stage
+from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
+from pipeline.runner.llm import LLM
+
+STEP = "direct/solve"
+ASKS = (STEP,)
+
+
+async def mixed(row: Row, llm: LLM) -> Outcome:
+    """Two requests, one after the other; then kept (none to two rows), dropped or failed, by the row's number."""
+    n = row.payload["n"]
+    first = (await llm.chat([{"role": "user", "content": f"first {n}"}], step=STEP))[0]
+    second = (await llm.chat([{"role": "user", "content": f"second {n} {first.text}"}], step=STEP, n=2))[1]
+    if n % 5 == 3:
+        return Dropped("three", "why", second.text)
+    if n % 7 == 6:
+        return Failed("six", "why")
+    return Kept([row.child("mixed", i, text=second.text) for i in range(n % 3)])
+
+
+async def plain(row: Row, llm: LLM) -> Outcome:
+    """One request, one row."""
+    (answer,) = await llm.chat([{"role": "user", "content": row.payload.get("text", f"number {row.payload['n']}")}], step=STEP)
+    return Kept([row.child("plain", 0, text=answer.text)])
+
+
+async def no_model(row: Row, llm: LLM) -> Outcome:
+    """Needs no engine."""
+    return Kept([row.child("no_model", 0)])
+
+
+async def broken(row: Row, llm: LLM) -> Outcome:
+    """Every third row goes wrong, in as many ways as there are; the others are kept."""
+    n = row.payload["n"]
+    if n % 3 == 0:
+        match n // 3 % 8:
+            case 0:
+                raise ValueError(f"row {n}")
+            case 1:
+                raise FileNotFoundError(2, "No such file", "a file of the stage function")
+            case 2:
+                raise TimeoutError("the row's own")
+            case 3:
+                return None  # type: ignore[return-value]
+            case 4:
+                return Kept([row.child("broken", 0, big=10**30)])
+            case 5:
+                return Kept([row.child("broken", 0, text="\ud800")])
+            case 6:
+                return Kept([row.child("broken", 0), row.child("broken", 0)])
+            case 7:
+                raise KeyError("\udfff")
+    return Kept([row.child("broken", 0)])
+
+
+async def fails_until(flag: str, row: Row, llm: LLM) -> Outcome:
+    """Asks the model, then fails, except for the first rows, until the file `flag` is there."""
+    await llm.chat([{"role": "user", "content": f"number {row.payload['n']}"}], step=STEP)
+    if row.payload["n"] >= 4 and not Path(flag).exists():
+        raise RuntimeError("the verifier's server is down")
+    return Kept([row.child("fails_until", 0)])
+
+
+async def tells_its_pid(folder: str, row: Row, llm: LLM) -> Outcome:
+    """As `mixed`; leaves the id of the process it runs in, so that a test can kill it."""
+    (Path(folder) / str(os.getpid())).touch()
+    return await mixed(row, llm)
+
+
+async def kills_once(folder: str, row: Row, llm: LLM) -> Outcome:
+    """Row 7 kills its worker when it is first seen, in the middle of everything."""
+    answer = await mixed(row, llm)
+    flag = Path(folder) / "killed"
+    if row.payload["n"] == 7 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+
+
+async def blocks(row: Row, llm: LLM) -> Outcome:
+    """Holds up the worker's event loop, as an endless computation does."""
+    await asyncio.sleep(0)
+    time.sleep(600)
+    return Kept([])
+
+
+def factory(function: str, *args: str, asks: bool = True, version: int = 1) -> Callable[[Recipe], Stage]:
+    """Return what the runner wants: a function from the recipe to the stage, which can be sent to workers."""
+    return partial(_make, function, args, asks, version)
+
+
+def _make(function: str, args: tuple[str, ...], asks: bool, version: int, recipe: Recipe) -> Stage:
+    return Stage(row=partial(globals()[function], *args), prompts=ASKS if asks else (), version=version)

@@ -1,0 +1,181 @@
+"""The runner on a real Ray: rows are conserved, whatever dies; the same rows come out; finished work is not done again."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import StageError, StaleError
+from pipeline.methods import Stage
+from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.store import files
+from tests.conftest import tiny_recipe
+from tests.runner.conftest import Stages
+from tests.runner.stage_functions import factory
+
+ROWS = [f"r{i:03d}" for i in range(40)]
+FAILED = {f"r{n:03d}": "six" for n in range(40) if n % 5 != 3 and n % 7 == 6}
+DROPPED = {f"r{n:03d}": "three" for n in range(40) if n % 5 == 3}
+
+
+def all_is_there(stages: Stages, manifest: Any) -> None:
+    """Check what `mixed` makes of ROWS, in manifest, parts and rejects."""
+    assert (manifest.rows_in, manifest.rows_dropped, manifest.rows_failed) == (40, {"three": len(DROPPED)}, {"six": len(FAILED)})
+    assert manifest.rows_done == 40 - len(DROPPED) - len(FAILED)
+    assert stages.inputs() == dict.fromkeys(ROWS, 1)
+    assert stages.rejects("dropped") == DROPPED and stages.rejects("failed") == FAILED
+    assert len(stages.ids()) == len(set(stages.ids())) == manifest.rows_out
+    assert len(stages.log()) == 80
+
+
+async def test_conservation_and_the_same_ids_however_it_is_run(stages: Stages, other: Stages) -> None:
+    stages.engine = {"jitter": 1, "latency": 0.02, "fail_share": 0.2}
+    manifest = await stages(factory("mixed"))
+    all_is_there(stages, manifest)
+    assert manifest.requests.sent == 80 and manifest.requests.from_log == 0 and set(stages.log().values()) == {1}
+    two = await other(factory("mixed"), workers=2, in_flight=3, part_rows=1000)
+    all_is_there(other, two)
+    assert other.ids() == stages.ids()
+    # a stage that is done is only read: a factory that would fail, and no worker
+    assert await stages(factory("mixed")) == manifest
+    with pytest.raises(StaleError, match="code version: 1 -> 2"):
+        await stages(factory("mixed", version=2))
+
+
+async def test_rows_that_go_wrong_are_recorded_and_the_others_go_on(stages: Stages) -> None:
+    stages.rows = 48
+    manifest = await stages(factory("broken", asks=False))
+    assert manifest.rows_done == 32 and manifest.rows_failed == {
+        "ValueError": 2, "FileNotFoundError": 2, "TimeoutError": 2, "KeyError": 2, "bad_outcome": 8
+    }  # fmt: skip
+    details = {r["id"]: r["detail"] for r in stages.run.rejects(stages.folder, "failed")}
+    assert details["r000"].startswith("row 0 (stage_functions.py:")
+    assert "not None" in details["r009"] and "64-bit" in details["r012"] and "surrogates" in details["r015"] and "same id" in details["r018"]
+    assert len(stages.ids()) == 32
+
+
+async def test_a_row_that_kills_its_worker(stages: Stages) -> None:
+    """It is recorded after max_attempts; rows that were only near it are done."""
+    stages.engine = {"kill_on": "number 13"}
+    manifest = await stages(factory("plain"))
+    assert manifest.rows_failed == {"worker_died": 1} and manifest.rows_done == 39
+    assert stages.rejects("failed") == {"r013": "worker_died"}
+    assert stages.inputs() == dict.fromkeys(ROWS, 1)
+    assert not [f for f in Path(stages.folder).rglob("*.tmp")]
+
+
+async def test_a_worker_dies_once(stages: Stages, other: Stages, tmp_path: Path) -> None:
+    manifest = await stages(factory("kills_once", str(tmp_path)), workers=2)
+    assert (tmp_path / "killed").exists()
+    all_is_there(stages, manifest)
+    repeated = sum(stages.log().values()) - 80
+    assert repeated <= 8 * 2
+
+
+async def test_workers_are_killed_at_random_moments(stages: Stages, tmp_path: Path) -> None:
+    """Three times kill -9 while rows are in flight. Rejects that a dead worker left without their part are gone."""
+    stages.engine = {"latency": 0.15, "jitter": 0.5}
+    draw, killed = random.Random(7), []
+
+    async def killer() -> None:
+        while len(killed) < 3:
+            await asyncio.sleep(draw.uniform(0.1, 0.6))
+            alive = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit() and int(p.name) not in killed]
+            if alive:
+                killed.append(alive[-1])
+                os.kill(alive[-1], signal.SIGKILL)
+
+    task = asyncio.create_task(killer())
+    manifest = await stages(factory("tells_its_pid", str(tmp_path)), max_attempts=9)
+    task.cancel()
+    assert killed
+    all_is_there(stages, manifest)
+    assert sum(stages.log().values()) - 80 <= 8 * len(killed)
+
+
+async def test_too_many_failures_stop_it_and_the_same_call_finishes_it(stages: Stages, tmp_path: Path) -> None:
+    stage = factory("fails_until", str(tmp_path / "mended"))
+    with pytest.raises(StageError) as e:
+        await stages(stage)
+    assert "36 of 40 rows failed" in str(e.value) and "RuntimeError: the verifier's server is down (stage_functions.py:" in str(e.value)
+    assert stages.run.manifest(stages.folder) is None and len(stages.rejects("failed")) == 36
+    (tmp_path / "mended").touch()
+    manifest = await stages(stage)
+    assert manifest.rows_done == 40 and manifest.rows_failed == {} and stages.rejects("failed") == {}
+    assert stages.inputs() == dict.fromkeys(ROWS, 1)
+    assert manifest.requests.from_log == 36 and set(stages.log().values()) == {1}, "what was answered is not asked again"
+
+
+async def test_the_first_fifty_all_fail(stages: Stages) -> None:
+    """A wrong address must not be paid for with all rows."""
+    stages.rows, stages.engine = 3000, {"reject_share": 1, "latency": 0.05}
+    with pytest.raises(StageError, match=r"the first \d+ rows all failed: .*\n  EngineError: the scripted engine rejects"):
+        await stages(factory("plain"))
+    assert sum(stages.inputs().values()) < 3000
+
+
+async def test_nothing_moves(stages: Stages) -> None:
+    stages.engine = {"latency": 600}
+    with pytest.raises(StageError, match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running") as e:
+        await stages(factory("plain"), no_progress_seconds=3)
+    assert "generate" in str(e.value)
+
+
+async def test_a_stage_function_blocks(stages: Stages) -> None:
+    """The worker cannot answer: the watch must not wait for it."""
+    with pytest.raises(StageError, match="a worker has not answered for .*its stage function blocks"):
+        await stages(factory("blocks"), no_progress_seconds=4)
+
+
+async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:
+    class Unknown:
+        """The driver has the stage, the worker has not."""
+
+        here = os.getpid()
+
+        def __call__(self, recipe: Any) -> Stage:
+            if os.getpid() == self.here:
+                return factory("plain")(recipe)
+            raise RuntimeError("no such stage there")
+
+    with pytest.raises(StageError, match="(?s)a stage worker cannot be started.*no such stage there"):
+        await stages(Unknown())
+
+
+async def test_a_disk_that_refuses_stops_the_stage(stages: Stages) -> None:
+    """It is not held against the rows. (As root, a folder's mode does not help: a file is in the place of a folder.)"""
+    files.write_bytes(f"{stages.folder}/dropped", b"")
+    with pytest.raises(StageError, match=r"cannot be written: .*Not a directory|cannot be written: .*File exists"):
+        await stages(factory("mixed"))
+    os.unlink(f"{stages.folder}/dropped")
+    all_is_there(stages, await stages(factory("mixed")))
+
+
+def halve(rows: Any) -> Iterator[Any]:
+    from pipeline.rows import Dropped
+
+    for i, row in enumerate(rows()):
+        yield row, Dropped("odd") if i % 2 else None
+
+
+async def test_steps_and_stages_that_pass_rows_on(stages: Stages) -> None:
+    """A stage with rows and steps; one of steps only; an empty one. None of the latter two starts a worker."""
+    with_steps = Stage(row=None, steps={"halve": halve, "again": halve}, version=1)
+    first = await stages(factory("no_model", asks=False))
+    source = input_of(stages.run, stages.folder)
+    steps = await run_stage(stages.run, 1, "critique", lambda r: with_steps, source, tiny_recipe(), plugins=())
+    assert [(s.name, s.rows_in, s.rows_out, s.dropped) for s in steps.steps] == [("halve", 40, 20, {"odd": 20}), ("again", 20, 10, {"odd": 10})]
+    assert (steps.rows_in, steps.rows_done, steps.rows_out) == (40, 40, 10) and steps.dropped_in_all() == {"odd": 30}
+    assert len(list(stages.run.rejects(stages.run.stage(1, "critique"), "dropped"))) == 30
+    passed = await run_stage(stages.run, 1, "filter", lambda r: Stage(), input_of(stages.run, stages.run.stage(1, "critique")), tiny_recipe(), plugins=())
+    assert (passed.passes_through, passed.rows_out, passed.parts) == ("critique", 10, steps.parts)
+    ids = [r.id for r in stages.run.rows(stages.run.stage(1, "filter"))]
+    assert ids == [r.id for r in stages.run.rows(stages.run.stage(1, "critique"))] and len(ids) == 10
+    empty = Input(lambda: iter(()), 0, "none")
+    nothing = await run_stage(stages.run, 2, "generate", factory("plain"), empty, tiny_recipe(), plugins=())
+    assert (nothing.rows_in, nothing.rows_out) == (0, 0) and first.rows_out == 40
