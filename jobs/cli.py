@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "One round: measure the model on the held-out set.",
     "inspect": "Look at a run and its rows, also while it is running.",
     "trace": "Follow one row from its task through every request to the published example.",
+    "compare": "Put runs side by side, by method and policy.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",
 }
@@ -54,7 +55,12 @@ def load(name: str) -> Any:
     return typer.main.get_command(app)
 
 
-app = typer.Typer(cls=Jobs, no_args_is_help=True, add_completion=False, help="A language model makes its own training data, checks it, learns from it, and does so again.")
+app = typer.Typer(
+    cls=Jobs,
+    no_args_is_help=True,
+    add_completion=False,
+    help="A language model makes its own training data, checks it, learns from it, and does so again.",
+)
 
 
 def _version(wanted: bool) -> None:

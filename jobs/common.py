@@ -29,8 +29,6 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run_job(*args: Any, **kwargs: Any) -> Any:
-        # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, so that engines and locks are given up.
-        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         try:
             return function(*args, **kwargs)
         except SelfloopError as e:
@@ -60,6 +58,8 @@ def opened(run: str, recipe: str | None, overrides: list[str] | None, address: s
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the display
         cluster.connect(address or settings.runner.address)
+        # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, engines and locks given up. (Ray has set its own handler.)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         console.print(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim", markup=False)
         yield directory, settings
 

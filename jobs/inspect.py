@@ -140,16 +140,28 @@ def _tasks(run: RunDir, dropped: bool, failed: bool, n: int) -> dict[str, Any]:
     manifest = run.manifest(run.path("tasks"))
     if manifest is None:
         raise SelfloopError(f"{run.root}: its tasks are not read yet (tasks/manifest.json is missing).")
-    rows = [] if dropped or failed else [
-        {"set": which, **asdict(row)} for which in TASK_SETS for row in examples.spread(_paths(run, which), n if which == "train" else 1)
-    ]  # fmt: skip
+    rows = (
+        []
+        if dropped or failed
+        else [
+            {"set": which, **asdict(row)}
+            for which in TASK_SETS
+            for row in examples.spread(_paths(run, which), n if which == "train" else 1)
+        ]
+    )
     return {
-        "run": run.root, "round": None, "stage": "tasks", "state": overview.DONE, "expected": manifest.rows_in, **overview.of_manifest(manifest),
-        "dropped_in_all": manifest.dropped_in_all(), "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in TASK_SETS},
+        "run": run.root,
+        "round": None,
+        "stage": "tasks",
+        "state": overview.DONE,
+        "expected": manifest.rows_in,
+        **overview.of_manifest(manifest),
+        "dropped_in_all": manifest.dropped_in_all(),
+        "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in TASK_SETS},
         "dropped_examples": {},  # duplicates are only counted: they say what another task says
         "failed_examples": examples.rejects(run.tasks("rejected"), "failed", n) if failed or not dropped else {},
         "rows": rows,
-    }  # fmt: skip
+    }
 
 
 def _paths(run: RunDir, which: str) -> list[str]:

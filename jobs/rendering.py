@@ -19,7 +19,11 @@ def show_overview(facts: dict[str, Any]) -> None:
     show(f"run: {facts['run']}")
     tasks = facts["tasks"]
     known = tasks["train"] is not None
-    show(f"tasks: {tasks['train']} to train on, {tasks['held_out']} held out, {tasks['demonstrations'] or 0} demonstrations" if known else "tasks: not read yet")
+    show(
+        f"tasks: {tasks['train']} to train on, {tasks['held_out']} held out, {tasks['demonstrations'] or 0} demonstrations"
+        if known
+        else "tasks: not read yet"
+    )
     begun = [r for r in facts["rounds"] if _begun(r)]
     if begun:
         table = Table(show_edge=False, pad_edge=False)
@@ -106,7 +110,13 @@ def show_payload(payload: dict[str, Any], indent: int, full: bool = False) -> No
         if name == "verdict" and isinstance(value, dict):
             judged = "right" if value.get("correct") else f"wrong{': ' + str(value['problem']) if value.get('problem') else ''}"
             score = f", score {value['score']:g}" if isinstance(value.get("score"), int | float) else ""
-            show_field(name, f"{judged}, extracted {value.get('extracted')!r}{score}", indent, full=full, style="green" if value.get("correct") else "red")
+            show_field(
+                name,
+                f"{judged}, extracted {value.get('extracted')!r}{score}",
+                indent,
+                full=full,
+                style="green" if value.get("correct") else "red",
+            )
         elif isinstance(value, dict | list):
             show_field(name, "", indent)
             for i, item in enumerate(value if isinstance(value, list) else [value]):
@@ -121,7 +131,19 @@ def show_train(facts: dict[str, Any]) -> None:
     if line := facts["progress"]:
         show(f"step {line['step']} of {line['total']}, loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tokens/s", 2)
     if result := facts["result"]:
-        for name in ("model", "revision", "base", "steps", "examples", "left_out", "tokens", "seconds", "tokens_per_second", "final_loss", "shares"):
+        for name in (
+            "model",
+            "revision",
+            "base",
+            "steps",
+            "examples",
+            "left_out",
+            "tokens",
+            "seconds",
+            "tokens_per_second",
+            "final_loss",
+            "shares",
+        ):
             show_field(name, str(result.get(name)), 2, 20)
         for name, value in (result.get("hyperparameters") or {}).items():
             show_field(name, str(value), 4, 34)
@@ -152,7 +174,17 @@ def _stage_cells(name: str, s: dict[str, Any]) -> list[str]:
     dropped = sum(s["dropped"].values()) + sum(sum(step["dropped"].values()) for step in s["steps"])
     tokens = f"{s['completion_tokens']:,}" if s["completion_tokens"] else ""
     seconds = "" if s["seconds"] is None else f"{s['seconds']:.1f}"
-    return [name, s["state"], f"{s['in']}{of}", str(s["done"]), str(dropped), str(sum(s["failed"].values())), str(s["out"]), tokens, seconds]
+    return [
+        name,
+        s["state"],
+        f"{s['in']}{of}",
+        str(s["done"]),
+        str(dropped),
+        str(sum(s["failed"].values())),
+        str(s["out"]),
+        tokens,
+        seconds,
+    ]
 
 
 def _train_cells(train: dict[str, Any] | None) -> list[Any]:
@@ -173,5 +205,3 @@ def _notes(r: dict[str, Any]) -> list[str]:
             f"{result['shares'].get('synthetic', 0)} synthetic), {result['steps']} steps{loss}: {result['model']}"
         )
     return [printable(n) for n in notes]
-
-

@@ -14,7 +14,9 @@ from pipeline.errors import ConfigError, EngineError, SelfloopError
 
 STATUS_SECONDS = 10.0
 STOP_SECONDS = 60.0
-NameOption = Annotated[str | None, typer.Option("--name", help="name of the pool; jobs use it with --set runner.engine_pool=NAME", show_default=False)]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="name of the pool; jobs use it with --set runner.engine_pool=NAME", show_default=False)
+]
 
 
 def serve(
@@ -47,7 +49,9 @@ def serve(
         raise ConfigError("RECIPE is missing: the recipe whose engine is to be served")
     settings = load_recipe(recipe, set or ())
     if not isinstance(settings.engine, VllmEngine):
-        raise ConfigError(f"{recipe}: engine.kind is {settings.engine.kind}; only vllm engines are started by selfloop, so only they can be kept warm.")
+        raise ConfigError(
+            f"{recipe}: engine.kind is {settings.engine.kind}; only vllm engines are started by selfloop, so only they can be kept warm."
+        )
     _connect(address or settings.runner.address)
     asyncio.run(_start(settings, name, model, logs))
     show(f"ready. Jobs on this cluster use these engines with: --set runner.engine_pool={name}")
@@ -71,18 +75,23 @@ async def _start(settings: Any, name: str, model: str | None, logs: str | None) 
     from pipeline.models import resolve_model
 
     if _actors(name):
-        raise SelfloopError(f"there are engines called {name!r} already. See them with --status, end them with --stop, or take another --name.")
+        raise SelfloopError(
+            f"there are engines called {name!r} already. See them with --status, end them with --stop, or take another --name."
+        )
     config = settings.engine
     ref = resolve_model(model or settings.model.base, None if model else settings.model.revision)
-    show(f"loading {ref.name}@{ref.revision[:12]} on {config.replicas} {'engine' if config.replicas == 1 else 'engines'}; this takes a minute or so")
+    show(f"loading {ref.name}@{ref.revision[:12]} (engines: {config.replicas}); this takes a minute or so")
     replicas = start_replicas(config, logs, name)
     try:
-        await asyncio.wait_for(asyncio.gather(*(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas)), config.start_timeout)
+        await asyncio.wait_for(
+            asyncio.gather(*(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas)), config.start_timeout
+        )
     except BaseException as e:
         await _end(replicas)
         if isinstance(e, TimeoutError):
             raise SelfloopError(
-                f"the engines were not ready within engine.start_timeout = {config.start_timeout:g} s. Does the cluster have the CPUs or GPUs they ask for? (ray status)"
+                f"the engines were not ready within engine.start_timeout = {config.start_timeout:g} s. "
+                "Does the cluster have the CPUs or GPUs they ask for? (ray status)"
             ) from None
         if isinstance(e, EngineError):
             raise SelfloopError(str(e)) from e
@@ -97,7 +106,10 @@ async def _stop(name: str) -> int:
     actors = _actors(name)
     if not actors:
         known = sorted({a.rsplit("/", 1)[0] for a in _actors(None)})
-        raise SelfloopError(f"there are no engines called {name!r} on this cluster. " + (f"There are: {', '.join(known)}." if known else "There are none at all."))
+        raise SelfloopError(
+            f"there are no engines called {name!r} on this cluster. "
+            + (f"There are: {', '.join(known)}." if known else "There are none at all.")
+        )
     await _end([ray.get_actor(a, NAMESPACE) for a in actors])
     return len(actors)
 

@@ -9,7 +9,8 @@ from jobs.common import RunOption, main
 from jobs.inspect import JsonOption, RoundChoice, parse_round
 from jobs.rendering import show_payload
 from jobs.showing import print_json, show, show_field
-from pipeline.lineage import Fate, Link, trace as find
+from pipeline.lineage import Fate, Link
+from pipeline.lineage import trace as find
 from pipeline.printable import one_line
 from pipeline.rundir import RoundKey, RunDir
 
@@ -58,13 +59,21 @@ def _tree(links: list[Link]) -> list[tuple[Link, int]]:
 
 
 def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
-    made = f"read with the tasks ({link.stage.removeprefix('tasks/')})" if link.round is None else f"made by {link.stage} in round {link.round}"
+    made = (
+        f"read with the tasks ({link.stage.removeprefix('tasks/')})"
+        if link.round is None
+        else f"made by {link.stage} in round {link.round}"
+    )
     show(f"{link.id}  {made}{'   <- asked for' if link.asked else ''}", indent, "bold")
     show_payload(_news(link, links), indent + 2, full)
     for fate in link.fates:
         _show_fate(fate, link, links, indent + 2, full)
     for example in link.published:
-        show(f"published as {example.row_id} in {example.folder}: {example.tokens_prompt} + {example.tokens_completion} tokens", indent + 2, "green")
+        show(
+            f"published as {example.row_id} in {example.folder}: {example.tokens_prompt} + {example.tokens_completion} tokens",
+            indent + 2,
+            "green",
+        )
         for message in [*example.prompt, *example.completion]:
             show_field(f"{message['role']}:", message["content"], indent + 4, 12, full=full)
 
@@ -88,7 +97,11 @@ def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: boo
     here = {other.id for other in links}
     more = sum(child not in here for child in fate.children)
     rows = f", {len(fate.children)} {'row' if len(fate.children) == 1 else 'rows'}" if fate.children else ""
-    show(f"{where}: {fate.outcome}{rows}{f' ({more} of them not shown here)' if more else ''}", indent, "green" if fate.outcome == "kept" else "yellow")
+    show(
+        f"{where}: {fate.outcome}{rows}{f' ({more} of them not shown here)' if more else ''}",
+        indent,
+        "green" if fate.outcome == "kept" else "yellow",
+    )
 
 
 def _show_request(fate: Fate, record: dict[str, Any], indent: int, full: bool) -> None:

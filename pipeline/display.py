@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
+from pipeline.engines.base import EngineStatus
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
 if TYPE_CHECKING:
     from pipeline.rundir import RunDir
-    from pipeline.runner.worker import Progress
     from pipeline.training import TrainResult
 
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
@@ -43,12 +44,12 @@ class StageDisplay:
             self._task = self._bar.add_task(title, total=total, info="")
             self._bar.start()
 
-    def update(self, counts: Counts, workers: list["Progress"]) -> None:
+    def update(self, counts: Counts, queue: EngineStatus) -> None:
         """Show how far the stage is."""
         if self._before is None:
             self._before = Counts()
             self._before.add(counts)
-        info = self._info(counts, workers)
+        info = self._info(counts, queue)
         if self._bar:
             self._bar.update(self._task, completed=counts.rows_in, info=info)
         elif time.monotonic() - self._last >= PLAIN_EVERY:
@@ -74,14 +75,13 @@ class StageDisplay:
                 text = f" | {raw[:100]}{'...' if len(raw) > 100 else ''}" if raw else ""
                 console.print(f"    {kind} {reject['reason']}: {' '.join(reject['detail'].split())[:120]}{text}", markup=False)
 
-    def _info(self, counts: Counts, workers: list["Progress"]) -> str:
+    def _info(self, counts: Counts, queue: EngineStatus) -> str:
         seconds = max(time.monotonic() - self._began, 1e-6)
         rate = (counts.completion_tokens - self._before.completion_tokens) / seconds
         judged = counts.done + sum(counts.dropped.values())
         kept = f", kept {counts.done / judged:.0%}" if judged and counts.dropped else ""
         failed = f", failed {sum(counts.failed.values())}" if counts.failed else ""
-        running, waiting = sum(w.engine.running for w in workers), sum(w.engine.waiting for w in workers)
-        return f"{rate:.0f} tok/s, {running} running, {waiting} waiting{kept}{failed}" if rate or running else f"{kept}{failed}".strip(", ")
+        return f"{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}" if rate or queue.running else f"{kept}{failed}".strip(", ")
 
     def _eta(self, counts: Counts) -> str:
         done = counts.rows_in - self._before.rows_in

@@ -8,6 +8,7 @@ known by its id and its round.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
@@ -138,7 +139,8 @@ class _Trace:
             return self._take(*found.popitem())
         if found and len(row_id) >= MIN_PREFIX:
             few = ", ".join(sorted(found)[:5])
-            raise SelfloopError(f"{row_id!r} begins the ids of {len(found)} rows of {self._run.root}: {few}{', ...' if len(found) > 5 else ''}. Give more of it.")
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise SelfloopError(f"{row_id!r} begins the ids of {len(found)} rows of {self._run.root}: {few}{more}. Give more of it.")
         if not found and example:  # the second and further examples of one row are published as <row id>-1, -2, ...
             return self._resolve(example[1])
         looked = "; ".join(f"{'tasks' if r is None else f'round {r}'} ({', '.join(names)})" for r, names in self._looked().items())
@@ -152,7 +154,7 @@ class _Trace:
             first.setdefault(place.round, place)
         chosen = [first[None]] if None in first else list(first.values())
         for place in chosen:
-            self._find(place, lambda path: search.with_ids(path, [row_id]), 1)
+            self._find(place, partial(search.with_ids, ids=[row_id]), 1)
         return [(row_id, place.round) for place in chosen]
 
     def _ancestors(self, key: Key) -> None:
@@ -161,7 +163,7 @@ class _Trace:
         before = [p for p in self._places() if p.round is None or (key[1] is not None and _order(p.round) <= _order(key[1]))]
         found: list[Key] = []
         for place in reversed(before):
-            while missing and (new := self._find(place, lambda path: search.with_ids(path, missing))):
+            while missing and (new := self._find(place, partial(search.with_ids, ids=missing))):
                 found += new
                 known |= {k[0] for k in new}
                 missing = {p for k in new for p in self._nodes[k].row.parents} | missing
@@ -172,7 +174,7 @@ class _Trace:
             task = self._payload(key).get("task_id")
             if isinstance(task, str):
                 for place in self._tasks:
-                    found += self._find(place, lambda path: search.with_ids(path, [task]))
+                    found += self._find(place, partial(search.with_ids, ids=[task]))
         moved = {k: self._nodes.pop(k) for k in reversed(found)}
         self._nodes = {**{k: n for k, n in moved.items() if k[1] is None}, **{k: n for k, n in self._nodes.items() if k != key},
                        **{k: n for k, n in moved.items() if k[1] is not None}, key: self._nodes[key]}  # fmt: skip
@@ -181,7 +183,7 @@ class _Trace:
         for round_ in [key[1]] if key[1] is not None else list(self._rounds):
             frontier = {key[0]}
             for place in self._rounds[round_]:
-                while new := self._find(place, lambda path: search.with_parents(path, frontier), MAX_DESCENDANTS):
+                while new := self._find(place, partial(search.with_parents, ids=frontier), MAX_DESCENDANTS):
                     frontier |= {k[0] for k in new}
 
     def _find(self, place: _Place, search_in: Callable[[str], Iterator[search.Found]], limit: int | None = None) -> list[Key]:

@@ -27,7 +27,9 @@ def overview(run: RunDir) -> dict[str, Any]:
         "method": recipe["method"]["name"],
         "model": recipe["model"]["base"],
         "engine": engine["kind"] + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
-        "tasks": {which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations")},
+        "tasks": {
+            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations")
+        },
         "rounds": [_round(run, r, recipe) for r in rounds_of(run, recipe)],
     }
 
@@ -76,11 +78,20 @@ def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
     return {
         "state": UNDER_WAY if begun else NOT_BEGUN,
         "expected": _expected(run, round_, stage),
-        "in": counts.rows_in, "done": counts.done, "dropped": counts.dropped, "failed": counts.failed, "steps": [], "out": counts.out,
-        "prompt_tokens": counts.prompt_tokens, "completion_tokens": counts.completion_tokens,
-        "requests_sent": counts.sent, "requests_from_log": counts.from_log,
-        "seconds": None, "passes_through": None, "model": None,
-    }  # fmt: skip
+        "in": counts.rows_in,
+        "done": counts.done,
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+        "steps": [],
+        "out": counts.out,
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "requests_sent": counts.sent,
+        "requests_from_log": counts.from_log,
+        "seconds": None,
+        "passes_through": None,
+        "model": None,
+    }
 
 
 def so_far(folder: str) -> Counts:
@@ -125,7 +136,11 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
         path = files.join(folder, "manifest.json")
         if files.exists(path):
             facts = files.read_json(path)
-            yield {"kind": kind.rstrip("/").rsplit("/", 1)[1], "path": folder, **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")}}
+            yield {
+                "kind": kind.rstrip("/").rsplit("/", 1)[1],
+                "path": folder,
+                **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")},
+            }
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -142,12 +157,20 @@ def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, A
 def of_manifest(m: Manifest) -> dict[str, Any]:
     """Return a done stage's counts, under the keys that `stage_facts` has."""
     return {
-        "in": m.rows_in, "done": m.rows_done, "dropped": m.rows_dropped, "failed": m.rows_failed,
-        "steps": [s.model_dump(mode="json") for s in m.steps], "out": m.rows_out,
-        "prompt_tokens": m.tokens.prompt, "completion_tokens": m.tokens.completion,
-        "requests_sent": m.requests.sent, "requests_from_log": m.requests.from_log,
-        "seconds": m.seconds, "passes_through": m.passes_through, "model": m.model or None,
-    }  # fmt: skip
+        "in": m.rows_in,
+        "done": m.rows_done,
+        "dropped": m.rows_dropped,
+        "failed": m.rows_failed,
+        "steps": [s.model_dump(mode="json") for s in m.steps],
+        "out": m.rows_out,
+        "prompt_tokens": m.tokens.prompt,
+        "completion_tokens": m.tokens.completion,
+        "requests_sent": m.requests.sent,
+        "requests_from_log": m.requests.from_log,
+        "seconds": m.seconds,
+        "passes_through": m.passes_through,
+        "model": m.model or None,
+    }
 
 
 def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:

@@ -22,9 +22,10 @@ def one_line(text: str, limit: int) -> str:
 
 def cut(text: str, limit: int, lines: int) -> str:
     """Return the beginning of `text`, safe: at most `limit` characters and `lines` lines; what is left out is said."""
-    short = "\n".join(printable(text[:limit]).split("\n")[:lines])
-    left = len(text) - len("\n".join(text.replace("\r\n", "\n")[:limit].split("\n")[:lines]))
-    return short if left <= 0 else f"{short} ... ({left:,} more characters)"
+    text = text.replace("\r\n", "\n")
+    short = "\n".join(text[:limit].split("\n")[:lines])
+    left = len(text) - len(short)
+    return printable(short) + (f" ... ({left:,} more characters)" if left else "")
 
 
 def json_text(value: Any) -> str:

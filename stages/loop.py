@@ -67,7 +67,7 @@ class Loop:
 
         An endpoint answers with its own model in every round, so nothing has to be trained before it is asked.
         """
-        if not isinstance(self.recipe.engine, VllmEngine) or round_ == 1 and self.recipe.demonstrations is None:
+        if not isinstance(self.recipe.engine, VllmEngine) or (round_ == 1 and self.recipe.demonstrations is None):
             return self.base
         model = self.trained(round_ - 1)
         if model is None:

@@ -39,9 +39,15 @@ def features() -> Iterator[Finding]:
     if fast:
         yield ok("cpu", f"computes in bf16 ({', '.join(fast)})")
     elif flags & {"avx512f", "avx2"}:
-        yield warning("cpu", "no avx512_bf16 or amx_bf16: generation and training on this CPU take about twice as long", "Nothing is broken; use small models here.")
+        yield warning(
+            "cpu",
+            "no avx512_bf16 or amx_bf16: generation and training on this CPU take about twice as long",
+            "Nothing is broken; use small models here.",
+        )
     else:
-        yield warning("cpu", "neither AVX2 nor AVX-512: vLLM may not run on this CPU", "Use engine.kind: openai with an endpoint, or another machine.")
+        yield warning(
+            "cpu", "neither AVX2 nor AVX-512: vLLM may not run on this CPU", "Use engine.kind: openai with an endpoint, or another machine."
+        )
 
 
 def memory() -> Iterator[Finding]:
@@ -51,13 +57,17 @@ def memory() -> Iterator[Finding]:
     total = min(found.total, limit or found.total)
     text = f"{found.available / GIB:.1f} GiB free of {total / GIB:.1f} GiB{' (container limit)' if limit and limit < found.total else ''}"
     if found.available < MEMORY_ENOUGH:
-        yield warning("memory", text, "The packaged model with vLLM takes about 4 GiB, and training about as much: end other programs, or set engine.cpu_kv_gib: 1.")
+        yield warning(
+            "memory",
+            text,
+            "The packaged model with vLLM takes about 4 GiB, and training about as much: end other programs, or set engine.cpu_kv_gib: 1.",
+        )
     else:
         yield ok("memory", text)
     if os.path.isdir("/dev/shm"):
         size = shutil.disk_usage("/dev/shm").total
         if size < SHM_ENOUGH:
-            advice = f"In Docker: --shm-size=2g (or more). Ray puts its object store on disk otherwise, which is slow; it wants up to {0.3 * total / GIB:.0f} GiB here."
+            advice = f"In Docker: --shm-size=2g or more; Ray wants up to {0.3 * total / GIB:.0f} GiB here, else its object store is on disk."
             yield warning("/dev/shm", f"{size / GIB:.2f} GiB", advice)
         else:
             yield ok("/dev/shm", f"{size / GIB:.1f} GiB")
@@ -69,7 +79,9 @@ def leftovers() -> Iterator[Finding]:
     left = {pid: size for mark, processes in owned.items() if mark not in watched for pid, size in processes.items()}
     if left:
         pids = " ".join(map(str, sorted(left)))
-        yield warning("engines", f"{len(left)} vLLM processes without an owner hold {sum(left.values()) / GIB:.1f} GiB", f"End them: kill -9 {pids}")
+        yield warning(
+            "engines", f"{len(left)} vLLM processes without an owner hold {sum(left.values()) / GIB:.1f} GiB", f"End them: kill -9 {pids}"
+        )
     elif owned:
         yield ok("engines", f"{sum(map(len, owned.values()))} vLLM processes, all owned by a running engine")
     else:

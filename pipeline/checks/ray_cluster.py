@@ -34,7 +34,11 @@ def ray(address: str | None, quick: bool) -> Iterator[Finding]:
     if "error" in found and address:
         yield problem("ray", f"the cluster at {address} cannot be used: {found['error']}", _HINT)
     elif "error" in found:
-        yield problem("ray", f"does not start here: {found['error']}", "See the logs in /tmp/ray/session_latest/logs; is the disk full, or a port taken?")
+        yield problem(
+            "ray",
+            f"does not start here: {found['error']}",
+            "See the logs in /tmp/ray/session_latest/logs; is the disk full, or a port taken?",
+        )
     else:
         where = f"cluster at {address}" if address else "a local Ray starts"
         resources = ", ".join(f"{found['resources'].get(k, 0):g} {k}" for k in ("CPU", "GPU"))
@@ -52,11 +56,22 @@ def authentication(address: str | None) -> Iterator[Finding]:
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield warning("ray token", f"{path} can be read by other users", f"chmod 600 {path}")
     if mode == "disabled":
-        yield warning("ray token", "RAY_AUTH_MODE=disabled: whoever reaches the cluster's ports can run code on it", "Unset it, but for a network of your own.")
+        yield warning(
+            "ray token",
+            "RAY_AUTH_MODE=disabled: whoever reaches the cluster's ports can run code on it",
+            "Unset it, but for a network of your own.",
+        )
     elif not given and address:
-        yield warning("ray token", f"no token here ({path} is missing)", "Copy it from the cluster's head node; `ray job submit` is refused without it.")
+        yield warning(
+            "ray token",
+            f"no token here ({path} is missing)",
+            "Copy it from the cluster's head node; `ray job submit` is refused without it.",
+        )
     elif given and mode != "token":
-        yield ok("ray token", f"found; before `ray job submit`, export RAY_AUTH_MODE=token (it is {mode or 'not set'} now), or the cluster refuses the job")
+        yield ok(
+            "ray token",
+            f"found; before `ray job submit`, export RAY_AUTH_MODE=token (it is {mode or 'not set'} now), or the cluster refuses the job",
+        )
     elif given:
         yield ok("ray token", "found, and RAY_AUTH_MODE=token is set")
     else:

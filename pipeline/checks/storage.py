@@ -13,7 +13,24 @@ from pipeline.checks.finding import Finding, ok, problem, warning
 from pipeline.store import files
 
 GIB = 2**30
-_SHARED = ("nfs", "cifs", "smb", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "9p", "virtiofs", "fuse", "afs", "ocfs2", "gfs2", "wekafs", "panfs")
+_SHARED = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "ceph",
+    "gpfs",
+    "beegfs",
+    "glusterfs",
+    "9p",
+    "virtiofs",
+    "fuse",
+    "afs",
+    "ocfs2",
+    "gfs2",
+    "wekafs",
+    "panfs",
+)
 _RENAMES = 200
 _ENOUGH, _LITTLE = 10 * GIB, GIB
 
@@ -31,7 +48,11 @@ def run_directory(run: str) -> Iterator[Finding]:
     elif kind in ("tmpfs", "ramfs"):
         yield warning("run directory", f"{path} is in memory ({kind}): gone when the machine stops", "Give a --run directory on a disk.")
     elif kind == "overlay":
-        yield warning("run directory", f"{path} is in the container's own layer: gone with the container", "Mount a volume and give a --run directory on it.")
+        yield warning(
+            "run directory",
+            f"{path} is in the container's own layer: gone with the container",
+            "Mount a volume and give a --run directory on it.",
+        )
     else:
         yield ok("run directory", f"{path} is on a local file system ({kind}); a cluster of several machines needs a shared one")
     if not os.access(folder, os.W_OK):
@@ -59,7 +80,9 @@ def free_space(run: str | None) -> Iterator[Finding]:
         if usage.free < _LITTLE:
             yield problem("disk", text, "Make room, or put it elsewhere (--run, RAY_TMPDIR, HF_HOME).")
         elif usage.free < _ENOUGH or (name == "temporary folder" and usage.free < 0.05 * usage.total):
-            yield warning("disk", text, "A run keeps every round's model and data; Ray refuses to store objects on a disk that is 95% full.")
+            yield warning(
+                "disk", text, "A run keeps every round's model and data; Ray refuses to store objects on a disk that is 95% full."
+            )
         else:
             yield ok("disk", text)
 
@@ -92,7 +115,11 @@ def _try(folder: Path) -> Iterator[Finding]:
     if not failed:
         yield ok("run directory", "renames are atomic, syncs work, files are created exclusively, locks hold")
     for name, consequence in failed:
-        yield problem("run directory", f"{name} does not work here: {consequence}", "Give a --run directory on another file system (for NFS: version 4 with locking).")
+        yield problem(
+            "run directory",
+            f"{name} does not work here: {consequence}",
+            "Give a --run directory on another file system (for NFS: version 4 with locking).",
+        )
 
 
 def _rename_is_atomic(folder: Path) -> bool:
@@ -157,7 +184,9 @@ def _object_store(run: str) -> Iterator[Finding]:
         found = files.read_bytes(path) == b"x"
         files.remove(path)
     except Exception as e:  # every store has errors of its own: credentials, bucket, network
-        yield problem("run directory", f"{run} cannot be written: {type(e).__name__}: {e}", "Check the address, the credentials and the network.")
+        yield problem(
+            "run directory", f"{run} cannot be written: {type(e).__name__}: {e}", "Check the address, the credentials and the network."
+        )
         return
     if found:
         yield warning("run directory", f"{run} is an object store, which has no locks", "See to it that no two drivers work on this run.")

@@ -88,6 +88,16 @@ class EngineHandle:
             return f"{self.config.model}@{self.config.base_url}"
         return f"{self.model.name}@{self.model.revision[:12]}"
 
+    async def queue(self) -> EngineStatus | None:
+        """Return how busy the replicas are, all together; None for an engine that lives in the stage workers, or when one does not say."""
+        if not self.replicas:
+            return None
+        try:
+            found = await asyncio.wait_for(asyncio.gather(*(_unwrap(r.status.remote()) for r in self.replicas)), 5)
+        except (EngineError, TimeoutError):
+            return None
+        return EngineStatus(sum(status.running for _, status in found), sum(status.waiting for _, status in found))
+
     def connect(self) -> Engine:
         """Return a client for use in this process. It still has to be started."""
         if isinstance(self.config, VllmEngine):

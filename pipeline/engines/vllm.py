@@ -23,6 +23,7 @@ class VllmClient:
         self._engine: Any = None
         self._reaper: Reaper | None = None
         self._on_cpu = False
+        self._queue = EngineStatus(0, 0)
 
     async def start(self) -> None:
         """Start the engine. Raises ConfigError when its arguments are not vLLM's, EngineDied when it does not come up."""
@@ -50,12 +51,13 @@ class VllmClient:
         except TypeError as e:
             raise ConfigError(f"engine.args: {e} (expected fields of vLLM's AsyncEngineArgs)") from None
         try:
-            self._engine = AsyncLLM.from_engine_args(engine_args)
+            self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[self._queue_logger()])
         except (RuntimeError, ValueError, OSError) as e:
             raise EngineDied(f"vLLM did not start with {self._model}: {type(e).__name__}: {e}") from e
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return `request.n` completions. A prompt that does not fit is an EngineError that retrying cannot help."""
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         number = f"{next(self._numbers)}"
@@ -66,7 +68,7 @@ class VllmClient:
                 final = output
         except EngineDeadError as e:
             raise EngineDied(f"vLLM's engine ended: {e}") from e
-        except (ValueError, TypeError) as e:
+        except (VLLMClientError, ValueError, TypeError) as e:
             raise EngineError(f"vLLM refused the request: {e}") from e
         finally:
             self._open.discard(number)
@@ -79,8 +81,8 @@ class VllmClient:
         ]
 
     def status(self) -> EngineStatus:
-        """Return the requests in vLLM's hands; what it has not begun to decode counts as running too."""
-        return EngineStatus(len(self._open), 0)
+        """Return what vLLM's scheduler last said of its queue: sequences, so that a request for n samples counts n times."""
+        return self._queue if self._open else EngineStatus(0, 0)
 
     async def close(self) -> None:
         """Shut the engine down and see to it that none of its processes is left."""
@@ -90,6 +92,22 @@ class VllmClient:
         if self._reaper is not None:
             self._reaper.end()
             self._reaper = None
+
+    def _queue_logger(self) -> Any:
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        client = self
+
+        class QueueLogger(StatLoggerBase):
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+            def log_engine_initialized(self) -> None: ...
+
+            def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+                if scheduler_stats is not None:
+                    client._queue = EngineStatus(scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
+
+        return QueueLogger
 
     def _prompt(self, request: Request) -> Any:
         if request.messages is None:

@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.config import Recipe
 from pipeline.display import StageDisplay
+from pipeline.engines.base import EngineStatus
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.rows import Failed, Row
@@ -50,6 +51,7 @@ class Crew:
         self._next_chunk = 0
         self._suspects: list[Row] = []
         self._moved = (time.monotonic(), -1)
+        self._queue = EngineStatus(0, 0)
 
     async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
         """Have every row worked on and its outcome written, whatever workers die meanwhile.
@@ -187,7 +189,8 @@ class Crew:
             total = Counts()
             for counts in (self._written, *(m.progress.counts for m in self._members)):
                 total.add(counts)
-            self._display.update(total, [m.progress for m in self._members])
+            self._queue = (await self._engine.queue() if self._engine else None) or self._asked()
+            self._display.update(total, self._queue)
             self._watch(total.rows_in + self._gone_requests + sum(m.progress.finished_requests for m in self._members))
 
     def _watch(self, moved: int) -> None:
@@ -201,11 +204,15 @@ class Crew:
             silent = max((now - m.heard for m in self._members), default=0)
             if silent > max(5 * POLL, 0.5 * self._settings.no_progress_seconds):
                 what += f"; a worker has not answered for {silent:.0f} s: its stage function blocks"
-            queue = [m.progress.engine for m in self._members]
             raise StageError(
                 f"{self._folder}: nothing has finished for {now - self._moved[0]:.0f} s (runner.no_progress_seconds); {what}; engine: "
-                f"{sum(q.running for q in queue)} running, {sum(q.waiting for q in queue)} waiting. Start the same command again to go on from here."
+                f"{self._queue.running} running, {self._queue.waiting} waiting. Start the same command again to go on from here."
             )
+
+    def _asked(self) -> EngineStatus:
+        """What the workers say of their own clients, where there is no other engine to ask."""
+        status = [m.progress.engine for m in self._members]
+        return EngineStatus(sum(s.running for s in status), sum(s.waiting for s in status))
 
     def _stop_if_all_fail(self, progress: Progress) -> None:
         c = progress.counts

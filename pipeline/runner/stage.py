@@ -12,7 +12,6 @@ from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import StageError
 from pipeline.ids import digest
-from pipeline.methods import Stage
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.crew import Crew

@@ -15,7 +15,7 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, ReplicaRouter
-from pipeline.errors import EngineError, SelfloopError, StageError
+from pipeline.errors import EngineError, StageError
 from pipeline.methods import Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM

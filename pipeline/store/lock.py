@@ -23,7 +23,7 @@ class RunLock:
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._folder / "driver.lock", "a+")  # noqa: SIM115 - it stays open for as long as the lock is held
+                self._file = open(self._folder / "driver.lock", "a+")
             except OSError as e:
                 raise SelfloopError(f"{self._folder}: cannot be written: {e}. Give a --run directory that this user may write to.") from None
             try:

@@ -190,7 +190,7 @@ def _write(path: str, table: pa.Table) -> None:
     files.write_bytes(path, sink.getbuffer())
 
 
-class _open:  # noqa: N801 - used as a function: an Arrow stream that closes its file
+class _open:
     def __init__(self, path: str) -> None:
         fs, name = files.filesystem(path)
         self._file = fs.open(name, "rb")

@@ -1,0 +1,95 @@
+"""The command line: every job is a command of it, help needs none of them, hints repeat the module's line."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+from jobs.common import as_module
+from pipeline.cluster import PROJECT
+
+NOT_JOBS = {"__init__", "__main__", "cli", "common", "stage", "rendering", "showing"}
+
+
+def test_every_job_is_a_command():
+    modules = {p.stem for p in Path(PROJECT, "jobs").glob("*.py")} - NOT_JOBS
+    assert modules == set(cli.COMMANDS)
+    for name in cli.COMMANDS:
+        job = getattr(importlib.import_module(f"jobs.{name}"), name)
+        assert job.__doc__ and callable(job)
+
+
+def test_help_is_made_without_importing_a_job():
+    slow = ("ray", "torch", "pyarrow", "jobs.common")
+    code = f"import sys; from jobs.cli import app; app(['--help'], standalone_mode=False); print([m for m in {slow} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert shown.rstrip().endswith("[]")
+    assert all(name in shown for name in cli.COMMANDS)
+
+
+def test_python_m_jobs():
+    shown = subprocess.run([sys.executable, "-m", "jobs", "--version"], cwd=PROJECT, capture_output=True, text=True)
+    assert shown.returncode == 0 and shown.stdout.startswith("selfloop ")
+    help_ = subprocess.run([sys.executable, "-m", "jobs", "trace", "--help"], cwd=PROJECT, capture_output=True, text=True)
+    assert "python -m jobs trace" in help_.stdout and "ROW_ID" in help_.stdout
+
+
+def test_the_module_and_the_command_are_the_same(built):
+    arguments = ["--run", built.run.root, "--stage", "filter", "--json"]
+    module = subprocess.run([sys.executable, "-m", "jobs.inspect", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    command = subprocess.run([sys.executable, "-m", "jobs", "inspect", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    assert module.returncode == 0 and module.stdout == command.stdout
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_each_command_has_help(selfloop, name):
+    shown = selfloop(name, "--help")
+    assert shown.status == 0 and "--help" in shown.text
+
+
+def test_an_unknown_command(selfloop):
+    found = selfloop("generat")
+    assert found.status == 2 and "generat" in found.text
+
+
+def test_a_mistake_is_a_message(selfloop, tmp_path: Path):
+    found = selfloop("iterate", tmp_path / "none.yaml")
+    assert found.status == 2 and "no such recipe" in found.text and "Traceback" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("argv", "module"),
+    [
+        (["/bin/selfloop", "train", "--round", "1"], ["train", "--round", "1"]),
+        (["/x/jobs/__main__.py", "train"], ["train"]),
+        (["/x/jobs/train.py", "--round", "1"], ["/x/jobs/train.py", "--round", "1"]),
+    ],
+)
+def test_hints_name_the_module(argv, module):
+    assert as_module(argv) == module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--status"], "needs a running cluster"),
+        (["--stop", "--name", "warm"], "needs a running cluster"),
+        (["--stop"], "--name is missing"),
+        (["--stop", "--status"], "give one of them"),
+        (["--name", "warm"], "RECIPE is missing"),
+        (["--name", "a/b", "x.yaml"], "expected letters, digits"),
+    ],
+)
+def test_serve_says_what_it_needs(selfloop, arguments, says):
+    found = selfloop("serve", *arguments)
+    assert found.status == 2 and says in found.text
+
+
+def test_serve_keeps_only_vllm_warm(selfloop, tmp_path: Path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: x\nengine: {kind: scripted}\ntasks: {source: jsonl, path: x.jsonl}\n")
+    assert "engine.kind is scripted" in selfloop("serve", recipe, "--name", "warm").text
+    assert "needs a running cluster" in selfloop("serve", recipe, "--name", "warm", "--set", "engine={kind: vllm}").text

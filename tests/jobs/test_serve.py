@@ -1,0 +1,59 @@
+"""serve on a running Ray: a pool is started, listed, refused a second time, and ended. The replicas are stand-ins without a model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.engines import pool
+from pipeline.engines.base import EngineStatus
+from pipeline.errors import EngineDied
+
+
+class StandIn:
+    """Answers as pool.VllmReplica does."""
+
+    def __init__(self, config, replica, log):
+        self._model, self._fails = None, config.args.get("fails")
+
+    async def load(self, model, trust_remote_code=False):
+        if self._fails and model is not None:
+            raise EngineDied("vLLM did not start: no memory")
+        self._model = model
+
+    async def status(self):
+        return self._model, EngineStatus(3, 1)
+
+    async def close(self):
+        self._model = None
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch, local_ray):
+    monkeypatch.setattr(pool, "VllmReplica", StandIn)
+    monkeypatch.setattr("pipeline.models.resolve_model", lambda base, revision: pool.ModelRef("/models/tiny", "tiny", "0123456789abcdef"))
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\nengine: {kind: vllm, replicas: 2}\ntasks: {source: jsonl, path: x.jsonl}\n")
+    return path
+
+
+def test_a_pool_from_start_to_end(selfloop, recipe):
+    here = ("--address", "this-ray")  # connected already
+    started = selfloop("serve", recipe, "--name", "warm", *here)
+    assert started.status == 0 and "--set runner.engine_pool=warm" in started.text
+    listed = selfloop("serve", "--status", *here)
+    assert "warm/0: ready, tiny@0123456789ab, 3 running, 1 waiting" in listed.text and "warm/1: ready" in listed.text
+    facts = json.loads(selfloop("serve", "--status", "--json", *here).text)
+    assert [(f["pool"], f["engine"], f["model"]) for f in facts] == [("warm", 0, "tiny@0123456789ab"), ("warm", 1, "tiny@0123456789ab")]
+    again = selfloop("serve", recipe, "--name", "warm", *here)
+    assert again.status == 2 and "already" in again.text
+    unknown = selfloop("serve", "--stop", "--name", "cold", *here)
+    assert unknown.status == 2 and "There are: warm." in unknown.text
+    assert "stopped 2 engines" in selfloop("serve", "--stop", "--name", "warm", *here).text
+    assert "no engines are kept warm" in selfloop("serve", "--status", *here).text
+
+
+def test_engines_that_do_not_start_leave_nothing_behind(selfloop, recipe):
+    found = selfloop("serve", recipe, "--name", "broken", "--set", "engine.args={fails: true}", "--address", "this-ray")
+    assert found.status == 2 and "no memory" in found.text
+    assert "no engines are kept warm" in selfloop("serve", "--status", "--address", "this-ray").text
