@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "One round: measure the model on the held-out set.",
     "inspect": "Look at a run and its rows, also while it is running.",
     "trace": "Follow one row from its task through every request to the published example.",
+    "branch": "Begin a run where another one is, to go on with other settings.",
     "compare": "Put runs side by side, by method and policy.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",

@@ -15,7 +15,9 @@ CHARACTERS, LINES = 1200, 24  # of one text, unless all of it is asked for
 def show(text: str = "", indent: int = 0, style: str = "") -> None:
     """Print text that may come from anywhere. In a terminal long lines are wrapped at their indentation, elsewhere left whole."""
     body = Text(printable(text), style=style)  # a Text is read neither as markup nor for :emoji: names
-    if console.is_terminal:
+    if not text:
+        console.print()
+    elif console.is_terminal:
         console.print(Padding(body, (0, 0, 0, indent), expand=False), soft_wrap=False)
     else:
         for line in body.split("\n", allow_blank=True):

@@ -32,7 +32,7 @@ def connect(address: str | None = None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise SelfloopError(
             f"cannot connect to Ray at {address}: {str(e).strip().splitlines()[0]}\n"
-            "Is the cluster running (ray status)? Ray has token authentication on by default: on the head node, set RAY_AUTH_MODE=token."
+            "Is the cluster running (ray status)? Ray has token authentication on by default: set RAY_AUTH_MODE=token here (the token is in ~/.ray/auth_token on the head node)."
         ) from None
 
 

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from itertools import islice
+from collections.abc import Iterable
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from pipeline.engines.base import EngineStatus
+from pipeline.printable import one_line
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
@@ -28,6 +30,15 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def round_title(round_: int | str) -> str:
     """Return how a round is called."""
     return "base model" if round_ == "base" else f"round {round_}"
+
+
+def examples(rejects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Choose a few rejects to show: of different reasons as far as there are, and of different texts."""
+    by_reason: dict[str, dict[str, dict[str, Any]]] = {}
+    for reject in islice(rejects, 1000):
+        by_reason.setdefault(reject["reason"], {}).setdefault(reject["raw"] or reject["detail"], reject)
+    turns = zip_longest(*(texts.values() for texts in by_reason.values()))
+    return list(islice((reject for turn in turns for reject in turn if reject), EXAMPLES))
 
 
 class StageDisplay:
@@ -70,10 +81,9 @@ class StageDisplay:
         self.stop()
         console.print(summary(manifest), markup=False)
         for kind in ("dropped", "failed"):
-            for reject in islice(run.rejects(run.stage(manifest.round, manifest.stage), kind), EXAMPLES):
-                raw = " ".join(reject["raw"].split())
-                text = f" | {raw[:100]}{'...' if len(raw) > 100 else ''}" if raw else ""
-                console.print(f"    {kind} {reject['reason']}: {' '.join(reject['detail'].split())[:120]}{text}", markup=False)
+            for reject in examples(run.rejects(run.stage(manifest.round, manifest.stage), kind)):
+                raw = f" | {one_line(reject['raw'], 100)}" if reject["raw"] else ""
+                console.print(f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False)
 
     def _info(self, counts: Counts, queue: EngineStatus) -> str:
         seconds = max(time.monotonic() - self._began, 1e-6)

@@ -41,7 +41,7 @@ class Direct(Method):
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One question in, k answers out."""
         sampled = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples)
-        return Kept([row.child("generate", i, sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
+        return Kept([row.child("generate", f"{llm.round}/{i}", sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question; the same when sampling, training and evaluating."""

@@ -36,7 +36,7 @@ async def _answer(method: Method, recipe: Recipe, row: Row, llm: LLM) -> Outcome
         sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=Sampling(temperature=settings.temperature, **limit))
     score = verifiers.scorer(recipe.verifier)
     judge = functools.partial(_judge, score, row.payload)
-    return Kept([row.child(STAGE, 0, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled])])
+    return Kept([row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled])])
 
 
 def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str, Any]:

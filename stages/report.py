@@ -36,7 +36,7 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@"))})
     table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
     for name in ("model", "greedy [95% interval]", *extra, "against round 0", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
         table.add_row(*_cells(f, extra))
     console.print(table)

@@ -67,7 +67,9 @@ def memory() -> Iterator[Finding]:
     if os.path.isdir("/dev/shm"):
         size = shutil.disk_usage("/dev/shm").total
         if size < SHM_ENOUGH:
-            advice = f"In Docker: --shm-size=2g or more; Ray wants up to {0.3 * total / GIB:.0f} GiB here, else its object store is on disk."
+            advice = (
+                f"In Docker: --shm-size=2g or more; Ray wants up to {0.3 * total / GIB:.0f} GiB here, else its object store is on disk."
+            )
             yield warning("/dev/shm", f"{size / GIB:.2f} GiB", advice)
         else:
             yield ok("/dev/shm", f"{size / GIB:.1f} GiB")

@@ -32,7 +32,9 @@ def ray(address: str | None, quick: bool) -> Iterator[Finding]:
     found = _probe(address)
     took = f"{time.monotonic() - began:.0f} s"
     if "error" in found and address:
-        yield problem("ray", f"the cluster at {address} cannot be used: {found['error']}", _HINT)
+        yield problem(
+            "ray", found["error"] if address in found["error"] else f"the cluster at {address} cannot be used: {found['error']}", _HINT
+        )
     elif "error" in found:
         yield problem(
             "ray",

@@ -15,7 +15,7 @@ from pipeline.engines.base import EngineStatus
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.rows import Failed, Row
-from pipeline.rundir import RunDir
+from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.worker import Progress, StageFactory, StageWorker, WorkerSpec
 from pipeline.store import files, parts
 from pipeline.store.parts import Counts, PartWriter
@@ -39,10 +39,10 @@ class Crew:
     """See `work`."""
 
     def __init__(self, run: RunDir, folder: str, kept_folder: str, factory: StageFactory, recipe: Recipe, engine: EngineHandle | None,
-                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts) -> None:  # fmt: skip
+                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts, round_: RoundKey = 0) -> None:  # fmt: skip
         self._run, self._folder, self._kept_folder, self._factory = run, folder, kept_folder, factory
         self._recipe, self._engine, self._plugins, self._display = recipe, engine, plugins, display
-        self._settings = recipe.runner
+        self._settings, self._round = recipe.runner, round_
         self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
         self._members: list[_Member] = []
         self._written = so_far  # by earlier attempts, and by workers that are gone
@@ -88,7 +88,7 @@ class Crew:
             writer = f"{self._next_writer:05d}"
             self._next_writer += 1
             spec = WorkerSpec(
-                self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins
+                self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins, self._round
             )
             member = _Member(ray.remote(StageWorker).options(**options).remote(spec), writer)
             try:

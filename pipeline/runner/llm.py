@@ -12,11 +12,14 @@ Send = Callable[[Request], Awaitable[list[Completion]]]
 class LLM:
     """Asks the model on behalf of one row. Every finished request is durable before `ask` returns its completions."""
 
-    __slots__ = ("_asked", "_send", "model", "row", "sampling")
+    __slots__ = ("_asked", "_send", "model", "round", "row", "sampling")
 
-    def __init__(self, send: Send, row: str, model: str, sampling: Sampling) -> None:
-        """`model` is "name@revision"; `sampling` is what the recipe says, used unless `ask` is given another."""
-        self._send, self.row, self.model, self.sampling = send, row, model, sampling
+    def __init__(self, send: Send, row: str, model: str, sampling: Sampling, round: int | str = 0) -> None:
+        """`model` is "name@revision"; `sampling` is what the recipe says, used unless `ask` is given another.
+
+        `round` belongs into the ids of rows that are sampled: each round asks the same questions again.
+        """
+        self._send, self.row, self.model, self.sampling, self.round = send, row, model, sampling, round
         self._asked: dict[str, int] = {}
 
     async def ask(

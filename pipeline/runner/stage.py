@@ -76,7 +76,7 @@ async def run_stage(
     seconds_before = _seconds(folder)
     try:
         if stage.row is not None:
-            await _run_rows(run, folder, rows_folder, factory, source, recipe, engine, display, plugins)
+            await _run_rows(run, round_, folder, rows_folder, factory, source, recipe, engine, display, plugins)
             _sum_up(manifest, rows_folder, recipe, folder)
         else:
             manifest.rows_done = source.count
@@ -98,7 +98,7 @@ async def run_stage(
     return manifest
 
 
-async def _run_rows(run: RunDir, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
+async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
                     engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> None:  # fmt: skip
     if run.local is not None:
         lock.wait_for_old_workers(run.local)
@@ -109,7 +109,7 @@ async def _run_rows(run: RunDir, folder: str, rows_folder: str, factory: StageFa
     for part in parts.committed(rows_folder):
         finished.update(part.inputs)
         so_far.add(part.counts)
-    crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far)
+    crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_)
     await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
     parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
 

@@ -39,6 +39,7 @@ class WorkerSpec:
     engine: EngineHandle | None
     in_flight: int
     plugins: tuple[str, ...]
+    round: int | str = 0
 
 
 @dataclass
@@ -132,7 +133,7 @@ class StageWorker:
     async def _work(self, row: Row, chunk: int) -> None:
         cost = Counts()
         try:
-            llm = LLM(lambda request: self._send(request, cost), row.id, self._model, self._spec.recipe.sampling)
+            llm = LLM(lambda request: self._send(request, cost), row.id, self._model, self._spec.recipe.sampling, self._spec.round)
             outcome = storable(await self._outcome(row, llm))
             if self._problem:
                 return

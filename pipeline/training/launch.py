@@ -24,6 +24,9 @@ from pipeline.training.spec import TrainResult, TrainSpec, fingerprint, sft_argu
 
 logger = logging.getLogger(__name__)
 
+# glibc hands a step's activations back to the kernel and faults them in again at the next step; kept, they cost nothing
+# (tests/benchmarks/training.py). Bytes.
+CPU_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "500000000"}
 ATTEMPTS = 3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
@@ -103,7 +106,7 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             storage_path=str(work / "ray"),
             failure_config=FailureConfig(max_failures=0),
             # Ray turns print() into log lines, and with it the bytecode listings that `datasets` makes to fingerprint functions.
-            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}},
+            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **({} if scaling.use_gpu else CPU_ALLOCATOR)}},
         )
         try:
             TorchTrainer(_worker, train_loop_config=config, scaling_config=scaling, run_config=run).fit()

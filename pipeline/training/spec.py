@@ -66,10 +66,15 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
             raise DataError(f"{part.path}: no {MANIFEST} in it, so it is not a published dataset (round {part.round}).") from None
     return {
         "model": {"revision": spec.model.revision},
-        "data": {**parts, "subsample": spec.mixture.subsample, "keep_real": spec.mixture.keep_real},
+        "data": {**parts, **_draw(spec.mixture)},
         "train": spec.train.model_dump(mode="json", exclude=_NO_INFLUENCE),
         "seed": spec.seed,
     }
+
+
+def _draw(mixture: Mixture) -> dict[str, Any]:
+    """What a draw depends on, beside its parts. Without one, `keep_real` has had its say when the parts were chosen."""
+    return {} if mixture.subsample is None else {"subsample": mixture.subsample, "keep_real": mixture.keep_real}
 
 
 def sft_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_the_same_command_goes_on_and_no_process_is_left(tmp_path: Path) -> None
     done = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     manifest, logged = run.manifest(folder), [r["key"] for r in request_log.records(f"{folder}/requests")]
-    expected = {row.child("generate", 0).id for row in run.rows(run.tasks("train"))}
+    expected = {row.child("generate", "1/0").id for row in run.rows(run.tasks("train"))}
     assert {row.id for row in run.rows(folder)} == expected and manifest.rows_out == ROWS
     assert len(logged) == len(set(logged)) and finished < set(logged), "no finished request was sent again"
     assert not marked(tmp_path.name)

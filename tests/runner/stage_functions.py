@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +93,16 @@ async def blocks(row: Row, llm: LLM) -> Outcome:
     await asyncio.sleep(0)
     time.sleep(600)
     return Kept([])
+
+
+def with_steps(recipe: Recipe) -> Stage:
+    """`mixed`, and then every other of its rows (by id, for the order of rows depends on the time they took)."""
+    return Stage(row=mixed, steps={"thin_out": thin_out}, prompts=ASKS)
+
+
+def thin_out(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+    for row in rows():
+        yield row, Dropped("thin") if int(row.id, 16) % 2 else None
 
 
 def factory(function: str, *args: str, asks: bool = True, version: int = 1) -> Callable[[Recipe], Stage]:

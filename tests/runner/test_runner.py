@@ -16,7 +16,7 @@ from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from tests.conftest import tiny_recipe
 from tests.runner.conftest import Stages
-from tests.runner.stage_functions import factory
+from tests.runner.stage_functions import factory, with_steps
 
 ROWS = [f"r{i:03d}" for i in range(40)]
 FAILED = {f"r{n:03d}": "six" for n in range(40) if n % 5 != 3 and n % 7 == 6}
@@ -154,6 +154,26 @@ async def test_a_disk_that_refuses_stops_the_stage(stages: Stages) -> None:
         await stages(factory("mixed"))
     os.unlink(f"{stages.folder}/dropped")
     all_is_there(stages, await stages(factory("mixed")))
+
+
+async def test_rows_and_then_steps(stages: Stages, other: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted between the two, it goes on with the steps. What rows and steps drop is in one place."""
+    from pipeline.runner import stage
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "run_steps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await stages(with_steps)
+    monkeypatch.undo()
+    manifest = await stages(with_steps)
+    thin = manifest.steps[0].dropped["thin"]
+    assert manifest.rows_dropped == {"three": len(DROPPED)} and manifest.rows_failed == {"six": len(FAILED)}
+    assert manifest.steps[0].rows_in == manifest.rows_out + thin and len(stages.rejects("dropped")) == len(DROPPED) + thin
+    assert set(stages.log().values()) == {1}
+    await other(with_steps, workers=2)
+    assert other.ids() == stages.ids() and len(stages.ids()) == manifest.rows_out > 0
 
 
 def halve(rows: Any) -> Iterator[Any]:

@@ -1,0 +1,27 @@
+"""Begin a run where another one is: python -m jobs.branch SOURCE --to DIR --round K --set accumulate.policy=replace"""
+
+from typing import Annotated
+
+import typer
+
+from jobs.common import SetOption, main, say
+from pipeline.branch import branch as branch_run
+from pipeline.config import load_recipe
+from pipeline.rundir import RunDir
+
+
+def branch(
+    source: Annotated[str, typer.Argument(help="run directory to begin from")],
+    to: Annotated[str, typer.Option("--to", help="new run directory")],
+    round: Annotated[int, typer.Option("--round", min=0, help="last round that both runs share")] = 0,
+    set: SetOption = None,
+) -> None:
+    """Make a new run that shares a run's first rounds, to go on with other settings (accumulate.policy, rounds, ...)."""
+    directory, target = RunDir(source), RunDir(to)
+    directory.recipe()  # says so when there is no run
+    branch_run(directory, target, load_recipe(directory.path("run.yaml"), set or ()), round)
+    say(f"{target.root}: shares rounds 0 to {round} with {directory.root}. Go on with: selfloop iterate {target.path('run.yaml')} --run {target.root}")
+
+
+if __name__ == "__main__":
+    main(branch)

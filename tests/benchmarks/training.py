@@ -1,0 +1,92 @@
+"""Tokens/s of training on this machine, setting by setting, in one run; each setting in a process of its own.
+
+    python -m tests.benchmarks.training            (about 4 minutes on 2 cores)
+
+Prints each setting's tokens/s, and its ratio to the first one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import PROJECT
+from pipeline.training.launch import CPU_ALLOCATOR
+
+STEPS, WARM = 10, 3  # WARM steps are not counted
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "fp32 weights, bf16 autocast": {"precision": "bf16_autocast"},
+    "  and memory kept by the allocator (default)": {"precision": "bf16_autocast", "allocator": True},
+    "  and eager attention": {"precision": "bf16_autocast", "allocator": True, "attention": "eager"},
+    "  and passive OpenMP waits": {"precision": "bf16_autocast", "allocator": True, "environment": {"OMP_WAIT_POLICY": "PASSIVE"}},
+    "bf16 weights (loses small updates)": {"precision": "bf16", "allocator": True},
+    "LoRA r=16, bf16 autocast": {"precision": "bf16_autocast", "allocator": True, "lora": True},
+}
+
+
+def measure(setting: dict[str, Any]) -> float:
+    """Train the packaged model for a few steps on demonstrations and return tokens/s."""
+    import torch
+    from transformers import AutoTokenizer, TrainerCallback
+
+    from pipeline.config import build_recipe
+    from pipeline.models import PACKAGED, resolve_model
+    from pipeline.publish import CardFacts, measure, mixture, publish, published_row
+    from pipeline.training import TrainSpec
+    from pipeline.training.sft import build_trainer
+    from pipeline.training.spec import sft_arguments
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = resolve_model(PACKAGED)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [json.loads(line) for line in open(PROJECT / "data/chain_sum/demonstrations.jsonl")]
+        rows = (
+            published_row([{"role": "user", "content": d["question"]}], [{"role": "assistant", "content": d["solution"]}], row_id=str(i), parent_ids=[],
+                          task_id=str(i), kind="real", round=0, method="demonstration")
+            for i, d in enumerate(lines)
+        )  # fmt: skip
+        publish(measure(rows, AutoTokenizer.from_pretrained(model.path)), f"{folder}/data", CardFacts("benchmark", "", "", 0), 0)
+        train = {"max_steps": STEPS, "batch_size": 8, "precision": setting["precision"], "lora": {} if setting.get("lora") else None}
+        recipe = build_recipe({"name": "benchmark", "tasks": {"source": "jsonl"}, "train": train})
+        spec = TrainSpec(model, f"{folder}/out", folder, mixture(recipe.accumulate, 0, {0: f"{folder}/data"}), recipe.train, 0)
+        arguments = {**sft_arguments(spec, len(lines), False, setting["precision"] != "fp32"), "save_strategy": "no"}
+        trainer = build_trainer(
+            {"model": model.path, "trust_remote_code": False, "datasets": [f"{folder}/data"], "arguments": arguments,
+             "lora": recipe.train.lora.model_dump() if recipe.train.lora else None, "precision": setting["precision"], "progress": f"{folder}/progress"}
+        )  # fmt: skip
+        trainer.model.set_attn_implementation(setting.get("attention", "sdpa"))
+        seen: list[tuple[float, float]] = []
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                seen.append((time.monotonic(), trainer._total_train_tokens))
+
+        trainer.add_callback(Clock())
+        trainer.train()
+        (began, before), (ended, after) = seen[WARM - 1], seen[-1]
+        return (after - before) / (ended - began)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--json"]:
+        print(json.dumps(measure(json.loads(sys.argv[2]))))
+        return
+    first = None
+    for name, setting in SETTINGS.items():
+        environment = {**os.environ, **(CPU_ALLOCATOR if setting.get("allocator") else {}), **setting.get("environment", {}), "TQDM_DISABLE": "1"}
+        command = [sys.executable, "-m", "tests.benchmarks.training", "--json", json.dumps(setting)]
+        done = subprocess.run(command, env=environment, cwd=Path(PROJECT), capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
+        rate = json.loads(done.stdout.strip().splitlines()[-1])
+        first = first or rate
+        print(f"{name:48} {rate:6.0f} tokens/s  {rate / first:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Replicas of an engine, played by plain objects: deaths, hanging requests, and replicas that never come up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorUnavailableError
+
+from pipeline.config import VllmEngine
+from pipeline.engines import pool
+from pipeline.engines.base import Completion, Request
+from pipeline.engines.pool import EngineHandle, EnginePool, ReplicaRouter
+from pipeline.errors import EngineDied, EngineError, SelfloopError
+from pipeline.models import ModelRef
+from tests.conftest import tiny_recipe
+
+MODEL = ModelRef("path", "m", "1")
+
+
+class Remote:
+    """What Ray makes of a method."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self.remote = function
+
+
+class Replica:
+    """Answers with its name; dies with all that is in flight on a request that says "kill"."""
+
+    def __init__(self, name: str, deaths: int = 10**9) -> None:
+        self.name, self.deaths = name, deaths
+        self.loaded: list[tuple] = []
+        self.asked: list[str] = []
+        self.alive, self.in_flight, self.most = True, 0, 0
+        self._died = asyncio.Event()
+        self.generate, self.load, self.close = Remote(self._generate), Remote(self._load), Remote(self._close)
+
+    async def _generate(self, request: Request) -> list[Completion]:
+        if not self.alive:
+            raise EngineDied("no model loaded")
+        self.asked.append(request.prompt)
+        self.in_flight += 1
+        died = self._died
+        try:
+            await asyncio.sleep(0.01)
+            if "hang" in request.prompt:
+                await asyncio.sleep(60)
+            if "kill" in request.prompt and self.deaths > 0:
+                self.deaths -= 1
+                self.alive, self._died = False, asyncio.Event()
+                died.set()
+            if "unavailable" in request.prompt and self.deaths > 0:
+                self.deaths -= 1
+                raise ActorUnavailableError("network", None)
+            if died.is_set():
+                raise EngineDied("the engine ended")
+            return [Completion(self.name, "stop", 1, self.in_flight)]
+        finally:
+            self.in_flight -= 1
+
+    async def _load(self, *given: Any) -> None:
+        await asyncio.sleep(0.02)
+        self.loaded.append(given)
+        self.alive = True
+
+    async def _close(self) -> None:
+        self.alive = False
+
+
+def router(*replicas: Replica, **config: Any) -> ReplicaRouter:
+    return ReplicaRouter(EngineHandle(VllmEngine(**config), MODEL, list(replicas), True))
+
+
+async def test_a_row_stays_at_its_replica() -> None:
+    client = router(Replica("a"), Replica("b"))
+    found = await asyncio.gather(*(client.generate(Request(prompt="x", row=f"r{i}")) for i in range(10)))
+    homes = [c[0].text for c in found]
+    assert sorted(homes) == ["a"] * 5 + ["b"] * 5
+    again = await asyncio.gather(*(client.generate(Request(prompt="y", row=f"r{i}")) for i in range(10)))
+    assert [c[0].text for c in again] == homes and client.status().running == 0
+    for i in range(10):
+        client.release(f"r{i}")
+    assert not client._home
+
+
+async def test_a_request_that_kills_is_found_and_the_others_are_answered() -> None:
+    """The last time it is alone in the engine, so that nothing else dies with it."""
+    replica = Replica("a")
+    client = router(replica)
+    asked = [client.generate(Request(prompt="kill" if i == 3 else f"p{i}", row=f"r{i}")) for i in range(12)]
+    found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
+    assert isinstance(found[3], EngineDied) and "died 3 times" in str(found[3])
+    assert [i for i, f in enumerate(found) if isinstance(f, Exception)] == [3]
+    assert replica.asked.count("kill") == 3
+    assert set(replica.loaded) == {(MODEL, True)}, "a restarted engine gets what the first one was given"
+    assert (await client.generate(Request(prompt="after", row="z")))[0].text == "a"
+
+
+async def test_two_deaths_are_forgiven() -> None:
+    replica = Replica("a", deaths=2)
+    found = await asyncio.gather(*(router(replica).generate(Request(prompt=p, row=p)) for p in ("kill", "other")))
+    assert [f[0].text for f in found] == ["a", "a"]
+
+
+async def test_an_unreachable_actor_is_tried_again() -> None:
+    assert (await router(Replica("a", deaths=1)).generate(Request(prompt="unavailable", row="r")))[0].text == "a"
+
+
+async def test_a_request_that_hangs() -> None:
+    client = router(Replica("a"), request_timeout=0.1)
+    with pytest.raises(EngineError, match=r"no answer within engine.request_timeout = 0.1 s") as e:
+        await client.generate(Request(prompt="hang", row="r"))
+    assert e.value.retryable and client.status().running == 0
+
+
+async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the cluster lacks the GPUs: a message in time, and freeing the engines does not wait for it either."""
+    never = Replica("a")
+
+    async def wait(*_: Any) -> None:
+        await asyncio.sleep(3600)
+
+    never.load, never.close = Remote(wait), Remote(wait)
+    killed: list[Any] = []
+    monkeypatch.setattr(pool, "start_replicas", lambda *_: [never])
+    monkeypatch.setattr(pool.ray, "kill", killed.append)
+    monkeypatch.setattr(pool, "CLOSE_SECONDS", 0.1)
+    engine = {"kind": "vllm", "start_timeout": 0.1}
+    recipe = tiny_recipe(engine=engine)
+    engines = EnginePool(recipe, recipe.engine, "/logs")
+    with pytest.raises(SelfloopError, match=r"not ready within engine.start_timeout = 0.1 s(.|\n)*/logs/engine"):
+        await engines.use(MODEL)
+    await asyncio.wait_for(engines.free(), 10)
+    assert killed == [never]
+    await engines.free()

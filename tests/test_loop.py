@@ -1,0 +1,140 @@
+"""The whole loop on a tiny model: real Ray, real TRL, the scripted engine. Then a branch of it, and both side by side."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset, load_from_disk
+
+from pipeline.branch import branch
+from pipeline.config import Recipe
+from pipeline.errors import SelfloopError, StaleError
+from pipeline.methods import STAGES
+from pipeline.rundir import RunDir
+from pipeline.store import request_log
+from stages.comparison import compare
+from stages.loop import Loop
+from stages.report import rounds_table
+from tests.conftest import tiny_recipe
+from tests.training.conftest import tiny_model
+
+__all__ = ["tiny_model"]
+pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
+
+
+def iterate(run: RunDir, recipe: Recipe) -> None:
+    asyncio.run(Loop(run, run.freeze(recipe)).iterate(recipe.rounds))
+
+
+def recipe_in(folder: Path, model: Path, **changes: Any) -> Recipe:
+    tasks = [{"question": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(150)]
+    worked = [{"question": f"What is {i} - 1?", "answer": i - 1} for i in range(200, 208)]
+    for name, rows in (("tasks", tasks), ("worked", worked)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    settings: dict[str, Any] = {
+        "rounds": 2,
+        "model": {"base": str(model)},
+        "engine": {"kind": "scripted", "answers": "tests.scripted_answers:sums"},
+        "tasks": {"source": "jsonl", "path": str(folder / "tasks.jsonl")},
+        "demonstrations": {"source": "jsonl", "path": str(folder / "worked.jsonl")},
+        "held_out": {"count": 30},
+        "questions_per_round": 40,
+        "train": {"max_steps": 1, "batch_size": 2},
+        "evaluate": {"samples": 4, "bootstrap": 100},
+    }
+    return tiny_recipe(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> tuple[RunDir, Recipe]:
+    """A run of two rounds, from the start to the table."""
+    folder = tmp_path_factory.mktemp("loop")
+    run, recipe = RunDir(folder / "run"), recipe_in(folder, tiny_model)
+    iterate(run, recipe)
+    return run, recipe
+
+
+def test_every_stage_conserves_rows_and_data_accumulates(finished: tuple[RunDir, Recipe]) -> None:
+    run, _ = finished
+    for round_ in (1, 2):
+        manifests = {s: run.manifest(run.stage(round_, s)) for s in (*STAGES, "publish")}
+        for manifest in manifests.values():
+            manifest.check()
+        assert manifests["generate"].rows_in == 40 and manifests["generate"].rows_out == 160
+        assert manifests["filter"].rows_in == 160 and manifests["publish"].rows_in == manifests["verify"].rows_out > 0
+    shares = [json.loads(Path(run.stage(r, "train"), "train.json").read_text())["shares"] for r in range(3)]
+    assert [s["real"] for s in shares] == [8, 8, 8]
+    published = [run.manifest(run.stage(r, "publish")).rows_out for r in range(3)]
+    assert [s["synthetic"] for s in shares] == [0, published[1], published[1] + published[2]]
+
+
+def test_published_datasets_load_both_ways_and_hold_nothing_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, _ = finished
+    held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
+    seen: set[str] = set()
+    for round_ in range(3):
+        folder = run.dataset("sft", round_)
+        dataset = load_from_disk(folder)["train"]
+        assert load_dataset(folder, split="train", cache_dir=str(tmp_path))["row_id"] == dataset["row_id"]
+        assert not held_out & {m[-1]["content"] for m in dataset["prompt"]}
+        assert not seen & set(dataset["row_id"]), "a row id of one round is not that of another"
+        seen |= set(dataset["row_id"])
+
+
+def test_no_prompt_contains_the_answer(finished: tuple[RunDir, Recipe]) -> None:
+    run, _ = finished
+    answers = {row.id: row.payload["answer"] for row in run.rows(run.tasks("train"))}
+    records = list(request_log.records(f"{run.stage(1, 'generate')}/requests"))
+    assert len(records) == 40
+    for record in records:
+        text = " ".join(m["content"] for m in record["messages"])
+        question = next(row.payload["question"] for row in run.rows(run.tasks("train")) if row.id == record["row"])
+        assert question in text and answers[record["row"]] not in text.replace(question, "").split()
+
+
+def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
+    run, recipe = finished
+    before = {p: p.stat().st_mtime_ns for p in Path(run.root).rglob("manifest.json")}
+    logs = {p: p.stat().st_size for p in Path(run.root).rglob("*.jsonl")}
+    iterate(run, recipe)
+    assert {p: p.stat().st_mtime_ns for p in Path(run.root).rglob("manifest.json")} == before
+    assert {p: p.stat().st_size for p in Path(run.root).rglob("*.jsonl")} == logs
+
+
+def test_another_recipe_for_the_same_run_is_refused(finished: tuple[RunDir, Recipe]) -> None:
+    run, recipe = finished
+    with pytest.raises(StaleError, match="train.learning_rate"):
+        run.freeze(recipe.model_copy(update={"train": recipe.train.model_copy(update={"learning_rate": 1e-5})}))
+
+
+def test_the_table_has_every_model_and_measure(finished: tuple[RunDir, Recipe]) -> None:
+    facts = rounds_table(finished[0])
+    assert [f["round"] for f in facts] == ["base", 0, 1, 2]
+    assert all(f["n"] == 30 and 0 <= f["greedy"]["low"] <= f["greedy"]["mean"] <= f["greedy"]["high"] <= 1 for f in facts)
+    assert all({"pass@1", "pass@4", "maj@4"} <= f.keys() for f in facts)
+    assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
+
+
+def test_a_branch_shares_what_does_not_depend_on_its_settings(finished: tuple[RunDir, Recipe], tmp_path: Path, tiny_model: Path) -> None:
+    run, recipe = finished
+    other = RunDir(tmp_path / "replace")
+    changed = recipe.model_copy(update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace", "keep_real": False}), "rounds": 1})
+    branch(run, other, changed, 0)
+    iterate(other, changed)
+    assert other.manifest(other.stage(1, "generate")) == run.manifest(run.stage(1, "generate"))
+    train = json.loads(Path(other.stage(1, "train"), "train.json").read_text())
+    assert train["shares"]["real"] == 0 and train["shares"]["synthetic"] == run.manifest(run.stage(1, "publish")).rows_out
+    facts = compare([other])
+    assert facts[0]["arm"] == "direct, replace, without real data" and facts[0]["rounds"] == 1
+    with pytest.raises(SelfloopError, match="there is a run here already"):
+        branch(run, other, changed, 0)
+
+
+def test_a_round_without_its_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, engine={"kind": "vllm"}))
+    with pytest.raises(SelfloopError, match="train --round 0"):
+        loop.generator(1)
+    with pytest.raises(SelfloopError, match="Rounds of generation begin at 1"):
+        asyncio.run(loop.stage(0, "generate"))
