@@ -24,6 +24,8 @@ def connect(address: str | None = None) -> None:
     if not address:
         # Workers find this package, and the user's own modules beside the recipe, where the driver does.
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(PROJECT), os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+        # When this process is killed, its Ray dies with it, but for two helpers that would look for their head for a minute.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
         # Without "local" Ray would join whatever cluster last ran on this machine, and wait for it when it is gone.
         ray.init(address="local", include_dashboard=False, **quiet)
         return

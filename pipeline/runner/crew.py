@@ -23,6 +23,7 @@ from pipeline.store.parts import Counts, PartWriter
 POLL = 0.5  # seconds
 EARLY_FAILURES = 50  # as many failures before any success stop the stage at once
 STARTS = 3  # tries to start a worker
+NO_NODE_SECONDS = 10.0
 
 
 class _Member:
@@ -175,6 +176,8 @@ class Crew:
             for member in self._members:
                 if member not in asked:
                     asked[member] = asyncio.create_task(_call(member.actor.progress.remote()))
+                    # A worker that is let go meanwhile leaves its answer to nobody, which asyncio would complain of.
+                    asked[member].add_done_callback(lambda answer: answer.cancelled() or answer.exception())
             if asked:  # not for ever: a worker whose stage function blocks does not answer
                 await asyncio.wait(asked.values(), timeout=POLL)
             for member in [m for m, answer in asked.items() if answer.done()]:
@@ -197,6 +200,8 @@ class Crew:
         now = time.monotonic()
         if moved != self._moved[1]:
             self._moved = (now, moved)
+        elif now - self._moved[0] > NO_NODE_SECONDS and not self._members and not any(node["Alive"] for node in ray.nodes()):
+            raise StageError(f"{self._folder}: Ray has no node left to work on (was its raylet ended?). Start the same command again to go on from here.")
         elif now - self._moved[0] > self._settings.no_progress_seconds:
             asking = [m.progress.oldest for m in self._members if m.progress.oldest]
             oldest = max(asking, key=lambda o: o[2], default=None)

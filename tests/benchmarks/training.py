@@ -44,7 +44,7 @@ def measure(setting: dict[str, Any]) -> float:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = resolve_model(PACKAGED)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [json.loads(line) for line in open(PROJECT / "data/chain_sum/demonstrations.jsonl")]
+        lines = [json.loads(line) for line in (PROJECT / "data/chain_sum/demonstrations.jsonl").read_text().splitlines()]
         rows = (
             published_row([{"role": "user", "content": d["question"]}], [{"role": "assistant", "content": d["solution"]}], row_id=str(i), parent_ids=[],
                           task_id=str(i), kind="real", round=0, method="demonstration")

@@ -91,7 +91,7 @@ def test_the_reaper_survives_a_sigterm(owner: list[subprocess.Popen]) -> None:
 
 
 def test_end_waits_until_all_are_gone(owner: list[subprocess.Popen]) -> None:
-    process, mark, reaper = start(owner, "end")
+    process, mark, _reaper = start(owner, "end")
     assert process.stdout.readline() == "ended\n"
     assert not list(owned(mark)) and process.poll() is None
 
