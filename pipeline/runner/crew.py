@@ -158,11 +158,12 @@ class Crew:
         for size in [16] * (tries - 1) + [1] * min(1, tries):
             suspects, self._suspects = self._suspects, []
             for start in range(0, len(suspects), size):
-                member = await self._hire()
+                member, group = await self._hire(), iter(suspects[start : start + size])
                 try:
-                    await self._supply(member, iter(suspects[start : start + size]))
+                    await self._supply(member, group)
                 except RayActorError:
                     self._bury(member)
+                    self._suspects += group  # those it had not been given when it died
         out = PartWriter(self._kept_folder, self._folder, f"{self._next_writer:05d}")
         for row in self._suspects:
             out.add(row, Failed("worker_died", f"its worker died {tries + 1} times while it had this row, the last time alone"))

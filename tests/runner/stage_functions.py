@@ -88,6 +88,17 @@ async def kills_once(folder: str, row: Row, llm: LLM) -> Outcome:
     return answer
 
 
+async def kills_late_then_at_once(folder: str, row: Row, llm: LLM) -> Outcome:
+    """Row 0 kills its worker: when others are under way the first time, as soon as it is seen from then on."""
+    flag = Path(folder) / "killed"
+    if row.payload["n"] == 0:
+        if not flag.exists():
+            await asyncio.sleep(1)
+            flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await plain(row, llm)
+
+
 async def blocks(row: Row, llm: LLM) -> Outcome:
     """Holds up the worker's event loop, as an endless computation does."""
     await asyncio.sleep(0)

@@ -69,6 +69,14 @@ async def test_a_row_that_kills_its_worker(stages: Stages) -> None:
     assert not [f for f in Path(stages.folder).rglob("*.tmp")]
 
 
+async def test_rows_that_a_dying_worker_was_not_yet_given(stages: Stages, tmp_path: Path) -> None:
+    """The row that kills is the first of its group: the others of the group have not been sent when the worker dies."""
+    stages.engine = {"latency": 0.3}
+    manifest = await stages(factory("kills_late_then_at_once", str(tmp_path)), in_flight=12)
+    assert (manifest.rows_done, manifest.rows_failed) == (39, {"worker_died": 1})
+    assert stages.rejects("failed") == {"r000": "worker_died"} and stages.inputs() == dict.fromkeys(ROWS, 1)
+
+
 async def test_a_worker_dies_once(stages: Stages, other: Stages, tmp_path: Path) -> None:
     manifest = await stages(factory("kills_once", str(tmp_path)), workers=2)
     assert (tmp_path / "killed").exists()
