@@ -1,6 +1,7 @@
 """Getting at a Ray cluster: the one a job was submitted to, one by address, or a local one that ends with this process."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -52,4 +53,4 @@ def submit_line(argv: list[str] | None = None) -> str:
     """Return the command that runs this same job on a cluster."""
     argv = argv or sys.argv
     module = f"jobs.{Path(argv[0]).stem}"
-    return f"ray job submit --working-dir {PROJECT} -- python -m {module} {' '.join(argv[1:])}"
+    return f"ray job submit --working-dir {shlex.quote(str(PROJECT))} -- python -m {module} {shlex.join(argv[1:])}"

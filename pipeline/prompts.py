@@ -8,7 +8,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.engines.base import Message
@@ -52,4 +52,6 @@ def _turns(step: str) -> list[tuple[str, Template]]:
     parts = TURN.split(text)
     if len(parts) < 3 or parts[0].strip():
         raise ConfigError(f"prompts/{_file(step)}: expected to begin with a line [[system]] or [[user]]")
+    if next(_environment().parse(text).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None):
+        raise ConfigError(f"prompts/{_file(step)}: include, import and extends are not for prompts: a stage's fingerprint is made of this one file")
     return [(role, _environment().from_string(body)) for role, body in zip(parts[1::2], parts[2::2], strict=True)]

@@ -94,3 +94,10 @@ def test_paths_are_not_names(name: str) -> None:
 def test_an_unknown_template_is_named() -> None:
     with pytest.raises(ConfigError, match=r"prompts/direct/no_such\.jinja: no such prompt"):
         prompts.render("direct/no_such")
+
+
+@pytest.mark.parametrize("tag", ['{% include "direct/other.jinja" %}', '{% extends "direct/other.jinja" %}', '{% import "a" as b %}'])
+def test_a_prompt_is_one_file_which_is_all_that_its_fingerprint_covers(write: Write, tag: str) -> None:
+    write(f"[[user]]\n{tag}")
+    with pytest.raises(ConfigError, match="not for prompts"):
+        prompts.render("t/t")

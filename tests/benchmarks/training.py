@@ -34,7 +34,7 @@ def measure(setting: dict[str, Any]) -> float:
     import torch
     from transformers import AutoTokenizer, TrainerCallback
 
-    from pipeline.config import build_recipe
+    from pipeline.config import Accumulate, Lora, Train
     from pipeline.models import PACKAGED, resolve_model
     from pipeline.publish import CardFacts, measure, mixture, publish, published_row
     from pipeline.training import TrainSpec
@@ -51,13 +51,12 @@ def measure(setting: dict[str, Any]) -> float:
             for i, d in enumerate(lines)
         )  # fmt: skip
         publish(measure(rows, AutoTokenizer.from_pretrained(model.path)), f"{folder}/data", CardFacts("benchmark", "", "", 0), 0)
-        train = {"max_steps": STEPS, "batch_size": 8, "precision": setting["precision"], "lora": {} if setting.get("lora") else None}
-        recipe = build_recipe({"name": "benchmark", "tasks": {"source": "jsonl"}, "train": train})
-        spec = TrainSpec(model, f"{folder}/out", folder, mixture(recipe.accumulate, 0, {0: f"{folder}/data"}), recipe.train, 0)
+        train = Train(max_steps=STEPS, batch_size=8, precision=setting["precision"], lora=Lora() if setting.get("lora") else None)
+        spec = TrainSpec(model, f"{folder}/out", folder, mixture(Accumulate(), 0, {0: f"{folder}/data"}), train, 0)
         arguments = {**sft_arguments(spec, len(lines), False, setting["precision"] != "fp32"), "save_strategy": "no"}
         trainer = build_trainer(
             {"model": model.path, "trust_remote_code": False, "datasets": [f"{folder}/data"], "arguments": arguments,
-             "lora": recipe.train.lora.model_dump() if recipe.train.lora else None, "precision": setting["precision"], "progress": f"{folder}/progress"}
+             "lora": train.lora.model_dump() if train.lora else None, "precision": setting["precision"], "progress": f"{folder}/progress"}
         )  # fmt: skip
         trainer.model.set_attn_implementation(setting.get("attention", "sdpa"))
         seen: list[tuple[float, float]] = []
