@@ -90,10 +90,12 @@ class Loop:
 
     async def publish(self, round_: int) -> Manifest:
         """Publish a round's verified rows; round 0 publishes the demonstrations."""
+        self._needs_mounted("publishing")
         return await publishing.publish_round(self.run, round_, self.recipe, self.method, self.tokenizer)
 
     async def train(self, round_: int) -> TrainResult:
         """Train the model of a round on the accumulated data."""
+        self._needs_mounted("training")
         from pipeline.training.launch import train  # torch and transformers take seconds, which other jobs need not wait
 
         run, recipe = self.run, self.recipe
@@ -138,6 +140,10 @@ class Loop:
         """End the engines that this driver started."""
         await self.engines.free()
         await self.evaluators.free()
+
+    def _needs_mounted(self, what: str) -> None:
+        if self.run.local is None:
+            raise SelfloopError(f"{self.run.root}: {what} needs a run directory on a mounted file system; only the stages before it work on object stores.")
 
     async def _finish(self, round_: int) -> None:
         await self.publish(round_)

@@ -24,7 +24,6 @@ class Model(Section):
 class EngineSection(Section):
     """What all engines have in common."""
 
-    request_timeout: float = Field(600, gt=0, description="seconds one request may take, retries not counted")
     max_retries: int = Field(5, ge=0, description="further tries of a request after a retryable error")
 
 
@@ -32,6 +31,7 @@ class VllmEngine(EngineSection):
     """AsyncLLM in Ray actors, on GPUs or the CPU."""
 
     kind: Literal["vllm"] = "vllm"
+    request_timeout: float | None = Field(None, gt=0, description="seconds from asking to answer, the engine's queue included; default: none, runner.no_progress_seconds watches")
     replicas: int = Field(1, ge=1)
     tensor_parallel_size: int = Field(1, ge=1)
     pipeline_parallel_size: int = Field(1, ge=1)
@@ -49,6 +49,7 @@ class OpenaiEngine(EngineSection):
     base_url: str = Field(description="such as http://host:8000/v1")
     model: str = Field(description="the name the endpoint knows the model by")
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
+    request_timeout: float = Field(600, gt=0, description="seconds one request may take, retries not counted")
     concurrency: int = Field(64, ge=1, description="requests in flight at once, per stage worker")
     connect_timeout: float = Field(10, gt=0)
     backoff: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, up to 60")

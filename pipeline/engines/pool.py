@@ -166,11 +166,12 @@ class ReplicaRouter:
     async def _send(self, request: Request) -> list[Completion]:
         i = self._home.setdefault(request.row, min(range(len(self._busy)), key=self._busy.__getitem__))
         self._busy[i] += 1
+        answer = self._handle.replicas[i].generate.remote(request)
         try:
-            return await asyncio.wait_for(
-                _unwrap(self._handle.replicas[i].generate.remote(request)), self._handle.config.request_timeout
-            )
+            return await asyncio.wait_for(_unwrap(answer), self._handle.config.request_timeout)
         except TimeoutError:
+            if isinstance(answer, ray.ObjectRef):
+                ray.cancel(answer)  # or the engine would go on decoding it
             raise EngineError(f"no answer within engine.request_timeout = {self._handle.config.request_timeout:g} s", retryable=True) from None
         finally:
             self._busy[i] -= 1
