@@ -55,8 +55,6 @@ def opened(run: str, recipe: str | None, overrides: list[str] | None, address: s
     directory = RunDir(run)
     with RunLock(directory.local):
         settings = _settings(directory, recipe, overrides)
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the display
         cluster.connect(address or settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, engines and locks given up. (Ray has set its own handler.)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

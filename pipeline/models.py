@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from pipeline.display import console
 from pipeline.errors import ConfigError
 from pipeline.store.files import atomic_folder, read_json, write_json
 
@@ -94,6 +95,7 @@ def prepare_packaged(target: Path) -> Path:
     if all((target / name).exists() for name in _NEEDED):
         return target
     gguf = _packaged_gguf()
+    console.print(f"preparing {PACKAGED} from its package (once, about 20 s)")
     # Imported here: torch and transformers take seconds, and most callers find the folder ready.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
