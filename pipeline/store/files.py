@@ -14,11 +14,19 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.errors import SelfloopError
+
 
 def filesystem(path: str) -> tuple[Any, str]:
-    """Return the fsspec file system of `path` and the path as that file system writes it."""
-    # Other processes write here too: a cached listing would hide their parts.
-    return fsspec.core.url_to_fs(str(path), use_listings_cache=False)
+    """Return the fsspec file system of `path` and the path as that file system writes it.
+
+    Raises SelfloopError for a kind of file system that is not known, or whose package is not installed.
+    """
+    try:
+        # Other processes write here too: a cached listing would hide their parts.
+        return fsspec.core.url_to_fs(str(path), use_listings_cache=False)
+    except (ImportError, ValueError) as e:
+        raise SelfloopError(f"{path}: {e}. Paths are local ones, or URLs that fsspec knows (for s3:// install s3fs).") from None
 
 
 def is_local(path: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import SelfloopError
 from pipeline.store import files
 
 
@@ -121,3 +122,9 @@ def test_remove(folder: str) -> None:
     files.remove(files.join(folder, "a"))
     files.remove(files.join(folder, "a"))
     assert not files.exists(files.join(folder, "a", "b", "c"))
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/run", "nosuch://x"])
+def test_a_file_system_that_is_not_there_is_an_error_for_people(path: str) -> None:
+    with pytest.raises(SelfloopError, match="s3fs"):
+        files.filesystem(path)
