@@ -68,13 +68,17 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
     arguments = config["arguments"]
     # Weights in bf16 have no room for AdamW's small updates (8 bits of mantissa): fp32 weights and bf16 arithmetic are the default.
     dtype = torch.bfloat16 if config["precision"] == "bf16" else torch.float32
+    bf16 = wants_bf16(config["precision"], not arguments["use_cpu"])
+    if bf16:
+        # TRL multiplies the output layer's bf16 numbers as fp32; the bf16 units do that exactly, and 2 to 4 times as fast on a CPU.
+        torch.set_float32_matmul_precision("medium")
     trust = config["trust_remote_code"]
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust)
     data = datasets.concatenate_datasets([datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]])
     trainer = LengthGroupedSFTTrainer(
         model=model,
-        args=SFTConfig(**{**arguments, "bf16": wants_bf16(config["precision"], not arguments["use_cpu"])}),
+        args=SFTConfig(**{**arguments, "bf16": bf16}),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=_lora(config["lora"]),
