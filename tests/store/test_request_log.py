@@ -76,7 +76,7 @@ def test_two_writers_never_share_a_file(tmp_path: Path) -> None:
 @given(
     st.integers(0, 4),
     st.binary(max_size=40)
-    | st.sampled_from([b"\n", b"null\n", b"[]\n", b'{"key": 1}\n', b"\0\0\0", b"\xff\xfe\n", b'{"key":"k9"}{"row":1}\n', b"{" * 2000 + b"\n"]),
+    | st.sampled_from([b"\n", b"null\n", b"[]\n", b'{"key": 1}\n', b"\0\0\0", b"\xff\xfe\n", b'{"key":"k9"}{"row":1}\n', b"{" * 2000 + b"\n", b"\x0c", b"x\n "]),
 )
 def test_damage_in_the_middle_is_left_out_and_counted(tmp_path_factory: pytest.TempPathFactory, place: int, damage: bytes) -> None:
     """Damage that is not ended joins the next line, which is lost with it; no other is."""
@@ -85,12 +85,12 @@ def test_damage_in_the_middle_is_left_out_and_counted(tmp_path_factory: pytest.T
     path = folder / "00000.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:place], damage, *lines[place:]]))
-    joined = damage and not damage.endswith(b"\n") and place < 4
     found = index(str(folder))
-    lost = {f"k{place}"} if joined and damage.strip() else set()
+    unended = damage.rsplit(b"\n", 1)[-1]  # what stands before the next line; JSON passes over white space of its own kind
+    lost = {f"k{place}"} if place < 4 and unended.strip(b" \t\r") else set()
     assert set(found.places) == {f"k{i}" for i in range(4)} - lost
     assert all(found.read(key)["key"] == key for key in found.places)
-    assert bool(found.damaged) == bool(damage.strip(b" \t\r") if joined else damage)
+    assert bool(found.damaged) == bool(b"\n" in damage or lost or (place == 4 and damage))
 
 
 def test_threads(tmp_path: Path) -> None:
