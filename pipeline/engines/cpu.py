@@ -36,9 +36,19 @@ def environment(replica: int, replicas: int, cores: int | None, kv: float | None
 def engine_args(args: dict[str, Any]) -> dict[str, Any]:
     """Return AsyncEngineArgs with the defaults that pay on a CPU, unless `args` says otherwise.
 
-    torch.compile costs 190 s at start and gains nothing; bf16 is twice as fast as fp32.
+    torch.compile costs 190 s at start and gains nothing. Where the CPU has instructions for it, bf16 is twice as fast as fp32;
+    where it has not, a fifth as fast (29 against 152 tokens/s on AVX2). The prefix cache works in whole blocks, and vLLM's
+    default of 128 tokens on a CPU leaves out short prompts and what n samples share: blocks of 32 gave 1.85 times the tokens/s.
     """
-    return {"enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 64, **args}
+    return {"enforce_eager": True, "dtype": "bfloat16" if computes_bf16() else "float32", "block_size": 32, "max_num_seqs": 64, **args}
+
+
+def computes_bf16() -> bool:
+    """Tell whether this CPU has instructions that multiply bf16 numbers (AVX512-BF16 or AMX)."""
+    import torch
+
+    flags = torch.cpu.get_capabilities()
+    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
 
 def without_gpu() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.config.models import Train
+from pipeline.engines.cpu import computes_bf16
 from pipeline.errors import ConfigError, DataError
 from pipeline.models import ModelRef
 from pipeline.publish.accumulate import Mixture
@@ -125,8 +126,7 @@ def wants_bf16(precision: str, gpu: bool) -> bool:
         return precision != "fp32"
     if gpu:  # a driver without a GPU asks for workers that have one: assume a recent one
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = torch.cpu.get_capabilities()
-    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
+    return computes_bf16()
 
 
 def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[str]) -> str:
