@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main, opened, say
+from pipeline.config import Recipe
 from pipeline.errors import ConfigError
+from pipeline.rundir import RoundKey, RunDir
 from stages.loop import Loop
 from stages.report import rounds_table
 from stages.tasks.freeze import freeze
@@ -25,17 +27,14 @@ def evaluate(
         raise ConfigError("say which model to evaluate: --round K, or --base")
     with opened(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)
-        loop = Loop(directory, settings)
-        asyncio.run(_run(loop, "base" if base else round))
+        asyncio.run(_run(directory, settings, "base" if base else round))
         rounds_table(directory)
         say(f"written: {directory.evaluation('base' if base else round)}")
 
 
-async def _run(loop: Loop, round_: int | str) -> None:
-    try:
+async def _run(run: RunDir, recipe: Recipe, round_: RoundKey) -> None:
+    async with Loop(run, recipe) as loop:
         await loop.evaluate(round_)
-    finally:
-        await loop.free()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from jobs.common import AddressOption, SetOption, default_run, main, opened, say
-from pipeline.config import dump_recipe, load_recipe
+from pipeline.config import Recipe, dump_recipe, load_recipe
+from pipeline.rundir import RunDir
 from stages.loop import Loop
 from stages.report import rounds_table
 
@@ -28,16 +29,14 @@ def iterate(
     run = run or default_run(settings)
     with opened(run, recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
-        asyncio.run(_run(Loop(directory, settings), settings.rounds))
+        asyncio.run(_run(directory, settings))
         rounds_table(directory)
         say(f"look at what was made: selfloop inspect --run {directory.root}")
 
 
-async def _run(loop: Loop, rounds: int) -> None:
-    try:
-        await loop.iterate(rounds)
-    finally:
-        await loop.free()
+async def _run(run: RunDir, recipe: Recipe) -> None:
+    async with Loop(run, recipe) as loop:
+        await loop.iterate(recipe.rounds)
 
 
 if __name__ == "__main__":

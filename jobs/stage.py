@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
+from pipeline.config import Recipe
+from pipeline.rundir import RunDir
 from stages.loop import Loop
 from stages.tasks.freeze import freeze
 
@@ -14,15 +16,13 @@ def stage_job(name: str) -> Callable[..., None]:
     def run_stage(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
         with opened(run, recipe, set, address) as (directory, settings):
             freeze(directory, settings)
-            asyncio.run(_run(Loop(directory, settings), round, name))
+            asyncio.run(_run(directory, settings, round, name))
 
     run_stage.__name__ = name
     run_stage.__doc__ = f"Run the {name} stage of one round, from wherever it was left."
     return run_stage
 
 
-async def _run(loop: Loop, round_: int, name: str) -> None:
-    try:
+async def _run(run: RunDir, recipe: Recipe, round_: int, name: str) -> None:
+    async with Loop(run, recipe) as loop:
         await loop.stage(round_, name)
-    finally:
-        await loop.free()

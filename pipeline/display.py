@@ -2,8 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterable
-from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from pipeline import examples
 from pipeline.engines.base import EngineStatus
 from pipeline.printable import one_line
 from pipeline.store.manifest import Manifest
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 EXAMPLES = 3
+LOOK_AT = 1000  # rows among which they are chosen
 
 # Where there is no terminal (a file, `ray job logs`) nothing says how wide a line may be: wide enough for the table over rounds.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
@@ -30,15 +30,6 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def round_title(round_: int | str) -> str:
     """Return how a round is called."""
     return "base model" if round_ == "base" else f"round {round_}"
-
-
-def examples(rejects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Choose a few rejects to show: of different reasons as far as there are, and of different texts."""
-    by_reason: dict[str, dict[str, dict[str, Any]]] = {}
-    for reject in islice(rejects, 1000):
-        by_reason.setdefault(reject["reason"], {}).setdefault(reject["raw"] or reject["detail"], reject)
-    turns = zip_longest(*(texts.values() for texts in by_reason.values()))
-    return list(islice((reject for turn in turns for reject in turn if reject), EXAMPLES))
 
 
 class StageDisplay:
@@ -81,7 +72,8 @@ class StageDisplay:
         self.stop()
         console.print(summary(manifest), markup=False)
         for kind in ("dropped", "failed"):
-            for reject in examples(run.rejects(run.stage(manifest.round, manifest.stage), kind)):
+            found = examples.rejects(run.stage(manifest.round, manifest.stage), kind, EXAMPLES, look_at=LOOK_AT)
+            for reject in examples.mixed(found, EXAMPLES):
                 raw = f" | {one_line(reject['raw'], 100)}" if reject["raw"] else ""
                 console.print(f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False)
 

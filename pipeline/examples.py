@@ -1,6 +1,7 @@
 """A few rows to look at: spread over a stage's parts, and of the rejects some of each reason, with different texts."""
 
 from collections.abc import Iterator
+from itertools import islice, zip_longest
 from typing import Any
 
 import orjson
@@ -23,17 +24,25 @@ def spread(paths: list[str], n: int) -> list[Row]:
     return found
 
 
-def rejects(folder: str, kind: str, n: int, reasons: set[str] | None = None) -> dict[str, list[dict[str, Any]]]:
+def rejects(
+    folder: str, kind: str, n: int, reasons: set[str] | None = None, look_at: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Return `n` of a stage's dropped or failed rows for each reason, those with different texts first.
 
-    Reading stops when each of `reasons` (all there are, if known) has `n` different texts.
+    Reading stops when each of `reasons` (all there are, if known) has `n` different texts, and after `look_at` rows.
     """
     found: dict[str, _Different] = {}
-    for reject in _rejects(files.join(folder, kind)):
+    for reject in islice(_rejects(files.join(folder, kind)), look_at):
         found.setdefault(reject["reason"], _Different(n)).add(reject)
         if reasons is not None and reasons <= found.keys() and all(d.full for d in found.values()):
             break
     return {reason: different.rows() for reason, different in sorted(found.items())}
+
+
+def mixed(rejects: dict[str, list[dict[str, Any]]], n: int) -> list[dict[str, Any]]:
+    """Return `n` of the rejects that `rejects` found, of different reasons as far as there are."""
+    turns = zip_longest(*rejects.values())
+    return list(islice((reject for turn in turns for reject in turn if reject), n))
 
 
 class _Different:

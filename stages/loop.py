@@ -5,7 +5,7 @@ model, when there were no demonstrations to train a round 0 on).
 """
 
 import functools
-from typing import Any
+from typing import Any, Self
 
 from pipeline import registry
 from pipeline.config import OpenaiEngine, Recipe, VllmEngine
@@ -136,8 +136,14 @@ class Loop:
             await self._finish(round_)
         await self.free()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.free()
+
     async def free(self) -> None:
-        """End the engines that this driver started."""
+        """End the engines that this driver started; leaving an `async with` block does it too."""
         await self.engines.free()
         await self.evaluators.free()
 

@@ -41,7 +41,7 @@ def features() -> Iterator[Finding]:
     elif flags & {"avx512f", "avx2"}:
         yield warning(
             "cpu",
-            "no avx512_bf16 or amx_bf16: generation and training on this CPU take about twice as long",
+            "no avx512_bf16 or amx_bf16: engines and trainings compute in fp32, which takes about twice as long",
             "Nothing is broken; use small models here.",
         )
     else:

@@ -20,6 +20,7 @@ from pipeline.publish.dataset import SPLIT, column
 from pipeline.store.files import atomic_folder
 from pipeline.training.batches import LengthGrouped
 from pipeline.training.checkpoints import MarkComplete, alone, last_complete
+from pipeline.training.cpu import score_only_completions
 from pipeline.training.progress import Progress
 from pipeline.training.spec import wants_bf16
 
@@ -72,6 +73,8 @@ def build_trainer(config: dict[str, Any]) -> "LengthGroupedSFTTrainer":
     if bf16:
         # TRL multiplies the output layer's bf16 numbers as fp32; the bf16 units do that exactly, and 2 to 4 times as fast on a CPU.
         torch.set_float32_matmul_precision("medium")
+    if arguments["use_cpu"]:
+        score_only_completions()
     trust = config["trust_remote_code"]
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trl.trainer import utils
 
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import Mixture, Part
@@ -49,6 +50,32 @@ def test_labels_are_the_completion_and_nothing_else(make_spec, rounds, tokenizer
         assert (row["tokens_prompt"], row["tokens_completion"]) == (len(head_ids), len(answer_ids))
     batch = next(iter(trainer.get_train_dataloader()))
     assert set(batch) == {"input_ids", "attention_mask", "labels"} and (batch["labels"][batch["attention_mask"] == 0] == -100).all()
+
+
+def test_logits_are_computed_where_there_is_loss_and_the_loss_is_the_same(make_spec, rounds, monkeypatch):
+    trainer = build_trainer(config(make_spec(), list(rounds.values())))
+    scored, kernel = [], utils._ChunkedLogProbFunction
+
+    class Spy:
+        @staticmethod
+        def apply(hidden: Any, *rest: Any) -> Any:
+            scored.append(len(hidden))
+            return kernel.apply(hidden, *rest)
+
+    def loss_and_gradient(batch: dict[str, Any]) -> tuple[float, Any]:
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss.backward()
+        return loss.item(), trainer.model.get_input_embeddings().weight.grad.clone()
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Spy)
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss, gradient = loss_and_gradient(batch)
+    monkeypatch.setattr(utils, "_use_triton", utils._use_triton.on_cpu)
+    loss_of_all, gradient_of_all = loss_and_gradient(batch)
+    assert scored == [(batch["labels"][:, 1:] != -100).sum(), batch["labels"][:, 1:].numel()] and scored[0] < scored[1]
+    assert loss == pytest.approx(loss_of_all, rel=1e-5)
+    assert np.allclose(gradient, gradient_of_all, atol=1e-6)
 
 
 def test_the_trainer_refuses_to_cut(make_spec, rounds):
