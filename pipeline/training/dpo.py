@@ -29,7 +29,12 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
         Without caching `datasets` makes up another path in each process, so that a resumed run would compute all of it
         again, and the other workers would not find it.
         """
-        dataset._get_cache_file_path = lambda fingerprint: str(self._reference_file)
+
+        def path(fingerprint: str) -> str:
+            del dataset._get_cache_file_path  # joining the columns afterwards asks for a path too, and must not get this one
+            return str(self._reference_file)
+
+        dataset._get_cache_file_path = path
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
