@@ -1,12 +1,11 @@
 """A round's judged answers: what verify found right, and what it dropped as wrong, the answers of one question together."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import orjson
 
-from pipeline.errors import SelfloopError
 from pipeline.ids import digest, unit_interval
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
@@ -22,19 +21,18 @@ ROWS_AT_ONCE = 50_000  # held in memory to put the answers of a question togethe
 def judged_answers(run: RunDir, round_: int) -> Input:
     """Return a round's right and wrong answers as a stage's input; payload["verdict"]["correct"] tells them apart.
 
-    They come question by question. Memory is bounded: everything is read once for every ROWS_AT_ONCE answers.
+    They come question by question. Memory is bounded: everything is read once for every ROWS_AT_ONCE answers. Raises StageError
+    when verify is not done.
     """
     folder = run.stage(round_, "verify")
     right, manifest = input_of(run, folder), run.manifest(folder)
-    if manifest is None:
-        raise SelfloopError(f"{folder}: this stage is not done yet (no manifest.json).")
-    dropped = manifest.dropped_in_all()
+    dropped = manifest.dropped_in_all() if manifest else {}
     count = right.count + sum(dropped.get(reason, 0) for reason in WRONG)
     marks = [parts.sha256(path) for path in files.glob(files.join(folder, "dropped"), "*.arrow")]
     return Input(partial(by_question, partial(_judged, run, folder), count), count, digest([right.digest, marks]), folder)
 
 
-def by_question(rows: partial[Iterator[Row]], count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[Row]:
+def by_question(rows: Callable[[], Iterable[Row]], count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[Row]:
     """Yield `count` rows so that those of one question (payload["task_id"]) come together, in an order that ids alone decide."""
     shares = max(1, math.ceil(count / at_once))
     for share in range(shares):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,18 @@ def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) ->
     before = {p: p.stat().st_mtime_ns for p in watched}
     iterate(run, recipe)
     assert {p: p.stat().st_mtime_ns for p in watched} == before
+
+
+def test_after_a_kill_between_both_trainings_only_the_second_is_done(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = finished
+    before = result(run, 2)
+    again = RunDir(shutil.copytree(run.root, tmp_path / "run"))
+    for lost in (again.stage(2, "train"), again.model(2)):
+        shutil.rmtree(lost)
+    first = Path(again.stage(2, "train_sft"), "train.json").stat().st_mtime_ns
+    asyncio.run(Loop(again, recipe).train(2))
+    assert Path(again.stage(2, "train_sft"), "train.json").stat().st_mtime_ns == first
+    assert result(again, 2)["revision"] == before["revision"] and result(again, 2)["model"] == again.model(2)
 
 
 def test_inspect_shows_pairs_and_both_trainings(finished: tuple[RunDir, Recipe], selfloop: Any) -> None:

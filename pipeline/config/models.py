@@ -140,6 +140,8 @@ class Preferences(Section):
     @field_validator("length_matched", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
+        if value is True:
+            raise ValueError("give the longest permitted ratio of the two token counts, such as 1.5")
         return None if value is False or value == "off" else value  # YAML reads a bare `off` as false
 
 
