@@ -16,7 +16,7 @@ COMMANDS = {
     "critique": "One round: criticise what was generated.",
     "filter": "One round: drop what is malformed.",
     "verify": "One round: keep what is right.",
-    "publish": "One round: write the verified rows as a dataset.",
+    "publish": "One round: write the verified rows (and preference pairs) as datasets.",
     "train": "One round: train on the accumulated data.",
     "evaluate": "One round: measure the model on the held-out set.",
     "inspect": "Look at a run and its rows, also while it is running.",

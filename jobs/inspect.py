@@ -11,7 +11,7 @@ from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, s
 from jobs.showing import print_json, show
 from pipeline import examples, overview
 from pipeline.errors import ConfigError, SelfloopError
-from pipeline.overview import NOT_BEGUN, ROUND_STAGES
+from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
 
@@ -46,10 +46,10 @@ def inspect(
         facts = _tasks(directory, dropped, failed, number)
     else:
         key = _round_of(directory, key, stage, recipe)
-        facts = _train(directory, key) if stage == "train" else _stage(directory, key, stage, dropped, failed, number)
+        facts = _train(directory, key, stage) if stage in TRAININGS else _stage(directory, key, stage, dropped, failed, number)
     if as_json:
         print_json(facts)
-    elif stage == "train":
+    elif stage in TRAININGS:
         show_train(facts)
     else:
         show_stage(facts)
@@ -103,8 +103,9 @@ def _round_of(run: RunDir, round_: RoundKey | None, stage: str, recipe: dict[str
         return begun[-1]
     if round_ not in rounds:
         raise SelfloopError(f"{run.root}: it has no round {round_}. Rounds here: {_names(run)}.")
-    if stage not in overview.stages_of(round_):
-        raise SelfloopError(f"round {round_} has no {stage} stage; it has {', '.join(overview.stages_of(round_))}.")
+    there = overview.stages_of(round_, recipe)
+    if stage not in there:
+        raise SelfloopError(f"round {round_} has no {stage} stage; it has {', '.join(there)}.")
     return round_
 
 
@@ -123,8 +124,8 @@ def _stage(run: RunDir, round_: RoundKey, stage: str, dropped: bool, failed: boo
     facts["failed_examples"] = _some(folder, "failed", n, set(facts["failed"]), failed) if failed or not rejects_only else {}
     paths = [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
     facts["rows"] = [] if rejects_only or facts["state"] == NOT_BEGUN else [asdict(r) for r in examples.spread(paths, n)]
-    if stage == "publish":
-        facts["datasets"] = overview.published(run, round_)
+    if stage in ("publish", "pairs"):
+        facts["datasets"] = [d for d in overview.published(run, round_) if (d["unit"] == "pairs") == (stage == "pairs")]
     if stage == "evaluate":
         facts["evaluation"] = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else None
     return facts
@@ -169,8 +170,8 @@ def _paths(run: RunDir, which: str) -> list[str]:
     return [run.path(p.path) for p in manifest.parts] if manifest else []
 
 
-def _train(run: RunDir, round_: RoundKey) -> dict[str, Any]:
-    return {"run": run.root, "round": round_, "stage": "train", **overview.train_facts(run, round_)}
+def _train(run: RunDir, round_: RoundKey, name: str) -> dict[str, Any]:
+    return {"run": run.root, "round": round_, "stage": name, **overview.train_facts(run, round_, name)}
 
 
 if __name__ == "__main__":

@@ -3,17 +3,18 @@
 import asyncio
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
+from pipeline.overview import published
 from stages.loop import Loop
-from stages.publishing import KIND
 from stages.tasks.freeze import freeze
 
 
 def publish(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
-    """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN."""
+    """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN, and pairs as datasets/dpo/round-NNN."""
     with opened(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)
         asyncio.run(Loop(directory, settings).publish(round))
-        say(f"published: {directory.dataset(KIND, round)}")
+        for dataset in published(directory, round):
+            say(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from typing import Any
 from rich.table import Table
 
 from jobs.showing import show, show_field
-from pipeline.display import console
-from pipeline.overview import DONE, NOT_BEGUN, UNDER_WAY
+from pipeline.display import console, rewards
+from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 
 # What a payload holds of its task beyond question and answer, and what is shown in the heading: not repeated below it.
@@ -31,9 +31,10 @@ def show_overview(facts: dict[str, Any]) -> None:
             table.add_column(name, justify="left" if name in ("round", "stage", "state") else "right", no_wrap=True)
         for r in begun:
             for name, stage in r["stages"].items():
+                if name == "evaluate":
+                    for training in (t for t in TRAININGS if r.get(t)):
+                        table.add_row(str(r["round"]), *_train_cells(training, r[training]))
                 table.add_row(str(r["round"]), *_stage_cells(name, stage))
-                if name == "publish":
-                    table.add_row(str(r["round"]), *_train_cells(r["train"]))
         show()
         console.print(table, soft_wrap=False)
         for r in begun:
@@ -68,7 +69,7 @@ def show_stage(facts: dict[str, Any]) -> None:
     for name, count in facts.get("sets", {}).items():
         show(f"{name}: {count}", 2)
     for dataset in facts.get("datasets", []):
-        show(f"published: {dataset['path']} ({dataset['rows']} examples)", 2)
+        show(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})", 2)
     if facts.get("evaluation"):
         show(f"greedy accuracy {facts['evaluation']['greedy']['mean']:.1%} on {facts['evaluation']['n']} held-out questions", 2)
     for kind, reasons in (("dropped", facts["dropped_in_all"]), ("failed", facts["failed"])):
@@ -127,9 +128,9 @@ def show_payload(payload: dict[str, Any], indent: int, full: bool = False) -> No
 
 def show_train(facts: dict[str, Any]) -> None:
     """Print what came of a training, or how far it is."""
-    show(f"round {facts['round']} train: {facts['state']}", style="bold")
+    show(f"round {facts['round']} {facts['stage']}: {facts['state']}", style="bold")
     if line := facts["progress"]:
-        show(f"step {line['step']} of {line['total']}, loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tokens/s", 2)
+        show(f"step {line['step']} of {line['total']}, loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tokens/s", 2)
     if result := facts["result"]:
         for name in (
             "model",
@@ -142,9 +143,11 @@ def show_train(facts: dict[str, Any]) -> None:
             "seconds",
             "tokens_per_second",
             "final_loss",
+            "rewards",
             "shares",
         ):
-            show_field(name, str(result.get(name)), 2, 20)
+            if name != "rewards" or result.get(name):
+                show_field(name, str(result.get(name)), 2, 20)
         for name, value in (result.get("hyperparameters") or {}).items():
             show_field(name, str(value), 4, 34)
 
@@ -162,7 +165,7 @@ def _show_item(item: Any, indent: int, full: bool, mark: str) -> None:
 
 
 def _begun(r: dict[str, Any]) -> bool:
-    return any(s["state"] != NOT_BEGUN for s in r["stages"].values()) or bool(r["train"] and r["train"]["state"] != NOT_BEGUN)
+    return any(s["state"] != NOT_BEGUN for s in (*r["stages"].values(), *(r[t] for t in TRAININGS if r.get(t))))
 
 
 def _stage_cells(name: str, s: dict[str, Any]) -> list[str]:
@@ -187,21 +190,22 @@ def _stage_cells(name: str, s: dict[str, Any]) -> list[str]:
     ]
 
 
-def _train_cells(train: dict[str, Any] | None) -> list[Any]:
-    if train is None or train["state"] == NOT_BEGUN:
-        return ["train", NOT_BEGUN]
+def _train_cells(name: str, train: dict[str, Any]) -> list[Any]:
+    if train["state"] == NOT_BEGUN:
+        return [name, NOT_BEGUN]
     result, line = train["result"], train["progress"]
     if result:
-        return ["train", DONE, str(result["examples"]), "", "", "", "", f"{result['tokens']:,}", f"{result['seconds']:.1f}"]
-    return ["train", f"step {line['step']}/{line['total']}" if line else UNDER_WAY]
+        return [name, DONE, str(result["examples"]), "", "", "", "", f"{result['tokens']:,}", f"{result['seconds']:.1f}"]
+    return [name, f"step {line['step']}/{line['total']}" if line else UNDER_WAY]
 
 
 def _notes(r: dict[str, Any]) -> list[str]:
-    notes = [f"round {r['round']} published {d['rows']} examples ({d['kind']}): {d['path']}" for d in r["datasets"]]
-    if r["train"] and (result := r["train"]["result"]):
+    notes = [f"round {r['round']} published {d['rows']} {d['unit']} ({d['kind']}): {d['path']}" for d in r["datasets"]]
+    for result in (r[t]["result"] for t in TRAININGS if r.get(t) and r[t]["result"]):
         loss = f", final loss {result['final_loss']:.3f}" if result["final_loss"] is not None else ""
+        unit = "pairs" if result.get("kind") == "dpo" else "examples"
         notes.append(
-            f"round {r['round']} trained on {result['examples']} examples ({result['shares'].get('real', 0)} real + "
-            f"{result['shares'].get('synthetic', 0)} synthetic), {result['steps']} steps{loss}: {result['model']}"
+            f"round {r['round']} trained on {result['examples']} {unit} ({result['shares'].get('real', 0)} real + "
+            f"{result['shares'].get('synthetic', 0)} synthetic), {result['steps']} steps{loss}{rewards(result.get('rewards'))}: {result['model']}"
         )
     return [printable(n) for n in notes]

@@ -69,13 +69,14 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
     for fate in link.fates:
         _show_fate(fate, link, links, indent + 2, full)
     for example in link.published:
-        show(
-            f"published as {example.row_id} in {example.folder}: {example.tokens_prompt} + {example.tokens_completion} tokens",
-            indent + 2,
-            "green",
-        )
+        pair = f"{example.tokens_chosen} chosen, {example.tokens_rejected} rejected"
+        tokens = f"{example.tokens_prompt} + {pair if example.chosen else example.tokens_completion} tokens"
+        show(f"published as {example.row_id} in {example.folder}: {tokens}", indent + 2, "green")
         for message in [*example.prompt, *example.completion]:
             show_field(f"{message['role']}:", message["content"], indent + 4, 12, full=full)
+        for name, style in (("chosen", "green"), ("rejected", "red")):
+            for message in getattr(example, name):
+                show_field(f"{name}:", message["content"], indent + 4, 12, full=full, style=style)
 
 
 def _news(link: Link, links: list[Link]) -> dict[str, Any]:

@@ -38,10 +38,10 @@ def _shared(source: RunDir, round_: int) -> Iterator[Path]:
     root, names = source.local, ["base", *(round_name(r) for r in range(round_ + 1))]
     yield from (root / part for part in ("tasks", *(f"rounds/{n}" for n in names)) if (root / part).exists())
     for r in range(round_ + 1):
-        yield from (p for p in (Path(source.model(r)), Path(source.evaluation(r))) if p.exists())
+        yield from (p for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r))) if p.exists())
     if (base := Path(source.evaluation("base"))).exists():
         yield base
-    for stage in (*STAGES, "publish"):
+    for stage in (*STAGES, "publish", "pairs"):
         folder = source.stage(round_ + 1, stage)
         if source.manifest(folder) is not None:
             yield Path(folder)

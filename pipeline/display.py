@@ -108,6 +108,13 @@ def summary(m: Manifest) -> str:
     return text + (f"\n    {reasons}" if reasons else "")
 
 
+def rewards(line: dict[str, Any] | None) -> str:
+    """Return DPO's reward margin and accuracy as the end of a phrase; "" where there are none."""
+    if not line or "rewards/margins" not in line:
+        return ""
+    return f", reward margin {line['rewards/margins']:.3f} (right for {line['rewards/accuracies']:.0%})"
+
+
 class TrainDisplay:
     """Shows one training from its progress lines (pipeline.training.progress)."""
 
@@ -120,7 +127,7 @@ class TrainDisplay:
     def update(self, line: dict[str, Any]) -> None:
         """Show one progress line."""
         left = (line["total"] - line["step"]) * line["seconds"] / max(1, line["step"])
-        text = f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}, {line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
+        text = f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
         if self._status:
             self._status.update(escape(text))
         elif time.monotonic() - self._last >= PLAIN_EVERY:
@@ -133,7 +140,8 @@ class TrainDisplay:
             self._status.stop()
         loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""
         cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
+        unit = "pairs" if result.kind == "dpo" else "examples"
         console.print(
-            f"{self._title}: {result.examples} examples ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
-            f"{result.steps} steps{loss}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)", markup=False,
+            f"{self._title}: {result.examples} {unit} ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
+            f"{result.steps} steps{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)", markup=False,
         )  # fmt: skip

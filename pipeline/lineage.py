@@ -7,7 +7,7 @@ known by its id and its round.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from pipeline.store import files, search
 
 MIN_PREFIX = 6
 MAX_DESCENDANTS = 200  # links below the row that was asked for; the ids of all are in the fates' `children`
+_NO_ANCESTORS = ("publish", "pairs")  # no row is made from one that these make; those they are given stand here again
 _TASK_SETS = ("train", "held_out", "demonstrations", "rejected")
 Key = tuple[str, RoundKey | None]
 
@@ -41,14 +42,18 @@ class Fate:
 
 @dataclass(slots=True)
 class Published:
-    """A training example that was made of a row."""
+    """A training example, or a preference pair, that was made of a row."""
 
     folder: str
     row_id: str
     prompt: list[dict[str, str]]
-    completion: list[dict[str, str]]
     tokens_prompt: int
-    tokens_completion: int
+    completion: list[dict[str, str]] = field(default_factory=list)
+    tokens_completion: int = 0
+    chosen: list[dict[str, str]] = field(default_factory=list)  # a preference pair has these two in place of a completion
+    tokens_chosen: int = 0
+    rejected: list[dict[str, str]] = field(default_factory=list)
+    tokens_rejected: int = 0
 
 
 @dataclass(slots=True)
@@ -103,7 +108,7 @@ class _Trace:
         self._run = run
         self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in _TASK_SETS]
         rounds = [r for r in run.rounds() if round_ is None or r == round_]
-        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (*STAGES, "publish", "evaluate")] for r in rounds}
+        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (*STAGES, *_NO_ANCESTORS, "evaluate")] for r in rounds}
         self._nodes: dict[Key, _Node] = {}
 
     def links(self, row_id: str) -> list[Link]:
@@ -123,6 +128,8 @@ class _Trace:
             for fate in link.fates:
                 if fate.stage == "publish" and fate.outcome == "kept":
                     link.published += _examples(self._run, fate.round, link.id)
+            if link.stage == "pairs" and link.round is not None:
+                link.published += _examples(self._run, link.round, link.id)
         return list(links.values())
 
     def _resolve(self, row_id: str) -> list[Key]:
@@ -162,7 +169,7 @@ class _Trace:
         known, missing = {key[0]}, set(self._nodes[key].row.parents)
         before = [p for p in self._places() if p.round is None or (key[1] is not None and _order(p.round) <= _order(key[1]))]
         found: list[Key] = []
-        for place in reversed(before):
+        for place in (p for p in reversed(before) if p.stage not in _NO_ANCESTORS):
             while missing and (new := self._find(place, partial(search.with_ids, ids=missing))):
                 found += new
                 known |= {k[0] for k in new}
@@ -235,9 +242,9 @@ def _add_fates(run: RunDir, place: _Place, links: dict[str, Link]) -> None:
             for i in search.inputs_among(path, links.keys() - fates.keys()):
                 fates[i] = Fate(place.stage, round_, "kept")
         elif path in passed_on:
-            for found in search.with_ids(path, links.keys() - fates.keys()):
-                if (links[found.id].stage, links[found.id].round) != (place.stage, place.round):
-                    fates[found.id] = Fate(place.stage, round_, "kept")
+            for i in search.inputs_among(path, links.keys() - fates.keys()):  # those that a step dropped have their fate already
+                if (links[i].stage, links[i].round) != (place.stage, place.round):
+                    fates[i] = Fate(place.stage, round_, "kept")
     for path in files.glob(files.join(place.folder, "requests"), "*.jsonl"):
         for record in search.requests_of(path, links):
             requests = fates.setdefault(record["row"], Fate(place.stage, round_, "under way")).requests
@@ -264,7 +271,7 @@ def _step(run: RunDir, place: _Place, part: str) -> str:
 def _examples(run: RunDir, round_: RoundKey, row_id: str) -> Iterable[Published]:
     for folder in (files.join(kind, f"round-{round_name(round_)}") for kind in files.glob(run.path("datasets"), "*")):
         for path in files.glob(files.join(folder, "train"), "data-*.arrow"):
-            columns = ("row_id", "prompt", "completion", "tokens_prompt", "tokens_completion")
+            columns = {f.name for f in fields(Published)} - {"folder"}
             for batch in search.read_columns(path, columns):
                 for row in batch.filter(pc.match_substring_regex(batch["row_id"], f"^{re.escape(row_id)}(-\\d+)?$")).to_pylist():
                     yield Published(folder, **row)

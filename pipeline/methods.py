@@ -1,21 +1,23 @@
-"""What a method is: four stages, their options, and how a verified row becomes a training example."""
+"""What a method is: four stages, their options, and how verified rows become training examples and preference pairs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.engines.base import Message
-from pipeline.rows import Dropped, Outcome, Row
+from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
 STAGES = ("generate", "critique", "filter", "verify")
+TRAIN, TRAIN_SFT = "train", "train_sft"  # folders of a round's training, and of the first of two
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
-# A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None) or why not.
-DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | None]]]
+# A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None), why not, or what is made of it (Kept).
+DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | Kept | None]]]
 
 
 class Options(BaseModel):
@@ -44,6 +46,17 @@ class Example:
     completion: list[Message]
 
 
+@dataclass(slots=True, frozen=True)
+class Pair:
+    """One preference: two answers to one prompt, and the rows they come from."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    chosen_row: Row
+    rejected_row: Row
+
+
 class Method(ABC):
     """Base class of methods. A subclass sets `name` and `Options` and says what its stages, question and examples are."""
 
@@ -66,3 +79,16 @@ class Method(ABC):
     @abstractmethod
     def examples(self, row: Row) -> list[Example]:
         """Return the training examples that one verified row, or one real demonstration, gives."""
+
+    def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
+        """Return every preference pair that one question's answers of one round can give; the recipe chooses among them.
+
+        `right` are verified rows, `wrong` those that verify dropped as wrong (payload["verdict"] tells what was found). By default
+        each right one is paired with each wrong one where their examples have the same prompt. A method whose rows hold both
+        versions of an answer may pair a row with itself: the better text chosen, the worse one rejected.
+        """
+        examples = {row.id: self.examples(row) for row in (*right, *wrong)}
+        for a, b in product(right, wrong):
+            for better, worse in product(examples[a.id], examples[b.id]):
+                if better.prompt == worse.prompt:
+                    yield Pair(better.prompt, better.completion, worse.completion, a, b)

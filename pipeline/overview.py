@@ -7,14 +7,16 @@ import orjson
 import yaml
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import STAGES
+from pipeline.methods import STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
-ROUND_STAGES = (*STAGES, "publish", "train", "evaluate")
+TRAININGS = (TRAIN_SFT, TRAIN)
+ROUND_STAGES = (*STAGES, "publish", "pairs", *TRAININGS, "evaluate")
+_UNITS = {"dpo": "pairs"}  # what the rows of a dataset are called, if not examples
 
 
 def overview(run: RunDir) -> dict[str, Any]:
@@ -57,11 +59,15 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
     return sorted(planned | set(run.rounds()), key=lambda r: -1 if isinstance(r, str) else r)
 
 
-def stages_of(round_: RoundKey) -> tuple[str, ...]:
-    """Return the names of the stages that a round has."""
+def stages_of(round_: RoundKey, recipe: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the stages that a round has under a recipe: only DPO needs pairs, and only sft_then_dpo trains twice."""
     if round_ == "base":
         return ("evaluate",)
-    return ROUND_STAGES if round_ else ("publish", "train", "evaluate")
+    if round_ == 0:
+        return ("publish", TRAIN, "evaluate")
+    kind = recipe["train"].get("kind", "sft")
+    absent = {"sft": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
+    return tuple(name for name in ROUND_STAGES if name not in absent)
 
 
 def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
@@ -112,9 +118,9 @@ def row_parts(folder: str) -> list[str]:
     return [p for p in found if not p.rsplit("/", 1)[1].startswith("part-step-")]
 
 
-def train_facts(run: RunDir, round_: RoundKey) -> dict[str, Any]:
-    """Return how far the training of a round is: its result, or its last progress line."""
-    folder = run.stage(round_, "train")
+def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, Any]:
+    """Return how far a training of a round is: its result, or its last progress line."""
+    folder = run.stage(round_, name)
     done, progress = files.join(folder, "train.json"), files.join(folder, "progress.jsonl")
     if files.exists(done):
         return {"state": DONE, "result": files.read_json(done), "progress": None}
@@ -124,7 +130,7 @@ def train_facts(run: RunDir, round_: RoundKey) -> dict[str, Any]:
 
 
 def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
-    """Return the datasets that a round published: kind, folder, rows."""
+    """Return the datasets that a round published: kind, folder, rows and what they are called."""
     if isinstance(round_, str):
         return []
     return list(_datasets(run, round_))
@@ -136,19 +142,22 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
         path = files.join(folder, "manifest.json")
         if files.exists(path):
             facts = files.read_json(path)
+            name = kind.rstrip("/").rsplit("/", 1)[1]
             yield {
-                "kind": kind.rstrip("/").rsplit("/", 1)[1],
+                "kind": name,
+                "unit": _UNITS.get(name, "examples"),
                 "path": folder,
                 **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")},
             }
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
-    names = [s for s in stages_of(round_) if s != "train"]
+    names = stages_of(round_, recipe)
     return {
         "round": round_,
-        "stages": {name: stage_facts(run, round_, name) for name in names},
+        "stages": {name: stage_facts(run, round_, name) for name in names if name not in TRAININGS},
         "train": None if round_ == "base" else train_facts(run, round_),
+        **({TRAIN_SFT: train_facts(run, round_, TRAIN_SFT)} if TRAIN_SFT in names else {}),
         "datasets": published(run, round_),
         "evaluation": files.read_json(path) if files.exists(path := run.evaluation(round_)) else None,
     }
@@ -177,6 +186,8 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
     if stage == "generate":
         tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
         return min(tasks.rows_out, drawn or tasks.rows_out) if tasks else None
+    if stage == "pairs":
+        return None  # how many answers are wrong is known when it begins
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
     folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])
     manifest = run.manifest(folder)

@@ -3,8 +3,8 @@
     run.yaml                       resolved recipe, frozen
     tasks/{train,held_out,demonstrations,rejected}/   what was read at the start, frozen
     rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-    datasets/sft/round-001/        published examples
-    models/round-001/              trained model
+    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs
+    models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
     evaluation/round-001.json      (and base.json)
     logs/
 """
@@ -54,9 +54,9 @@ class RunDir:
         """Return the folder of a published dataset."""
         return self.path("datasets", kind, f"round-{round_:03d}")
 
-    def model(self, round_: int) -> str:
-        """Return the folder of the model trained in a round."""
-        return self.path("models", f"round-{round_:03d}")
+    def model(self, round_: int, part: str = "") -> str:
+        """Return the folder of the model trained in a round, or of the one that a `part` of its training ended in."""
+        return self.path("models", f"round-{round_:03d}{'-' if part else ''}{part}")
 
     def evaluation(self, round_: RoundKey) -> str:
         """Return the path of a round's evaluation."""

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
@@ -16,8 +17,29 @@ TEMPLATE_COUNT = 10
 TEMPLATE_SHARE = 0.05
 
 
+class HeldOut(NamedTuple):
+    """What is searched for: whole held-out questions, and runs of `ngram` of their words that would give one away."""
+
+    exact: frozenset[str]
+    runs: frozenset[str]
+    ngram: int
+
+    def leak(self, question: str, text: str) -> Dropped | None:
+        """Return why a row with this question and text must not be trained on, None if it may."""
+        asked = words(question)
+        if " ".join(asked) in self.exact:
+            return Dropped("held_out_exact", question[:200])
+        found = next((run for part in (asked, words(text)) for run in _runs(part, self.ngram) if run in self.runs), None)
+        return None if found is None else Dropped("held_out_ngram", found)
+
+
 def held_out(questions: Iterable[str], ngram: int) -> DatasetStep:
-    """Return a step that drops rows that leak one of the held-out `questions`.
+    """Return a step that drops rows whose question or text leaks one of the held-out `questions` (see `search_for`)."""
+    return partial(_held_out, search_for(questions, ngram))
+
+
+def search_for(questions: Iterable[str], ngram: int) -> HeldOut:
+    """Return what to search rows for, so that none of the held-out `questions` is leaked.
 
     held_out_exact: the row's question is a held-out one, but for case, white space, quotes and sentence punctuation.
     held_out_ngram: `ngram` consecutive words of the row's question or text stand in a held-out question. A held-out question
@@ -37,7 +59,7 @@ def held_out(questions: Iterable[str], ngram: int) -> DatasetStep:
     often = max(1, min(TEMPLATE_COUNT, TEMPLATE_SHARE * len(exact)))
     template = frozenset(run for run, count in counts.items() if count > often)
     runs = frozenset(run for question in exact for run in _telling_runs(question, ngram, size, template))
-    return partial(_held_out, frozenset(" ".join(question) for question in exact), runs, ngram)
+    return HeldOut(frozenset(" ".join(question) for question in exact), runs, ngram)
 
 
 def _telling_runs(question: Sequence[str], ngram: int, size: int, template: frozenset[str]) -> Iterator[str]:
@@ -69,13 +91,6 @@ def _runs(of: Sequence[str], ngram: int) -> Iterator[str]:
     return (" ".join(of[i : i + ngram]) for i in range(len(of) - ngram + 1))
 
 
-def _held_out(
-    exact: frozenset[str], runs: frozenset[str], ngram: int, rows: Callable[[], Iterable[Row]]
-) -> Iterator[tuple[Row, Dropped | None]]:
+def _held_out(search: HeldOut, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
     for row in rows():
-        question = words(row.payload["question"])
-        if " ".join(question) in exact:
-            yield row, Dropped("held_out_exact", row.payload["question"][:200])
-            continue
-        found = next((run for part in (question, words(row.payload["text"])) for run in _runs(part, ngram) if run in runs), None)
-        yield row, None if found is None else Dropped("held_out_ngram", found)
+        yield row, search.leak(row.payload["question"], row.payload["text"])

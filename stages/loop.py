@@ -9,19 +9,17 @@ from typing import Any, Self
 
 from pipeline import registry
 from pipeline.config import OpenaiEngine, Recipe, VllmEngine
-from pipeline.display import TrainDisplay
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest, unit_interval
-from pipeline.methods import STAGES, Method, Stage
+from pipeline.methods import STAGES, TRAIN, Method, Stage
 from pipeline.models import ModelRef, resolve_model
-from pipeline.publish import mixture
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
-from pipeline.training import TrainResult, TrainSpec
-from stages import evaluation, publishing
+from pipeline.training import TrainResult
+from stages import evaluation, publishing, training
 from stages.tasks.freeze import freeze
 
 
@@ -59,7 +57,7 @@ class Loop:
 
     def trained(self, round_: int) -> ModelRef | None:
         """Return the model of a round, or None when it has not been trained."""
-        done = files.exists(files.join(self.run.stage(round_, "train"), "train.json"))
+        done = files.exists(files.join(self.run.stage(round_, TRAIN), "train.json"))
         return resolve_model(self.run.model(round_)) if done else None
 
     def generator(self, round_: int) -> ModelRef:
@@ -89,30 +87,22 @@ class Loop:
         return await run_stage(self.run, round_, name, functools.partial(method_stage, name), source, self.recipe, engine)
 
     async def publish(self, round_: int) -> Manifest:
-        """Publish a round's verified rows; round 0 publishes the demonstrations."""
+        """Publish a round's verified rows, and the pairs that train.kind wants; round 0 publishes the demonstrations."""
         self._needs_mounted("publishing")
-        return await publishing.publish_round(self.run, round_, self.recipe, self.method, self.tokenizer)
+        manifest = await publishing.publish_round(self.run, round_, self.recipe, self.method, self.tokenizer)
+        if training.wants_pairs(self.recipe, round_):
+            await publishing.publish_pairs(self.run, round_, self.recipe, self.method, self.tokenizer)
+        return manifest
 
     async def train(self, round_: int) -> TrainResult:
         """Train the model of a round on the accumulated data."""
         self._needs_mounted("training")
-        from pipeline.training.launch import train  # torch and transformers take seconds, which other jobs need not wait
-
-        run, recipe = self.run, self.recipe
-        available = {r: run.dataset(publishing.KIND, r) for r in range(round_ + 1) if files.exists(files.join(run.dataset(publishing.KIND, r), "manifest.json"))}
         if self.trained(round_) is None:
             await self.free()  # training needs the cores, or the GPU, and the memory
         start = self.base
-        if recipe.train.start == "continue" and round_ > 0:
+        if self.recipe.train.start == "continue" and round_ > 0:
             start = self.trained(round_ - 1) or self.base
-        spec = TrainSpec(
-            model=start, out=run.model(round_), work=run.stage(round_, "train"), mixture=mixture(recipe.accumulate, round_, available),
-            train=recipe.train, seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code,
-        )  # fmt: skip
-        display = TrainDisplay(f"round {round_}, train")
-        result = train(spec, display.update)
-        display.close(result)
-        return result
+        return training.train_round(self.run, round_, self.recipe, start, self.base)
 
     async def evaluate(self, round_: RoundKey) -> dict[str, Any]:
         """Evaluate a round's model, or "base"."""

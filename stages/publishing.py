@@ -1,20 +1,19 @@
-"""From verified rows to a published dataset: duplicates over all rounds, held-out leaks, caps and lengths are settled here."""
+"""From judged rows to published datasets: duplicates over all rounds, held-out leaks, caps, lengths and pairs are settled here."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.methods import STAGES, DatasetStep, Method, Stage
-from pipeline.publish import CardFacts, PublishedRow, measure, publish, published_row, token_lengths
+from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
 from pipeline.rows import Dropped, Row
 from pipeline.rundir import RunDir
-from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.runner.stage import input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
-from stages import decontaminate, dedup, filters
+from stages import decontaminate, dedup, filters, judged, preferences
 
 STAGE = "publish"
-KIND = "sft"
 
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
@@ -26,22 +25,47 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         "method": method.options.model_dump(mode="json"),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
-        "earlier": [input_of(run, run.stage(r, STAGE)).digest for r in range(0, round_) if run.manifest(run.stage(r, STAGE))],
+        "earlier": _earlier_digests(run, range(round_), STAGE),
     }
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    folder = run.dataset(KIND, round_)
+    folder = run.dataset(SFT.name, round_)
     if not files.exists(files.join(folder, "manifest.json")):
         rows = measure(_published(run, round_, recipe, method), tokenizer)
-        publish(rows, folder, _facts(run, round_, recipe, method, source, manifest), recipe.seed)
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest), recipe.seed)
+    return manifest
+
+
+async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
+    """Pair round `round_`'s right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
+    search = decontaminate.search_for(_held_out_questions(run), recipe.held_out.ngram)
+    earlier = range(1, round_)
+    rules = preferences.Rules(
+        recipe.preferences, search, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
+    )
+    steps: dict[str, DatasetStep] = {"exact_duplicates": dedup.exact_duplicates(tuple)} if recipe.preferences.distinct else {}
+    steps["pair_up"] = preferences.pair_up(method, rules)
+    config = {
+        "preferences": recipe.preferences.model_dump(mode="json"),
+        "method": method.options.model_dump(mode="json"),
+        "max_length": recipe.train.max_length,
+        "ngram": recipe.held_out.ngram,
+        "wrong": judged.WRONG,
+        "earlier": _earlier_digests(run, earlier, preferences.STAGE),
+    }
+    source = judged.judged_answers(run, round_)
+    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
+    folder = run.dataset(DPO.name, round_)
+    if not files.exists(files.join(folder, "manifest.json")):
+        rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest), recipe.seed, DPO)
     return manifest
 
 
 def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> dict[str, DatasetStep]:
-    questions = [row.payload["question"] for row in run.rows(run.tasks("held_out"))]
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
-    steps["held_out"] = decontaminate.held_out(questions, recipe.held_out.ngram)
+    steps["held_out"] = decontaminate.held_out(_held_out_questions(run), recipe.held_out.ngram)
     steps["max_length"] = _fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
@@ -49,12 +73,23 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     return steps
 
 
+def _held_out_questions(run: RunDir) -> list[str]:
+    return [row.payload["question"] for row in run.rows(run.tasks("held_out"))]
+
+
 def _earlier(run: RunDir, round_: int) -> Iterator[tuple[str, str]]:
     """Question and answer of every row that an earlier round published."""
-    for r in range(0, round_):
-        folder = run.stage(r, STAGE)
+    return ((row.payload["question"], row.payload["text"]) for row in _rows_of(run, range(round_), STAGE))
+
+
+def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:
+    for folder in (run.stage(r, stage) for r in rounds):
         if run.manifest(folder):
-            yield from ((row.payload["question"], row.payload["text"]) for row in run.rows(folder))
+            yield from run.rows(folder)
+
+
+def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str]:
+    return [input_of(run, folder).digest for folder in (run.stage(r, stage) for r in rounds) if run.manifest(folder)]
 
 
 def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
@@ -89,8 +124,27 @@ def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iter
             )
 
 
-def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, source: Input, manifest: Manifest) -> CardFacts:
-    manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {STAGE: manifest}
+def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
+    for row in run.rows(run.stage(round_, preferences.STAGE)):
+        pair = row.payload
+        yield pair_row(
+            pair["prompt"],
+            pair["chosen"],
+            pair["rejected"],
+            row_id=row.id,
+            parent_ids=row.parents,
+            task_id=pair["task_id"],
+            round=round_,
+            method=method.name,
+            models=(pair["chosen_model"], pair["rejected_model"]),
+            sampling=recipe.sampling.as_json,
+            verdicts=(pair["chosen_verdict"], pair["rejected_verdict"]),
+            hinted=pair["hinted"],
+        )
+
+
+def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest) -> CardFacts:
+    manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
     model = next((m.model for m in found.values() if m.model), "")
     return CardFacts(

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.display import console, round_title
-from pipeline.methods import STAGES
+from pipeline.methods import STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
 
@@ -17,13 +17,14 @@ def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
     found = files.read_json(run.evaluation(round_))
     facts: dict[str, Any] = {"round": round_, **{k: v for k, v in found.items() if k != "round"}}
     if isinstance(round_, int):
-        trained = files.join(run.stage(round_, "train"), "train.json")
-        facts["train"] = files.read_json(trained) if files.exists(trained) else None
+        found_here = {name: files.join(run.stage(round_, name), "train.json") for name in (TRAIN_SFT, TRAIN)}
+        trainings = {name: files.read_json(path) for name, path in found_here.items() if files.exists(path)}
+        facts["train"] = trainings.get(TRAIN)
         stages = {name: m for name in STAGES if (m := run.manifest(run.stage(round_, name)))}
         facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
         facts["generated"] = stages["generate"].rows_out if "generate" in stages else 0
         facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
-        facts["seconds"] = round(facts["seconds"] + sum(m.seconds for m in stages.values()) + ((facts["train"] or {}).get("seconds") or 0), 1)
+        facts["seconds"] = round(facts["seconds"] + sum(m.seconds for m in stages.values()) + sum(t.get("seconds") or 0 for t in trainings.values()), 1)
     return facts
 
 

@@ -3,11 +3,13 @@
 from pipeline.config.load import build_recipe, dump_recipe, load_recipe
 from pipeline.config.models import (
     Accumulate,
+    Dpo,
     Evaluate,
     Filters,
     HeldOut,
     Lora,
     OpenaiEngine,
+    Preferences,
     Recipe,
     Runner,
     ScriptedEngine,
@@ -18,11 +20,13 @@ from pipeline.config.models import (
 
 __all__ = [
     "Accumulate",
+    "Dpo",
     "Evaluate",
     "Filters",
     "HeldOut",
     "Lora",
     "OpenaiEngine",
+    "Preferences",
     "Recipe",
     "Runner",
     "ScriptedEngine",

@@ -131,7 +131,8 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
         fields = [m.model_fields[key].annotation for m in here if key in m.model_fields]
         here = [m for f in fields for m in _models(f)]
         kind = data.get("kind", "vllm") if isinstance(data, dict) else None
-        here = [m for m in here if "kind" not in m.model_fields or kind in typing.get_args(m.model_fields["kind"].annotation)]
+        if len(here) > 1:  # `train` has a kind too, but is no union
+            here = [m for m in here if "kind" not in m.model_fields or kind in typing.get_args(m.model_fields["kind"].annotation)]
     return sorted({name for m in here for name in m.model_fields})
 
 

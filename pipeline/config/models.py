@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.engines.base import Sampling
 
@@ -130,9 +130,55 @@ class Lora(Section):
     target_modules: str | list[str] = "all-linear"
 
 
-class Train(Section):
-    """Supervised fine-tuning with TRL inside Ray Train."""
+class Preferences(Section):
+    """Pairs of a right and a wrong answer to one question, made of every round's answers when train.kind asks for them."""
 
+    pairs_per_question: int | None = Field(2, ge=1, description="at most this many pairs of one question and round (seeded choice, answers not used yet first); null: all there are")
+    length_matched: float | None = Field(None, ge=1, description="longest permitted ratio of the two answers' token counts, such as 1.5, so that length is not what is learnt; off (null): any")
+    distinct: bool = Field(True, description="of equal answers to a question one is used, and no pair that an earlier round has")
+
+    @field_validator("length_matched", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        if value is True:
+            raise ValueError("give the longest permitted ratio of the two token counts, such as 1.5")
+        return None if value is False or value == "off" else value  # YAML reads a bare `off` as false
+
+
+Loss = Literal["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down",
+               "discopop", "sft", "sigmoid_norm"]  # fmt: skip
+
+
+class Dpo(Section):
+    """Preference optimisation. What is not here (lora, precision, max_length, schedule, workers) is as in `train`."""
+
+    beta: float = Field(0.1, gt=0, description="how strongly the model is held to the reference; higher is closer")
+    loss_type: list[Loss] = Field(default_factory=lambda: ["sigmoid"], min_length=1, description="TRL's losses; several are added up, such as [sigmoid, sft]")
+    loss_weights: list[float] | None = Field(None, description="one for each loss; default: 1")
+    reference: Literal["start", "base"] = Field("start", description="start: the model that this training starts from; base: the untrained model")
+    learning_rate: float = Field(1e-6, gt=0, description="TRL's default, for all weights; LoRA takes about ten times as much")
+    epochs: float = Field(1, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="overrides epochs")
+    batch_size: int | None = Field(None, ge=1, description="pairs per optimiser step, over all workers; default: train.batch_size")
+    micro_batch_size: int | None = Field(None, ge=1, description="pairs (two answers each) per forward pass of one worker; default: train.micro_batch_size")
+    extra: dict[str, Any] = Field(default_factory=dict, description="any further field of TRL's DPOConfig")
+
+    @field_validator("loss_type", mode="before")
+    @classmethod
+    def _one_loss(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _a_weight_for_each_loss(self) -> "Dpo":
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_type)} losses (loss_type: {self.loss_type})")
+        return self
+
+
+class Train(Section):
+    """Training with TRL inside Ray Train: supervised fine-tuning, preference optimisation, or one after the other."""
+
+    kind: Literal["sft", "dpo", "sft_then_dpo"] = Field("sft", description="sft: on right answers; dpo: on pairs of right and wrong ones; sft_then_dpo: both. Round 0 is always sft")
     start: Literal["base", "continue"] = Field("base", description="each round starts from the base model, or from the last round's")
     lora: Lora | None = None
     learning_rate: float = Field(2e-4, gt=0)
@@ -151,6 +197,7 @@ class Train(Section):
     gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where there are GPUs")
     save_steps: int = Field(50, ge=1, description="a killed training resumes from the last checkpoint")
     extra: dict[str, Any] = Field(default_factory=dict, description="any further field of TRL's SFTConfig")
+    dpo: Dpo = Field(default_factory=Dpo)
 
 
 class Evaluate(Section):
@@ -198,6 +245,7 @@ class Recipe(Section):
     verifier: str = Field("ground_truth", description="ground_truth, task_scorer, majority_vote, or 'module:function'")
     filters: Filters = Field(default_factory=Filters)
     accumulate: Accumulate = Field(default_factory=Accumulate)
+    preferences: Preferences = Field(default_factory=Preferences)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     runner: Runner = Field(default_factory=Runner)

@@ -1,21 +1,30 @@
-"""Publishing: one frozen schema, dataset folders with cards that every loader reads, and the mixtures models train on."""
+"""Publishing: a frozen schema for each kind, dataset folders with cards that every loader reads, and the mixtures models train on."""
 
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.card import CardFacts, card
-from pipeline.publish.dataset import measure, publish, shares, token_lengths, write_dataset
+from pipeline.publish.dataset import joint_tokens, measure, publish, shares, token_lengths, write_dataset
+from pipeline.publish.kinds import DPO, SFT, Kind
+from pipeline.publish.preference import PAIR_FEATURES, PairRow, pair_row
 from pipeline.publish.schema import FEATURES, SCHEMA_VERSION, PublishedRow, published_row
 
 __all__ = [
+    "DPO",
     "FEATURES",
+    "PAIR_FEATURES",
     "SCHEMA_VERSION",
+    "SFT",
     "CardFacts",
+    "Kind",
     "Mixture",
+    "PairRow",
     "Part",
     "PublishedRow",
     "card",
+    "joint_tokens",
     "load_mixture",
     "measure",
     "mixture",
+    "pair_row",
     "publish",
     "published_row",
     "shares",

@@ -11,7 +11,7 @@ from pipeline.config.models import Accumulate
 from pipeline.errors import DataError, StageError
 from pipeline.ids import unit_interval
 from pipeline.publish.dataset import SPLIT, column
-from pipeline.publish.schema import FEATURES
+from pipeline.publish.kinds import SFT, Kind
 
 REAL_ROUND = 0
 
@@ -56,12 +56,12 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
     return Mixture(parts, int(number) if kind == "subsample" else None, policy.keep_real)
 
 
-def load_mixture(mixture: Mixture, seed: int) -> datasets.Dataset:
+def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Dataset:
     """Return the mixture's rows, memory-mapped, drawn and shuffled by `seed` and row ids alone: the order of parts does not matter.
 
     Raises DataError for a folder of another schema, StageError when the mixture has no rows at all.
     """
-    pool = datasets.concatenate_datasets([_load(part) for part in mixture.parts])
+    pool = datasets.concatenate_datasets([_load(part, kind) for part in mixture.parts])
     if not len(pool):
         folders = ", ".join(part.path for part in mixture.parts)
         raise StageError(f"there is nothing to train on: every dataset of the mixture is empty ({folders}).")
@@ -82,11 +82,11 @@ def _draw(kinds: np.ndarray, ids: np.ndarray, mixture: Mixture, seed: int) -> li
     return sorted(range(len(ids)), key=rank)[:size]
 
 
-def _load(part: Part) -> datasets.Dataset:
+def _load(part: Part, kind: Kind) -> datasets.Dataset:
     try:
         dataset = datasets.load_from_disk(part.path)[SPLIT]
     except (FileNotFoundError, KeyError) as e:
         raise DataError(f"{part.path}: not a published dataset of round {part.round}: {e}") from e
-    if dataset.features != FEATURES:
+    if dataset.features != kind.features:
         raise DataError(f"{part.path}: its columns are not those of this version's schema; publish round {part.round} again.")
     return dataset

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.publish.schema import FEATURES, SCHEMA_VERSION
+from pipeline.publish.kinds import SFT, Kind
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,32 +26,33 @@ class CardFacts:
     notes: tuple[str, ...] = ()
 
 
-def card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
+def card(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind = SFT) -> str:
     """Return the text of README.md for a dataset with `manifest` (see pipeline.publish.dataset.publish)."""
-    return "\n".join([_front_matter(manifest), *_provenance(facts, manifest), *_counts(facts), *_lengths(manifest), _LOADING, *_columns()])
+    head = [_front_matter(manifest, kind), *_provenance(facts, manifest, kind)]
+    return "\n".join([*head, *_counts(facts), *_lengths(manifest), _LOADING.format(command=kind.name), *_columns(kind)])
 
 
-def _front_matter(manifest: Mapping[str, Any]) -> str:
+def _front_matter(manifest: Mapping[str, Any], kind: Kind) -> str:
     # With `data_files` named, load_dataset reads the Arrow files alone and not the JSON beside them.
     matter = {
         "task_categories": ["text-generation"],
-        "tags": ["synthetic", "sft", "selfloop"],
+        "tags": ["synthetic", kind.name, "selfloop"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/data-*.arrow"}]}],
         "dataset_info": {"splits": [{"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["rows"]}]},
     }
     return f"---\n{yaml.safe_dump(matter, sort_keys=False)}---\n"
 
 
-def _provenance(facts: CardFacts, manifest: Mapping[str, Any]) -> list[str]:
+def _provenance(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind) -> list[str]:
     rows, real, synthetic = manifest["rows"], manifest["real"], manifest["synthetic"]
     share = f" ({synthetic / rows:.0%} synthetic)" if rows else ""
     return [
         f"# {facts.title}\n",
-        f"{rows} supervised examples in conversational prompt-completion form; loss belongs on the completion only.\n",
+        f"{rows} {kind.form}.\n",
         f"- Method: {facts.method}, round {facts.round}",
         f"- Model that wrote the synthetic completions: {facts.model or 'none'}",
-        f"- Real demonstrations: {real}; synthetic examples: {synthetic}{share}",
-        f"- Schema version {SCHEMA_VERSION}, content digest `{manifest['digest']}`, order shuffled with seed {manifest['seed']}",
+        f"- Real demonstrations: {real}; synthetic {kind.unit}: {synthetic}{share}",
+        f"- Schema version {kind.version}, content digest `{manifest['digest']}`, order shuffled with seed {manifest['seed']}",
         *(f"- {note}" for note in facts.notes),
         "",
     ]
@@ -86,7 +87,7 @@ train = load_dataset("path/to/this/folder", split="train")
 train = load_from_disk("path/to/this/folder")["train"]  # the same rows, memory-mapped, without a copy in the cache
 ```
 
-In TRL, any number of such folders is a mixture (`trl sft --config trainer.yaml`):
+In TRL, any number of such folders is a mixture (`trl {command} --config trainer.yaml`):
 
 ```yaml
 datasets:
@@ -95,9 +96,10 @@ datasets:
 """
 
 
-def _columns() -> list[str]:
+def _columns(kind: Kind) -> list[str]:
+    read = ", ".join(f"`{name}`" for name in ("prompt", *kind.replies[:-1]))
     return [
         "## Columns\n",
-        "`prompt` and `completion` are what a trainer reads; the others are lineage:",
-        ", ".join(f"`{c}`" for c in FEATURES) + ".\n",
+        f"{read} and `{kind.replies[-1]}` are what a trainer reads; the others are lineage:",
+        ", ".join(f"`{c}`" for c in kind.features) + ".\n",
     ]

@@ -15,18 +15,22 @@ from pipeline.engines.base import Message
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
-from pipeline.publish.schema import FEATURES, SCHEMA_VERSION, PublishedRow
+from pipeline.publish.kinds import SFT, Kind
+from pipeline.publish.preference import PairRow
+from pipeline.publish.schema import PublishedRow
 from pipeline.store.files import atomic_folder, write_json
 
 MANIFEST = "manifest.json"
 SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
 
+AnyRow = PublishedRow | PairRow
+
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
 
-def publish(rows: Iterable[PublishedRow], folder: str | Path, facts: CardFacts, seed: int) -> dict[str, Any]:
-    """Write `rows` as a dataset folder and return its manifest, which lies in it as manifest.json.
+def publish(rows: Iterable[AnyRow], folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT) -> dict[str, Any]:
+    """Write `rows` as a dataset folder of a kind and return its manifest, which lies in it as manifest.json.
 
     The order is a shuffle that depends on `seed` and the row ids alone. Memory is bounded: rows go through a temporary
     Arrow file. `digest` in the manifest is the sha256 of the rows in their order. No rows give a valid, empty dataset, which
@@ -35,21 +39,21 @@ def publish(rows: Iterable[PublishedRow], folder: str | Path, facts: CardFacts, 
     """
     folder = Path(folder)
     with tempfile.TemporaryDirectory(prefix="selfloop-publish-") as aside:
-        arrived, ids = _spool(rows, Path(aside) / "rows.arrow")
+        arrived, ids = _spool(rows, Path(aside) / "rows.arrow", kind)
         order = sorted(range(len(ids)), key=lambda i: (unit_interval(seed, "publish", ids[i]), ids[i]))
-        return write_dataset(arrived.select(order), folder, facts, seed)
+        return write_dataset(arrived.select(order), folder, facts, seed, kind)
 
 
-def write_dataset(dataset: datasets.Dataset, folder: str | Path, facts: CardFacts, seed: int) -> dict[str, Any]:
-    """Write a dataset in FEATURES, in the order it has, as a folder with its card and manifest; return the manifest."""
-    manifest = {"schema_version": SCHEMA_VERSION, "seed": seed, "rows": len(dataset), **shares(dataset)}
-    manifest |= {"tokens": _token_facts(dataset), "digest": _content_digest(dataset)}
+def write_dataset(dataset: datasets.Dataset, folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT) -> dict[str, Any]:
+    """Write a dataset in the kind's features, in the order it has, as a folder with its card and manifest; return the manifest."""
+    manifest = {"schema_version": kind.version, "seed": seed, "rows": len(dataset), **shares(dataset)}
+    manifest |= {"tokens": _token_facts(dataset, kind), "digest": _content_digest(dataset)}
     with atomic_folder(folder) as aside:
         # Left alone, `datasets` writes no file at all for no rows, and then cannot load the folder.
         shards = None if len(dataset) else {SPLIT: 1}
         datasets.DatasetDict({SPLIT: dataset}).save_to_disk(str(aside), num_shards=shards)
         manifest["bytes"] = sum(file.stat().st_size for file in aside.glob(f"{SPLIT}/*.arrow"))
-        (aside / "README.md").write_text(card(facts, manifest), encoding="utf-8")
+        (aside / "README.md").write_text(card(facts, manifest, kind), encoding="utf-8")
         write_json(str(aside / MANIFEST), manifest)
     return manifest
 
@@ -72,15 +76,30 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.array([], dtype=object)
 
 
-def measure(rows: Iterable[PublishedRow], tokenizer: Any) -> Iterator[PublishedRow]:
-    """Yield the rows with tokens_prompt and tokens_completion filled in."""
+def measure(rows: Iterable[AnyRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[AnyRow]:
+    """Yield the rows with their token counts filled in."""
     for row in rows:
-        prompt, completion = token_lengths(tokenizer, row["prompt"], row["completion"])
-        yield {**row, "tokens_prompt": prompt, "tokens_completion": completion}
+        yield {**row, **row_tokens(tokenizer, row, kind)}
+
+
+def row_tokens(tokenizer: Any, row: Mapping[str, Any], kind: Kind) -> dict[str, int]:
+    """Return a row's token counts by column."""
+    return joint_tokens({reply: token_lengths(tokenizer, row["prompt"], row[reply]) for reply in kind.replies})
+
+
+def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """Return token counts by column from each reply's `token_lengths`: what all replies share with the prompt is the prompt, as in TRL."""
+    prompt = min(start for start, _ in lengths.values())
+    return {"tokens_prompt": prompt, **{f"tokens_{reply}": start + rest - prompt for reply, (start, rest) in lengths.items()}}
+
+
+def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
+    """Return the tokens of each row as a trainer has to fit them: the prompt with the longest of its replies."""
+    return column(dataset, "tokens_prompt") + np.maximum.reduce([column(dataset, f"tokens_{reply}") for reply in kind.replies])
 
 
 def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Message]) -> tuple[int, int]:
-    """Return the tokens of prompt and completion as TRL's SFTTrainer splits them: the loss falls on the second.
+    """Return the tokens of prompt and completion as TRL's trainers split them: the loss falls on the second.
 
     `tokenizer` has a chat template. The completion starts where the templated prompt and the templated whole diverge.
     """
@@ -90,13 +109,13 @@ def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Messag
     return common, len(whole) - common
 
 
-def _spool(rows: Iterable[PublishedRow], path: Path) -> tuple[datasets.Dataset, list[str]]:
+def _spool(rows: Iterable[AnyRow], path: Path, kind: Kind) -> tuple[datasets.Dataset, list[str]]:
     """Write rows to an Arrow file as they come; return it as a dataset, and the row ids."""
     ids: list[str] = []
     seen: set[str] = set()
-    with ArrowWriter(features=FEATURES, path=str(path), writer_batch_size=_BATCH) as writer:
+    with ArrowWriter(features=kind.features, path=str(path), writer_batch_size=_BATCH) as writer:
         for row in rows:
-            _check(row)
+            _check(row, kind)
             if row["row_id"] in seen:
                 raise DataError(f"row id {row['row_id']!r} occurs twice among the rows to publish.")
             seen.add(row["row_id"])
@@ -106,14 +125,14 @@ def _spool(rows: Iterable[PublishedRow], path: Path) -> tuple[datasets.Dataset, 
     return datasets.Dataset.from_file(str(path)), ids
 
 
-def _check(row: Mapping[str, Any]) -> None:
-    """Raise DataError unless `row` has the columns of FEATURES, and text where TRL expects text."""
-    if row.keys() != FEATURES.keys():
-        missing, unknown = sorted(FEATURES.keys() - row.keys()), sorted(row.keys() - FEATURES.keys())
+def _check(row: Mapping[str, Any], kind: Kind) -> None:
+    """Raise DataError unless `row` has the columns of its kind, and text where TRL expects text."""
+    if row.keys() != kind.features.keys():
+        missing, unknown = sorted(kind.features.keys() - row.keys()), sorted(row.keys() - kind.features.keys())
         raise DataError(f"row {row.get('row_id', '?')!r} does not fit the published schema: missing {missing}, unknown {unknown}.")
     if row["src_kind"] not in ("real", "synthetic"):
         raise DataError(f"row {row['row_id']!r}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
-    for part in ("prompt", "completion"):
+    for part in ("prompt", *kind.replies):
         messages = row[part]
         # A None would be learnt as the word "None" by many chat templates, and another key would break the frozen schema.
         if not messages or any(m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in messages):
@@ -127,9 +146,8 @@ def _content_digest(dataset: datasets.Dataset) -> str:
     return total.hexdigest()
 
 
-def _token_facts(dataset: datasets.Dataset) -> dict[str, dict[str, int]]:
-    prompt, completion = column(dataset, "tokens_prompt"), column(dataset, "tokens_completion")
-    parts = {"prompt": prompt, "completion": completion, "whole": prompt + completion}
+def _token_facts(dataset: datasets.Dataset, kind: Kind) -> dict[str, dict[str, int]]:
+    parts = {part: column(dataset, name) for part, name in kind.counts.items()} | {"whole": whole_lengths(dataset, kind)}
     return {part: _percentiles(values) for part, values in parts.items()}
 
 

@@ -10,13 +10,13 @@ from pipeline.engines.base import Message
 
 SCHEMA_VERSION = 1  # raise it with any change below: data of different versions cannot be concatenated
 
-_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 # TRL reads `prompt` and `completion` and ignores the others. None of them may have a name that TRL acts on (TRL_NAMES).
 FEATURES = Features(
     {
-        "prompt": _MESSAGES,
-        "completion": _MESSAGES,
+        "prompt": MESSAGES,
+        "completion": MESSAGES,
         "row_id": Value("string"),
         "parent_ids": List(Value("string")),
         "task_id": Value("string"),
@@ -104,13 +104,14 @@ def published_row(
         src_round=round,
         src_method=method,
         src_model=model,
-        src_sampling=_json(sampling),
-        src_verdict=_json(verdict),
+        src_sampling=json_text(sampling),
+        src_verdict=json_text(verdict),
         src_hinted=hinted,
         tokens_prompt=0,
         tokens_completion=0,
     )
 
 
-def _json(value: object) -> str:
+def json_text(value: object) -> str:
+    """Return a JSON value as text with its keys sorted, "" for None."""
     return "" if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

@@ -14,7 +14,8 @@ ROWS_PER_PART = 5000
 def run_steps(steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], folder: str) -> list[StepEntry]:
     """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts again.
 
-    The last step's rows become the parts of the stage in `folder`; what a step drops joins the stage's `dropped/`.
+    The last step's rows become the parts of the stage in `folder`; what a step drops joins the stage's `dropped/`. A step that
+    makes other rows (Kept) still answers for each row it was given, and its entry counts those.
     """
     entries = []
     for old in [*files.glob(folder, "part-*.arrow"), *files.glob(files.join(folder, "dropped"), "part-step-*.arrow")]:

@@ -1,8 +1,11 @@
 """Batches of examples of about the same length, so that little padding is computed, in an order that a resumed run repeats."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow.compute as pc
 from torch.utils.data import Sampler
 
 _POOL = 50  # batches that are sorted together: more pads less, fewer mixes lengths better
@@ -32,3 +35,25 @@ class LengthGrouped(Sampler[int]):
         # A short batch stays at the end, or all batches after it would be cut differently from how they were grouped.
         tail = [batches.pop()] if len(batches[-1]) < self.batch_size else []
         return iter(np.concatenate([*(batches[i] for i in rng.permutation(len(batches))), *tail]).tolist())
+
+
+class GroupsByLength:
+    """Goes before one of TRL's trainers: batches of similar lengths whose order a resumed run repeats exactly.
+
+    The trainer sets `lengths`, the tokens of each prepared example, and `prepared_tokens`, how many there are in all.
+    """
+
+    lengths: np.ndarray
+    prepared_tokens: int
+
+    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        examples = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGrouped(self.lengths, examples, self.args.seed, lambda: int((self.state.epoch or 0.0) + 1e-6))
+
+
+def token_counts(prepared: datasets.Dataset, name: str = "input_ids") -> np.ndarray:
+    """Return the length of a column of token ids in each prepared example."""
+    batches = prepared.select_columns([name]).with_format("arrow").iter(1000)
+    return np.concatenate([pc.list_value_length(batch[name]).to_numpy() for batch in batches])

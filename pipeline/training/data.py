@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.card import CardFacts
-from pipeline.publish.dataset import MANIFEST, column, measure, shares, token_lengths, write_dataset
+from pipeline.publish.dataset import MANIFEST, measure, row_tokens, shares, whole_lengths, write_dataset
 from pipeline.store.files import read_json
 from pipeline.training.spec import TrainSpec
 
@@ -38,14 +38,14 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
     example is short enough.
     """
     own = Path(spec.work) / "dataset"
-    data = load_mixture(spec.mixture, spec.seed)
+    data = load_mixture(spec.mixture, spec.seed, spec.kind)
     measured = _with_true_lengths(data, spec)
-    lengths = column(measured, "tokens_prompt") + column(measured, "tokens_completion")
+    lengths = whole_lengths(measured, spec.kind)
     fits = np.flatnonzero(lengths <= spec.train.max_length)
     left_out = len(data) - len(fits)
     if not len(fits):
         raise StageError(
-            f"all {len(data)} examples are longer than train.max_length, {spec.train.max_length} tokens (the shortest has {lengths.min()})."
+            f"all {len(data)} {spec.kind.unit} are longer than train.max_length, {spec.train.max_length} tokens (the shortest has {lengths.min()})."
         )
     chosen = measured.select(fits)
     if spec.mixture.subsample is None and not left_out and measured is data:
@@ -53,9 +53,9 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
     else:
         folders = [str(own)]
         if not (own / MANIFEST).exists():
-            notes = (f"{left_out} examples longer than {spec.train.max_length} tokens are left out.",)
+            notes = (f"{left_out} {spec.kind.unit} longer than {spec.train.max_length} tokens are left out.",)
             newest = max(part.round for part in spec.mixture.parts)
-            write_dataset(chosen, folders[0], CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes), spec.seed)
+            write_dataset(chosen, folders[0], CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes), spec.seed, spec.kind)
     return TrainingData([str(Path(folder).absolute()) for folder in folders], len(chosen), left_out, shares(chosen))
 
 
@@ -66,7 +66,7 @@ def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Data
     tokenizer = AutoTokenizer.from_pretrained(spec.model.path, trust_remote_code=spec.trust_remote_code)
     for i in np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int):
         row = data[int(i)]
-        if (row["tokens_prompt"], row["tokens_completion"]) != token_lengths(tokenizer, row["prompt"], row["completion"]):
+        if any(row[name] != count for name, count in row_tokens(tokenizer, row, spec.kind).items()):
             logger.warning("token counts were made with another tokenizer or chat template than %s has; counting again", spec.model.name)
-            return datasets.Dataset.from_generator(lambda: measure(data, tokenizer), features=data.features, cache_dir=f"{spec.work}/cache")
+            return datasets.Dataset.from_generator(lambda: measure(data, tokenizer, spec.kind), features=data.features, cache_dir=f"{spec.work}/cache")
     return data

@@ -17,10 +17,11 @@ from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import folder_revision
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
+from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
 from pipeline.training.data import TrainingData, prepare_data
-from pipeline.training.progress import Line, cut_torn_line, draw_loss, following, read_progress
-from pipeline.training.spec import TrainResult, TrainSpec, fingerprint, sft_arguments, trainer_yaml, wants_bf16
+from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
+from pipeline.training.spec import REFERENCE_FILE, TrainResult, TrainSpec, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
 def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) -> TrainResult:
-    """Fine-tune as `spec` says and return what came out; ray.init has been called. Progress lines go to `on_progress`.
+    """Train as `spec` says and return what came out; ray.init has been called. Progress lines go to `on_progress`.
 
     The same call after a kill goes on from the last complete checkpoint, and after the end returns the recorded result.
     Raises StaleError when `spec.work` holds a training of other inputs, ConfigError for settings that cannot work here,
@@ -50,10 +51,12 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     data = prepare_data(spec)
     scaling, threads = _scaling(spec)
     # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
-    arguments = sft_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))
+    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
     config = {
+        "kind": spec.kind.name,
         "model": spec.model.path,
+        "reference": spec.reference.path if spec.reference else None,
         "trust_remote_code": spec.trust_remote_code,
         "datasets": data.folders,
         "arguments": arguments,
@@ -62,6 +65,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         "threads": threads,
         "out": spec.out,
         "progress": str(work / "progress.jsonl"),
+        "reference_file": str(work / REFERENCE_FILE),
         "log": str(work / "logs" / "worker.log"),
         "lock": str(work / "lock"),
     }
@@ -126,7 +130,7 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from pipeline.training.sft import train_loop  # here: the driver needs no TRL, which takes seconds to import
+    from pipeline.training.worker import train_loop  # here: the driver needs no TRL, which takes seconds to import
 
     train_loop(config)
 
@@ -150,7 +154,7 @@ def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str
     """Write loss.png and, last of all, train.json; then the checkpoints are of no more use."""
     lines = read_progress(work / "progress.jsonl")
     last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
-    draw_loss(lines, work / "loss.png", f"{data.examples} examples, {spec.model.name}")
+    draw_loss(lines, work / "loss.png", f"{data.examples} {spec.kind.unit}, {spec.model.name}")
     result = TrainResult(
         model=spec.out,
         revision=folder_revision(Path(spec.out)),
@@ -166,8 +170,11 @@ def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str
         hyperparameters={**arguments, "precision": spec.train.precision, "lora": spec.train.lora.model_dump() if spec.train.lora else None},
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         fingerprint=mark,
+        kind=spec.kind.name,
+        rewards={name: last[name] for name in REWARDS if name in last} or None,
     )
     write_json(str(work / "train.json"), asdict(result))
     for leftover in ("checkpoints", "ray", "cache"):
         shutil.rmtree(work / leftover, ignore_errors=True)
+    (work / REFERENCE_FILE).unlink(missing_ok=True)
     return result

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from pipeline.store.files import atomic_write
 
 Line = dict[str, Any]
+REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO reports beside its loss
 _PRINT_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 
@@ -20,7 +21,8 @@ _POLL_SECONDS = 0.5
 class Progress(TrainerCallback):
     """Appends {step, total, epoch, loss, learning_rate, grad_norm, tokens, seconds, tokens_per_second} to `path`.
 
-    `tokens` and `seconds` add up over resumed runs; steps that were lost with a killed process appear again.
+    With DPO also REWARDS: by how much the chosen answers' implicit reward exceeds the rejected ones', and how often. `tokens` and
+    `seconds` add up over resumed runs; steps that were lost with a killed process appear again.
     """
 
     def __init__(self, path: str) -> None:
@@ -52,6 +54,7 @@ class Progress(TrainerCallback):
             "tokens": self.tokens_before + seen,
             "seconds": round(self.seconds_before + now - self.began, 3),
             "tokens_per_second": round((seen - self.tokens_logged) / max(now - self.logged, 1e-6), 1),
+            **{name: logs[name] for name in REWARDS if name in logs},
         }
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
@@ -63,8 +66,10 @@ class Progress(TrainerCallback):
 
 def describe(line: Line) -> str:
     """Return a progress line in words."""
+    margin = f"  margin {line[REWARDS[0]]:.4f}" if REWARDS[0] in line else ""
     return (
-        f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s  epoch {line['epoch']:.2f}"
+        f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}{margin}  {line['tokens_per_second']:.0f} tokens/s  "
+        f"epoch {line['epoch']:.2f}"
     )
 
 
@@ -115,8 +120,14 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel="optimiser step", ylabel="loss per completion token", title=title)
-    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], marker="." if len(lines) < 50 else None)
+    steps, margins = [line["step"] for line in lines], [line.get(REWARDS[0]) for line in lines]
+    dpo, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
+    axes = figure.add_subplot(xlabel="optimiser step", ylabel="DPO loss" if dpo else "loss per completion token", title=title)
+    axes.plot(steps, [line["loss"] for line in lines], marker=marker)
+    if dpo:
+        other = axes.twinx()
+        other.set_ylabel("reward margin (dashed)")
+        other.plot(steps, margins, "--", color="C1", marker=marker)
     axes.grid(alpha=0.3)
     with atomic_write(str(target)) as f:
         figure.savefig(f, format="png", dpi=120)

@@ -43,8 +43,8 @@ def measure(setting: dict[str, Any]) -> float:
     from pipeline.models import PACKAGED, resolve_model
     from pipeline.publish import CardFacts, measure, mixture, publish, published_row
     from pipeline.training import TrainSpec
-    from pipeline.training.sft import build_trainer
-    from pipeline.training.spec import sft_arguments, wants_bf16
+    from pipeline.training.arguments import trainer_arguments, wants_bf16
+    from pipeline.training.build import build_trainer
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = resolve_model(PACKAGED)
@@ -58,9 +58,9 @@ def measure(setting: dict[str, Any]) -> float:
         publish(measure(rows, AutoTokenizer.from_pretrained(model.path)), f"{folder}/data", CardFacts("benchmark", "", "", 0), 0)
         train = Train(max_steps=STEPS, batch_size=8, precision=setting["precision"], lora=Lora() if setting.get("lora") else None)
         spec = TrainSpec(model, f"{folder}/out", folder, mixture(Accumulate(), 0, {0: f"{folder}/data"}), train, 0)
-        arguments = {**sft_arguments(spec, len(lines), False, wants_bf16(setting["precision"], False)), "save_strategy": "no"}
+        arguments = {**trainer_arguments(spec, len(lines), False, wants_bf16(setting["precision"], False)), "save_strategy": "no"}
         trainer = build_trainer(
-            {"model": model.path, "trust_remote_code": False, "datasets": [f"{folder}/data"], "arguments": arguments,
+            {"kind": "sft", "model": model.path, "trust_remote_code": False, "datasets": [f"{folder}/data"], "arguments": arguments,
              "lora": train.lora.model_dump() if train.lora else None, "precision": setting["precision"], "progress": f"{folder}/progress"}
         )  # fmt: skip
         if setting.get("every_position"):

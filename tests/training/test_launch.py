@@ -11,9 +11,10 @@ from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import measure, publish
 from pipeline.rundir import differences
+from pipeline.training.arguments import trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
-from pipeline.training.spec import fingerprint, sft_arguments
+from pipeline.training.spec import fingerprint
 from tests.publish.conftest import FACTS, make_rows
 
 
@@ -74,13 +75,13 @@ def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):
 
 def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, rounds):
     with pytest.raises(ConfigError, match="evenly to 3 workers"):
-        sft_arguments(make_spec(workers=3), 10, False, False)
+        trainer_arguments(make_spec(workers=3), 10, False, False)
     with pytest.raises(ConfigError, match="does not divide"):
-        sft_arguments(make_spec(micro_batch_size=3), 10, False, False)
+        trainer_arguments(make_spec(micro_batch_size=3), 10, False, False)
     with pytest.raises(ConfigError, match="Did you mean 'adam_beta1'"):
-        sft_arguments(make_spec(extra={"adam_beta_1": 0.8}), 10, False, False)
+        trainer_arguments(make_spec(extra={"adam_beta_1": 0.8}), 10, False, False)
     with pytest.raises(ConfigError, match="change it there"):
-        sft_arguments(make_spec(extra={"max_length": 10}), 10, False, False)
+        trainer_arguments(make_spec(extra={"max_length": 10}), 10, False, False)
     with pytest.raises(ConfigError, match="do not fit into Ray's cluster"):
         train(make_spec(workers=10_000))
     with pytest.raises(StageError, match=r"longer than train\.max_length"):

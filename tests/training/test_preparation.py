@@ -15,19 +15,20 @@ from pipeline.errors import StageError
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import column, measure, publish
 from pipeline.publish.schema import FEATURES
-from pipeline.training.batches import LengthGrouped
+from pipeline.training.arguments import trainer_arguments
+from pipeline.training.batches import LengthGrouped, token_counts
+from pipeline.training.build import build_trainer
 from pipeline.training.data import prepare_data
-from pipeline.training.sft import build_trainer, token_counts
-from pipeline.training.spec import sft_arguments
 from tests.publish.conftest import FACTS, make_rows
 
 
 def config(spec: Any, folders: list[Path], **arguments: Any) -> dict[str, Any]:
     return {
+        "kind": "sft",
         "model": spec.model.path,
         "trust_remote_code": False,
         "datasets": [str(folder) for folder in folders],
-        "arguments": sft_arguments(spec, 36, False, False) | arguments,
+        "arguments": trainer_arguments(spec, 36, False, False) | arguments,
         "lora": None,
         "precision": "fp32",
         "progress": f"{spec.work}/progress.jsonl",

@@ -10,8 +10,8 @@ import yaml
 from pipeline.config.models import Lora
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import publish
+from pipeline.training.arguments import trainer_arguments, trainer_yaml
 from pipeline.training.data import prepare_data
-from pipeline.training.spec import sft_arguments, trainer_yaml
 from tests.publish.conftest import FACTS
 
 
@@ -25,7 +25,7 @@ def parse(path: Path):
 def test_trl_parses_every_key(make_spec, rounds, tmp_path):
     spec = make_spec(lora=Lora(target_modules=["q_proj", "v_proj"]), extra={"max_grad_norm": 0.5}, warmup_share=0.1)
     path = tmp_path / "trainer.yaml"
-    path.write_text(trainer_yaml(spec, sft_arguments(spec, 36, False, True), [str(folder) for folder in rounds.values()]))
+    path.write_text(trainer_yaml(spec, trainer_arguments(spec, 36, False, True), [str(folder) for folder in rounds.values()]))
     _, sft, model, mixture = parse(path)
     assert (sft.max_length, sft.per_device_train_batch_size, sft.warmup_steps, sft.max_grad_norm) == (128, 4, 0.1, 0.5)
     assert sft.completion_only_loss and sft.bf16 and not sft.gradient_checkpointing and sft.report_to in ([], "none", ["none"])
@@ -49,7 +49,7 @@ def test_trl_sft_trains_with_it(make_spec, rounds, tmp_path, monkeypatch):
     spec = make_spec(max_steps=2)
     data = prepare_data(spec)
     path = tmp_path / "trainer.yaml"
-    path.write_text(trainer_yaml(spec, sft_arguments(spec, data.examples, False, False), data.folders))
+    path.write_text(trainer_yaml(spec, trainer_arguments(spec, data.examples, False, False), data.folders))
     main(*parse(path))
     output = Path(yaml.safe_load(path.read_text())["output_dir"])
     assert (output / "model.safetensors").exists() and (output / "checkpoint-2" / "trainer_state.json").exists()

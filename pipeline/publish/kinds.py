@@ -1,0 +1,43 @@
+"""The kinds of published datasets, and all that publishing, mixing and training have to know of one."""
+
+from dataclasses import dataclass
+
+from datasets import Features
+
+from pipeline.publish.preference import PAIR_FEATURES, PAIR_SCHEMA_VERSION
+from pipeline.publish.schema import FEATURES, SCHEMA_VERSION
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """One kind of dataset. `replies` are its columns of messages that follow the prompt; `tokens_<column>` counts each."""
+
+    name: str  # the folder under datasets/, and the command of TRL that trains on it
+    version: int
+    features: Features
+    replies: tuple[str, ...]
+    unit: str  # what one row is called
+    form: str  # for the card
+
+    @property
+    def counts(self) -> dict[str, str]:
+        """Return the part that each column of token counts is about, prompt first."""
+        return {part: f"tokens_{part}" for part in ("prompt", *self.replies)}
+
+
+SFT = Kind(
+    "sft",
+    SCHEMA_VERSION,
+    FEATURES,
+    ("completion",),
+    "examples",
+    "supervised examples in conversational prompt-completion form; loss belongs on the completion only",
+)
+DPO = Kind(
+    "dpo",
+    PAIR_SCHEMA_VERSION,
+    PAIR_FEATURES,
+    ("chosen", "rejected"),
+    "pairs",
+    "preference pairs in conversational form with an explicit prompt; both answers of a pair are to the same question",
+)

@@ -1,0 +1,70 @@
+"""What a round trains, and on what: supervised, on preference pairs, or one after the other (train.kind)."""
+
+from pipeline.config import Recipe
+from pipeline.display import TrainDisplay, console
+from pipeline.errors import StageError
+from pipeline.methods import TRAIN, TRAIN_SFT
+from pipeline.models import ModelRef, resolve_model
+from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
+from pipeline.rundir import RunDir
+from pipeline.store import files
+from pipeline.training import TrainResult, TrainSpec
+
+
+def wants_pairs(recipe: Recipe, round_: int) -> bool:
+    """Tell whether a round trains on preference pairs. Round 0 does not: demonstrations have no wrong answers beside them."""
+    return recipe.train.kind != "sft" and round_ > 0
+
+
+def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef) -> TrainResult:
+    """Train a round's model from `start`, and return what came out last. The same call goes on, or finds all of it done.
+
+    sft_then_dpo trains in two folders: the supervised model is models/round-NNN-sft, from which the round's own is trained.
+    Raises StageError for kind dpo when there is no pair to train on.
+    """
+    kinds = [SFT]
+    if wants_pairs(recipe, round_):
+        pairs = _pairs(run, round_, recipe)
+        kinds = {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind] if pairs else _without_pairs(run, round_, recipe)
+    if kinds == [SFT, DPO]:
+        _train(run, round_, recipe, SFT, start, None, TRAIN_SFT, run.model(round_, SFT.name))
+        start = resolve_model(run.model(round_, SFT.name))
+    reference = base if recipe.train.dpo.reference == "base" and base.revision != start.revision else None
+    return _train(run, round_, recipe, kinds[-1], start, reference, TRAIN, run.model(round_))
+
+
+def _train(
+    run: RunDir, round_: int, recipe: Recipe, kind: Kind, start: ModelRef, reference: ModelRef | None, name: str, out: str
+) -> TrainResult:
+    from pipeline.training.launch import train  # torch and transformers take seconds, which other jobs need not wait
+
+    spec = TrainSpec(
+        model=start, out=out, work=run.stage(round_, name), mixture=_mixture(run, round_, recipe, kind), train=recipe.train, seed=recipe.seed,
+        trust_remote_code=recipe.model.trust_remote_code, kind=kind, reference=reference if kind == DPO else None,
+    )  # fmt: skip
+    display = TrainDisplay(f"round {round_}, train" if recipe.train.kind == "sft" else f"round {round_}, train ({kind.name})")
+    result = train(spec, display.update)
+    display.close(result)
+    return result
+
+
+def _mixture(run: RunDir, round_: int, recipe: Recipe, kind: Kind) -> Mixture:
+    folders = {r: run.dataset(kind.name, r) for r in range(round_ + 1)}
+    return mixture(recipe.accumulate, round_, {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))})
+
+
+def _pairs(run: RunDir, round_: int, recipe: Recipe) -> int:
+    """Count the pairs that a round's mixture has."""
+    return sum(files.read_json(files.join(part.path, "manifest.json"))["rows"] for part in _mixture(run, round_, recipe, DPO).parts)
+
+
+def _without_pairs(run: RunDir, round_: int, recipe: Recipe) -> list[Kind]:
+    """Return what is trained when there are no pairs; with kind dpo nothing can be. Raises StageError."""
+    why = (
+        f"round {round_} has no preference pair to train on (accumulate.policy {recipe.accumulate.policy}): a pair needs a right and a "
+        f"wrong answer to one question. See selfloop inspect --run {run.root} --round {round_} --stage pairs"
+    )
+    if recipe.train.kind == "dpo":
+        raise StageError(f"{why}. More samples per question, or sampling.temperature higher, make more; train.kind: sft_then_dpo goes on without.")
+    console.print(f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False)
+    return [SFT]

@@ -1,0 +1,122 @@
+"""Published pairs: the frozen schema, both loaders, the card, and the same policies over rounds as examples have."""
+
+import pytest
+import yaml
+from datasets import load_dataset, load_from_disk
+
+from pipeline.config.models import Accumulate
+from pipeline.errors import DataError
+from pipeline.ids import digest
+from pipeline.publish import DPO, SFT
+from pipeline.publish.accumulate import load_mixture, mixture
+from pipeline.publish.dataset import MANIFEST, measure, publish, row_tokens, shares, token_lengths
+from pipeline.publish.preference import PAIR_FEATURES, PAIR_SCHEMA_VERSION, PairRow
+from pipeline.publish.schema import TRL_NAMES
+from pipeline.store.files import read_json
+from tests.publish.conftest import FACTS, make_pairs, make_rows
+from tests.publish.test_dataset import Template
+
+MESSAGES = "list<item: struct<role: string, content: string>>"
+GOLDEN = {
+    "prompt": MESSAGES,
+    "chosen": MESSAGES,
+    "rejected": MESSAGES,
+    "row_id": "string",
+    "parent_ids": "list<item: string>",
+    "task_id": "string",
+    "src_kind": "string",
+    "src_round": "int32",
+    "src_method": "string",
+    "src_chosen_model": "string",
+    "src_rejected_model": "string",
+    "src_sampling": "string",
+    "src_chosen_verdict": "string",
+    "src_rejected_verdict": "string",
+    "src_hinted": "bool",
+    "tokens_prompt": "int32",
+    "tokens_chosen": "int32",
+    "tokens_rejected": "int32",
+}
+
+
+def test_the_schema_is_the_golden_one():
+    assert PAIR_SCHEMA_VERSION == DPO.version == 1
+    assert {field.name: str(field.type) for field in PAIR_FEATURES.arrow_schema} == GOLDEN
+    assert list(PAIR_FEATURES) == list(GOLDEN) == list(PairRow.__annotations__)
+    assert TRL_NAMES & PAIR_FEATURES.keys() == {"chosen", "rejected"}, "lineage means nothing to TRL"
+    row = make_pairs(1)[0]
+    assert digest(PAIR_FEATURES.encode_example(dict(row))) == digest(row)
+
+
+def test_both_loaders_give_the_same_pairs(tmp_path):
+    made = make_pairs(23)
+    manifest = publish(iter(made), tmp_path / "d", FACTS, 1, DPO)
+    mapped = load_from_disk(str(tmp_path / "d"))["train"]
+    cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert mapped.features == cached.features == PAIR_FEATURES
+    assert mapped.to_list() == cached.to_list() and {row["row_id"]: row for row in mapped} == {row["row_id"]: row for row in made}
+    assert manifest == read_json(str(tmp_path / "d" / MANIFEST)) and list(manifest["tokens"]) == ["prompt", "chosen", "rejected", "whole"]
+
+
+def test_no_pairs_are_a_dataset_too(tmp_path):
+    assert publish([], tmp_path / "d", FACTS, 1, DPO)["rows"] == 0
+    empty = load_from_disk(str(tmp_path / "d"))["train"]
+    assert len(empty) == 0 and empty.features == PAIR_FEATURES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row_id": "p1-0"}, "occurs twice"),
+        ({"rejected": []}, "rejected must be one or more"),
+        ({"chosen": [{"role": "assistant", "content": None}]}, "chosen must be"),
+        ({"completion": []}, "unknown \\['completion'\\]"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, change, message):
+    first, second = make_pairs(2)
+    with pytest.raises(DataError, match=message):
+        publish([first, {**second, **change}], tmp_path / "d", FACTS, 0, DPO)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_speaks_of_pairs(tmp_path):
+    publish(measure(make_pairs(6), Template(), DPO), tmp_path / "d", FACTS, 0, DPO)
+    _, matter, text = (tmp_path / "d" / "README.md").read_text().split("---\n", 2)
+    assert "dpo" in yaml.safe_load(matter)["tags"]
+    for needed in ("6 preference pairs", "synthetic pairs: 6", "`prompt`, `chosen` and `rejected` are what", "trl dpo --config", "| rejected |"):
+        assert needed in text
+    assert "{command}" not in text
+
+
+class Merging(Template):
+    """A tokenizer that takes a reply's first "hm" into the prompt's last token, so that prompt and whole diverge earlier."""
+
+    def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
+        ids = super().apply_chat_template(messages, tokenize, return_dict, add_generation_prompt)["input_ids"]
+        at = next((i for i, word in enumerate(ids) if word == "hm"), None)
+        return {"input_ids": ids if at is None else [*ids[: at - 1], ids[at - 1] + "hm", *ids[at + 1 :]]}
+
+
+def test_the_prompt_ends_where_the_first_of_both_answers_diverges():
+    row = make_pairs(1)[0]
+    counted = row_tokens(Merging(), row, DPO)
+    (start, rest), (other, tail) = (token_lengths(Merging(), row["prompt"], row[side]) for side in ("chosen", "rejected"))
+    assert other < start and counted == {"tokens_prompt": other, "tokens_chosen": start + rest - other, "tokens_rejected": tail}
+
+
+@pytest.mark.parametrize(("policy", "rows"), [("all", {"1": 6, "2": 4, "3": 5}), ("replace", {"3": 5}), ("window:2", {"2": 4, "3": 5})])
+def test_pairs_accumulate_as_examples_do(tmp_path, policy, rows):
+    for number, count in ((1, 6), (2, 4), (3, 5)):
+        publish(make_pairs(count, number), tmp_path / str(number), FACTS, 0, DPO)
+    chosen = mixture(Accumulate(policy=policy), 3, {n: tmp_path / str(n) for n in (1, 2, 3)})  # round 0 has none, keep_real or not
+    assert shares(load_mixture(chosen, 0, DPO)) == {"real": 0, "synthetic": sum(rows.values()), "rounds": rows}
+
+
+def test_a_draw_of_pairs_and_a_folder_of_another_kind(tmp_path):
+    publish(make_pairs(9), tmp_path / "1", FACTS, 0, DPO)
+    publish(make_rows(9), tmp_path / "2", FACTS, 0)
+    assert len(load_mixture(mixture(Accumulate(policy="subsample:4"), 1, {1: tmp_path / "1"}), 0, DPO)) == 4
+    for number, kind in ((1, SFT), (2, DPO)):
+        with pytest.raises(DataError, match="schema"):
+            load_mixture(mixture(Accumulate(policy="replace"), number, {number: tmp_path / str(number)}), 0, kind)
