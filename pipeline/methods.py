@@ -66,3 +66,11 @@ class Method(ABC):
     @abstractmethod
     def examples(self, row: Row) -> list[Example]:
         """Return the training examples that one verified row, or one real demonstration, gives."""
+
+    def question_prompts(self) -> tuple[str, ...]:
+        """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
+        return self.stages()["generate"].prompts
+
+    def notes(self, rows: Iterable[Row]) -> list[str]:
+        """Return what the card of a dataset made of these published rows should say of them, one line each."""
+        return []

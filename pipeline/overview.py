@@ -28,7 +28,7 @@ def overview(run: RunDir) -> dict[str, Any]:
         "model": recipe["model"]["base"],
         "engine": engine["kind"] + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
         "tasks": {
-            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations")
+            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in evaluation_sets(recipe)))
         },
         "rounds": [_round(run, r, recipe) for r in rounds_of(run, recipe)],
     }
@@ -57,11 +57,17 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
     return sorted(planned | set(run.rounds()), key=lambda r: -1 if isinstance(r, str) else r)
 
 
-def stages_of(round_: RoundKey) -> tuple[str, ...]:
-    """Return the names of the stages that a round has."""
+def stages_of(round_: RoundKey, recipe: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the stages that a round has; each set of evaluate.sets has one of its own."""
+    sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
     if round_ == "base":
-        return ("evaluate",)
-    return ROUND_STAGES if round_ else ("publish", "train", "evaluate")
+        return ("evaluate", *sets)
+    return (*(ROUND_STAGES if round_ else ("publish", "train", "evaluate")), *sets)
+
+
+def evaluation_sets(recipe: dict[str, Any]) -> list[str]:
+    """Return the names of evaluate.sets; a run of an older version has none."""
+    return list(recipe["evaluate"].get("sets") or {})
 
 
 def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
-    names = [s for s in stages_of(round_) if s != "train"]
+    names = [s for s in stages_of(round_, recipe) if s != "train"]
     return {
         "round": round_,
         "stages": {name: stage_facts(run, round_, name) for name in names},
@@ -178,6 +184,7 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
         tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
         return min(tasks.rows_out, drawn or tasks.rows_out) if tasks else None
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
+    before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}
     folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])
     manifest = run.manifest(folder)
     return manifest.rows_out if manifest else None

@@ -28,6 +28,8 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         "ngram": recipe.held_out.ngram,
         "earlier": [input_of(run, run.stage(r, STAGE)).digest for r in range(0, round_) if run.manifest(run.stage(r, STAGE))],
     }
+    if recipe.evaluate.sets:
+        config["sets"] = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
     folder = run.dataset(KIND, round_)
     if not files.exists(files.join(folder, "manifest.json")):
@@ -37,11 +39,12 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
 
 
 def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> dict[str, DatasetStep]:
-    questions = [row.payload["question"] for row in run.rows(run.tasks("held_out"))]
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
-    steps["held_out"] = decontaminate.held_out(questions, recipe.held_out.ngram)
+    for which in ("held_out", *(f"sets/{name}" for name in recipe.evaluate.sets)):  # each by itself: a template is told by its own questions
+        questions = [row.payload["question"] for row in run.rows(run.tasks(which))]
+        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
     steps["max_length"] = _fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
@@ -83,7 +86,7 @@ def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iter
                 round=round_,
                 method="demonstration" if real else method.name,
                 model="" if real else row.payload["model"],
-                sampling=None if real else recipe.sampling.as_json,
+                sampling=None if real else row.payload.get("sampling", recipe.sampling.as_json),
                 verdict=row.payload.get("verdict"),
                 hinted=bool(row.payload.get("hinted")),
             )
@@ -93,6 +96,7 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, source: Inp
     manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {STAGE: manifest}
     found = {name: m for name, m in manifests.items() if m is not None}
     model = next((m.model for m in found.values() if m.model), "")
+    notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
         method=method.name if round_ else "real demonstrations",
@@ -103,5 +107,5 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, source: Inp
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}"),
+        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
     )
