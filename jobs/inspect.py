@@ -16,7 +16,7 @@ from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
-TASK_SETS = ("train", "demonstrations", "held_out")
+TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
 
 RoundChoice = Annotated[str | None, typer.Option("--round", metavar="K|base", help="round number, or base", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
@@ -41,9 +41,9 @@ def inspect(
     if stage is None:
         _whole(directory, key, as_json)
         return
-    _check_stage(stage)
+    _check_stage(stage, recipe)
     if stage == "tasks":
-        facts = _tasks(directory, dropped, failed, number)
+        facts = _tasks(directory, [*TASK_SETS, *(f"sets/{name}" for name in overview.evaluation_sets(recipe))], dropped, failed, number)
     else:
         key = _round_of(directory, key, stage, recipe)
         facts = _train(directory, key, stage) if stage in TRAININGS else _stage(directory, key, stage, dropped, failed, number)
@@ -67,12 +67,13 @@ def parse_round(text: str | None) -> RoundKey | None:
     return int(text)
 
 
-def _check_stage(stage: str) -> None:
-    if stage in STAGE_NAMES:
+def _check_stage(stage: str, recipe: dict[str, Any]) -> None:
+    names = (*STAGE_NAMES, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
+    if stage in names:
         return
-    near = get_close_matches(stage, STAGE_NAMES, 1, 0.4)
+    near = get_close_matches(stage, names, 1, 0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"--stage {stage!r}: there is no such stage; {hint}Stages are {', '.join(STAGE_NAMES)}.")
+    raise ConfigError(f"--stage {stage!r}: there is no such stage; {hint}Stages are {', '.join(names)}.")
 
 
 def _whole(run: RunDir, round_: RoundKey | None, as_json: bool) -> None:
@@ -103,8 +104,7 @@ def _round_of(run: RunDir, round_: RoundKey | None, stage: str, recipe: dict[str
         return begun[-1]
     if round_ not in rounds:
         raise SelfloopError(f"{run.root}: it has no round {round_}. Rounds here: {_names(run)}.")
-    there = overview.stages_of(round_, recipe)
-    if stage not in there:
+    if stage not in (there := overview.stages_of(round_, recipe)):
         raise SelfloopError(f"round {round_} has no {stage} stage; it has {', '.join(there)}.")
     return round_
 
@@ -126,8 +126,9 @@ def _stage(run: RunDir, round_: RoundKey, stage: str, dropped: bool, failed: boo
     facts["rows"] = [] if rejects_only or facts["state"] == NOT_BEGUN else [asdict(r) for r in examples.spread(paths, n)]
     if stage in ("publish", "pairs"):
         facts["datasets"] = [d for d in overview.published(run, round_) if (d["unit"] == "pairs") == (stage == "pairs")]
-    if stage == "evaluate":
-        facts["evaluation"] = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else None
+    if stage.startswith("evaluate"):
+        whole = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else None
+        facts["evaluation"] = whole if stage == "evaluate" else (whole or {}).get("sets", {}).get(stage.removeprefix("evaluate-"))
     return facts
 
 
@@ -137,7 +138,7 @@ def _some(folder: str, kind: str, n: int, reasons: set[str], all_wanted: bool) -
     return examples.rejects(folder, kind, each, reasons)
 
 
-def _tasks(run: RunDir, dropped: bool, failed: bool, n: int) -> dict[str, Any]:
+def _tasks(run: RunDir, sets: list[str], dropped: bool, failed: bool, n: int) -> dict[str, Any]:
     manifest = run.manifest(run.path("tasks"))
     if manifest is None:
         raise SelfloopError(f"{run.root}: its tasks are not read yet (tasks/manifest.json is missing).")
@@ -146,7 +147,7 @@ def _tasks(run: RunDir, dropped: bool, failed: bool, n: int) -> dict[str, Any]:
         if dropped or failed
         else [
             {"set": which, **asdict(row)}
-            for which in TASK_SETS
+            for which in sets
             for row in examples.spread(_paths(run, which), n if which == "train" else 1)
         ]
     )
@@ -158,7 +159,7 @@ def _tasks(run: RunDir, dropped: bool, failed: bool, n: int) -> dict[str, Any]:
         "expected": manifest.rows_in,
         **overview.of_manifest(manifest),
         "dropped_in_all": manifest.dropped_in_all(),
-        "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in TASK_SETS},
+        "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in sets},
         "dropped_examples": {},  # duplicates are only counted: they say what another task says
         "failed_examples": examples.rejects(run.tasks("rejected"), "failed", n) if failed or not dropped else {},
         "rows": rows,

@@ -10,7 +10,7 @@ from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 
 # What a payload holds of its task beyond question and answer, and what is shown in the heading: not repeated below it.
-_PLUMBING = {"task_id", "answer_type", "entry", "source", "sample", "model", "finish_reason", "prompt_tokens", "completion_tokens", "where"}
+_PLUMBING = {"task_id", "answer_type", "entry", "source", "sample", "model", "finish_reason", "prompt_tokens", "completion_tokens", "where", "sampling"}
 
 
 def show_overview(facts: dict[str, Any]) -> None:
@@ -21,6 +21,7 @@ def show_overview(facts: dict[str, Any]) -> None:
     known = tasks["train"] is not None
     show(
         f"tasks: {tasks['train']} to train on, {tasks['held_out']} held out, {tasks['demonstrations'] or 0} demonstrations"
+        + "".join(f", {n or 0} of {name.removeprefix('sets/')} to evaluate with" for name, n in tasks.items() if name.startswith("sets/"))
         if known
         else "tasks: not read yet"
     )
@@ -71,7 +72,7 @@ def show_stage(facts: dict[str, Any]) -> None:
     for dataset in facts.get("datasets", []):
         show(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})", 2)
     if facts.get("evaluation"):
-        show(f"greedy accuracy {facts['evaluation']['greedy']['mean']:.1%} on {facts['evaluation']['n']} held-out questions", 2)
+        show(f"greedy accuracy {facts['evaluation']['greedy']['mean']:.1%} on {facts['evaluation']['n']} {'held-out ' if facts['stage'] == 'evaluate' else ''}questions", 2)
     for kind, reasons in (("dropped", facts["dropped_in_all"]), ("failed", facts["failed"])):
         for reason, count in sorted(reasons.items(), key=lambda kv: (-kv[1], kv[0])):
             show(f"{kind} {reason}: {count}", 2)

@@ -86,8 +86,11 @@ def _news(link: Link, links: list[Link]) -> dict[str, Any]:
 
 
 def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: bool) -> None:
-    for request in fate.requests:
+    requests = fate.requests if full else _told(fate.requests, links)
+    for request in requests:
         _show_request(fate, request, indent, full)
+    if hidden := len(fate.requests) - len(requests):
+        show(f"{fate.stage}, round {fate.round}: {hidden} other {'request' if hidden == 1 else 'requests'} of this row (--full shows all)", indent, "yellow")
     where = f"{fate.stage}, round {fate.round}" + (f", step {fate.step}" if fate.step else "")
     if fate.outcome in ("dropped", "failed"):
         detail = fate.detail if full else one_line(fate.detail, 400)
@@ -103,6 +106,12 @@ def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: boo
         indent,
         "green" if fate.outcome == "kept" else "yellow",
     )
+
+
+def _told(requests: list[dict[str, Any]], links: list[Link]) -> list[dict[str, Any]]:
+    """Return the requests whose replies stand in the rows that are shown, or all when no reply does (a method may take them apart)."""
+    texts = {v.strip() for link in links for v in link.payload.values() if isinstance(v, str)}
+    return [r for r in requests if any(c.get("text", "").strip() in texts for c in r.get("completions") or [])] or requests
 
 
 def _show_request(fate: Fate, record: dict[str, Any], indent: int, full: bool) -> None:

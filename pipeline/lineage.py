@@ -106,9 +106,11 @@ class _Trace:
 
     def __init__(self, run: RunDir, round_: RoundKey | None) -> None:
         self._run = run
-        self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in _TASK_SETS]
+        sets = [f"sets/{folder.rstrip('/').rsplit('/', 1)[1]}" for folder in files.glob(run.tasks("sets"), "*")]
+        self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])]
         rounds = [r for r in run.rounds() if round_ is None or r == round_]
-        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (*STAGES, *_NO_ANCESTORS, "evaluate")] for r in rounds}
+        evaluations = ["evaluate", *(s.replace("sets/", "evaluate-") for s in sets)]
+        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (*STAGES, *_NO_ANCESTORS, *evaluations)] for r in rounds}
         self._nodes: dict[Key, _Node] = {}
 
     def links(self, row_id: str) -> list[Link]:

@@ -92,3 +92,11 @@ class Method(ABC):
             for better, worse in product(examples[a.id], examples[b.id]):
                 if better.prompt == worse.prompt:
                     yield Pair(better.prompt, better.completion, worse.completion, a, b)
+
+    def question_prompts(self) -> tuple[str, ...]:
+        """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
+        return self.stages()["generate"].prompts
+
+    def notes(self, rows: Iterable[Row]) -> list[str]:
+        """Return what the card of a dataset made of these published rows should say of them, one line each."""
+        return []

@@ -30,7 +30,7 @@ def overview(run: RunDir) -> dict[str, Any]:
         "model": recipe["model"]["base"],
         "engine": engine["kind"] + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
         "tasks": {
-            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations")
+            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in evaluation_sets(recipe)))
         },
         "rounds": [_round(run, r, recipe) for r in rounds_of(run, recipe)],
     }
@@ -60,14 +60,23 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
 
 
 def stages_of(round_: RoundKey, recipe: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the stages that a round has under a recipe: only DPO needs pairs, and only sft_then_dpo trains twice."""
+    """Return the names of the stages that a round has under a recipe.
+
+    Only DPO needs pairs, only sft_then_dpo trains twice, and each set of evaluate.sets has a stage of its own.
+    """
+    sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
     if round_ == "base":
-        return ("evaluate",)
+        return ("evaluate", *sets)
     if round_ == 0:
-        return ("publish", TRAIN, "evaluate")
+        return ("publish", TRAIN, "evaluate", *sets)
     kind = recipe["train"].get("kind", "sft")
     absent = {"sft": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
-    return tuple(name for name in ROUND_STAGES if name not in absent)
+    return (*(name for name in ROUND_STAGES if name not in absent), *sets)
+
+
+def evaluation_sets(recipe: dict[str, Any]) -> list[str]:
+    """Return the names of evaluate.sets; a run of an older version has none."""
+    return list(recipe["evaluate"].get("sets") or {})
 
 
 def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
@@ -189,6 +198,7 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
     if stage == "pairs":
         return None  # how many answers are wrong is known when it begins
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
+    before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}
     folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])
     manifest = run.manifest(folder)
     return manifest.rows_out if manifest else None

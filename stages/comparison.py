@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from pipeline.display import console
+from pipeline.display import console, round_title
 from pipeline.errors import SelfloopError
-from pipeline.rundir import RunDir
+from pipeline.rundir import RoundKey, RunDir
 from pipeline.statistics import Interval
 from pipeline.store import files
 from stages.evaluation import correct_by_task
@@ -16,11 +16,12 @@ from stages.report import interval, round_facts
 
 
 class Arm(NamedTuple):
-    """The runs of one recipe that differ in their seed alone."""
+    """The runs of one recipe that differ in their seed alone. `first` is what they are compared with: round 0, else the base model."""
 
     name: str
     runs: list[RunDir]
     rounds: int
+    first: RoundKey
 
 
 def arms(runs: Sequence[RunDir]) -> list[Arm]:
@@ -36,12 +37,15 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
         last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]
         if len(set(last)) > 1:
             raise SelfloopError(f"{name}: the runs are not equally far: " + ", ".join(f"{m.root} round {n}" for m, n in zip(members, last, strict=True)))
-        found.append(Arm(name, members, last[0]))
+        first: RoundKey = 0 if all(files.exists(m.evaluation(0)) for m in members) else "base"
+        found.append(Arm(name, members, last[0], first))
     return found
 
 
-def pooled_difference(arm: Arm, new: int, old: int, resamples: int = 10_000, seed: int = 0) -> Interval:
+def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 10_000, seed: int = 0, name: str | None = None) -> Interval:
     """Return accuracy in round `new` minus round `old`, averaged over the arm's runs, with its 95% paired bootstrap interval.
+
+    Of the held-out set, or of the evaluation set `name`.
 
     Questions are resampled within each run, and an answered question stays a pair of its two answers. The interval speaks of
     other questions, not of other seeds: three seeds are too few to resample; look at their single results for that.
@@ -49,7 +53,7 @@ def pooled_difference(arm: Arm, new: int, old: int, resamples: int = 10_000, see
     rng = np.random.default_rng(seed)
     means, resampled = [], []
     for run in arm.runs:
-        before, after = correct_by_task(run, old), correct_by_task(run, new)
+        before, after = correct_by_task(run, old, name), correct_by_task(run, new, name)
         values = np.array([after[i] - before[i] for i in sorted(before.keys() & after.keys())])
         means.append(values.mean())
         resampled.append(np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)]))
@@ -58,33 +62,53 @@ def pooled_difference(arm: Arm, new: int, old: int, resamples: int = 10_000, see
 
 
 def compare(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
-    """Print one line per arm and return the facts: accuracy by round and seed, last round minus round 0, cost."""
+    """Print one line per arm and return the facts: accuracy by round and seed, last round minus the first model, cost; of each set."""
     facts = [_facts(arm) for arm in arms(runs)]
-    rounds = max(f["rounds"] for f in facts)
-    table = Table(title="held-out greedy accuracy: mean over seeds (each seed)", title_justify="left")
-    for name in ("arm", "n", *(f"round {r}" for r in range(rounds + 1)), "last - round 0 [95%]", "tokens", "minutes"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for f in facts:
-        by_round = [f"{np.mean(a):.1%}\n({', '.join(f'{x:.1%}' for x in a)})" for a in f["accuracy"]]
-        table.add_row(
-            f["arm"], f"{f['seeds']} x {f['n']}", *by_round, *[""] * (rounds + 1 - len(by_round)), interval(f["last_minus_round_0"], signed=True),
-            f"{f['generated_tokens']:,}", f"{f['minutes']:.0f}",
-        )  # fmt: skip
-    console.print(table)
+    first = "round 0" if all(f["first"] == "round 0" for f in facts) else "start"
+    _print("held-out greedy accuracy: mean over seeds (each seed)", facts, first, facts)
+    for name in dict.fromkeys(name for f in facts for name in f["sets"]):
+        having = [f for f in facts if name in f["sets"]]
+        _print(f"{name}: greedy accuracy: mean over seeds (each seed)", [{**f, **f["sets"][name]} for f in having], first)
     return facts
 
 
+def _print(title: str, facts: Sequence[dict[str, Any]], first: str, costs: Sequence[dict[str, Any]] = ()) -> None:
+    """Print a table with one line per arm; `costs` are given once, beside the held-out set."""
+    rounds = max(f["rounds"] for f in facts)
+    table = Table(title=title, title_justify="left")
+    names = ("arm", "n", first, *(f"round {r}" for r in range(1, rounds + 1)), f"last - {first} [95%]", *(("tokens", "minutes") if costs else ()))
+    for name in names:
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for f in facts:
+        by_round = [f"{np.mean(a):.1%}\n({', '.join(f'{x:.1%}' for x in a)})" for a in f["accuracy"]]
+        cost = [f"{f['generated_tokens']:,}", f"{f['minutes']:.0f}"] if costs else []
+        gain = interval(f["last_minus_round_0"], signed=True)
+        table.add_row(f["arm"], f"{f['seeds']} x {f['n']}", *by_round, *[""] * (rounds + 1 - len(by_round)), gain, *cost)
+    console.print(table)
+
+
 def _facts(arm: Arm) -> dict[str, Any]:
-    rounds = [[round_facts(run, r) for run in arm.runs] for r in range(arm.rounds + 1)]
+    keys: list[RoundKey] = [arm.first, *range(1, arm.rounds + 1)]
+    rounds = [[round_facts(run, r) for run in arm.runs] for r in keys]
     if any(f is None for seeds in rounds for f in seeds):
-        raise SelfloopError(f"{arm.name}: a run has no evaluated round 0 to compare with")
+        raise SelfloopError(f"{arm.name}: a run has neither round 0 nor its base model evaluated, so there is nothing to compare with")
+    sets = [name for name in rounds[0][0].get("sets", {}) if all(name in f.get("sets", {}) for seeds in rounds for f in seeds)]
     return {
         "arm": arm.name,
         "seeds": len(arm.runs),
-        "n": rounds[0][0]["n"],
         "rounds": arm.rounds,
-        "accuracy": [[f["greedy"]["mean"] for f in seeds] for seeds in rounds],
-        "last_minus_round_0": pooled_difference(arm, arm.rounds, 0)._asdict(),
-        "generated_tokens": sum(f["generated_tokens"] for seeds in rounds for f in seeds),
+        "first": round_title(arm.first),
+        **_accuracy(arm, rounds),
+        "generated_tokens": sum(f["generated_tokens"] for seeds in rounds for f in seeds if "generated_tokens" in f),
         "minutes": sum(f["seconds"] for seeds in rounds for f in seeds) / 60,
+        "sets": {name: _accuracy(arm, [[f["sets"][name] for f in seeds] for seeds in rounds], name) for name in sets},
+    }
+
+
+def _accuracy(arm: Arm, rounds: list[list[dict[str, Any]]], name: str | None = None) -> dict[str, Any]:
+    """Return what is said of one set: its size, the accuracy by round and seed, and the last round minus the first model."""
+    return {
+        "n": rounds[0][0]["n"],
+        "accuracy": [[f["greedy"]["mean"] for f in seeds] for seeds in rounds],
+        "last_minus_round_0": pooled_difference(arm, arm.rounds or arm.first, arm.first, name=name)._asdict(),
     }

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipeline import prompts
 from pipeline.engines.base import Message
+from pipeline.errors import EngineError
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
@@ -20,6 +21,7 @@ class DirectOptions(Options):
 
     name: Literal["direct"] = "direct"
     samples: int = Field(4, ge=1, description="k: answers sampled per question and round")
+    sampled_tokens: int | None = Field(None, ge=1, description="go on sampling, k answers first, until a question has cost this many tokens")
     keep_per_question: int = Field(2, ge=1, description="c: verified answers kept per question and round (seeded choice)")
 
 
@@ -32,15 +34,20 @@ class Direct(Method):
     def stages(self) -> dict[str, Stage]:
         """Sample; nothing to criticise; filter; verify."""
         return {
-            "generate": Stage(row=self.generate, prompts=(SOLVE,), config={"samples": self.options.samples}),
+            "generate": Stage(row=self.generate, prompts=(SOLVE,), config=self.options.model_dump(include={"samples", "sampled_tokens"}, exclude_none=True)),
             "critique": Stage(),
             "filter": filters.stage(self.recipe),
             "verify": verifiers.stage(self.recipe),
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One question in, k answers out."""
+        """One question in, k answers out; with a budget of tokens, as many more as it pays for."""
         sampled = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples)
+        while (used := sum(c.completion_tokens for c in sampled)) < (self.options.sampled_tokens or 0):
+            if not used:
+                raise EngineError("the endpoint counts no tokens, so method.sampled_tokens cannot be kept; set method.samples alone")
+            more = (self.options.sampled_tokens - used) * len(sampled) // used  # as many as fit in, by the mean so far
+            sampled += await llm.chat(self.question(row), step=SOLVE, n=max(1, more))
         return Kept([row.child("generate", f"{llm.round}/{i}", sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
 
     def question(self, row: Row) -> list[Message]:

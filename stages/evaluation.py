@@ -1,4 +1,4 @@
-"""Evaluation on the held-out set: a greedy answer, and samples for pass@k and maj@k, per question; one JSON per round."""
+"""Evaluation on the held-out set and on evaluate.sets: a greedy answer, and samples for pass@k and maj@k, per question; one JSON per round."""
 
 import functools
 from typing import Any
@@ -20,21 +20,36 @@ from stages.answers import normalised
 STAGE = "evaluate"
 
 
-def stage(recipe: Recipe) -> Stage:
-    """Return the evaluation stage: one held-out question in, one row with its judged answers out."""
+def stage(recipe: Recipe, name: str | None = None) -> Stage:
+    """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row with its judged answers out."""
     method: Method = registry.resolve("method", recipe.method["name"])(recipe)
-    prompts = tuple(p for p in method.stages()["generate"].prompts)
-    return Stage(row=functools.partial(_answer, method, recipe), prompts=prompts, config=recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k"}) | {"verifier": recipe.verifier})
+    verifier = verifier_of(recipe, name)
+    config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets"}) | {"verifier": verifier}
+    return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
 
 
-async def _answer(method: Method, recipe: Recipe, row: Row, llm: LLM) -> Outcome:
+def verifier_of(recipe: Recipe, name: str | None) -> str:
+    """Return what judges the answers to a set's questions: reasoning_gym's own scorer where they come from there."""
+    if name is None:
+        return recipe.verifier
+    if recipe.evaluate.sets[name].source == "reasoning_gym":
+        return "task_scorer"
+    return "ground_truth" if recipe.verifier == "task_scorer" else recipe.verifier
+
+
+def stage_name(name: str | None) -> str:
+    """Return the name of the stage that evaluates the held-out set, or the set `name`."""
+    return STAGE if name is None else f"{STAGE}-{name}"
+
+
+async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: LLM) -> Outcome:
     settings, question = recipe.evaluate, method.question(row)
     limit = {"max_tokens": settings.max_tokens or recipe.sampling.max_tokens, "stop": recipe.sampling.stop}
     greedy = await llm.chat(question, step="greedy", sampling=Sampling(temperature=0, **limit))
     sampled: list[Completion] = []
     if settings.samples:
         sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=Sampling(temperature=settings.temperature, **limit))
-    score = verifiers.scorer(recipe.verifier)
+    score = verifiers.scorer(verifier)
     judge = functools.partial(_judge, score, row.payload)
     return Kept([row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled])])
 
@@ -46,19 +61,38 @@ def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str
 
 
 async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: EngineHandle) -> dict[str, Any]:
-    """Evaluate a round's model (or "base") and write evaluation/round-NNN.json. Returns its content."""
-    manifest = await run_stage(run, round_, STAGE, stage, input_of(run, run.tasks("held_out")), recipe, engine)
-    facts = {"round": round_, "model": engine.model_name, **measures(run, round_, recipe), "tokens": manifest.tokens.completion, "seconds": manifest.seconds}
+    """Evaluate a round's model (or "base") and write evaluation/round-NNN.json. Returns its content.
+
+    `tokens` and `seconds` are those of all sets together; what a set of its own measured stands under `sets`.
+    """
+    manifests = {}
+    for name in (None, *recipe.evaluate.sets):
+        source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))
+        manifests[name] = await run_stage(run, round_, stage_name(name), functools.partial(stage, name=name), source, recipe, engine)
+    facts = {
+        "round": round_,
+        "model": engine.model_name,
+        **measures(run, round_, recipe),
+        "tokens": sum(m.tokens.completion for m in manifests.values()),
+        "seconds": round(sum(m.seconds for m in manifests.values()), 2),
+    }
+    if recipe.evaluate.sets:
+        facts["sets"] = {name: measures(run, round_, recipe, name) for name in recipe.evaluate.sets}
     files.write_json(run.evaluation(round_), facts)
     return facts
 
 
-def measures(run: RunDir, round_: RoundKey, recipe: Recipe) -> dict[str, Any]:
-    """Compute all measures of a round from its evaluated rows. Unparsed and failed answers count as wrong."""
-    settings, folder = recipe.evaluate, run.stage(round_, STAGE)
+def is_done(run: RunDir, round_: RoundKey, recipe: Recipe) -> bool:
+    """Tell whether no question of a round is left to be asked."""
+    return all(run.manifest(run.stage(round_, stage_name(name))) is not None for name in (None, *recipe.evaluate.sets))
+
+
+def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = None) -> dict[str, Any]:
+    """Compute all measures of a round on a set from its evaluated rows. Unparsed and failed answers count as wrong."""
+    settings, folder = recipe.evaluate, run.stage(round_, stage_name(name))
     rows = list(run.rows(folder))
     failed = [reject["id"] for reject in run.rejects(folder, "failed")]
-    right = correct_by_task(run, round_)
+    right = correct_by_task(run, round_, name)
     found: dict[str, Any] = {
         "n": len(right),
         "failed": len(failed),
@@ -72,11 +106,11 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe) -> dict[str, Any]:
         found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()
         if k > 1:
             found[f"maj@{k}"] = bootstrap([_majority_right(r, k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
-    for name, other in (("previous", _previous(round_)), ("round_0", 0)):
+    for against, other in (("previous", _previous(run, round_)), _reference(run, round_)):
         if other is not None and other != round_ and files.exists(run.evaluation(other)):
-            before = correct_by_task(run, other)
+            before = correct_by_task(run, other, name)
             lost_now, won_now = flips(before, right)
-            found[f"against_{name}"] = {
+            found[f"against_{against}"] = {
                 "round": other,
                 "right_to_wrong": lost_now,
                 "wrong_to_right": won_now,
@@ -85,17 +119,24 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def correct_by_task(run: RunDir, round_: RoundKey) -> dict[str, float]:
-    """Return 1.0 or 0.0 for each held-out task id: is the greedy answer right? A failed request counts as wrong."""
-    folder = run.stage(round_, STAGE)
+def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, float]:
+    """Return 1.0 or 0.0 for each task id of a set: is the greedy answer right? A failed request counts as wrong."""
+    folder = run.stage(round_, stage_name(name))
     right = {row.payload["task_id"]: float(row.payload["greedy"]["correct"]) for row in run.rows(folder)}
     return right | {reject["id"]: 0.0 for reject in run.rejects(folder, "failed")}
 
 
-def _previous(round_: RoundKey) -> RoundKey | None:
+def _previous(run: RunDir, round_: RoundKey) -> RoundKey | None:
+    """Return the round whose model a round's model is compared with; without demonstrations, the first round's is the base model."""
     if round_ == "base":
         return None
-    return "base" if round_ == 0 else round_ - 1
+    first = round_ == 0 or (round_ == 1 and not files.exists(run.evaluation(0)))
+    return "base" if first else round_ - 1
+
+
+def _reference(run: RunDir, round_: RoundKey) -> tuple[str, RoundKey]:
+    """Return what all rounds are compared with: round 0, or the base model in a run without demonstrations."""
+    return ("round_0", 0) if round_ == 0 or files.exists(run.evaluation(0)) else ("base", "base")
 
 
 def _majority_right(row: Row, k: int) -> float:

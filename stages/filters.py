@@ -48,11 +48,11 @@ def repeated(units: Sequence[str], ngram: int, limit: int) -> Sequence[str] | No
 
 
 async def _filter(filters: Filters, row: Row, llm: LLM) -> Outcome:
-    problem = _problem(row, filters)
-    return Dropped(*problem, row.payload["text"]) if problem else Kept([row.child("filter", 0)])
+    found = problem(row, filters)
+    return Dropped(*found, row.payload["text"]) if found else Kept([row.child("filter", 0)])
 
 
-def _problem(row: Row, filters: Filters) -> tuple[str, str] | None:
+def problem(row: Row, filters: Filters) -> tuple[str, str] | None:
     """Return the reason and the detail of the first filter that refuses the row."""
     text, tokens = row.payload["text"], row.payload["completion_tokens"]
     if not text.strip():

@@ -109,7 +109,7 @@ class Loop:
         model = self.base if round_ == "base" else self.trained(round_)
         if model is None:
             raise SelfloopError(f"round {round_} has no model to evaluate yet. Run: train --round {round_}")
-        done = self.run.manifest(self.run.stage(round_, evaluation.STAGE)) is not None
+        done = evaluation.is_done(self.run, round_, self.recipe)
         engine = self.evaluators.handle(model) if done else await self.evaluators.use(model)
         return await evaluation.evaluate(self.run, round_, self.recipe, engine)
 

@@ -28,7 +28,7 @@ class Rules(NamedTuple):
     """What a pair has to satisfy, and how pairs are drawn. `earlier` yields the pair rows of earlier rounds."""
 
     preferences: Preferences
-    held_out: HeldOut
+    held_out: Sequence[HeldOut]
     tokenizer: Any
     max_length: int
     seed: int
@@ -104,8 +104,9 @@ class _Question:
         return row
 
     def _fault(self, row: Row, prompt: list[Message], reply: list[Message]) -> Dropped | None:
-        if leak := self._rules.held_out.leak(row.payload["question"], text_of(reply)):
-            return leak
+        for held_out in self._rules.held_out:
+            if leak := held_out.leak(row.payload["question"], text_of(reply)):
+                return leak
         tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
         return Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None
 

@@ -26,6 +26,7 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
         "earlier": _earlier_digests(run, range(round_), STAGE),
+        **_set_digests(run, recipe),
     }
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
     folder = run.dataset(SFT.name, round_)
@@ -37,10 +38,10 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
 
 async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
     """Pair round `round_`'s right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    search = decontaminate.search_for(_held_out_questions(run), recipe.held_out.ngram)
+    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in _held_out_questions(run, recipe).values()]
     earlier = range(1, round_)
     rules = preferences.Rules(
-        recipe.preferences, search, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
+        recipe.preferences, held_out, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
     )
     steps: dict[str, DatasetStep] = {"exact_duplicates": dedup.exact_duplicates(tuple)} if recipe.preferences.distinct else {}
     steps["pair_up"] = preferences.pair_up(method, rules)
@@ -51,6 +52,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         "ngram": recipe.held_out.ngram,
         "wrong": judged.WRONG,
         "earlier": _earlier_digests(run, earlier, preferences.STAGE),
+        **_set_digests(run, recipe),
     }
     source = judged.judged_answers(run, round_)
     manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
@@ -65,7 +67,8 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
-    steps["held_out"] = decontaminate.held_out(_held_out_questions(run), recipe.held_out.ngram)
+    for which, questions in _held_out_questions(run, recipe).items():
+        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
     steps["max_length"] = _fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
@@ -73,8 +76,16 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     return steps
 
 
-def _held_out_questions(run: RunDir) -> list[str]:
-    return [row.payload["question"] for row in run.rows(run.tasks("held_out"))]
+def _set_digests(run: RunDir, recipe: Recipe) -> dict[str, dict[str, str]]:
+    """What the further evaluation sets are, for a stage's fingerprint; nothing where there are none."""
+    found = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
+    return {"sets": found} if found else {}
+
+
+def _held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
+    """Return the questions of each evaluation set, which are searched for set by set: a template is told by its own questions."""
+    sets = ("held_out", *(f"sets/{name}" for name in recipe.evaluate.sets))
+    return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
 
 
 def _earlier(run: RunDir, round_: int) -> Iterator[tuple[str, str]]:
@@ -118,7 +129,7 @@ def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iter
                 round=round_,
                 method="demonstration" if real else method.name,
                 model="" if real else row.payload["model"],
-                sampling=None if real else recipe.sampling.as_json,
+                sampling=None if real else row.payload.get("sampling", recipe.sampling.as_json),
                 verdict=row.payload.get("verdict"),
                 hinted=bool(row.payload.get("hinted")),
             )
@@ -147,6 +158,7 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
     manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
     model = next((m.model for m in found.values() if m.model), "")
+    notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
         method=method.name if round_ else "real demonstrations",
@@ -157,5 +169,5 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}"),
+        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
     )

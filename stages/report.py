@@ -35,21 +35,54 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
         console.print("no round is evaluated yet")
         return facts
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@"))})
+    sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
     table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
-    for name in ("model", "greedy [95% interval]", *extra, "against round 0", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
+    for name in ("model", "greedy [95% interval]", *extra, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
         table.add_row(*_cells(f, extra))
     console.print(table)
+    if sets:
+        console.print(_sets_table(facts, sets))
     return facts
 
 
+def _sets_table(facts: list[dict[str, Any]], sets: list[str]) -> Table:
+    """Return the table of evaluate.sets: accuracy of each model on each, and what it gained on the first."""
+    sizes = {name: f["sets"][name]["n"] for name in sets for f in facts if name in f.get("sets", {})}
+    table = Table(title=f"further sets: greedy accuracy [95% interval], and against {_reference(facts)}", title_justify="left")
+    table.add_column("model")
+    for name in sets:
+        table.add_column(f"{name}, n = {sizes[name]}", justify="right")
+    for f in facts:
+        table.add_row(_title(f), *(_set_cell(f.get("sets", {}).get(name)) for name in sets))
+    return table
+
+
+def _set_cell(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    against = _against(measured)
+    return interval(measured["greedy"]) + (f"\n{interval(against['difference'], signed=True)}" if against else "")
+
+
+def _reference(facts: list[dict[str, Any]]) -> str:
+    return "base" if any("against_base" in f for f in facts) else "round 0"
+
+
+def _against(measured: dict[str, Any]) -> dict[str, Any] | None:
+    return measured.get("against_round_0") or measured.get("against_base")
+
+
+def _title(f: dict[str, Any]) -> str:
+    return f"{round_title(f['round'])}{' (demonstrations)' if f['round'] == 0 else ''}"
+
+
 def _cells(f: dict[str, Any], extra: list[str]) -> list[str]:
-    against, train = f.get("against_round_0"), f.get("train") or {}
+    against, train = _against(f), f.get("train") or {}
     previous, shares = f.get("against_previous"), train.get("shares", {})
-    name = f"{round_title(f['round'])}{' (demonstrations)' if f['round'] == 0 else ''}"
     return [
-        name,
+        _title(f),
         interval(f["greedy"]),
         *(f"{f[k]['mean']:.1%}" if k in f else "" for k in extra),
         interval(against["difference"], signed=True) if against and f["round"] != "base" else "",

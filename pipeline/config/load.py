@@ -45,11 +45,12 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
         recipe = Recipe.model_validate(data)
     except ValidationError as e:
         raise ConfigError(_explain(e, Recipe, place, data)) from None
-    options = registry.resolve("method", recipe.method["name"]).Options
+    method = registry.resolve("method", recipe.method["name"])
     try:
-        recipe.method = options.model_validate(recipe.method).model_dump(mode="json")
+        recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
-        raise ConfigError(_explain(e, options, lambda loc: place(("method", *loc)), data)) from None
+        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), data)) from None
+    method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
 
 
@@ -126,9 +127,14 @@ def _explain(error: ValidationError, model: type[BaseModel], place: typing.Calla
 def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
     """The keys that `model` knows at `loc`; a union is narrowed by the `kind` that the data names."""
     here: list[type[BaseModel]] = [model]
+    named = False  # the next key is a name that the recipe gives, as in evaluate.sets
     for key in loc:
         data = data.get(key) if isinstance(data, dict) else None
+        if named:
+            named = False
+            continue
         fields = [m.model_fields[key].annotation for m in here if key in m.model_fields]
+        named = any(typing.get_origin(f) is dict for f in fields)
         here = [m for f in fields for m in _models(f)]
         kind = data.get("kind", "vllm") if isinstance(data, dict) else None
         if len(here) > 1:  # `train` has a kind too, but is no union
@@ -139,6 +145,6 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) in (typing.Annotated, typing.Union, types.UnionType, list):
+    if typing.get_origin(annotation) in (typing.Annotated, typing.Union, types.UnionType, list, dict):
         return [m for a in typing.get_args(annotation) for m in _models(a)]
     return []

@@ -201,8 +201,11 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Evaluation on the held-out set."""
+    """Evaluation on the held-out set, and on further sets that a model may be asked about but never learns from."""
 
+    sets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Source] = Field(
+        default_factory=dict, description="further sets by name, such as other reasoning_gym datasets; `limit` says how many questions"
+    )
     engine: Engine | None = Field(None, description="default: the recipe's engine; a local vllm engine when that is an endpoint")
     base_model: bool = Field(True, description="evaluate the untrained model as well")
     max_tokens: int | None = Field(None, ge=1, description="default: as in sampling")

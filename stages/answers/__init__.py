@@ -5,6 +5,6 @@ Source: ReGenesis 1.4, and the faults 1-6 of the released filter, none of which 
 """
 
 from stages.answers.compare import check_truth, equal, extract, normalised
-from stages.answers.marks import Extraction, mark
+from stages.answers.marks import Extraction, mark, on_a_line
 
-__all__ = ["Extraction", "check_truth", "equal", "extract", "mark", "normalised"]
+__all__ = ["Extraction", "check_truth", "equal", "extract", "mark", "normalised", "on_a_line"]

@@ -45,6 +45,13 @@ def last_marked(text: str) -> Extraction:
     return Extraction(answer, "") if answer else Extraction(None, "empty_answer")
 
 
+def on_a_line(text: str) -> bool:
+    r"""Tell whether the last mark is a line `Answer: ...`, be there a box on it or not."""
+    box, _ = _last_box(text)
+    lines = deque(_LINE.finditer(text), maxlen=1)
+    return bool(lines) and (box is None or lines[0].end() > box[0])
+
+
 def mark(answer: str) -> str:
     r"""Return the line "Answer: ..." that `extract` reads `answer` back from.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pipeline.config import Recipe
 from pipeline.display import console
+from pipeline.errors import DataError, StaleError
 from pipeline.ids import digest, unit_interval
 from pipeline.rows import Failed, Kept, Row
 from pipeline.rundir import RunDir
@@ -11,35 +12,44 @@ from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from stages.samples import demonstration
 from stages.tasks.read import TaskSet, read_demonstrations, read_tasks
-from stages.tasks.split import split_held_out
+from stages.tasks.split import same_question, split_held_out
 
 ROWS_PER_PART = 5000
 
 
 def freeze(run: RunDir, recipe: Recipe) -> None:
-    """Write tasks/{train,held_out,demonstrations,rejected}, unless the run has them. The manifests come last."""
+    """Write tasks/{train,held_out,sets,demonstrations,rejected}, unless the run has them. The manifests come last."""
     if run.manifest(run.path("tasks")) is not None:
+        if missing := [name for name in recipe.evaluate.sets if run.manifest(run.tasks(f"sets/{name}")) is None]:
+            raise StaleError(f"{run.root}: its tasks were read without evaluate.sets {', '.join(missing)}. Take a new run directory.")
         return
-    for folder in ("train", "held_out", "demonstrations", "rejected"):
+    for folder in ("train", "held_out", "sets", "demonstrations", "rejected"):
         files.remove(run.tasks(folder))
     tasks = read_tasks(recipe.tasks, source_seed(recipe.seed, "tasks"))
     train, held_out = split_held_out(tasks.rows, recipe.held_out, recipe.seed)
+    sets = {name: read_tasks(source, source_seed(recipe.seed, f"sets/{name}"), f"evaluate.sets.{name}") for name, source in recipe.evaluate.sets.items()}
+    equal = len(tasks.rows) - len(train) - len(held_out)
+    asked = {same_question(row) for found in sets.values() for row in found.rows}
+    train, whole = [row for row in train if same_question(row) not in asked], len(train)
+    if not train:
+        raise DataError("no task is left to learn from: evaluate.sets holds all of them. Give a set of other questions, or more tasks.")
     demonstrations = read_demonstrations(recipe.demonstrations, source_seed(recipe.seed, "demonstrations")) if recipe.demonstrations else None
     entries = _write(run, "train", train) + _write(run, "held_out", held_out)
     for row in demonstrations.rows if demonstrations else []:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows if demonstrations else [])
-    rejected = [("tasks", tasks), *([("demonstrations", demonstrations)] if demonstrations else [])]
-    _write_rejected(run, rejected)
-    equal = len(tasks.rows) - len(train) - len(held_out)
+    for name, found in sets.items():
+        _write(run, f"sets/{name}", found.rows)
+    _write_rejected(run, [("tasks", tasks), *([("demonstrations", demonstrations)] if demonstrations else []), *sets.items()])
+    dropped = {"duplicate": tasks.duplicates, "equal_to_held_out": equal, "equal_to_evaluation_set": whole - len(train)}
     manifest = Manifest(
         stage="tasks", round=0, method=recipe.tasks.source, fingerprint=digest([recipe.tasks.model_dump(mode="json"), recipe.held_out.model_dump(mode="json")]),
         rows_in=len(tasks.rows) + len(tasks.rejected) + tasks.duplicates, rows_done=len(train) + len(held_out),
-        rows_dropped={k: n for k, n in {"duplicate": tasks.duplicates, "equal_to_held_out": equal}.items() if n},
+        rows_dropped={k: n for k, n in dropped.items() if n},
         rows_failed={"bad_row": len(tasks.rejected)} if tasks.rejected else {}, rows_out=len(train) + len(held_out), parts=entries,
     )  # fmt: skip
     manifest.write(run.path("tasks"))
-    _report(run, manifest, len(train), len(held_out), demonstrations)
+    _report(run, manifest, len(train), len(held_out), demonstrations, sets)
 
 
 def source_seed(seed: int, which: str) -> int:
@@ -74,8 +84,9 @@ def _write_rejected(run: RunDir, sets: Iterable[tuple[str, TaskSet]]) -> None:
     out.flush()
 
 
-def _report(run: RunDir, manifest: Manifest, train: int, held_out: int, demonstrations: TaskSet | None) -> None:
+def _report(run: RunDir, manifest: Manifest, train: int, held_out: int, demonstrations: TaskSet | None, sets: dict[str, TaskSet]) -> None:
     seeds = f", {len(demonstrations.rows)} demonstrations" if demonstrations else ""
+    seeds += "".join(f", {len(found.rows)} of {name} to evaluate with" for name, found in sets.items())
     left_out = manifest.dropped_in_all() | manifest.rows_failed
     rest = f" ({', '.join(f'{k} {n}' for k, n in left_out.items())} left out)" if left_out else ""
     console.print(f"tasks: {train} to learn from, {held_out} held out{seeds}{rest}", markup=False)

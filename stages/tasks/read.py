@@ -12,13 +12,13 @@ from stages.tasks.records import BadRow, RawRow, Repeat, TaskSet
 SHOWN = 3  # bad rows that an error message shows
 
 
-def read_tasks(source: Source, seed: int) -> TaskSet:
-    """Return the tasks of `source`; `seed` is the recipe's, for sources that make their tasks.
+def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
+    """Return the tasks of `source`; `seed` is the recipe's, for sources that make their tasks; `section` where it stands in the recipe.
 
     Raises DataError when the source cannot be read, when a column is in no row, when no row is usable, and, unless on_bad_row is skip,
     when one row is not.
     """
-    return _read(source, seed, "tasks")
+    return _read(source, seed, section)
 
 
 def read_demonstrations(source: Source, seed: int) -> TaskSet:
