@@ -10,18 +10,20 @@ setup:
 quickstart: setup
 	@$(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml
 
-# The comparison in the README: over 3 seeds, the data of all rounds kept or replaced, from the same round 0. About an hour on 2 cores.
-SEEDS := 1 2 3
-RESULTS := data/runs/chain_sum
-results: setup
-	@for seed in $(SEEDS); do \
-	    all=$(RESULTS)-all-$$seed; replace=$(RESULTS)-replace-$$seed; \
-	    $(PYTHON_BIN) -m jobs.iterate jobs/chain_sum.yaml --run $$all --set seed=$$seed || exit 1; \
+# The comparison in the README: the quickstart over 3 seeds, the data of all rounds kept or replaced, from the same round 0. About an hour on 2 cores.
+SEEDS := 0 1 2
+RUNS := data/runs
+results: quickstart
+	@set -e; for seed in $(filter-out 0,$(SEEDS)); do \
+	    $(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml --run $(RUNS)/quickstart-$$seed --set seed=$$seed --set evaluate.base_model=false; \
+	done; \
+	for seed in $(SEEDS); do \
+	    all=$(RUNS)/quickstart-$$seed; [ $$seed != 0 ] || all=$(RUNS)/quickstart; replace=$(RUNS)/quickstart-replace-$$seed; \
 	    [ -f $$replace/run.yaml ] || $(PYTHON_BIN) -m jobs.branch $$all --to $$replace --round 0 \
-	        --set accumulate.policy=replace --set accumulate.keep_real=false || exit 1; \
-	    $(PYTHON_BIN) -m jobs.iterate $$replace/run.yaml --run $$replace || exit 1; \
+	        --set accumulate.policy=replace --set accumulate.keep_real=false; \
+	    $(PYTHON_BIN) -m jobs.iterate $$replace/run.yaml --run $$replace; \
 	done
-	@$(PYTHON_BIN) -m jobs.compare $(RESULTS)-*
+	@$(PYTHON_BIN) -m jobs.compare $(RUNS)/quickstart $(RUNS)/quickstart-*
 
 test: setup lint
 	@$(PYTHON_BIN) -m pytest
