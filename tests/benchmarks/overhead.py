@@ -103,7 +103,7 @@ def scripted(rows: int = 20_000) -> dict[str, float]:
         return {"rows": rows, "rows_per_second": rows / manifest.seconds, "rows_per_core_second": rows / cpu, "peak_mib": sum(peak.values()) / 2**20}
 
 
-def endpoint(rows: int = 12_000) -> dict[str, float]:
+def endpoint(rows: int = 40_000) -> dict[str, float]:
     """Rows/s through an endpoint of 50 ms with 64 in flight, against the ideal and against a bare aiohttp script."""
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.engines.server", "--port", "0", "--latency", str(LATENCY)], stdout=subprocess.PIPE, text=True, cwd=cluster.PROJECT
