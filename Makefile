@@ -12,18 +12,20 @@ quickstart: setup
 
 # The comparison in the README: the quickstart over 3 seeds, the data of all rounds kept or replaced, from the same round 0. About an hour on 2 cores.
 SEEDS := 0 1 2
-RUNS := data/runs
-results: quickstart
-	@set -e; for seed in $(filter-out 0,$(SEEDS)); do \
-	    $(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml --run $(RUNS)/quickstart-$$seed --set seed=$$seed --set evaluate.base_model=false; \
+results: setup
+	@set -e; runs=; for seed in $(SEEDS); do \
+	    run=data/runs/quickstart-$$seed; base=false; \
+	    if [ $$seed = 0 ]; then run=data/runs/quickstart; base=true; fi; \
+	    $(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml --run $$run --set seed=$$seed --set evaluate.base_model=$$base; \
+	    runs="$$runs $$run"; \
 	done; \
-	for seed in $(SEEDS); do \
-	    all=$(RUNS)/quickstart-$$seed; [ $$seed != 0 ] || all=$(RUNS)/quickstart; replace=$(RUNS)/quickstart-replace-$$seed; \
-	    [ -f $$replace/run.yaml ] || $(PYTHON_BIN) -m jobs.branch $$all --to $$replace --round 0 \
+	for run in $$runs; do \
+	    [ -f $$run-replace/run.yaml ] || $(PYTHON_BIN) -m jobs.branch $$run --to $$run-replace --round 0 \
 	        --set accumulate.policy=replace --set accumulate.keep_real=false; \
-	    $(PYTHON_BIN) -m jobs.iterate $$replace/run.yaml --run $$replace; \
-	done
-	@$(PYTHON_BIN) -m jobs.compare $(RUNS)/quickstart $(RUNS)/quickstart-*
+	    $(PYTHON_BIN) -m jobs.iterate $$run-replace/run.yaml --run $$run-replace; \
+	    runs="$$runs $$run-replace"; \
+	done; \
+	$(PYTHON_BIN) -m jobs.compare $$runs
 
 test: setup lint
 	@$(PYTHON_BIN) -m pytest

@@ -52,14 +52,17 @@ def _shared(source: RunDir, round_: int) -> Iterator[Path]:
 
 def _link(source: Path, target: Path) -> None:
     def place(a: str, b: str) -> str:
+        if os.path.exists(b):  # a branch that was killed goes on; what is there is whole
+            return b
         try:
             os.link(a, b)
         except OSError:  # another file system, or one without links
-            shutil.copy2(a, b)
+            shutil.copy2(a, f"{b}.part")
+            os.replace(f"{b}.part", b)
         return b
 
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=place)
+        shutil.copytree(source, target, copy_function=place, dirs_exist_ok=True)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         place(str(source), str(target))

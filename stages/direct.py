@@ -47,7 +47,7 @@ class Direct(Method):
             if not used:
                 raise EngineError("the endpoint counts no tokens, so method.sampled_tokens cannot be kept; set method.samples alone")
             more = (self.options.sampled_tokens - used) * len(sampled) // used  # as many as fit in, by the mean so far
-            sampled += await llm.chat(self.question(row), step=SOLVE, n=max(1, more))
+            sampled += await llm.chat(self.question(row), step=SOLVE, n=max(1, more), sample_index=len(sampled))
         return Kept([row.child("generate", f"{llm.round}/{i}", sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
 
     def question(self, row: Row) -> list[Message]:

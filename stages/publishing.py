@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipeline.config import Recipe
+from pipeline.ids import digest
 from pipeline.methods import STAGES, DatasetStep, Method, Stage
 from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
 from pipeline.rows import Dropped, Row
@@ -29,10 +30,10 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    folder = run.dataset(SFT.name, round_)
-    if not files.exists(files.join(folder, "manifest.json")):
+    if _is_wanted(folder := run.dataset(SFT.name, round_), manifest):
         rows = measure(_published(run, round_, recipe, method), tokenizer)
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest), recipe.seed)
+        notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed)
     return manifest
 
 
@@ -56,11 +57,25 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
     }
     source = judged.judged_answers(run, round_)
     manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    folder = run.dataset(DPO.name, round_)
-    if not files.exists(files.join(folder, "manifest.json")):
+    if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest), recipe.seed, DPO)
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
     return manifest
+
+
+def _is_wanted(folder: str, manifest: Manifest) -> bool:
+    """Tell whether a dataset has to be written: it is not there, or was made of rows that somebody has had made anew since."""
+    path = files.join(folder, "manifest.json")
+    if not files.exists(path):
+        return True
+    if files.read_json(path).get("made_of") in (None, "", _made_of(manifest)):  # a dataset of an older version does not say
+        return False
+    files.remove(folder)
+    return True
+
+
+def _made_of(manifest: Manifest) -> str:
+    return digest([part.sha256 for part in manifest.parts])
 
 
 def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> dict[str, DatasetStep]:
@@ -148,17 +163,16 @@ def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator
             round=round_,
             method=method.name,
             models=(pair["chosen_model"], pair["rejected_model"]),
-            sampling=recipe.sampling.as_json,
+            sampling=pair.get("sampling") or recipe.sampling.as_json,
             verdicts=(pair["chosen_verdict"], pair["rejected_verdict"]),
             hinted=pair["hinted"],
         )
 
 
-def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest) -> CardFacts:
+def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]) -> CardFacts:
     manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
     model = next((m.model for m in found.values() if m.model), "")
-    notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
         method=method.name if round_ else "real demonstrations",
@@ -170,4 +184,5 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
         notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
+        made_of=_made_of(last),
     )

@@ -77,7 +77,8 @@ class ReGenesisOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, data: Any) -> Any:
-        return {**PRESETS.get(data.get("preset", "paper"), {}), **data} if isinstance(data, dict) else data
+        preset = data.get("preset", "paper") if isinstance(data, dict) else None
+        return {**PRESETS.get(preset, {}), **data} if isinstance(preset, str) else data
 
     @field_validator("guidelines", mode="before")
     @classmethod

@@ -55,14 +55,15 @@ def _sets_table(facts: list[dict[str, Any]], sets: list[str]) -> Table:
     for name in sets:
         table.add_column(f"{name}, n = {sizes[name]}", justify="right")
     for f in facts:
-        table.add_row(_title(f), *(_set_cell(f.get("sets", {}).get(name)) for name in sets))
+        table.add_row(_title(f), *(_set_cell(f, name) for name in sets))
     return table
 
 
-def _set_cell(measured: dict[str, Any] | None) -> str:
+def _set_cell(f: dict[str, Any], name: str) -> str:
+    measured = f.get("sets", {}).get(name)
     if measured is None:
         return ""
-    against = _against(measured)
+    against = _against(measured) if f["round"] != "base" else None
     return interval(measured["greedy"]) + (f"\n{interval(against['difference'], signed=True)}" if against else "")
 
 

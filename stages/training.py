@@ -26,9 +26,12 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
     if wants_pairs(recipe, round_):
         pairs = _pairs(run, round_, recipe)
         kinds = {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind] if pairs else _without_pairs(run, round_, recipe)
+    sft = run.model(round_, SFT.name)
+    if kinds == [SFT, DPO] and files.exists(files.join(run.stage(round_, TRAIN), "train.json")) and not files.exists(files.join(sft, "config.json")):
+        return TrainResult(**files.read_json(files.join(run.stage(round_, TRAIN), "train.json")))  # somebody made room: the model between is not needed
     if kinds == [SFT, DPO]:
-        _train(run, round_, recipe, SFT, start, None, TRAIN_SFT, run.model(round_, SFT.name))
-        start = resolve_model(run.model(round_, SFT.name))
+        _train(run, round_, recipe, SFT, start, None, TRAIN_SFT, sft)
+        start = resolve_model(sft)
     reference = base if recipe.train.dpo.reference == "base" and base.revision != start.revision else None
     return _train(run, round_, recipe, kinds[-1], start, reference, TRAIN, run.model(round_))
 

@@ -14,7 +14,8 @@ class CardFacts:
     """What the card says beyond what the rows themselves tell.
 
     `stages` maps a stage to its counts, such as {"in": 10, "kept": 7, "dropped": 3, "failed": 0}; `dropped` maps
-    "stage: reason" to a count; `notes` are further lines, such as filter settings or a source and its licence.
+    "stage: reason" to a count; `notes` are further lines, such as filter settings or a source and its licence. `made_of` is a
+    digest of the rows that were published; it stands in the manifest.
     """
 
     title: str
@@ -24,6 +25,7 @@ class CardFacts:
     stages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    made_of: str = ""
 
 
 def card(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind = SFT) -> str:

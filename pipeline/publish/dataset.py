@@ -47,7 +47,7 @@ def publish(rows: Iterable[AnyRow], folder: str | Path, facts: CardFacts, seed: 
 def write_dataset(dataset: datasets.Dataset, folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT) -> dict[str, Any]:
     """Write a dataset in the kind's features, in the order it has, as a folder with its card and manifest; return the manifest."""
     manifest = {"schema_version": kind.version, "seed": seed, "rows": len(dataset), **shares(dataset)}
-    manifest |= {"tokens": _token_facts(dataset, kind), "digest": _content_digest(dataset)}
+    manifest |= {"tokens": _token_facts(dataset, kind), "digest": _content_digest(dataset), "made_of": facts.made_of}
     with atomic_folder(folder) as aside:
         # Left alone, `datasets` writes no file at all for no rows, and then cannot load the folder.
         shards = None if len(dataset) else {SPLIT: 1}

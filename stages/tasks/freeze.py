@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipeline.config import Recipe
+from pipeline.config import Recipe, Source
 from pipeline.display import console
 from pipeline.errors import DataError, StaleError
 from pipeline.ids import digest, unit_interval
@@ -20,8 +20,9 @@ ROWS_PER_PART = 5000
 def freeze(run: RunDir, recipe: Recipe) -> None:
     """Write tasks/{train,held_out,sets,demonstrations,rejected}, unless the run has them. The manifests come last."""
     if run.manifest(run.path("tasks")) is not None:
-        if missing := [name for name in recipe.evaluate.sets if run.manifest(run.tasks(f"sets/{name}")) is None]:
-            raise StaleError(f"{run.root}: its tasks were read without evaluate.sets {', '.join(missing)}. Take a new run directory.")
+        frozen = {name: run.manifest(run.tasks(f"sets/{name}")) for name in recipe.evaluate.sets}
+        if other := [name for name, source in recipe.evaluate.sets.items() if frozen[name] is None or frozen[name].fingerprint != _mark(source)]:
+            raise StaleError(f"{run.root}: its tasks were read without evaluate.sets {', '.join(other)} as it is now. Take a new run directory.")
         return
     for folder in ("train", "held_out", "sets", "demonstrations", "rejected"):
         files.remove(run.tasks(folder))
@@ -39,7 +40,7 @@ def freeze(run: RunDir, recipe: Recipe) -> None:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows if demonstrations else [])
     for name, found in sets.items():
-        _write(run, f"sets/{name}", found.rows)
+        _write(run, f"sets/{name}", found.rows, _mark(recipe.evaluate.sets[name]))
     _write_rejected(run, [("tasks", tasks), *([("demonstrations", demonstrations)] if demonstrations else []), *sets.items()])
     dropped = {"duplicate": tasks.duplicates, "equal_to_held_out": equal, "equal_to_evaluation_set": whole - len(train)}
     manifest = Manifest(
@@ -57,7 +58,11 @@ def source_seed(seed: int, which: str) -> int:
     return int(unit_interval(seed, "source", which) * 2**31)
 
 
-def _write(run: RunDir, which: str, rows: list[Row]) -> list[PartEntry]:
+def _mark(source: Source) -> str:
+    return digest(source.model_dump(mode="json", exclude_defaults=True))
+
+
+def _write(run: RunDir, which: str, rows: list[Row], mark: str = "") -> list[PartEntry]:
     folder = run.tasks(which)
     out = parts.PartWriter(folder, folder, "00000")
     for row in rows:
@@ -69,7 +74,7 @@ def _write(run: RunDir, which: str, rows: list[Row]) -> list[PartEntry]:
         PartEntry(path=p.path.removeprefix(run.root).lstrip("/"), rows=p.counts.out, sha256=parts.sha256(p.path)) for p in parts.committed(folder)
     ]
     Manifest(
-        stage=f"tasks/{which}", round=0, method="", fingerprint=digest([e.sha256 for e in entries]), rows_in=len(rows), rows_done=len(rows),
+        stage=f"tasks/{which}", round=0, method="", fingerprint=mark or digest([e.sha256 for e in entries]), rows_in=len(rows), rows_done=len(rows),
         rows_out=len(rows), parts=entries,
     ).write(folder)  # fmt: skip
     return entries
