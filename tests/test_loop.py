@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from datasets import load_dataset, load_from_disk
@@ -117,11 +119,16 @@ def test_the_table_has_every_model_and_measure(finished: tuple[RunDir, Recipe]) 
     assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
 
 
-def test_a_branch_shares_what_does_not_depend_on_its_settings(finished: tuple[RunDir, Recipe], tmp_path: Path, tiny_model: Path) -> None:
+def test_a_branch_shares_what_does_not_depend_on_its_settings(
+    finished: tuple[RunDir, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "replace")
     changed = recipe.model_copy(update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace", "keep_real": False}), "rounds": 1})
-    branch(run, other, changed, 0)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(RunDir, "freeze", Mock(side_effect=KeyboardInterrupt))
+        branch(run, other, changed, 0)
+    branch(run, other, changed, 0)  # the same again goes on
     iterate(other, changed)
     assert other.manifest(other.stage(1, "generate")) == run.manifest(run.stage(1, "generate"))
     train = json.loads(Path(other.stage(1, "train"), "train.json").read_text())
@@ -130,6 +137,23 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(finished: tuple[Ru
     assert facts[0]["arm"] == "direct, replace, without real data" and facts[0]["rounds"] == 1
     with pytest.raises(SelfloopError, match="there is a run here already"):
         branch(run, other, changed, 0)
+
+
+def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = finished
+    other = RunDir(tmp_path / "one")
+    one_each = recipe.model_copy(update={"method": {**recipe.method, "keep_per_question": 1}})
+    branch(run, other, one_each, 0)
+    with pytest.raises(StaleError, match="keep_per_question"):
+        asyncio.run(Loop(other, one_each).publish(1))
+    shutil.rmtree(other.stage(1, "publish"))
+    manifest = asyncio.run(Loop(other, one_each).publish(1))
+    published = load_from_disk(other.dataset("sft", 1))["train"]
+    assert len(published) == manifest.rows_out < len(load_from_disk(run.dataset("sft", 1))["train"])
+    assert len(set(published["task_id"])) == len(published)
+    written = Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns
+    asyncio.run(Loop(other, one_each).publish(1))
+    assert Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns == written
 
 
 def test_a_round_without_its_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:

@@ -234,6 +234,9 @@ def test_questions_of_further_sets_are_neither_learnt_from_nor_published(finishe
     assert {"held_out", "sets_far", "sets_near", "sets_gym"} <= {step.name for step in manifest.steps}
     recipe = finished.recipe()
     more = recipe.evaluate.model_copy(update={"sets": {**recipe.evaluate.sets, "new": recipe.evaluate.sets["far"]}})
+    fewer = recipe.evaluate.model_copy(update={"sets": {**recipe.evaluate.sets, "far": recipe.evaluate.sets["far"].model_copy(update={"limit": 3})}})
+    with pytest.raises(StaleError, match="read without evaluate.sets far"):
+        freeze(finished, recipe.model_copy(update={"evaluate": fewer}))
     with pytest.raises(StaleError, match="read without evaluate.sets new"):
         freeze(finished, recipe.model_copy(update={"evaluate": more}))
 
