@@ -80,9 +80,9 @@ def chains(request: Request, index: int) -> str:
     if step == "select":
         return re.findall(r"^\d+\. (.*)$", request.messages[-1]["content"], re.MULTILINE)[index % 5]
     if step.endswith("adapt"):
-        return f"Put both numbers of this sum side by side (idea {_mark(request, 1000)}x)."
+        return f"Put both numbers of this sum side by side (idea {5000 + _mark(request, 1000)}x)."
     if step.endswith("structure"):
-        return f"1. Write both numbers down.\n2. Add them up.\n3. Say what comes out ({_mark(request, 1000)}x)."
+        return f"1. Write both numbers down.\n2. Add them up.\n3. Say what comes out ({5000 + _mark(request, 1000)}x)."
     right = step == "hinted_execute" or ((a + b) % 3 and _mark(request, 2))
     said = a + b + (0 if right else 1)
     return f"1. The numbers are {a} and {b}.\n2. Together they make {said} ({_mark(request, 10_000)}).\n\nAnswer: {said}"

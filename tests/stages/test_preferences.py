@@ -42,7 +42,7 @@ def answer(name: str, question: str, text: str, correct: bool) -> Row:
 
 
 def rules(earlier: Any = tuple, max_length: int = 60, seed: int = 0, **options: Any) -> Rules:
-    return Rules(Preferences(**options), search_for([HELD_OUT], 5), Words(), max_length, seed, earlier)
+    return Rules(Preferences(**options), [search_for([HELD_OUT], 5)], Words(), max_length, seed, earlier)
 
 
 def outcomes(answers: list[Row], using: Rules, method: Method | None = None) -> dict[str, Kept | Dropped]:
