@@ -56,7 +56,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 def submit(cluster: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--working-dir", str(PROJECT), "--", sys.executable, "-m", *entrypoint]
-    return subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=300, cwd=PROJECT)
+    end = time.monotonic() + 90
+    while True:
+        done = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=300, cwd=PROJECT)
+        # A head node that answers may still be without the agent that starts jobs.
+        if "No available agent" not in done.stdout + done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(2)
 
 
 @pytest.fixture(scope="module")
