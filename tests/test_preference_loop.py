@@ -31,7 +31,7 @@ from tests.training.conftest import tiny_model
 __all__ = ["selfloop", "tiny_model"]
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
-DPO = {"max_steps": 1, "batch_size": 2, "learning_rate": 1e-3, "reference": "base"}
+DPO = {"max_steps": 2, "batch_size": 2, "learning_rate": 1e-3, "reference": "base"}
 
 
 def always_right(request: Request, index: int) -> str:
@@ -216,6 +216,6 @@ def test_without_any_pair(tmp_path: Path, local_ray: Any, tiny_model: Path, caps
 
 def test_the_scripted_engine_is_wrong_about_half_of_the_time() -> None:
     """What the tests above rest on: both sides are there."""
-    request = Request([{"role": "user", "content": "What is 3 + 4?"}], None, "", None, 1, "row", 0, None, "")
+    request = Request([{"role": "user", "content": "What is 3 + 4?"}], row="row")
     said = {sums(request, i).endswith("Answer: 7") for i in range(20)}
     assert said == {True, False}

@@ -94,6 +94,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         # Beside the run, not over it: its checkpoints are those that the run itself resumes from.
         "output_dir": str(Path(spec.work) / f"trl-{spec.kind.name}"),
     }
+    if spec.kind != SFT and settings.get("train_sampling_strategy") == "group_by_length":
+        settings["train_sampling_strategy"] = "random"  # by itself TRL can tell the lengths of supervised examples only
     if lora := spec.train.lora:
         targets = [lora.target_modules] if isinstance(lora.target_modules, str) else lora.target_modules
         settings |= {
