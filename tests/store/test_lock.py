@@ -62,7 +62,7 @@ def test_a_program_the_driver_starts_does_not_inherit_the_lock(tmp_path: Path) -
         child = subprocess.Popen(["sleep", "30"], close_fds=False)
     try:
         with RunLock(tmp_path):
-            pass
+            assert f"process {os.getpid()} on " in (tmp_path / "driver.lock").read_text()
     finally:
         child.kill()
         child.wait()
