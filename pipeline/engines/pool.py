@@ -4,15 +4,17 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
 from pipeline.errors import EngineDied, EngineError, SelfloopError
-from pipeline.models import ModelRef
+from pipeline.models import ModelRef, differ_in_weights_only
 
 NAMESPACE = "selfloop"
 CLOSE_SECONDS = 30.0
@@ -40,6 +42,8 @@ class VllmReplica:
         async with self._loading:
             if model == self._model and self._engine is not None:
                 return
+            if await self._reloaded(model):
+                return
             if self._engine is not None:
                 await self._engine.close()
                 self._engine = self._model = None
@@ -52,6 +56,19 @@ class VllmReplica:
                     await engine.close()
                     raise
                 self._engine, self._model = engine, model
+
+    async def _reloaded(self, model: ModelRef | None) -> bool:
+        """Give a running engine other weights, where the models differ in nothing else. Returns whether that was done."""
+        if self._engine is None or model is None or self._model is None or not differ_in_weights_only(self._model.path, model.path):
+            return False
+        self._model = None
+        try:
+            await self._engine.reload(model.path)
+        except EngineDied as e:
+            print(f"{e}; starting a fresh engine", file=sys.stderr, flush=True)
+            return False
+        self._model = model
+        return True
 
     async def generate(self, request: Request) -> list[Completion]:
         """Pass a request on. After an EngineDied the caller is expected to `load` again."""
@@ -245,6 +262,15 @@ class EnginePool:
             for replica in replicas:
                 ray.kill(replica)
 
+    async def make_room(self, model: ModelRef) -> None:
+        """Give up what a training of `model` needs: everything, but on a laptop without GPU and with memory to spare.
+
+        There an idle engine takes no time from the training, and the next round only exchanges its weights.
+        """
+        one_machine = sum(node["Alive"] for node in ray.nodes()) == 1 if ray.is_initialized() else False
+        if not one_machine or ray.cluster_resources().get("GPU", 0) or psutil.virtual_memory().available < training_bytes(model):
+            await self.free()
+
     def _attach(self) -> list[Any]:
         name = self._recipe.runner.engine_pool
         found = sorted(a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE and a["name"].startswith(f"{name}/"))
@@ -255,6 +281,13 @@ class EnginePool:
 
     def _log_hint(self) -> str:
         return f"\nWhat vLLM printed is in {self._logs}/engine-*.log" if self._logs else ""
+
+
+def training_bytes(model: ModelRef) -> float:
+    """Return bytes that a training of all weights needs on a CPU, with half as much again to spare: weights, gradients and Adam's moments
+    in fp32 are 16 bytes for each of the 2 in the file, activations of small models about 3 GiB (measured with SmolLM2-135M)."""
+    weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
+    return 1.5 * (8 * weights + 3 * 2**30)
 
 
 def start_replicas(config: VllmEngine, logs: str | None = None, name: str | None = None) -> list[Any]:

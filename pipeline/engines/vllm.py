@@ -33,8 +33,10 @@ class VllmClient:
         c = self._config
         args = dict(c.args)
         if self._on_cpu:
-            os.environ.update(cpu.environment(self._replica, c.replicas, c.cpu_cores, c.cpu_kv_gib))
+            one_process = c.tensor_parallel_size * c.pipeline_parallel_size == 1
+            os.environ.update(cpu.environment(self._replica, c.replicas, c.cpu_cores, one_process))
             args = cpu.engine_args(args)
+            args.setdefault("kv_cache_memory_bytes", cpu.kv_bytes(self._model, args, c.replicas, c.cpu_kv_gib))
         self._reaper = Reaper()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -54,6 +56,21 @@ class VllmClient:
             self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[self._queue_logger()])
         except (RuntimeError, ValueError, OSError) as e:
             raise EngineDied(f"vLLM did not start with {self._model}: {type(e).__name__}: {e}") from e
+
+    async def reload(self, model: str) -> None:
+        """Serve the weights in folder `model` from now on, in a second instead of a start. No request may be under way.
+
+        The model has to differ in its weights only (pipeline.models.differ_in_weights_only). Raises EngineDied when vLLM cannot do it; the engine
+        is then of no more use.
+        """
+        try:
+            await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": model})
+            emptied = await self._engine.reset_prefix_cache()  # what the old weights computed
+        except Exception as e:  # whatever vLLM's processes raise; half-loaded weights must not answer
+            raise EngineDied(f"vLLM could not exchange its weights for those of {model}: {type(e).__name__}: {e}") from e
+        if not emptied:
+            raise EngineDied("vLLM kept what it had computed with the old weights: requests were still under way")
+        self._model = model
 
     async def generate(self, request: Request) -> list[Completion]:
         """Return `request.n` completions. A prompt that does not fit is an EngineError that retrying cannot help."""

@@ -174,7 +174,7 @@ def raw(model: str, prompts: str) -> dict[str, float]:
 
     from pipeline.engines import cpu
 
-    os.environ.update(cpu.environment(0, 1, None, None), VLLM_LOGGING_LEVEL="ERROR")
+    os.environ.update(cpu.environment(0, 1, None, one_process=True), VLLM_LOGGING_LEVEL="ERROR")
     from vllm import LLM, SamplingParams
 
     llm = LLM(model, **cpu.engine_args(VLLM_ARGS))

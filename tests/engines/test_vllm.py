@@ -3,21 +3,24 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
+from safetensors.torch import load_file, save_file
 
 from pipeline.config import VllmEngine
 from pipeline.engines.base import Completion, Engine, Request, Sampling
 from pipeline.engines.pool import EnginePool
 from pipeline.engines.reaper import MARK
 from pipeline.errors import ConfigError, EngineError
-from pipeline.models import PACKAGED, resolve_model
+from pipeline.models import PACKAGED, ModelRef, resolve_model
 from tests.conftest import tiny_recipe
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
@@ -90,6 +93,21 @@ async def test_a_prompt_that_is_too_long_fails_alone(engine: Engine) -> None:
     too_long, fine = await asyncio.gather(engine.generate(chat("word " * 2000)), engine.generate(chat("Say hello.")), return_exceptions=True)
     assert isinstance(too_long, EngineError) and not too_long.retryable
     assert fine[0].text
+
+
+async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start(pool: EnginePool, tmp_path: Path) -> None:
+    base, processes = resolve_model(PACKAGED), {p.pid for p in engine_processes()}
+    other = shutil.copytree(base.path, tmp_path / "other")
+    (other / ".revision.json").unlink()
+    weights = load_file(other / "model.safetensors")
+    save_file({name: -tensor if "down_proj" in name else tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+
+    async def answer(model: ModelRef) -> str:
+        return (await (await pool.use(model)).connect().generate(chat("What is the capital of France?")))[0].text
+
+    first, changed, again = [await answer(model) for model in (base, resolve_model(str(other)), base)]
+    assert first == again != changed, "an answer from the prefix cache would be the old weights'"
+    assert {p.pid for p in engine_processes()} == processes
 
 
 async def test_requests_survive_the_death_of_the_engine_and_nothing_is_left_of_it(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from pipeline.rundir import RunDir
 from pipeline.store import request_log
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(500)]
-ROWS, IN_FLIGHT = 160, 16
+ROWS, IN_FLIGHT = 60, 8
 MARK = "SELFLOOP_TEST_KILL_VLLM"
 
 
@@ -38,7 +38,7 @@ def test_the_same_command_goes_on_and_no_process_is_left(tmp_path: Path) -> None
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))
     engine = {"kind": "vllm", "args": {"max_model_len": 256, "max_num_seqs": IN_FLIGHT}}
     recipe = {"name": "killed", "engine": engine, "tasks": {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")}, "held_out": {"count": 1},
-              "sampling": {"max_tokens": 40}, "method": {"name": "direct", "samples": 1}, "runner": {"in_flight": IN_FLIGHT, "part_rows": 20}}  # fmt: skip
+              "sampling": {"max_tokens": 24}, "method": {"name": "direct", "samples": 1}, "runner": {"in_flight": IN_FLIGHT, "part_rows": 10}}  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     run = RunDir(tmp_path / "run")
     folder = run.stage(1, "generate")

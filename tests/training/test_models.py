@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import models
 from pipeline.errors import ConfigError
-from pipeline.models import PACKAGED, folder_revision, prepare_packaged, resolve_model
+from pipeline.models import PACKAGED, differ_in_weights_only, folder_revision, prepare_packaged, resolve_model
 
 
 def test_a_folders_revision_is_the_hash_of_its_files(tiny_model, tmp_path):
@@ -87,3 +87,16 @@ def test_the_packaged_model_is_prepared_whole(tmp_path, monkeypatch):
     ids = tokenizer.apply_chat_template(text, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = tokenizer.decode(model.generate(**ids, max_new_tokens=12, do_sample=False)[0])
     assert "Paris" in answer and resolve_model(PACKAGED) == found
+
+
+def test_models_that_differ_in_their_weights_only(tmp_path: Path) -> None:
+    for name, weights, config in (("a", b"1", "{}"), ("b", b"2", "{}"), ("c", b"1", '{"hidden_size": 8}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        (tmp_path / name / "config.json").write_text(config)
+    (tmp_path / "b" / "README.md").write_text("a file that changes nothing")
+    (tmp_path / "b" / ".revision.json").write_text("{}")
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert differ_in_weights_only(a, b) and not differ_in_weights_only(a, c) and not differ_in_weights_only(a, "org/name")
+    (tmp_path / "b" / "tokenizer.json").write_text("{}")
+    assert not differ_in_weights_only(a, b)
