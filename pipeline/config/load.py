@@ -110,7 +110,7 @@ def _explain(error: ValidationError, model: type[BaseModel], place: typing.Calla
     messages = []
     for e in error.errors(include_url=False):
         # pydantic puts the engine's kind into the location, where the file has no such level
-        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] == "engine" and p in ("vllm", "openai", "scripted")))
+        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] in ("engine", "annotator") and p in ("vllm", "openai", "scripted")))
         if e["type"] == "extra_forbidden":
             known = _keys(model, loc[:-1], data)
             near = get_close_matches(str(loc[-1]), known, 1, 0.5)
