@@ -51,29 +51,30 @@ def questions_in(text: str) -> list[str]:
 def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
     """Return a step that drops what cannot be a question like those of `pool`.
 
-    A question ends with a question mark, or as one of the pool ends; its numbers are written as numbers are.
+    A question ends with a question mark, or begins as one of the pool that has none ("Calculate"); its numbers are written as numbers are.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
         known = [k.question for k in pool()]
         lengths = [len(decontaminate.words(q)) for q in known]
         shortest, longest = LENGTHS[0] * min(lengths), LENGTHS[1] * max(lengths)
-        ends = {"?", *(q.rstrip()[-1:] for q in known)}
+        begins = {decontaminate.words(q)[0] for q in known if not q.rstrip().endswith("?")}
         for row in rows():
-            yield row, malformed(row.payload["question"], shortest, longest, ends)
+            yield row, malformed(row.payload["question"], shortest, longest, begins)
 
     return step
 
 
-def malformed(question: str, shortest: float, longest: float, ends: set[str]) -> Dropped | None:
-    """Return why a text is no well-formed question of `shortest` to `longest` words that ends with one of `ends`."""
-    length = len(decontaminate.words(question))
+def malformed(question: str, shortest: float, longest: float, begins: set[str]) -> Dropped | None:
+    """Return why a text is no well-formed question of `shortest` to `longest` words with a question mark, or one of `begins` at its start."""
+    words = decontaminate.words(question)
+    length = len(words)
     if length < max(1, shortest):
         return Dropped("too_short", f"{length} words; the shortest allowed here has {shortest:g}", question)
     if length > longest:
         return Dropped("too_long", f"{length} words; the longest allowed here has {longest:g}", question)
-    if question[-1:] not in ends:
-        return Dropped("not_a_question", f"it ends with {question[-1:]!r}, no known question does", question)
+    if not question.endswith("?") and words[0] not in begins:
+        return Dropped("not_a_question", f"it has no question mark, and begins with {words[0]!r} as no known question without one does", question)
     if bad := next((n for n in _NUMBER.findall(question) if not _WELL_FORMED.fullmatch(n)), None):
         return Dropped("malformed_number", bad, question)
     return None

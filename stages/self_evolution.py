@@ -5,8 +5,8 @@
 
 Phase 1 (the first meta_rounds rounds) makes the meta-skill corpus: a row gives three examples, of feedback, of refinement and of the
 direct answer, with the loss on the last turn alone; what comes before it is context, also the wrong first answer. The annotator is an
-endpoint. Without one it is the untrained model, shown examples of how it is done and, for the feedback, the correct answer: a deviation
-from the paper, which the card names. Its texts are checked against the ground truth then, for weak as it is it errs.
+endpoint. Without one it is the untrained model, shown examples of how it is done and, for the feedback, the correct answer; `scaffold` also
+begins its texts for it. That is a deviation from the paper, which the card names. What it writes is checked against the ground truth.
 
 Phase 2 is every later round: the verdict of the refined answer, not that of the first one, decides, and no ground truth is looked at.
 What the truth says of it is counted when all rows are decided (stages/critic.py). Questions may be the model's own (stages/proposing.py).
@@ -15,7 +15,9 @@ The stages: generate answers; critique asks for all the rest, and stops the run 
 the shared one, on the refined answer; verify decides. Accumulating all rounds from the base model is the paper's restart.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +38,7 @@ VERSION = 1
 SOLVE = "direct/solve"  # asked in training and evaluation as `direct` asks it, so that both can be compared
 FEEDBACK, REFINE = "self/feedback", "self/refine"  # turns of the conversation that begins with the question
 HINTED_FEEDBACK, ANNOTATE_FEEDBACK, ANNOTATE_REFINE = "self/hinted_feedback", "self/annotate_feedback", "self/annotate_refine"
+OPENING_FEEDBACK, OPENING_REFINE = SCAFFOLD = ("self/opening_feedback", "self/opening_refine")
 NEW_QUESTIONS = "self/propose"
 META, EVOLVE = "meta_skill", "evolution"  # payload["phase"]
 WITH_TRUTH = "self_with_truth"  # payload["annotator"] where it is not an endpoint
@@ -52,6 +55,8 @@ class SelfEvolution(Method):
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has learnt to answer goes on with a list once it has begun; endpoints as a rule let nobody begin for them.
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
+        if self.options.annotator is not None and self.options.scaffold:
+            raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; the endpoint under method.annotator writes its own.")
         if self.options.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
@@ -61,7 +66,7 @@ class SelfEvolution(Method):
     def stages(self) -> dict[str, Stage]:
         """Answer; criticise, refine, judge; filter; decide. And propose, before all that, where the method makes questions."""
         o = self.options
-        annotate = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
+        annotate = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE, *(SCAFFOLD if o.scaffold else ()))
         shared = {"meta_rounds": o.meta_rounds, "verdict_words": list(o.verdict_words), "annotator": o.annotator_identity()}
         sampling = o.sampling.model_dump(mode="json")
         steps = {step: sampling[step] for step in ("feedback", "refine")}
@@ -74,7 +79,7 @@ class SelfEvolution(Method):
                 row=self.generate, prompts=(SOLVE,), config={"meta_rounds": o.meta_rounds, "samples": o.samples, "answer": sampling["answer"]}, version=VERSION
             ),
             "critique": Stage(
-                row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), config={**shared, **steps, "max_positive": o.max_positive}, version=VERSION,
+                row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold}, version=VERSION,
                 facts=partial(critic.base_rate, o.max_positive),
             ),
             "filter": filters.stage(self.recipe),
@@ -148,7 +153,7 @@ class SelfEvolution(Method):
         if phase == EVOLVE and not said["approved"]:
             reason = "unparsable_verdict" if said["approved"] is None else "not_approved"
             return Dropped(reason, self._expected() if said["approved"] is None else said["check"], said["check"])
-        found = answers.extract(said["text"], "text" if self.recipe.verifier == "task_scorer" else said["answer_type"], said.get("options"))
+        found = self._extract(row, said["text"])
         if found.answer is None:
             return Dropped(found.problem, raw=said["text"])
         verdict = verifiers.Verdict(True, found.answer, "", None)._asdict() | {"by": "annotator" if phase == META else "the model itself"}
@@ -156,6 +161,10 @@ class SelfEvolution(Method):
 
     def _expected(self) -> str:
         return 'expected a last line "Verdict: {}" or "Verdict: {}"'.format(*self.options.verdict_words)
+
+    def _extract(self, row: Row, text: str) -> answers.Extraction:
+        kind = "text" if self.recipe.verifier == "task_scorer" else row.payload["answer_type"]
+        return answers.extract(text, kind, row.payload.get("options"))
 
     def _score(self, row: Row, text: str) -> bool:
         return verifiers.scorer(self.recipe.verifier)({**row.payload, "text": text}).correct
@@ -181,17 +190,28 @@ class SelfEvolution(Method):
         return (await llm.chat(self._refining(row, answer, feedback.text.strip()), step=REFINE, sampling=sampling))[0]
 
     async def _annotated_feedback(self, row: Row, llm: LLM) -> Completion:
-        """Ask the annotator. The answer is among the variables of the hinted template only."""
-        if not self.options.annotator and row.payload.get("answer") is None:
-            raise DataError("the task has no ground truth to show to the model that annotates; name an endpoint under method.annotator")
-        told = {} if self.options.annotator else {"answer": row.payload["answer"]}
-        template = ANNOTATE_FEEDBACK if self.options.annotator else HINTED_FEEDBACK
+        """Ask the annotator. The answer is among the variables of the hinted template, and of the opening that goes with it, only."""
         sampling = self.options.sampling.feedback.over(llm.sampling)
-        return (await llm.ask(template, sampling=sampling, task=self._task(row), initial=row.payload["initial"], **self._words, **told))[0]
+        said = {"task": self._task(row), "initial": row.payload["initial"], **self._words}
+        if self.options.annotator:
+            return (await llm.ask(ANNOTATE_FEEDBACK, sampling=sampling, **said))[0]
+        if row.payload.get("answer") is None:
+            raise DataError("the task has no ground truth to show to the model that annotates; name an endpoint under method.annotator")
+        opening = await asyncio.to_thread(self._opening_of_feedback, row) if self.options.scaffold else ""  # a scorer may compute for seconds
+        reply = (await llm.ask(HINTED_FEEDBACK, sampling=sampling, prefill=opening, answer=row.payload["answer"], **said))[0]
+        return replace(reply, text=opening + reply.text)
+
+    def _opening_of_feedback(self, row: Row) -> str:
+        initial = row.payload["initial"]
+        known = {"answer": row.payload["answer"], "given": self._extract(row, initial).answer or "nothing", "right": self._score(row, initial)}
+        return prompts.render(OPENING_FEEDBACK, **known, **self._words)[0]["content"]
 
     async def _annotated_refinement(self, row: Row, llm: LLM, feedback: Completion) -> Completion:
         said = {"task": self._task(row), "options": row.payload.get("options"), "initial": row.payload["initial"], "feedback": feedback.text.strip()}
-        return (await llm.ask(ANNOTATE_REFINE, sampling=self.options.sampling.refine.over(llm.sampling), **said, **self._words))[0]
+        opening = prompts.render(OPENING_REFINE)[0]["content"] if self.options.scaffold else ""
+        sampling = self.options.sampling.refine.over(llm.sampling)
+        reply = (await llm.ask(ANNOTATE_REFINE, sampling=sampling, prefill=opening, **said, **self._words))[0]
+        return replace(reply, text=opening + reply.text)
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question plainly; feedback and refinement go on from it."""
@@ -247,7 +267,8 @@ class SelfEvolution(Method):
         if annotator == WITH_TRUTH:
             by = (
                 "self_with_truth, the untrained model itself, shown the ground truth while it wrote the feedback; what is wrong by that truth was dropped. "
-                "A deviation from the paper, whose annotator is a stronger model"
+                + ("Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). " if self.options.scaffold else "")
+                + "A deviation from the paper, whose annotator is a stronger model"
             )
         return f"Meta-skill corpus (phase 1): a row gives an example of the direct answer, one of feedback and one of refinement. Annotator: {by}."
 

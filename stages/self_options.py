@@ -39,6 +39,9 @@ class SelfOptions(Options):
     annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
         None, description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth"
     )
+    scaffold: bool = Field(
+        False, description="where the untrained model annotates: begin its texts for it, the feedback up to the verdict; for models too small to write them"
+    )
     meta_rounds: int = Field(1, ge=1, description="rounds of phase 1")
     samples: int = Field(1, ge=1, description="answers sampled per question, each with feedback and refinement of its own")
     keep_per_question: int = Field(1, ge=1, description="accepted rows kept per question and round (seeded choice)")

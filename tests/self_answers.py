@@ -1,6 +1,9 @@
 """Answers for the scripted engine, step by step of SELF. Workers import them by name, so they are a module of their own."""
 
+import os
 import re
+import signal
+from pathlib import Path
 
 from pipeline.engines.base import Request
 from stages.answers import extract
@@ -32,12 +35,14 @@ def skilled(request: Request, index: int) -> str:
     if step in ("direct/solve", "greedy", "sampled"):
         return answer(a, b, int(request.key("")[2 * index : 2 * index + 2], 16) % 2)
     if step in ("self/refine", "self/annotate_refine"):
-        return answer(a, b, mark(request, 5) == 0)
-    if not mark(request, 11):
+        return answer(a, b, mark(request, 3) == 0)
+    if not mark(request, 6):
         return f"Well, {a} and {b}."
     said = last if step == "self/hinted_feedback" else request.messages[-2]["content"]
-    given = extract(said.split("Known to be")[0], "number").answer
-    right = (int(given) == a + b) != (mark(request, 7) == 0)
+    given = extract(said.split("The right answer")[0], "number").answer
+    right = (int(given) == a + b) != (mark(request, 5) == 0)
+    if request.prefill:
+        return " correct" if "so it is correct" in request.prefill else " incorrect"
     return f"{a} + {b} is {a + b}, the answer says {given}.\nVerdict: {'correct' if right else 'incorrect'}"
 
 
@@ -47,8 +52,8 @@ def new_questions(request: Request) -> str:
     n, animal = 7000 + mark(request, 900), ANIMALS[mark(request, len(ANIMALS))]
     return "\n".join(
         [
-            f"1. If {n} {animal} meet, tell me: What is {n} + {n % 9}?",
-            f"2. Zoe owns {n} jars; Max brings more. What is {n} + {n % 5}?",
+            f"1. {n} {animal} meet: What is {n} + {n % 9}?",
+            f"2. Zoe owns {n} jars. What is {n} + {n % 5}?",
             f"3. {known}",
             "4. Why?",
             f"5. What is {n} + 1,2,3?",
@@ -65,12 +70,9 @@ def yes_man(request: Request, index: int) -> str:
 
 def dies_once(request: Request, index: int) -> str:
     """As `skilled`; the first refinement that is asked for kills the process, with other rows' requests under way."""
-    import os
-    import signal
-    from pathlib import Path
-
-    flag = re.search(r"\[(.*?)\]", request.messages[-2 if request.step == "self/refine" else -1]["content"])
-    if request.step == "self/annotate_refine" and flag and not Path(flag[1]).exists():
-        Path(flag[1]).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    if request.step == "self/annotate_refine":
+        flag = Path(re.findall(r"\[(.*?)\]", request.messages[-1]["content"])[-1])
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     return skilled(request, index)

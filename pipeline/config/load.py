@@ -49,7 +49,7 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
-        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), data)) from None
+        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)) from None
     method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
 

@@ -26,6 +26,7 @@ def outcome(step: Any, given_: list[Row]) -> dict[str, str]:
     [
         ("Ann has 1,200 books and sells 30.5 of them. How many are left?", ""),
         ("Calculate 7 + 0.5 - 3.", ""),
+        ("Calculate 7 + 5", ""),
         ("Why?", "too_short"),
         ("How many " + "very " * 30 + "many?", "too_long"),
         ("Here are some more tasks for you:", "not_a_question"),
@@ -45,7 +46,7 @@ def test_near_duplicates_of_known_and_of_new_questions_are_dropped() -> None:
     assert found == {same: "near_duplicate", first: "", second: "near_duplicate", "Calculate 4 + 19 - 3.": "near_duplicate"}
     assert outcome(new(lambda: POOL, 1.0), rows(same, "Calculate 4 + 19 - 3")) == {same: "", "Calculate 4 + 19 - 3": "near_duplicate"}
     detail = next(verdict.detail for _, verdict in new(lambda: POOL, 0.7)(lambda: iter(rows(same))))
-    assert detail == "ROUGE-L 0.92 with: Tom has 12 nuts and eats 5 of them. How many nuts are left?"
+    assert detail == "ROUGE-L 0.93 with: Tom has 12 nuts and eats 5 of them. How many nuts are left?"
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=9), max_size=12), st.randoms())

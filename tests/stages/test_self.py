@@ -12,7 +12,6 @@ from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
 from pipeline.methods import STAGES, UNTRAINED
 from pipeline.publish import measure, publish, published_row
-from pipeline.publish.accumulate import Mixture, Part
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.training.build import build_trainer
@@ -225,7 +224,7 @@ async def test_a_meta_skill_row_gives_three_examples_and_an_evolved_one_the_dire
     ]  # fmt: skip
     assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:4], "one conversation serves all skills"
     assert [e.completion[0]["content"] for e in method().examples(evolved)] == ["Answer: 13"]
-    assert len(method().examples(await made(2, keep_feedback=True))) == 3
+    assert len(method(keep_feedback=True).examples(evolved)) == 3
     worked = Row("d", {**TASK.payload, "text": f"Answer: {TRUTH}"})
     assert [e.completion[0]["content"] for e in method().examples(worked)] == [worked.payload["text"]]
 
@@ -250,11 +249,10 @@ async def test_trap_2_no_loss_on_any_turn_but_the_last(make_spec: Any, tokenizer
         learnt = [t for t in prepared["labels"] if t != -100]
         ids = tokenizer(row["completion"][0]["content"] + "<|im_end|>\n", add_special_tokens=False)["input_ids"]
         assert learnt == ids and prepared["labels"][-len(ids) :] == ids, "only the end is learnt"
-        assert prepared["input_ids"][: -len(ids)] == tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+        assert prepared["input_ids"][: -len(ids)] == tokenizer.apply_chat_template(row["prompt"], tokenize=True, return_dict=True, add_generation_prompt=True)["input_ids"]
         assert [t for t, label in zip(prepared["input_ids"], prepared["labels"], strict=True) if label == -100] == prepared["input_ids"][: -len(ids)]
         kinds.add(tuple(turns(row["prompt"])))
     assert len(kinds) == 3
-    assert Mixture((Part(str(tmp_path / "d"), 1, False),)).keep_rounds == ()
 
 
 async def test_pairs_are_the_refined_against_the_first_answer_where_the_critic_said_no() -> None:

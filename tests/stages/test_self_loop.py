@@ -141,8 +141,9 @@ def test_phase_1_keeps_what_the_truth_confirms_and_phase_2_what_the_critic_appro
     assert reasons["wrong_verdict"] and set(reasons) <= {"wrong_verdict", "wrong_answer"}
     kept = payloads(finished, 2, "verify")
     assert all(p["approved"] and p["check"].endswith("Verdict: correct") and not p.get("hinted") for p in kept)
-    assert {right(p, "text") for p in kept} == {True, False}, "the critic errs, and nothing corrects it"
-    assert set(finished.manifest(finished.stage(2, "verify")).rows_dropped) == {"not_approved", "unparsable_verdict"}
+    known = [p for r in (2, 3) for p in payloads(finished, r, "verify") if p["answer"] is not None]
+    assert {right(p, "text") for p in known} == {True, False}, "the critic errs, and nothing corrects it"
+    assert {reason for r in (2, 3) for reason in finished.manifest(finished.stage(r, "verify")).rows_dropped} == {"not_approved", "unparsable_verdict"}
 
 
 def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, selfloop: Any) -> None:
@@ -224,7 +225,7 @@ def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, selfloop: Any) 
     rows = payloads_of_evaluation(finished)
     assert {"greedy", "refined", "maj@3", "refined maj@3"} <= set(found) and found["n"] == len(rows) == 10
     for name in ("greedy", "refined"):
-        assert found[name]["mean"] == sum(r[name]["correct"] for r in rows) / 10
+        assert found[name]["mean"] == pytest.approx(sum(r[name]["correct"] for r in rows) / 10)
     lost, won = (sum(r["greedy"]["correct"] - r["refined"]["correct"] == d for r in rows) for d in (1, -1))
     assert (found["refined"]["right_to_wrong"], found["refined"]["wrong_to_right"]) == (lost, won)
     assert all(len(r["refined_samples"]) == 3 for r in rows)
@@ -271,12 +272,9 @@ def teacher(seen: Seen) -> Fault:
     return Fault(body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}))
 
 
-async def test_an_endpoint_annotates_phase_1_and_nothing_else(
-    tmp_path: Path, local_ray: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TEACHER_KEY", "not-to-be-stored-1234")
+async def test_an_endpoint_annotates_phase_1_and_nothing_else(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
     async with LocalServer(plan=teacher) as server:
-        endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher", "api_key_env": "PATH"}
+        endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher"}
         recipe = recipe_in(tmp_path, tiny_model, method={"annotator": endpoint})
         run = RunDir(tmp_path / "run")
         await make(run, recipe, (1, 2), publish=True)
