@@ -79,8 +79,8 @@ class SelfEvolution(Method):
                 row=self.generate, prompts=(SOLVE,), config={"meta_rounds": o.meta_rounds, "samples": o.samples, "answer": sampling["answer"]}, version=VERSION
             ),
             "critique": Stage(
-                row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold}, version=VERSION,
-                facts=partial(critic.base_rate, o.max_positive),
+                row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), version=VERSION, facts=partial(critic.base_rate, o.max_positive),
+                config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold},
             ),
             "filter": filters.stage(self.recipe),
             "verify": Stage(row=self.verify, config={**shared, "verifier": self.recipe.verifier}, version=VERSION, facts=partial(critic.quality, self._known)),

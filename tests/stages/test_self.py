@@ -112,6 +112,30 @@ async def test_what_the_untrained_annotator_gets_wrong_is_dropped_by_name(said: 
     assert why(await through(method(), Model(**{**good, **said}), 1)) == reason
 
 
+@pytest.mark.parametrize(
+    ("initial", "given", "verdict", "reason"),
+    [
+        ("Answer: 12", "12", "incorrect", None),
+        (f"Answer: {TRUTH}.0", f"{TRUTH}.0", "correct", None),
+        ("I cannot.", "nothing", "incorrect", None),
+        ("Answer: 12", "12", "correct", "wrong_verdict"),
+    ],
+)
+async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_same(initial: str, given: str, verdict: str, reason: str | None) -> None:
+    self_ = method(scaffold=True)
+    model = Model(solve=initial, hinted_feedback=f" {verdict}", annotate_refine=f" {TRUTH}")
+    outcomes = await through(self_, model, 1)
+    known = f"The right answer is {TRUTH}. This answer says {given}, so it is {'correct' if TRUTH in initial else 'incorrect'}.\nVerdict:"
+    assert [request.prefill for request in model.asked] == ["", known, "Answer:"]
+    if reason:
+        assert why(outcomes) == ("verify", reason)
+        return
+    row = last(outcomes)
+    assert row.payload["feedback"] == f"{known} {verdict}" and row.payload["text"] == f"Answer: {TRUTH}" and row.payload["hinted"]
+    assert "begun for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
+    assert self_.stages()["critique"].config != method().stages()["critique"].config
+
+
 async def test_an_endpoint_annotates_without_the_truth_and_its_word_is_taken() -> None:
     self_ = method(annotator=ENDPOINT)
     model = Model(solve="Answer: 12", annotate_feedback=NO, annotate_refine="Answer: 13")
@@ -323,6 +347,7 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
     [
         ({"recipe": {"verifier": "majority_vote"}}, "method.annotator is null.*verifier other than majority_vote"),
         ({"recipe": {"tasks": {"source": "jsonl", "path": "t", "columns": {"answer": None}}}}, "tasks.columns.answer"),
+        ({"annotator": ENDPOINT, "scaffold": True}, "method.scaffold begins the texts of the untrained model"),
         ({"verdict_words": ["Yes", "yes"]}, "two different words"),
         ({"annotator": {**ENDPOINT, "modle": "x"}}, r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?"),
         ({"annotator": {"kind": "vllm"}}, r"method\.annotator.*'openai', 'scripted'"),
