@@ -104,7 +104,7 @@ def _round_of(run: RunDir, round_: RoundKey | None, stage: str, recipe: dict[str
         return begun[-1]
     if round_ not in rounds:
         raise SelfloopError(f"{run.root}: it has no round {round_}. Rounds here: {_names(run)}.")
-    if stage not in (there := overview.stages_of(round_, recipe)):
+    if stage not in (there := overview.stages_of(round_, recipe, run)):
         raise SelfloopError(f"round {round_} has no {stage} stage; it has {', '.join(there)}.")
     return round_
 

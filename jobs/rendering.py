@@ -67,6 +67,8 @@ def show_stage(facts: dict[str, Any]) -> None:
         show(f"model {facts['model']}", 2)
     if facts["seconds"] is not None:
         show(f"{facts['seconds']:.1f} s", 2)
+    if note := (facts.get("facts") or {}).get("note"):
+        show(note, 2)
     for name, count in facts.get("sets", {}).items():
         show(f"{name}: {count}", 2)
     for dataset in facts.get("datasets", []):
@@ -202,6 +204,7 @@ def _train_cells(name: str, train: dict[str, Any]) -> list[Any]:
 
 def _notes(r: dict[str, Any]) -> list[str]:
     notes = [f"round {r['round']} published {d['rows']} {d['unit']} ({d['kind']}): {d['path']}" for d in r["datasets"]]
+    notes += [f"round {r['round']}, {name}: {note}" for name, s in r["stages"].items() if (note := (s.get("facts") or {}).get("note"))]
     for result in (r[t]["result"] for t in TRAININGS if r.get(t) and r[t]["result"]):
         loss = f", final loss {result['final_loss']:.3f}" if result["final_loss"] is not None else ""
         unit = "pairs" if result.get("kind") == "dpo" else "examples"

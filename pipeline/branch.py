@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError
-from pipeline.methods import STAGES
+from pipeline.methods import PROPOSE, STAGES
 from pipeline.rundir import RunDir, round_name
 from pipeline.store import files
 from pipeline.store.lock import RunLock
@@ -41,7 +41,7 @@ def _shared(source: RunDir, round_: int) -> Iterator[Path]:
         yield from (p for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r))) if p.exists())
     if (base := Path(source.evaluation("base"))).exists():
         yield base
-    for stage in (*STAGES, "publish", "pairs"):
+    for stage in (PROPOSE, *STAGES, "publish", "pairs"):
         folder = source.stage(round_ + 1, stage)
         if source.manifest(folder) is not None:
             yield Path(folder)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import STAGES
+from pipeline.methods import PROPOSE, STAGES
 from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.store import files, search
 
@@ -110,7 +110,7 @@ class _Trace:
         self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])]
         rounds = [r for r in run.rounds() if round_ is None or r == round_]
         evaluations = ["evaluate", *(s.replace("sets/", "evaluate-") for s in sets)]
-        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (*STAGES, *_NO_ANCESTORS, *evaluations)] for r in rounds}
+        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (PROPOSE, *STAGES, *_NO_ANCESTORS, *evaluations)] for r in rounds}
         self._nodes: dict[Key, _Node] = {}
 
     def links(self, row_id: str) -> list[Link]:

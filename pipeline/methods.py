@@ -4,20 +4,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.engines.base import Message
+from pipeline.config.models import OpenaiEngine, ScriptedEngine
+from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
 STAGES = ("generate", "critique", "filter", "verify")
+PROPOSE = "propose"  # before generate, in methods that make questions of their own
 TRAIN, TRAIN_SFT = "train", "train_sft"  # folders of a round's training, and of the first of two
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
 # A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None), why not, or what is made of it (Kept).
 DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | Kept | None]]]
+# What is to be said of a whole stage: from the rows it passed on, and those it dropped, each with its reason, to JSON for its manifest.
+# A value under "note" is a sentence for people. Raises StageError when the run must not go on with such rows.
+StageFacts = Callable[[Iterable[Row], Iterable[tuple[str, Row]]], dict[str, Any]]
+UNTRAINED = "untrained"  # see Method.engine
 
 
 class Options(BaseModel):
@@ -25,6 +31,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what outcomes depend on, as JSON."""
+        return self.model_dump(mode="json")
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,6 +46,15 @@ class Stage:
     prompts: tuple[str, ...] = ()  # templates used, relative to prompts/: they are part of the fingerprint
     config: Any = None  # what else the outcome depends on (JSON): part of the fingerprint
     version: int = 1  # raise it when the code's behaviour changes: stored output of the old version is then refused
+    facts: StageFacts | None = None
+
+
+class Proposals(NamedTuple):
+    """How many requests for new questions a round makes, how many known ones each shows, and from which ROUGE-L on one is no new one."""
+
+    calls: int
+    shown: int
+    max_rouge: float
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,6 +111,28 @@ class Method(ABC):
             for better, worse in product(examples[a.id], examples[b.id]):
                 if better.prompt == worse.prompt:
                     yield Pair(better.prompt, better.completion, worse.completion, a, b)
+
+    def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
+        """Return what a stage asks in a round where that is not the round's generator (None).
+
+        An engine of its own, such as an endpoint, or UNTRAINED: the untrained model, on the recipe's engine.
+        """
+        return None
+
+    def proposals(self, round_: int) -> Proposals | None:
+        """Return how a round makes questions of its own, beside those it draws; a method that does so has a stage "propose".
+
+        That stage's function gets rows with known questions in payload["shown"], and gives task rows without an answer.
+        """
+        return None
+
+    def refinement(self) -> Any:
+        """Return what `improve` depends on (JSON, for evaluation's fingerprint); None for a method that answers once."""
+        return None
+
+    async def improve(self, row: Row, answer: Completion, llm: LLM, sampling: Sampling) -> Completion:
+        """Return what the model makes of its own answer to a question when the method lets it think again. `sampling` is the answer's."""
+        return answer
 
     def question_prompts(self) -> tuple[str, ...]:
         """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""

@@ -7,7 +7,7 @@ import orjson
 import yaml
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import STAGES, TRAIN, TRAIN_SFT
+from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
@@ -15,7 +15,7 @@ from pipeline.store.parts import Counts
 
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
 TRAININGS = (TRAIN_SFT, TRAIN)
-ROUND_STAGES = (*STAGES, "publish", "pairs", *TRAININGS, "evaluate")
+ROUND_STAGES = (PROPOSE, *STAGES, "publish", "pairs", *TRAININGS, "evaluate")
 _UNITS = {"dpo": "pairs"}  # what the rows of a dataset are called, if not examples
 
 
@@ -59,10 +59,10 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
     return sorted(planned | set(run.rounds()), key=lambda r: -1 if isinstance(r, str) else r)
 
 
-def stages_of(round_: RoundKey, recipe: dict[str, Any]) -> tuple[str, ...]:
+def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[str, ...]:
     """Return the names of the stages that a round has under a recipe.
 
-    Only DPO needs pairs, only sft_then_dpo trains twice, and each set of evaluate.sets has a stage of its own.
+    Only a method that makes questions of its own proposes, and not in every round; only DPO needs pairs, only sft_then_dpo trains twice, and each set of evaluate.sets has a stage of its own.
     """
     sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
     if round_ == "base":
@@ -71,6 +71,7 @@ def stages_of(round_: RoundKey, recipe: dict[str, Any]) -> tuple[str, ...]:
         return ("publish", TRAIN, "evaluate", *sets)
     kind = recipe["train"].get("kind", "sft")
     absent = {"sft": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
+    absent = absent if files.exists(run.stage(round_, PROPOSE)) else {*absent, PROPOSE}
     return (*(name for name in ROUND_STAGES if name not in absent), *sets)
 
 
@@ -106,6 +107,7 @@ def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
         "seconds": None,
         "passes_through": None,
         "model": None,
+        "facts": {},
     }
 
 
@@ -161,7 +163,7 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
-    names = stages_of(round_, recipe)
+    names = stages_of(round_, recipe, run)
     return {
         "round": round_,
         "stages": {name: stage_facts(run, round_, name) for name in names if name not in TRAININGS},
@@ -188,15 +190,17 @@ def of_manifest(m: Manifest) -> dict[str, Any]:
         "seconds": m.seconds,
         "passes_through": m.passes_through,
         "model": m.model or None,
+        "facts": m.extra,
     }
 
 
 def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
     if stage == "generate":
         tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
-        return min(tasks.rows_out, drawn or tasks.rows_out) if tasks else None
-    if stage == "pairs":
-        return None  # how many answers are wrong is known when it begins
+        proposed = m.rows_out if (m := run.manifest(run.stage(round_, PROPOSE))) else 0
+        return min(tasks.rows_out, drawn or tasks.rows_out) + proposed if tasks else None
+    if stage in (PROPOSE, "pairs"):
+        return None  # how many answers are wrong is known when it begins, and how many requests for questions there are
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
     before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}
     folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])

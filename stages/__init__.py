@@ -4,6 +4,7 @@ from pipeline.registry import register
 
 register("method", "direct", "stages.direct:Direct")
 register("method", "regenesis", "stages.regenesis:ReGenesis")
+register("method", "self", "stages.self_evolution:SelfEvolution")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")
 register("source", "jsonl", "stages.tasks.files:jsonl")

@@ -25,13 +25,15 @@ class Arm(NamedTuple):
 
 
 def arms(runs: Sequence[RunDir]) -> list[Arm]:
-    """Group runs by method, accumulation policy and kind of training. Raises SelfloopError when runs of one arm have different last rounds."""
+    """Group runs by method, accumulation policy, kind of training and where it starts. Raises SelfloopError when runs of one arm have different last rounds."""
     groups: dict[str, list[RunDir]] = {}
     for run in runs:
         recipe = run.recipe()
         real = "" if recipe.accumulate.keep_real else ", without real data"
+        kept = f", keeping rounds {recipe.accumulate.keep_rounds}" if recipe.accumulate.keep_rounds else ""
         kind = "" if recipe.train.kind == "sft" else f", {recipe.train.kind}"
-        groups.setdefault(f"{recipe.method['name']}, {recipe.accumulate.policy}{real}{kind}", []).append(run)
+        start = "" if recipe.train.start == "base" else ", continued"
+        groups.setdefault(f"{recipe.method['name']}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []).append(run)
     found = []
     for name, members in groups.items():
         last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]

@@ -25,6 +25,8 @@ def stage(recipe: Recipe, name: str | None = None) -> Stage:
     method: Method = registry.resolve("method", recipe.method["name"])(recipe)
     verifier = verifier_of(recipe, name)
     config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets"}) | {"verifier": verifier}
+    if (refinement := method.refinement()) is not None:
+        config["refinement"] = refinement
     return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
 
 
@@ -45,13 +47,18 @@ def stage_name(name: str | None) -> str:
 async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: LLM) -> Outcome:
     settings, question = recipe.evaluate, method.question(row)
     limit = {"max_tokens": settings.max_tokens or recipe.sampling.max_tokens, "stop": recipe.sampling.stop}
-    greedy = await llm.chat(question, step="greedy", sampling=Sampling(temperature=0, **limit))
+    surest, varied = Sampling(temperature=0, **limit), Sampling(temperature=settings.temperature, **limit)
+    greedy = await llm.chat(question, step="greedy", sampling=surest)
     sampled: list[Completion] = []
     if settings.samples:
-        sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=Sampling(temperature=settings.temperature, **limit))
+        sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=varied)
     score = verifiers.scorer(verifier)
     judge = functools.partial(_judge, score, row.payload)
-    return Kept([row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled])])
+    again = {}
+    if method.refinement() is not None:  # one after the other: equal answers are then told apart in every run alike
+        again["refined"] = judge(await method.improve(row, greedy[0], llm, surest))
+        again["refined_samples"] = [judge(await method.improve(row, answer, llm, varied)) for answer in sampled]
+    return Kept([row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled], **again)])
 
 
 def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
@@ -105,7 +112,9 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
         found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()
         if k > 1:
-            found[f"maj@{k}"] = bootstrap([_majority_right(r, k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
+            found[f"maj@{k}"] = bootstrap([_majority_right(r.payload["samples"], k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
+    if any("refined" in row.payload for row in rows):
+        found |= _refined(rows, lost, recipe)
     for against, other in (("previous", _previous(run, round_)), _reference(run, round_)):
         if other is not None and other != round_ and files.exists(run.evaluation(other)):
             before = correct_by_task(run, other, name)
@@ -139,7 +148,19 @@ def _reference(run: RunDir, round_: RoundKey) -> tuple[str, RoundKey]:
     return ("round_0", 0) if round_ == 0 or files.exists(run.evaluation(0)) else ("base", "base")
 
 
-def _majority_right(row: Row, k: int) -> float:
-    samples = row.payload["samples"][:k]
+def _refined(rows: list[Row], lost: list[float], recipe: Recipe) -> dict[str, Any]:
+    """Return what thinking again comes to: of the greedy answer, with what it won and lost, and of a majority of refined samples."""
+    settings = recipe.evaluate
+    before, after = ([float(row.payload[name]["correct"]) for row in rows] for name in ("greedy", "refined"))
+    changes = {"right_to_wrong": sum(a > b for a, b in zip(before, after, strict=True)), "wrong_to_right": sum(a < b for a, b in zip(before, after, strict=True))}
+    found = {"refined": bootstrap(after + lost, settings.bootstrap, recipe.seed)._asdict() | changes}
+    for k in [k for k in settings.k if 1 < k <= settings.samples]:
+        votes = [_majority_right(row.payload["refined_samples"], k) for row in rows]
+        found[f"refined maj@{k}"] = bootstrap(votes + lost, settings.bootstrap, recipe.seed)._asdict()
+    return found
+
+
+def _majority_right(samples: list[dict[str, Any]], k: int) -> float:
+    samples = samples[:k]
     chosen = majority([s["key"] for s in samples])
     return float(chosen is not None and any(s["correct"] for s in samples if s["key"] == chosen))

@@ -5,26 +5,27 @@ model, when there were no demonstrations to train a round 0 on).
 """
 
 import functools
+import itertools
 from typing import Any, Self
 
 from pipeline import registry
 from pipeline.config import OpenaiEngine, Recipe, VllmEngine
-from pipeline.engines.pool import EnginePool
-from pipeline.errors import SelfloopError
+from pipeline.engines.pool import EngineHandle, EnginePool
+from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
-from pipeline.methods import STAGES, TRAIN, Method, Stage
+from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, Stage
 from pipeline.models import ModelRef, resolve_model
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
-from stages import evaluation, publishing, training
+from stages import evaluation, proposing, publishing, training
 from stages.tasks.freeze import freeze
 
 
 def method_stage(name: str, recipe: Recipe) -> Stage:
-    """Return one of a method's four stages; workers call this to build theirs."""
+    """Return one of a method's stages; workers call this to build theirs."""
     return registry.resolve("method", recipe.method["name"])(recipe).stages()[name]
 
 
@@ -76,15 +77,26 @@ class Loop:
         """Run one of the four stages of a round."""
         if round_ < 1:
             raise SelfloopError(f"round {round_} has no {name} stage: round 0 is trained on the demonstrations. Rounds of generation begin at 1.")
-        source = self._questions(round_) if name == "generate" else input_of(self.run, self.run.stage(round_, STAGES[STAGES.index(name) - 1]))
-        asks = self.method.stages()[name].prompts
-        folder = self.run.stage(round_, name)
-        engine = None
-        if asks and self.run.manifest(folder) is None:
-            engine = await self.engines.use(self.generator(round_))
-        elif asks:
-            engine = self.engines.handle(self.generator(round_))
+        source = await self._asked(round_) if name == "generate" else input_of(self.run, self.run.stage(round_, STAGES[STAGES.index(name) - 1]))
+        engine = await self._engine(round_, name) if self.method.stages()[name].prompts else None
         return await run_stage(self.run, round_, name, functools.partial(method_stage, name), source, self.recipe, engine)
+
+    async def _engine(self, round_: int, name: str) -> EngineHandle:
+        """Return what a stage asks: the round's generator, unless the method says otherwise. A stage that is done starts no engine."""
+        own = self.method.engine(name, round_)
+        pool = self.engines if own in (None, UNTRAINED) else EnginePool(self.recipe, own)
+        model = self.generator(round_) if own is None else self.base
+        return pool.handle(model) if self.run.manifest(self.run.stage(round_, name)) else await pool.use(model)
+
+    async def _asked(self, round_: int) -> Input:
+        """Return the questions of a round: those that are drawn, and those that the method lets the model make."""
+        drawn, proposals = self._questions(round_), self.method.proposals(round_)
+        if proposals is None:
+            return drawn
+        factory = functools.partial(method_stage, PROPOSE)
+        await proposing.propose(self.run, round_, self.recipe, proposals, factory, await self._engine(round_, PROPOSE))
+        made = input_of(self.run, self.run.stage(round_, PROPOSE))
+        return Input(lambda: itertools.chain(drawn.rows(), made.rows()), drawn.count + made.count, digest([drawn.digest, made.digest]), drawn.folder)
 
     async def publish(self, round_: int) -> Manifest:
         """Publish a round's verified rows, and the pairs that train.kind wants; round 0 publishes the demonstrations."""
@@ -148,15 +160,25 @@ class Loop:
         await self.evaluate(round_)
 
     def _questions(self, round_: int) -> Input:
-        """The round's questions: all training tasks, or a seeded draw of them."""
+        """The round's questions: all training tasks, or a seeded draw of them (new_questions: of those not drawn yet)."""
         everything = input_of(self.run, self.run.tasks("train"))
         wanted = self.recipe.questions_per_round
-        if wanted is None or wanted >= everything.count:
+        if wanted is None or (wanted >= everything.count and not self.recipe.new_questions):
             return everything
-        draw = sorted(self._ids(everything), key=lambda i: unit_interval(self.recipe.seed, "questions", round_, i))[:wanted]
-        chosen = frozenset(draw)
+        left = self._ids(everything)
+        for earlier in range(1, round_) if self.recipe.new_questions else ():
+            left = sorted(set(left) - self._draw(left, earlier, wanted))
+        if len(left) < wanted and self.recipe.new_questions:
+            raise StageError(
+                f"round {round_}: {len(left)} of {everything.count} tasks were not drawn before, and questions_per_round is {wanted}. "
+                "Give more tasks, fewer rounds or questions_per_round, or new_questions: false."
+            )
+        chosen = self._draw(left, round_, wanted)
         rows = functools.partial(_only, everything, chosen)
         return Input(rows, len(chosen), digest([everything.digest, sorted(chosen)]), everything.folder)
+
+    def _draw(self, ids: list[str], round_: int, wanted: int) -> frozenset[str]:
+        return frozenset(sorted(ids, key=lambda i: unit_interval(self.recipe.seed, "questions", round_, i))[:wanted])
 
     @staticmethod
     def _ids(source: Input) -> list[str]:

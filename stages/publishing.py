@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.ids import digest
-from pipeline.methods import STAGES, DatasetStep, Method, Stage
+from pipeline.methods import PROPOSE, STAGES, DatasetStep, Method, Stage
 from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
 from pipeline.rows import Dropped, Row
 from pipeline.rundir import RunDir
@@ -23,7 +23,7 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
     steps = _steps(run, round_, recipe, method, tokenizer)
     config = {
         "filters": recipe.filters.model_dump(mode="json"),
-        "method": method.options.model_dump(mode="json"),
+        "method": method.options.fingerprint(),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
         "earlier": _earlier_digests(run, range(round_), STAGE),
@@ -39,7 +39,7 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
 
 async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
     """Pair round `round_`'s right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in _held_out_questions(run, recipe).values()]
+    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in held_out_questions(run, recipe).values()]
     earlier = range(1, round_)
     rules = preferences.Rules(
         recipe.preferences, held_out, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
@@ -48,7 +48,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
         "preferences": recipe.preferences.model_dump(mode="json"),
-        "method": method.options.model_dump(mode="json"),
+        "method": method.options.fingerprint(),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
         "wrong": judged.WRONG,
@@ -82,7 +82,7 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
-    for which, questions in _held_out_questions(run, recipe).items():
+    for which, questions in held_out_questions(run, recipe).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
     steps["max_length"] = _fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
@@ -97,7 +97,7 @@ def _set_digests(run: RunDir, recipe: Recipe) -> dict[str, dict[str, str]]:
     return {"sets": found} if found else {}
 
 
-def _held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
+def held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
     """Return the questions of each evaluation set, which are searched for set by set: a template is told by its own questions."""
     sets = ("held_out", *(f"sets/{name}" for name in recipe.evaluate.sets))
     return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
@@ -170,9 +170,10 @@ def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator
 
 
 def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]) -> CardFacts:
-    manifests = {s: run.manifest(run.stage(round_, s)) for s in STAGES} | {last.stage: last}
+    manifests = {s: run.manifest(run.stage(round_, s)) for s in (PROPOSE, *STAGES)} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
     model = next((m.model for m in found.values() if m.model), "")
+    said = (f"{name.capitalize()}: {m.extra['note']}" for name, m in found.items() if m.extra.get("note"))
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
         method=method.name if round_ else "real demonstrations",
@@ -183,6 +184,6 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
+        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes, *said),
         made_of=_made_of(last),
     )

@@ -30,7 +30,7 @@ from pipeline.runner.llm import LLM
 from stages import answers, filters, verifiers
 from stages.guidelines import DEFAULT, REVISION, Guideline, read_guidelines
 from stages.leaks import leak
-from stages.samples import answer_fields
+from stages.samples import StepSampling, answer_fields
 
 VERSION = 1
 SOLVE = "direct/solve"  # asked in training and evaluation as `direct` asks it, so that both can be compared
@@ -38,15 +38,6 @@ SELECT = "regenesis/select"
 ADAPT, STRUCTURE, EXECUTE = PLAIN = ("regenesis/adapt", "regenesis/structure", "regenesis/execute")
 HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hinted_execute")
 PRESETS = {"paper": {"n_selected": 0, "use_raw": True}, "released-code": {"n_selected": 20, "use_raw": True}}
-
-
-class StepSampling(BaseModel):
-    """What one step samples with where it differs from the recipe's `sampling`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    temperature: float | None = Field(None, ge=0)
-    max_tokens: int | None = Field(None, ge=1)
 
 
 class Steps(BaseModel):
@@ -203,8 +194,7 @@ class ReGenesis(Method):
         return (await llm.ask(template, sampling=self._sampling(llm, step), sample_index=start.number, **variables, **hint))[0]
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
-        changed = getattr(self.options.sampling, step).model_dump(exclude_none=True)
-        return Sampling(**{**llm.sampling.model_dump(), **changed})  # not model_copy, which keeps the old as_json
+        return getattr(self.options.sampling, step).over(llm.sampling)
 
     def _row(self, row: Row, llm: LLM, start: Start, made: dict[str, Any]) -> Row:
         return row.child(

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.display import console, round_title
-from pipeline.methods import STAGES, TRAIN, TRAIN_SFT
+from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
 
@@ -20,7 +20,7 @@ def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
         found_here = {name: files.join(run.stage(round_, name), "train.json") for name in (TRAIN_SFT, TRAIN)}
         trainings = {name: files.read_json(path) for name, path in found_here.items() if files.exists(path)}
         facts["train"] = trainings.get(TRAIN)
-        stages = {name: m for name in STAGES if (m := run.manifest(run.stage(round_, name)))}
+        stages = {name: m for name in (PROPOSE, *STAGES) if (m := run.manifest(run.stage(round_, name)))}
         facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
         facts["generated"] = stages["generate"].rows_out if "generate" in stages else 0
         facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
@@ -34,7 +34,7 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
     if not facts:
         console.print("no round is evaluated yet")
         return facts
-    extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@"))})
+    extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
     sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
     table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
     for name in ("model", "greedy [95% interval]", *extra, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):

@@ -1,9 +1,24 @@
-"""What methods share about answers: the fields of a sampled one, and the text of a demonstrated one."""
+"""What methods share about answers: the fields of a sampled one, the text of a demonstrated one, and the sampling of single steps."""
 
 from typing import Any
 
-from pipeline.engines.base import Completion
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.engines.base import Completion, Sampling
 from stages.answers import extract, mark
+
+
+class StepSampling(BaseModel):
+    """What one step samples with where it differs from the recipe's `sampling`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+
+    def over(self, sampling: Sampling) -> Sampling:
+        """Return `sampling` with what the step says laid over it."""
+        return Sampling(**{**sampling.model_dump(), **self.model_dump(exclude_none=True)})  # not model_copy, which keeps the old as_json
 
 
 def answer_fields(completion: Completion) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
-        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), data)) from None
+        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)) from None
     method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
 
@@ -110,7 +110,7 @@ def _explain(error: ValidationError, model: type[BaseModel], place: typing.Calla
     messages = []
     for e in error.errors(include_url=False):
         # pydantic puts the engine's kind into the location, where the file has no such level
-        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] == "engine" and p in ("vllm", "openai", "scripted")))
+        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] in ("engine", "annotator") and p in ("vllm", "openai", "scripted")))
         if e["type"] == "extra_forbidden":
             known = _keys(model, loc[:-1], data)
             near = get_close_matches(str(loc[-1]), known, 1, 0.5)

@@ -119,6 +119,9 @@ class Accumulate(Section):
 
     policy: str = Field("all", pattern=r"^(all|replace|window:[1-9]\d*|subsample:[1-9]\d*)$", description="all, replace, window:k, subsample:n")
     keep_real: bool = Field(True, description="the real demonstrations are always in the mixture")
+    keep_rounds: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, description="rounds whose data is always in the mixture as well, such as [1] for the meta-skill corpus of SELF"
+    )
 
 
 class Lora(Section):
@@ -243,6 +246,7 @@ class Recipe(Section):
     demonstrations: Source | None = None
     held_out: HeldOut = Field(default_factory=HeldOut)
     questions_per_round: int | None = Field(None, ge=1, description="a seeded draw for each round; default: all")
+    new_questions: bool = Field(False, description="a round draws none that an earlier round has drawn")
     sampling: Sampling = Field(default_factory=Sampling)
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "direct"}, description="name and the method's own options")
     verifier: str = Field("ground_truth", description="ground_truth, task_scorer, majority_vote, or 'module:function'")
@@ -255,6 +259,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _method_has_a_name(self) -> "Recipe":
+        if self.new_questions and self.questions_per_round is None:
+            raise ValueError("new_questions: true needs questions_per_round; without it every round asks all questions")
         if not isinstance(self.method.get("name"), str):
             raise ValueError("method.name is missing: expected a method's name, such as direct")
         return self

@@ -27,11 +27,12 @@ class Part:
 
 @dataclass(slots=True, frozen=True)
 class Mixture:
-    """Datasets to train on together. `subsample` rows are drawn from them; `keep_real` exempts real rows from the draw."""
+    """Datasets to train on together. `subsample` rows are drawn from them; `keep_real` and `keep_rounds` exempt rows from the draw."""
 
     parts: tuple[Part, ...]
     subsample: int | None = None
     keep_real: bool = True
+    keep_rounds: tuple[int, ...] = ()
 
 
 def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path]) -> Mixture:
@@ -39,12 +40,14 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
 
     all: rounds 0..r. replace: round r. window:k: rounds r-k+1..r. subsample:n: n rows of rounds 0..r. In all of them `keep_real` puts
     round 0 in, whatever the policy says of that round; without it round 0 is one round among the others. Under subsample with
-    `keep_real`, all real rows are in and the draw fills up to n. A run without demonstrations has no round 0, and that is fine.
+    `keep_real`, all real rows are in and the draw fills up to n. `keep_rounds` does for the rounds it names what `keep_real` does for
+    round 0. A run without demonstrations has no round 0, and that is fine.
     Raises StageError when a round's dataset is missing, or when nothing is left to train on.
     """
     kind, _, number = policy.policy.partition(":")
     first = {"all": 0, "subsample": 0, "replace": round, "window": round - int(number or 1) + 1}[kind]
     wanted = {*range(max(first, 0), round + 1)} | ({REAL_ROUND} if policy.keep_real else set())
+    wanted |= {r for r in policy.keep_rounds if r <= round}
     missing = sorted(wanted - available.keys() - {REAL_ROUND})
     if missing:
         raise StageError(f"accumulate.policy {policy.policy} needs the datasets of rounds {missing} for round {round}; they are not there.")
@@ -53,7 +56,7 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
         raise StageError(
             f"round {round} has nothing to train on: no published rounds, and no demonstrations (accumulate.policy {policy.policy})."
         )
-    return Mixture(parts, int(number) if kind == "subsample" else None, policy.keep_real)
+    return Mixture(parts, int(number) if kind == "subsample" else None, policy.keep_real, tuple(policy.keep_rounds))
 
 
 def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Dataset:
@@ -68,18 +71,23 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
     ids = column(pool, "row_id")
     order = range(len(pool))
     if mixture.subsample is not None:
-        order = _draw(column(pool, "src_kind"), ids, mixture, seed)
+        order = _draw(_exempt(pool, mixture), ids, mixture.subsample, seed)
     return pool.select(sorted(order, key=lambda i: (unit_interval(seed, "mixture", ids[i]), ids[i])))
 
 
-def _draw(kinds: np.ndarray, ids: np.ndarray, mixture: Mixture, seed: int) -> list[int]:
-    """Choose `subsample` rows without replacement: those whose hash is smallest, real ones before all others with `keep_real`."""
+def _exempt(pool: datasets.Dataset, mixture: Mixture) -> np.ndarray:
+    """Return for each row whether the draw has to leave it in."""
+    kept = np.isin(column(pool, "src_round"), mixture.keep_rounds)
+    return kept | (column(pool, "src_kind") == "real") if mixture.keep_real else kept
+
+
+def _draw(exempt: np.ndarray, ids: np.ndarray, n: int, seed: int) -> list[int]:
+    """Choose `n` rows without replacement: those whose hash is smallest, exempt ones before all others, and all of them."""
 
     def rank(i: int) -> tuple[bool, float, str]:
-        return (not (mixture.keep_real and kinds[i] == "real"), unit_interval(seed, "subsample", ids[i]), ids[i])
+        return (not exempt[i], unit_interval(seed, "subsample", ids[i]), ids[i])
 
-    size = max(mixture.subsample or 0, int((kinds == "real").sum()) if mixture.keep_real else 0)
-    return sorted(range(len(ids)), key=rank)[:size]
+    return sorted(range(len(ids)), key=rank)[: max(n, int(exempt.sum()))]
 
 
 def _load(part: Part, kind: Kind) -> datasets.Dataset:

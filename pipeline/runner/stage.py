@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from pipeline import fingerprint
 from pipeline.config import Recipe
 from pipeline.display import StageDisplay, round_title
@@ -93,6 +95,8 @@ async def run_stage(
     else:
         manifest.parts = [_entry(run, path) for path in files.glob(folder, "part-*.arrow")]
         manifest.rows_out = sum(p.rows for p in manifest.parts)
+        if stage.facts is not None:
+            manifest.extra = stage.facts(_passed_on(run, manifest), _dropped(run, folder))
     manifest.write(folder)
     display.close(manifest, run)
     return manifest
@@ -134,6 +138,16 @@ def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -
 def _rows_of(folder: str) -> Iterable[Row]:
     for path in files.glob(folder, "part-*.arrow"):
         yield from parts.read_rows(path)
+
+
+def _passed_on(run: RunDir, manifest: Manifest) -> Iterator[Row]:
+    for part in manifest.parts:
+        yield from parts.read_rows(run.path(part.path))
+
+
+def _dropped(run: RunDir, folder: str) -> Iterator[tuple[str, Row]]:
+    for reject in run.rejects(folder, "dropped"):
+        yield reject["reason"], Row(reject["id"], orjson.loads(reject["payload"]), reject["parents"])
 
 
 def _entry(run: RunDir, path: str) -> PartEntry:

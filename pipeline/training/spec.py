@@ -98,4 +98,7 @@ def _preference(spec: TrainSpec) -> dict[str, Any]:
 
 def _draw(mixture: Mixture) -> dict[str, Any]:
     """What a draw depends on, beside its parts. Without one, `keep_real` has had its say when the parts were chosen."""
-    return {} if mixture.subsample is None else {"subsample": mixture.subsample, "keep_real": mixture.keep_real}
+    if mixture.subsample is None:
+        return {}
+    kept = {"keep_rounds": list(mixture.keep_rounds)} if mixture.keep_rounds else {}
+    return {"subsample": mixture.subsample, "keep_real": mixture.keep_real, **kept}

@@ -35,6 +35,16 @@ def test_rounds_of_a_policy(policy, kept, free):
     assert rounds_of(policy, True, 0) == [0]  # before the first round: the demonstrations
 
 
+@pytest.mark.parametrize(
+    ("policy", "keep_real", "expected"),
+    [("replace", True, [0, 1, 4]), ("replace", False, [1, 4]), ("window:2", False, [1, 3, 4]), ("all", True, [0, 1, 2, 3, 4])],
+)
+def test_rounds_that_are_kept_whatever_the_policy(policy, keep_real, expected):
+    chosen = mixture(Accumulate(policy=policy, keep_real=keep_real, keep_rounds=[1]), 4, FOLDERS)
+    assert [part.round for part in chosen.parts] == expected and chosen.keep_rounds == (1,)
+    assert [part.round for part in mixture(Accumulate(policy=policy, keep_real=True, keep_rounds=[1]), 0, FOLDERS).parts] == [0]
+
+
 def test_without_demonstrations_there_is_no_round_0():
     assert rounds_of("all", True, 2, {1: "a", 2: "b"}) == [1, 2]
 
@@ -68,6 +78,12 @@ def test_a_draw_has_its_size_and_no_order(parts, size, keep_real, seed, rng: ran
         assert shares(drawn)["real"] == 8
     larger = load_mixture(Mixture(parts, size + 5, keep_real), seed)
     assert set(drawn["row_id"]) <= set(larger["row_id"])
+
+
+def test_a_draw_leaves_kept_rounds_whole(parts):
+    drawn = shares(load_mixture(Mixture(parts, 30, True, (3,)), 0))
+    assert drawn["rounds"] == {"0": 8, "1": 10, "3": 12}
+    assert shares(load_mixture(Mixture(parts, 5, False, (3,)), 0))["rounds"] == {"3": 12}, "more than the draw asks for, but all of them"
 
 
 def test_all_rows_shuffled_by_seed(parts):

@@ -1,0 +1,68 @@
+"""Options of the method `self` (stages/self_evolution.py)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.config.models import OpenaiEngine, ScriptedEngine
+from pipeline.methods import Options
+from stages.samples import StepSampling
+
+
+class Steps(BaseModel):
+    """The steps of both phases."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: StepSampling = Field(default_factory=StepSampling)
+    feedback: StepSampling = Field(default_factory=StepSampling)
+    refine: StepSampling = Field(default_factory=StepSampling)
+    propose: StepSampling = Field(default_factory=StepSampling)
+
+
+class NewQuestions(BaseModel):
+    """Self-instruct. The real questions of a round stay as they are; these come on top."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: int = Field(25, ge=0, description="requests for new questions in a round; 0: none")
+    shown: int = Field(6, ge=1, description="known questions shown in a request, a quarter of them model-made where there are such")
+    wanted: int = Field(4, ge=1, description="new questions that a request asks for")
+    max_rouge: float = Field(0.7, gt=0, le=1, description="a question with this ROUGE-L or more to a known one is no new one")
+    from_round: int | None = Field(None, ge=1, description="default: the second round of phase 2, as in the paper")
+
+
+class SelfOptions(Options):
+    """Options of `self`."""
+
+    name: Literal["self"] = "self"
+    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
+        None, description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth"
+    )
+    scaffold: bool = Field(
+        False, description="where the untrained model annotates: begin its texts for it, the feedback up to the verdict; for models too small to write them"
+    )
+    meta_rounds: int = Field(1, ge=1, description="rounds of phase 1")
+    samples: int = Field(1, ge=1, description="answers sampled per question, each with feedback and refinement of its own")
+    keep_per_question: int = Field(1, ge=1, description="accepted rows kept per question and round (seeded choice)")
+    verdict_words: tuple[str, str] = Field(("correct", "incorrect"), description="how a verdict says yes and no; [acceptable, needs work] for open tasks")
+    max_positive: float = Field(0.95, gt=0, le=1, description="a critic that says yes to a larger share stops the run")
+    keep_feedback: bool = Field(False, description="phase 2 rows give examples of feedback and refinement too, not of the direct answer alone")
+    refine_in_evaluation: bool = Field(True, description="evaluate self-refined answers as well, also of evaluate.samples")
+    new_questions: NewQuestions = Field(default_factory=NewQuestions)
+    sampling: Steps = Field(default_factory=Steps)
+
+    @model_validator(mode="after")
+    def _two_words(self) -> "SelfOptions":
+        yes, no = (word.strip().casefold() for word in self.verdict_words)
+        if not yes or not no or yes == no:
+            raise ValueError("verdict_words: expected two different words, yes first, such as [correct, incorrect]")
+        return self
+
+    def fingerprint(self) -> dict[str, Any]:
+        """As it is, but for how patiently an endpoint is asked."""
+        return self.model_dump(mode="json", exclude={"annotator"}) | {"annotator": self.annotator_identity()}
+
+    def annotator_identity(self) -> dict[str, Any] | None:
+        """Return what the annotator's texts depend on."""
+        return self.annotator.model_dump(mode="json", include={"kind", "base_url", "model", "extra_body", "answers"}) if self.annotator else None

@@ -1,0 +1,27 @@
+"""Which runs are seeds of one arm, and which are arms of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.rundir import RunDir
+from stages.comparison import arms
+from tests.conftest import tiny_recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"seed": 1}, "direct, all"),
+        ({"train": {"start": "continue"}}, "direct, all, continued"),
+        ({"accumulate": {"policy": "replace", "keep_real": False, "keep_rounds": [1]}}, "direct, replace, without real data, keeping rounds [1]"),
+    ],
+)
+def test_strategies_are_arms_and_seeds_are_not(changes: dict[str, Any], name: str, tmp_path: Path) -> None:
+    runs = [RunDir(tmp_path / "a"), RunDir(tmp_path / "b")]
+    for run, more in zip(runs, ({}, changes), strict=True):
+        run.freeze(tiny_recipe(**more))
+    found = arms(runs)
+    assert [arm.name for arm in found] == list(dict.fromkeys(["direct, all", name]))
+    assert sum(len(arm.runs) for arm in found) == 2
