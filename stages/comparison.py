@@ -25,13 +25,14 @@ class Arm(NamedTuple):
 
 
 def arms(runs: Sequence[RunDir]) -> list[Arm]:
-    """Group runs by method, accumulation policy and kind of training. Raises SelfloopError when runs of one arm have different last rounds."""
+    """Group runs by method (and its arm), accumulation policy and kind of training. Raises SelfloopError when runs of one arm have different last rounds."""
     groups: dict[str, list[RunDir]] = {}
     for run in runs:
         recipe = run.recipe()
         real = "" if recipe.accumulate.keep_real else ", without real data"
         kind = "" if recipe.train.kind == "sft" else f", {recipe.train.kind}"
-        groups.setdefault(f"{recipe.method['name']}, {recipe.accumulate.policy}{real}{kind}", []).append(run)
+        arm = f" {recipe.method['arm']}" if "arm" in recipe.method else ""
+        groups.setdefault(f"{recipe.method['name']}{arm}, {recipe.accumulate.policy}{real}{kind}", []).append(run)
     found = []
     for name, members in groups.items():
         last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]
