@@ -25,16 +25,19 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0, clu
     data = np.asarray(values, dtype=float)
     if not len(data):
         return Interval(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    if clusters is None:
-        means = np.array([data[rng.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
-    else:
-        member = np.unique(np.asarray(clusters), return_inverse=True)[1]
-        sums, sizes = np.bincount(member, data), np.bincount(member)
-        drawn = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
-        means = np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
+    means = resampled_means(data, resamples, np.random.default_rng(seed), clusters)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(data.mean()), float(low), float(high))
+
+
+def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator, clusters: Sequence[str] | None = None) -> np.ndarray:
+    """Return the means of `resamples` draws with replacement, of values or of whole clusters."""
+    if clusters is None:
+        return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    member = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    sums, sizes = np.bincount(member, values), np.bincount(member)
+    drawn = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
+    return np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
 
 
 def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0, clusters: Mapping[str, str] | None = None) -> Interval:

@@ -53,8 +53,8 @@ def writes(request: Request, index: int) -> str | Completion:
 
 def dies_once(request: Request, index: int) -> str | Completion:
     """As `writes`; the ninth relation that is asked for kills the process, when others of its document are under way and some are done."""
-    folder = Path(re.search(r"\[(.*?)\]", text_of(request))[1])
-    if request.step.endswith("relation"):
+    if request.step.endswith("/relation"):
+        folder = Path(re.search(r"\[(.*?)\]", text_of(request))[1])
         (folder / request.key("")).touch()
         if len(list(folder.iterdir())) == 9:
             (folder / "died").touch()

@@ -24,7 +24,6 @@ from pipeline.store import request_log
 from stages.entigraph import EntiGraph, title_of, whole_sentences, within
 from stages.loop import Loop
 from stages.scaling import points
-from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 from tests.entigraph_answers import writes
 from tests.jobs.conftest import selfloop
@@ -248,7 +247,7 @@ def test_questions_are_asked_without_a_document_and_after_five_others() -> None:
     assert "[[" not in prompts.source("entigraph/ask").split("[[user]]")[-1] and title_of(DOCUMENT) == "The Weavers"
 
 
-# --- One run of the whole loop, and one that is killed
+# --- One run of the whole loop, whose worker is killed in the middle of a document
 
 
 def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
@@ -275,10 +274,12 @@ def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> tuple[RunDir, Recipe]:
-    """A run of one round, from the documents to the evaluation."""
+    """A run of one round, from the documents to the evaluation; the ninth relation kills the stage worker once."""
     folder = tmp_path_factory.mktemp("entigraph")
+    (folder / "marks").mkdir()
     recipe = tiny_recipe(
-        **write_inputs(folder), model={"base": str(tiny_model)}, engine={"kind": "scripted", "answers": "tests.entigraph_answers:writes"},
+        **write_inputs(folder, f" [{folder / 'marks'}]"), model={"base": str(tiny_model)}, runner={"sync_seconds": 0.01},
+        engine={"kind": "scripted", "answers": "tests.entigraph_answers:dies_once", "latency": 0.02, "jitter": 0.9},
         sampling={"max_tokens": 400}, method={"name": "entigraph", "max_triples": 4, "faithfulness": 0.5, "token_budget": 6000},
     )  # fmt: skip
     run = RunDir(folder / "run")
@@ -306,7 +307,7 @@ def test_a_run_from_documents_to_what_the_model_knows(finished: tuple[RunDir, Re
     trained = json.loads(Path(run.stage(1, "train"), "train.json").read_text())
     packing = trained["shares"]["packing"]
     assert (trained["kind"], trained["steps"], trained["examples"]) == ("cpt", 3, 12) and packing["tokens"] == sum(published["tokens_text"])
-    assert trained["tokens"] == 12 * 64 and packing["replay_share"] == packing["replay_blocks"] / 12
+    assert trained["tokens"] == 12 * 64 and packing["replay_share"] == round(packing["replay_blocks"] / 12, 4) > 0
     general = {row.payload["question"] for name in ("replay", "replay_held_out") for row in run.rows(run.tasks(name))}
     assert len(general) == 12 and not set(published["text"]) & general
 
@@ -332,21 +333,14 @@ def test_a_run_from_documents_to_what_the_model_knows(finished: tuple[RunDir, Re
     assert {p: p.stat().st_mtime_ns for p in watched} == before, "the same command again does nothing"
 
 
-@pytest.mark.timeout(240)
-def test_a_worker_that_is_killed_in_the_middle_of_a_document_loses_no_key_and_makes_none_twice(local_ray: Any, tmp_path: Path, tiny_model: Path) -> None:
-    keys = {}
-    for name, script in (("undisturbed", "writes"), ("killed", "dies_once")):
-        (tmp_path / "marks").mkdir(exist_ok=True)
-        inputs = write_inputs(tmp_path / name, f" [{tmp_path / 'marks'}]")
-        recipe = tiny_recipe(
-            **inputs, model={"base": str(tiny_model)}, engine={"kind": "scripted", "answers": f"tests.entigraph_answers:{script}", "latency": 0.02, "jitter": 0.9},
-            method={"name": "entigraph", "max_triples": 4}, runner={"sync_seconds": 0.01, "in_flight": 1},
-        )  # fmt: skip
-        run = RunDir(tmp_path / name / "run")
-        freeze(run, run.freeze(recipe))
-        asyncio.run(Loop(run, recipe).stage(1, "generate"))
-        keys[name] = sorted((r.id, r.payload["key"]) for r in run.rows(run.stage(1, "generate")))
-        log = Counter(r["key"] for r in request_log.records(f"{run.stage(1, 'generate')}/requests"))
-        assert len(log) == 3 * 15
-    assert (tmp_path / "marks" / "died").exists()
-    assert keys["killed"] == keys["undisturbed"] and len(set(keys["killed"])) == 45
+@pytest.mark.train
+def test_a_worker_that_was_killed_in_the_middle_of_a_document_lost_no_key_and_made_none_twice(finished: tuple[RunDir, Recipe]) -> None:
+    run, recipe = finished
+    method, undisturbed = EntiGraph(recipe), []
+    for row in run.rows(run.tasks("train")):
+        undisturbed += asyncio.run(method.generate(row, llm(Model(), row))).rows
+    made = list(run.rows(run.stage(1, "generate")))
+    assert (Path(run.root).parent / "marks" / "died").exists()
+    assert sorted((r.id, r.payload["key"], r.parents) for r in made) == sorted((r.id, r.payload["key"], r.parents) for r in undisturbed)
+    log = Counter(record["key"] for record in request_log.records(f"{run.stage(1, 'generate')}/requests"))
+    assert len(log) == 3 * 15, "one request for each key"
