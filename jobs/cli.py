@@ -23,6 +23,7 @@ COMMANDS = {
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Begin a run where another one is, to go on with other settings.",
     "compare": "Put runs side by side, by method and policy.",
+    "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",
 }

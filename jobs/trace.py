@@ -71,9 +71,13 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
     for example in link.published:
         pair = f"{example.tokens_chosen} chosen, {example.tokens_rejected} rejected"
         tokens = f"{example.tokens_prompt} + {pair if example.chosen else example.tokens_completion} tokens"
+        if example.text:
+            tokens = f"{example.tokens_text} tokens"
         show(f"published as {example.row_id} in {example.folder}: {tokens}", indent + 2, "green")
         for message in [*example.prompt, *example.completion]:
             show_field(f"{message['role']}:", message["content"], indent + 4, 12, full=full)
+        if example.text:
+            show_field("text:", example.text, indent + 4, 12, full=full)
         for name, style in (("chosen", "green"), ("rejected", "red")):
             for message in getattr(example, name):
                 show_field(f"{name}:", message["content"], indent + 4, 12, full=full, style=style)

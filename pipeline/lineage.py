@@ -42,18 +42,20 @@ class Fate:
 
 @dataclass(slots=True)
 class Published:
-    """A training example, or a preference pair, that was made of a row."""
+    """A training example, a preference pair, or a text, that was made of a row."""
 
     folder: str
     row_id: str
-    prompt: list[dict[str, str]]
-    tokens_prompt: int
+    prompt: list[dict[str, str]] = field(default_factory=list)
+    tokens_prompt: int = 0
     completion: list[dict[str, str]] = field(default_factory=list)
     tokens_completion: int = 0
     chosen: list[dict[str, str]] = field(default_factory=list)  # a preference pair has these two in place of a completion
     tokens_chosen: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
     tokens_rejected: int = 0
+    text: str = ""  # of continued pretraining, in place of all those
+    tokens_text: int = 0
 
 
 @dataclass(slots=True)

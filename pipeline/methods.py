@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.config.models import OpenaiEngine, ScriptedEngine
 from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
@@ -86,6 +87,8 @@ class Method(ABC):
         """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
         self.recipe = recipe
         self.options = self.Options.model_validate(recipe.method)
+        if recipe.train.kind == "cpt" and type(self).texts is Method.texts:
+            raise ConfigError(f"train.kind cpt trains on texts, and method {self.name} makes none; take a method that does, such as entigraph.")
 
     @abstractmethod
     def stages(self) -> dict[str, Stage]:
@@ -98,6 +101,14 @@ class Method(ABC):
     @abstractmethod
     def examples(self, row: Row) -> list[Example]:
         """Return the training examples that one verified row, or one real demonstration, gives."""
+
+    def texts(self, row: Row) -> list[str]:
+        """Return the texts that one verified row gives to continued pretraining (train.kind cpt), which trains on texts in place of examples."""
+        return []
+
+    def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
+        """Return further steps over all rows of a round that are published, after the shared ones. They depend on the options alone."""
+        return {}
 
     def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
         """Return every preference pair that one question's answers of one round can give; the recipe chooses among them.

@@ -16,7 +16,7 @@ from pipeline.store.parts import Counts
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
 TRAININGS = (TRAIN_SFT, TRAIN)
 ROUND_STAGES = (PROPOSE, *STAGES, "publish", "pairs", *TRAININGS, "evaluate")
-_UNITS = {"dpo": "pairs"}  # what the rows of a dataset are called, if not examples
+_UNITS = {"dpo": "pairs", "cpt": "texts"}  # what the rows of a dataset are called, if not examples
 
 
 def overview(run: RunDir) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[st
     if round_ == 0:
         return ("publish", TRAIN, "evaluate", *sets)
     kind = recipe["train"].get("kind", "sft")
-    absent = {"sft": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
+    absent = {"sft": {"pairs", TRAIN_SFT}, "cpt": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
     absent = absent if files.exists(run.stage(round_, PROPOSE)) else {*absent, PROPOSE}
     return (*(name for name in ROUND_STAGES if name not in absent), *sets)
 

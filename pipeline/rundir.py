@@ -1,9 +1,9 @@
 """The run directory: the only state there is, and the one place that knows where things are in it.
 
     run.yaml                       resolved recipe, frozen
-    tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen
+    tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen (and replay, replay_held_out: general text)
     rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs
+    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs, datasets/cpt/ texts
     models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
     evaluation/round-001.json      (and base.json)
     logs/

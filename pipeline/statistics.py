@@ -1,7 +1,7 @@
 """Accuracy, pass@k, maj@k, and what can be said of them: bootstrap intervals over questions."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import NamedTuple
 
@@ -16,21 +16,34 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Interval:
-    """Return the mean of `values` (one per question) with its 95% percentile bootstrap interval."""
+def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0, clusters: Sequence[str] | None = None) -> Interval:
+    """Return the mean of `values` (one per question) with its 95% percentile bootstrap interval.
+
+    `clusters` names for each value what it belongs to, such as a document: whole clusters are resampled then, as questions about
+    one document are not independent of each other.
+    """
     data = np.asarray(values, dtype=float)
     if not len(data):
         return Interval(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    means = np.array([data[rng.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
+    means = resampled_means(data, resamples, np.random.default_rng(seed), clusters)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(data.mean()), float(low), float(high))
 
 
-def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0) -> Interval:
-    """Return new minus old over the questions (ids) that both answered, resampling questions, so that pairs stay pairs."""
+def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator, clusters: Sequence[str] | None = None) -> np.ndarray:
+    """Return the means of `resamples` draws with replacement, of values or of whole clusters."""
+    if clusters is None:
+        return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    member = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    sums, sizes = np.bincount(member, values), np.bincount(member)
+    drawn = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
+    return np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
+
+
+def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0, clusters: Mapping[str, str] | None = None) -> Interval:
+    """Return new minus old over the questions (ids) that both answered, resampling questions (or clusters), so that pairs stay pairs."""
     both = sorted(old.keys() & new.keys())
-    return bootstrap([new[i] - old[i] for i in both], resamples, seed)
+    return bootstrap([new[i] - old[i] for i in both], resamples, seed, [clusters[i] for i in both] if clusters else None)
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

@@ -5,12 +5,14 @@ from pipeline.registry import register
 register("method", "direct", "stages.direct:Direct")
 register("method", "regenesis", "stages.regenesis:ReGenesis")
 register("method", "self", "stages.self_evolution:SelfEvolution")
+register("method", "entigraph", "stages.entigraph:EntiGraph")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")
 register("source", "jsonl", "stages.tasks.files:jsonl")
 register("source", "csv", "stages.tasks.files:csv")
 register("source", "parquet", "stages.tasks.files:parquet")
 register("source", "hf", "stages.tasks.hub:hf")
+register("source", "documents", "stages.tasks.documents:documents")
 
 register("verifier", "ground_truth", "stages.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.verifiers:task_scorer")

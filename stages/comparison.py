@@ -9,9 +9,9 @@ from rich.table import Table
 from pipeline.display import console, round_title
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.statistics import Interval
+from pipeline.statistics import Interval, resampled_means
 from pipeline.store import files
-from stages.evaluation import correct_by_task
+from stages.evaluation import correct_by_task, documents_by_task
 from stages.report import interval, round_facts
 
 
@@ -25,7 +25,8 @@ class Arm(NamedTuple):
 
 
 def arms(runs: Sequence[RunDir]) -> list[Arm]:
-    """Group runs by method, accumulation policy, kind of training and where it starts. Raises SelfloopError when runs of one arm have different last rounds."""
+    """Group runs by method (and its arm), accumulation policy, kind of training and where it starts. Raises SelfloopError when runs of one arm have
+    different last rounds."""
     groups: dict[str, list[RunDir]] = {}
     for run in runs:
         recipe = run.recipe()
@@ -33,7 +34,8 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
         kept = f", keeping rounds {recipe.accumulate.keep_rounds}" if recipe.accumulate.keep_rounds else ""
         kind = "" if recipe.train.kind == "sft" else f", {recipe.train.kind}"
         start = "" if recipe.train.start == "base" else ", continued"
-        groups.setdefault(f"{recipe.method['name']}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []).append(run)
+        arm = f" {recipe.method['arm']}" if "arm" in recipe.method else ""
+        groups.setdefault(f"{recipe.method['name']}{arm}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []).append(run)
     found = []
     for name, members in groups.items():
         last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]
@@ -49,16 +51,17 @@ def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 1
 
     Of the held-out set, or of the evaluation set `name`.
 
-    Questions are resampled within each run, and an answered question stays a pair of its two answers. The interval speaks of
+    Questions (or the documents that they name) are resampled within each run, and an answered question stays a pair of its two answers. The interval speaks of
     other questions, not of other seeds: three seeds are too few to resample; look at their single results for that.
     """
     rng = np.random.default_rng(seed)
     means, resampled = [], []
     for run in arm.runs:
         before, after = correct_by_task(run, old, name), correct_by_task(run, new, name)
-        values = np.array([after[i] - before[i] for i in sorted(before.keys() & after.keys())])
+        both, documents = sorted(before.keys() & after.keys()), documents_by_task(run, new, name)
+        values = np.array([after[i] - before[i] for i in both])
         means.append(values.mean())
-        resampled.append(np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)]))
+        resampled.append(resampled_means(values, resamples, rng, [documents[i] for i in both] if documents else None))
     low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
     return Interval(float(np.mean(means)), float(low), float(high))
 

@@ -3,6 +3,8 @@
 import functools
 from typing import Any
 
+import orjson
+
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Sampling
@@ -14,7 +16,7 @@ from pipeline.runner.llm import LLM
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k
 from pipeline.store import files
-from stages import verifiers
+from stages import closed_book, verifiers
 from stages.answers import normalised
 
 STAGE = "evaluate"
@@ -24,7 +26,9 @@ def stage(recipe: Recipe, name: str | None = None) -> Stage:
     """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row with its judged answers out."""
     method: Method = registry.resolve("method", recipe.method["name"])(recipe)
     verifier = verifier_of(recipe, name)
-    config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets"}) | {"verifier": verifier}
+    if recipe.evaluate.how == "loglikelihood":
+        return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config={"how": recipe.evaluate.how})
+    config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets", "how"}) | {"verifier": verifier}
     if (refinement := method.refinement()) is not None:
         config["refinement"] = refinement
     return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
@@ -85,13 +89,15 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
     }
     if recipe.evaluate.sets:
         facts["sets"] = {name: measures(run, round_, recipe, name) for name in recipe.evaluate.sets}
+    facts |= await closed_book.perplexity(run, round_, recipe, engine)
     files.write_json(run.evaluation(round_), facts)
     return facts
 
 
 def is_done(run: RunDir, round_: RoundKey, recipe: Recipe) -> bool:
     """Tell whether no question of a round is left to be asked."""
-    return all(run.manifest(run.stage(round_, stage_name(name))) is not None for name in (None, *recipe.evaluate.sets))
+    asked = all(run.manifest(run.stage(round_, stage_name(name))) is not None for name in (None, *recipe.evaluate.sets))
+    return asked and closed_book.is_measured(run, round_)
 
 
 def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = None) -> dict[str, Any]:
@@ -100,13 +106,17 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
     rows = list(run.rows(folder))
     failed = [reject["id"] for reject in run.rejects(folder, "failed")]
     right = correct_by_task(run, round_, name)
+    documents = documents_by_task(run, round_, name)
+    clusters = [documents[i] for i in right] if documents else None
     found: dict[str, Any] = {
         "n": len(right),
         "failed": len(failed),
-        "greedy": bootstrap(list(right.values()), settings.bootstrap, recipe.seed)._asdict(),
+        "greedy": bootstrap(list(right.values()), settings.bootstrap, recipe.seed, clusters)._asdict(),
         "parsed": sum(row.payload["greedy"]["extracted"] is not None for row in rows),
         "mean_tokens": round(sum(row.payload["greedy"]["tokens"] for row in rows) / max(1, len(rows)), 1),
     }
+    if documents:
+        found["documents"] = len(set(documents.values()))  # what the intervals resample, samples excepted
     lost = [0.0] * len(failed)
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
@@ -123,7 +133,7 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
                 "round": other,
                 "right_to_wrong": lost_now,
                 "wrong_to_right": won_now,
-                "difference": paired_difference(before, right, settings.bootstrap, recipe.seed)._asdict(),
+                "difference": paired_difference(before, right, settings.bootstrap, recipe.seed, documents)._asdict(),
             }
     return found
 
@@ -133,6 +143,14 @@ def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> d
     folder = run.stage(round_, stage_name(name))
     right = {row.payload["task_id"]: float(row.payload["greedy"]["correct"]) for row in run.rows(folder)}
     return right | {reject["id"]: 0.0 for reject in run.rejects(folder, "failed")}
+
+
+def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, str]:
+    """Return which document each question of a set is about; {} where the questions do not say (columns.document)."""
+    folder = run.stage(round_, stage_name(name))
+    found = {row.payload["task_id"]: row.payload.get("document") for row in run.rows(folder)}
+    found |= {reject["id"]: orjson.loads(reject["payload"]).get("document") for reject in run.rejects(folder, "failed")}
+    return found if found and None not in found.values() else {}
 
 
 def _previous(run: RunDir, round_: RoundKey) -> RoundKey | None:

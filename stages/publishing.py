@@ -6,7 +6,21 @@ from typing import Any
 from pipeline.config import Recipe
 from pipeline.ids import digest
 from pipeline.methods import PROPOSE, STAGES, DatasetStep, Method, Stage
-from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
+from pipeline.publish import (
+    CPT,
+    DPO,
+    SFT,
+    CardFacts,
+    PairRow,
+    PublishedRow,
+    TextRow,
+    measure,
+    pair_row,
+    publish,
+    published_row,
+    text_row,
+    token_lengths,
+)
 from pipeline.rows import Dropped, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
@@ -18,7 +32,8 @@ STAGE = "publish"
 
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
-    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/sft/round-NNN."""
+    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/sft/round-NNN, or its texts as datasets/cpt/round-NNN."""
+    kind, made = (CPT, _texts) if recipe.train.kind == CPT.name else (SFT, _published)
     source = input_of(run, run.tasks("demonstrations") if round_ == 0 else run.stage(round_, "verify"))
     steps = _steps(run, round_, recipe, method, tokenizer)
     config = {
@@ -30,10 +45,10 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    if _is_wanted(folder := run.dataset(SFT.name, round_), manifest):
-        rows = measure(_published(run, round_, recipe, method), tokenizer)
+    if _is_wanted(folder := run.dataset(kind.name, round_), manifest):
+        rows = measure(made(run, round_, recipe, method), tokenizer, kind)
         notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed)
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
     return manifest
 
 
@@ -88,7 +103,7 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
         steps["cap_per_question"] = filters.cap_per_question(cap, recipe.seed)
-    return steps
+    return steps | method.publish_steps(round_, tokenizer)
 
 
 def _set_digests(run: RunDir, recipe: Recipe) -> dict[str, dict[str, str]]:
@@ -150,6 +165,26 @@ def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iter
             )
 
 
+def _texts(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[TextRow]:
+    for row in run.rows(run.stage(round_, STAGE)):
+        made = row.payload
+        for i, text in enumerate(method.texts(row)):
+            yield text_row(
+                text,
+                row_id=row.id if i == 0 else f"{row.id}-{i}",
+                parent_ids=row.parents,
+                task_id=made["task_id"],
+                kind="synthetic" if made["model"] else "real",
+                round=round_,
+                method=method.name,
+                form=made.get("form", ""),
+                entities=made.get("entities") or (),
+                model=made["model"],
+                sampling=made.get("sampling", recipe.sampling.as_json) if made["model"] else None,
+                verdict=made.get("verdict"),
+            )
+
+
 def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
     for row in run.rows(run.stage(round_, preferences.STAGE)):
         pair = row.payload
@@ -184,6 +219,11 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes, *said),
+        notes=(
+            f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(),
+            *(() if recipe.train.kind == CPT.name else (f"Verifier: {recipe.verifier}",)),
+            *notes,
+            *said,
+        ),
         made_of=_made_of(last),
     )

@@ -42,6 +42,8 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
     for f in facts:
         table.add_row(*_cells(f, extra))
     console.print(table)
+    if general := [f"{_title(f)} {f['replay_perplexity']['perplexity']:.2f}" for f in facts if "replay_perplexity" in f]:
+        console.print(f"perplexity of held-out general text: {', '.join(general)}", markup=False)
     if sets:
         console.print(_sets_table(facts, sets))
     return facts

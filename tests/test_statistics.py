@@ -45,3 +45,12 @@ def test_pairs_stay_pairs() -> None:
     assert paired_difference(old, {k: v + 0.5 for k, v in old.items()}) == (0.5, 0.5, 0.5)
     assert paired_difference({"a": 1.0, "b": 0.0}, {"b": 1.0, "c": 0.0}).mean == 1.0
     assert flips({"a": 1.0, "b": 0.0, "c": 1.0}, {"a": 0.0, "b": 1.0, "d": 1.0}) == (1, 1)
+
+
+def test_whole_clusters_are_resampled() -> None:
+    values, clusters = [1.0] * 10 + [0.0] * 10, ["a"] * 10 + ["b"] * 10
+    by_question, by_cluster = bootstrap(values, 500, 0), bootstrap(values, 500, 0, clusters)
+    assert by_cluster.mean == by_question.mean == 0.5
+    assert (by_cluster.low, by_cluster.high) == (0.0, 1.0) and by_question.low > 0.2
+    old, new = {"q1": 0.0, "q2": 0.0, "q3": 1.0}, {"q1": 1.0, "q2": 1.0, "q3": 1.0}
+    assert paired_difference(old, new, 500, 0, {"q1": "a", "q2": "a", "q3": "b"}).low == 0.0

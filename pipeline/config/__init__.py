@@ -3,6 +3,7 @@
 from pipeline.config.load import build_recipe, dump_recipe, load_recipe
 from pipeline.config.models import (
     Accumulate,
+    Cpt,
     Dpo,
     Evaluate,
     Filters,
@@ -20,6 +21,7 @@ from pipeline.config.models import (
 
 __all__ = [
     "Accumulate",
+    "Cpt",
     "Dpo",
     "Evaluate",
     "Filters",

@@ -80,12 +80,13 @@ class Columns(Section):
     id: str | None = None
     solution: str | None = Field(None, description="worked text of a demonstration; the answer is marked after it when it is not in it")
     options: str | None = Field(None, description="list of option texts of a multiple-choice question")
+    document: str | None = Field(None, description="what a question is about: intervals are then bootstrapped over documents, not over questions")
 
 
 class Source(Section):
     """Where tasks or demonstrations come from."""
 
-    source: str = Field(description="reasoning_gym, jsonl, csv, parquet, hf, or your own as 'module:function'")
+    source: str = Field(description="reasoning_gym, jsonl, csv, parquet, hf, documents, or your own as 'module:function'")
     path: str | None = Field(None, description="file, glob or folder; Hub name for hf")
     dataset: str | None = Field(None, description="name of the reasoning_gym dataset")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source (reasoning_gym config, hf split or name)")
@@ -100,6 +101,7 @@ class HeldOut(Section):
 
     count: int | None = Field(None, ge=1, description="this many items (those with the smallest hash)")
     share: float = Field(0.2, gt=0, lt=1, description="used when count is not given")
+    source: Source | None = Field(None, description="questions from elsewhere, of which count (default: all) are asked; then every task is learnt from")
     ngram: int = Field(13, ge=2, description="a published example that shares this many consecutive words with a held-out question is dropped")
 
 
@@ -178,10 +180,19 @@ class Dpo(Section):
         return self
 
 
-class Train(Section):
-    """Training with TRL inside Ray Train: supervised fine-tuning, preference optimisation, or one after the other."""
+class Cpt(Section):
+    """Continued pretraining: texts in one stream, cut into blocks of train.max_length tokens, with blocks of general text among them."""
 
-    kind: Literal["sft", "dpo", "sft_then_dpo"] = Field("sft", description="sft: on right answers; dpo: on pairs of right and wrong ones; sft_then_dpo: both. Round 0 is always sft")
+    replay: Source | None = Field(None, description="general text, so that less is forgotten; a text is what columns.question names. A part of it is held out for perplexity")
+    replay_rate: float = Field(0.1, ge=0, lt=1, description="share of the blocks that are general text")
+    replay_mode: Literal["instead", "in_addition"] = Field("in_addition", description="instead: each place holds general text with this chance, as published; in_addition: no block is left out for it")
+    replay_held_out: float = Field(0.2, gt=0, lt=1, description="share of the general texts that are never trained on")
+
+
+class Train(Section):
+    """Training with TRL inside Ray Train: supervised, on preferences, one after the other, or continued pretraining."""
+
+    kind: Literal["sft", "dpo", "sft_then_dpo", "cpt"] = Field("sft", description="sft: on right answers; dpo: on pairs of right and wrong ones; sft_then_dpo: both. Round 0 is always sft. cpt: on texts")
     start: Literal["base", "continue"] = Field("base", description="each round starts from the base model, or from the last round's")
     lora: Lora | None = None
     learning_rate: float = Field(2e-4, gt=0)
@@ -201,6 +212,7 @@ class Train(Section):
     save_steps: int = Field(50, ge=1, description="a killed training resumes from the last checkpoint")
     extra: dict[str, Any] = Field(default_factory=dict, description="any further field of TRL's SFTConfig")
     dpo: Dpo = Field(default_factory=Dpo)
+    cpt: Cpt = Field(default_factory=Cpt)
 
 
 class Evaluate(Section):
@@ -209,6 +221,7 @@ class Evaluate(Section):
     sets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Source] = Field(
         default_factory=dict, description="further sets by name, such as other reasoning_gym datasets; `limit` says how many questions"
     )
+    how: Literal["generate", "loglikelihood"] = Field("generate", description="generate: an answer is written and read; loglikelihood: the option with the highest log-probability per token, for models too small to answer in form")
     engine: Engine | None = Field(None, description="default: the recipe's engine; a local vllm engine when that is an endpoint")
     base_model: bool = Field(True, description="evaluate the untrained model as well")
     max_tokens: int | None = Field(None, ge=1, description="default: as in sampling")

@@ -9,6 +9,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 Message = dict[str, str]
+# Sampling.extra of a request for Completion.prefill_logprobs; the field is vLLM's own.
+SCORED = {"prompt_logprobs": 0}
 
 
 class Sampling(BaseModel):
@@ -60,13 +62,18 @@ class Request:
 
 @dataclass(slots=True, frozen=True)
 class Completion:
-    """One sample. `finish_reason` is "stop" or "length"; counts are tokens; `logprobs` holds one value per token."""
+    """One sample. `finish_reason` is "stop" or "length"; counts are tokens; `logprobs` holds one value per token.
+
+    `prefill_logprobs` is what the model gives to the request's prefill, one value for each of its tokens, when `sampling.extra`
+    has SCORED. The first token of all, which nothing goes before, has none.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     logprobs: list[float] | None = None
+    prefill_logprobs: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the completion as a JSON object, without fields that are not set."""
@@ -76,7 +83,8 @@ class Completion:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
         }
-        return record if self.logprobs is None else {**record, "logprobs": self.logprobs}
+        further = {"logprobs": self.logprobs, "prefill_logprobs": self.prefill_logprobs}
+        return record | {name: values for name, values in further.items() if values is not None}
 
 
 @dataclass(slots=True, frozen=True)

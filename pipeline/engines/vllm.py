@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import VllmEngine
@@ -92,8 +93,9 @@ class VllmClient:
         if final is None or len(final.outputs) != request.n or any(o.finish_reason is None for o in final.outputs):
             raise EngineError("vLLM ended the request before it was finished", retryable=True)
         prompt_tokens = len(final.prompt_token_ids or ())
+        scored = self._prefill_logprobs(request, final) if final.prompt_logprobs is not None else None
         return [
-            Completion(o.text, o.finish_reason, prompt_tokens, len(o.token_ids), _logprobs(o.logprobs, o.token_ids))
+            Completion(o.text, o.finish_reason, prompt_tokens, len(o.token_ids), _logprobs(o.logprobs, o.token_ids), scored)
             for o in sorted(final.outputs, key=lambda o: o.index)
         ]
 
@@ -136,6 +138,16 @@ class VllmClient:
             messages, add_generation_prompt=not request.prefill, continue_final_message=bool(request.prefill), return_dict=False
         )
         return {"prompt_token_ids": ids}
+
+    def _prefill_logprobs(self, request: Request, final: Any) -> list[float]:
+        """Return the log-probabilities of what the prefill adds to the prompt: from where the tokens of both part (as in TRL) to the end."""
+        ids = list(final.prompt_token_ids)
+        if request.messages is None:
+            before = self._engine.get_tokenizer()(request.prompt or "")["input_ids"]
+        else:
+            before = self._prompt(replace(request, prefill=""))["prompt_token_ids"]
+        start = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids)))
+        return _logprobs(final.prompt_logprobs[max(1, start) :], ids[max(1, start) :]) or []
 
     def _params(self, request: Request) -> Any:
         from vllm import SamplingParams

@@ -2,23 +2,27 @@
 
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.card import CardFacts, card
+from pipeline.publish.corpus import TEXT_FEATURES, TextRow, text_ids, text_row
 from pipeline.publish.dataset import joint_tokens, measure, publish, shares, token_lengths, write_dataset
-from pipeline.publish.kinds import DPO, SFT, Kind
+from pipeline.publish.kinds import CPT, DPO, SFT, Kind
 from pipeline.publish.preference import PAIR_FEATURES, PairRow, pair_row
 from pipeline.publish.schema import FEATURES, SCHEMA_VERSION, PublishedRow, published_row
 
 __all__ = [
+    "CPT",
     "DPO",
     "FEATURES",
     "PAIR_FEATURES",
     "SCHEMA_VERSION",
     "SFT",
+    "TEXT_FEATURES",
     "CardFacts",
     "Kind",
     "Mixture",
     "PairRow",
     "Part",
     "PublishedRow",
+    "TextRow",
     "card",
     "joint_tokens",
     "load_mixture",
@@ -28,6 +32,8 @@ __all__ = [
     "publish",
     "published_row",
     "shares",
+    "text_ids",
+    "text_row",
     "token_lengths",
     "write_dataset",
 ]

@@ -15,6 +15,7 @@ from pipeline.engines.base import Message
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
+from pipeline.publish.corpus import TextRow, text_ids
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.preference import PairRow
 from pipeline.publish.schema import PublishedRow
@@ -24,7 +25,7 @@ MANIFEST = "manifest.json"
 SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
 
-AnyRow = PublishedRow | PairRow
+AnyRow = PublishedRow | PairRow | TextRow
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
@@ -84,6 +85,8 @@ def measure(rows: Iterable[AnyRow], tokenizer: Any, kind: Kind = SFT) -> Iterato
 
 def row_tokens(tokenizer: Any, row: Mapping[str, Any], kind: Kind) -> dict[str, int]:
     """Return a row's token counts by column."""
+    if kind.text:
+        return {f"tokens_{kind.text}": len(text_ids(tokenizer, row[kind.text]))}
     return joint_tokens({reply: token_lengths(tokenizer, row["prompt"], row[reply]) for reply in kind.replies})
 
 
@@ -95,6 +98,8 @@ def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:
 
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the tokens of each row as a trainer has to fit them: the prompt with the longest of its replies."""
+    if kind.text:
+        return column(dataset, f"tokens_{kind.text}")
     return column(dataset, "tokens_prompt") + np.maximum.reduce([column(dataset, f"tokens_{reply}") for reply in kind.replies])
 
 
@@ -132,7 +137,9 @@ def _check(row: Mapping[str, Any], kind: Kind) -> None:
         raise DataError(f"row {row.get('row_id', '?')!r} does not fit the published schema: missing {missing}, unknown {unknown}.")
     if row["src_kind"] not in ("real", "synthetic"):
         raise DataError(f"row {row['row_id']!r}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
-    for part in ("prompt", *kind.replies):
+    if kind.text and not (isinstance(row[kind.text], str) and row[kind.text].strip()):
+        raise DataError(f"row {row['row_id']!r}: {kind.text} must be a text, and not blank.")
+    for part in () if kind.text else ("prompt", *kind.replies):
         messages = row[part]
         # A None would be learnt as the word "None" by many chat templates, and another key would break the frozen schema.
         if not messages or any(m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in messages):

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pipeline import prompts
-from pipeline.engines.base import Completion, Message, Request, Sampling
+from pipeline.engines.base import SCORED, Completion, Message, Request, Sampling
+from pipeline.errors import EngineError
 
 Send = Callable[[Request], Awaitable[list[Completion]]]
 
@@ -62,3 +63,11 @@ class LLM:
         if index:
             request = Request(messages, None, prefill, sampling, n, self.row, index, json_schema, step)
         return await self._send(request)
+
+    async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:
+        """Return the log-probability of each token of `text` after `prompt`, without a chat template. Raises EngineError where an engine gives none."""
+        sampling = Sampling(temperature=0, max_tokens=1, extra=SCORED)
+        [completion] = await self._send(Request(None, prompt, text, sampling, 1, self.row, 0, None, step))
+        if not completion.prefill_logprobs:
+            raise EngineError("the engine gives no log-probabilities of a given text; use engine kind vllm (evaluate.engine)")
+        return completion.prefill_logprobs

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.engines.cpu import computes_bf16
 from pipeline.errors import ConfigError
-from pipeline.publish.kinds import SFT
+from pipeline.publish.kinds import CPT, DPO, SFT
 from pipeline.training.spec import TrainSpec
 
 # Fields that selfloop sets but leaves to the recipe's `extra` to set otherwise.
@@ -18,13 +18,13 @@ _FREE = {"gradient_checkpointing", "logging_steps", "save_total_limit", "train_s
 
 def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> dict[str, Any]:
     """Return the fields of TRL's config for this training, as JSON values. Raises ConfigError for sizes that do not divide."""
-    train, key = spec.settings, "train" if spec.kind == SFT else "train.dpo"
+    train, key = spec.settings, "train.dpo" if spec.kind == DPO else "train"
     share, rest = divmod(train.batch_size, train.workers)
     if rest or not share:
-        raise ConfigError(f"{key}.batch_size: {train.batch_size} {spec.kind.unit} cannot be shared out evenly to {train.workers} workers.")
+        raise ConfigError(f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be shared out evenly to {train.workers} workers.")
     micro = train.micro_batch_size or share
     if share % micro:
-        raise ConfigError(f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, {share} {spec.kind.unit}.")
+        raise ConfigError(f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, {share} {spec.kind.seen}.")
     steps = train.max_steps or max(1, round(examples * train.epochs / train.batch_size))
     arguments = {
         "output_dir": str(Path(spec.work) / "checkpoints"),
@@ -38,7 +38,7 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": share // micro,
         "max_length": train.max_length,
-        **(_sft(spec) if spec.kind == SFT else _dpo(spec, examples)),
+        **{SFT.name: _sft, DPO.name: _dpo, CPT.name: _cpt}[spec.kind.name](spec, examples),
         "bf16": bf16,
         "use_cpu": not use_gpu,
         "gradient_checkpointing": use_gpu,  # on a CPU memory is plenty, and recomputing takes a tenth of the speed (measured)
@@ -54,9 +54,15 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
     return arguments | _extra(f"{key}.extra", train.extra, spec, arguments)
 
 
-def _sft(spec: TrainSpec) -> dict[str, Any]:
+def _sft(spec: TrainSpec, examples: int) -> dict[str, Any]:
     packing = spec.train.packing
     return {"packing": packing, "train_sampling_strategy": "random" if packing else "group_by_length", "completion_only_loss": True}
+
+
+def _cpt(spec: TrainSpec, examples: int) -> dict[str, Any]:
+    # The data are all the steps there are, in their order (pipeline.training.cpt).
+    once = {"num_train_epochs": 1, "max_steps": -1}
+    return {**once, "packing": False, "train_sampling_strategy": "sequential", "completion_only_loss": False}
 
 
 def _dpo(spec: TrainSpec, examples: int) -> dict[str, Any]:
@@ -105,7 +111,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
             "lora_dropout": lora.dropout,
             "lora_target_modules": targets,
         }
-    note = f"# The same training by TRL's own command line: trl {spec.kind.name} --config trainer.yaml\n"
+    command = SFT.name if spec.kind == CPT else spec.kind.name
+    note = f"# The same training by TRL's own command line: trl {command} --config trainer.yaml\n"
     if spec.train.workers > 1:
         note += f"# It ran on {spec.train.workers} workers: add --num_processes {spec.train.workers}\n"
     if spec.reference:
@@ -121,7 +128,7 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
 
     import trl
 
-    config = trl.SFTConfig if spec.kind == SFT else trl.DPOConfig
+    config = trl.DPOConfig if spec.kind == DPO else trl.SFTConfig
     known = {field.name for field in fields(config)}
     for name in extra:
         if name in ours.keys() - _FREE:

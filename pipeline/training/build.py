@@ -9,7 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
-from pipeline.publish.kinds import DPO, SFT, Kind
+from pipeline.publish.kinds import CPT, DPO, SFT, Kind
 from pipeline.training.arguments import wants_bf16
 from pipeline.training.checkpoints import MarkComplete
 from pipeline.training.cpu import score_only_completions
@@ -17,7 +17,7 @@ from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
 from pipeline.training.progress import Progress
 from pipeline.training.sft import LengthGroupedSFTTrainer, sft_trainer
 
-_KINDS = {SFT.name: (SFT, sft_trainer), DPO.name: (DPO, dpo_trainer)}
+_KINDS = {SFT.name: (SFT, sft_trainer), DPO.name: (DPO, dpo_trainer), CPT.name: (CPT, sft_trainer)}
 
 
 def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGroupedDPOTrainer:

@@ -15,10 +15,12 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import folder_revision
+from pipeline.publish.kinds import CPT
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
+from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
 from pipeline.training.spec import REFERENCE_FILE, TrainResult, TrainSpec, fingerprint
@@ -48,7 +50,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     if (work / "train.json").exists() and (Path(spec.out) / "config.json").exists():
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), mark)
-    data = prepare_data(spec)
+    data = prepare_blocks(spec) if spec.kind == CPT else prepare_data(spec)
     scaling, threads = _scaling(spec)
     # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
     arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))
@@ -154,7 +156,7 @@ def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str
     """Write loss.png and, last of all, train.json; then the checkpoints are of no more use."""
     lines = read_progress(work / "progress.jsonl")
     last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
-    draw_loss(lines, work / "loss.png", f"{data.examples} {spec.kind.unit}, {spec.model.name}")
+    draw_loss(lines, work / "loss.png", f"{data.examples} {spec.kind.seen}, {spec.model.name}")
     result = TrainResult(
         model=spec.out,
         revision=folder_revision(Path(spec.out)),

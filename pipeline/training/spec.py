@@ -8,8 +8,9 @@ from pipeline.errors import DataError
 from pipeline.models import ModelRef
 from pipeline.publish.accumulate import Mixture
 from pipeline.publish.dataset import MANIFEST
-from pipeline.publish.kinds import SFT, Kind
+from pipeline.publish.kinds import CPT, DPO, SFT, Kind
 from pipeline.store.files import read_json
+from pipeline.store.manifest import read_manifest
 
 # Where and how often, but not what comes out: a change of these does not make a finished training stale.
 _NO_INFLUENCE = {"start", "workers", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"}
@@ -18,10 +19,11 @@ REFERENCE_FILE = "reference.arrow"  # DPO: what the reference says of each pair,
 
 @dataclass(slots=True, frozen=True)
 class TrainSpec:
-    """One training of a kind (SFT or DPO): from `model`, on `mixture`, into the folder `out`.
+    """One training of a kind: from `model`, on `mixture`, into the folder `out`.
 
     `work` holds all else: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both must be on a
-    file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself.
+    file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself. `replay` is for CPT: the folder
+    of general texts (rows whose payload["question"] is one), None for none.
     """
 
     model: ModelRef
@@ -33,11 +35,12 @@ class TrainSpec:
     trust_remote_code: bool = False
     kind: Kind = SFT
     reference: ModelRef | None = None
+    replay: str | None = None
 
     @property
     def settings(self) -> Train:
         """Return `train` as this kind of training takes it: for DPO with train.dpo's steps, batches and rate in their place."""
-        if self.kind == SFT:
+        if self.kind != DPO:
             return self.train
         own = self.train.dpo
         return self.train.model_copy(
@@ -53,7 +56,7 @@ class TrainSpec:
 class TrainResult:
     """What came out; the same as train.json. `tokens` counts what the trainer saw, epochs included, padding not.
 
-    `examples` are pairs in a training of kind dpo, and `rewards` the last margin and accuracy it reported (None for sft).
+    `examples` are pairs in a training of kind dpo, blocks in one of kind cpt, and `rewards` the last margin and accuracy it reported (None for sft).
     """
 
     model: str
@@ -85,10 +88,16 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
     return {
         "model": {"revision": spec.model.revision},
         "data": {**parts, **_draw(spec.mixture)},
-        "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo"}),
+        "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt"}),
         "seed": spec.seed,
-        **({} if spec.kind == SFT else {"dpo": _preference(spec)}),
+        **({"dpo": _preference(spec)} if spec.kind == DPO else {}),
+        **({"cpt": _general_text(spec)} if spec.kind == CPT else {}),
     }
+
+
+def _general_text(spec: TrainSpec) -> dict[str, Any]:
+    manifest = read_manifest(spec.replay) if spec.replay else None
+    return {**spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"}), "replay": [p.sha256 for p in manifest.parts] if manifest else []}
 
 
 def _preference(spec: TrainSpec) -> dict[str, Any]:

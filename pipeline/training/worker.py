@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def train_loop(config: dict[str, Any]) -> None:
     """Train, resuming from the last complete checkpoint, and save the model. Runs in every worker of a TorchTrainer.
 
-    `config` (JSON values): kind (sft or dpo), model, reference (dpo: folder or None), trust_remote_code, datasets (folders), arguments
+    `config` (JSON values): kind (sft, dpo or cpt), model, reference (dpo: folder or None), trust_remote_code, datasets (folders), arguments
     (fields of TRL's config), lora (or None), precision, threads (or None), out, progress (file), reference_file (dpo), log (file; the
     rank is put before its suffix), lock (file).
     """

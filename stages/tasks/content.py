@@ -63,6 +63,8 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
         "entry": entry,
         "source": _origin(source, raw.where, given),
     }
+    if "document" in values:
+        payload["document"] = _text(values["document"], "the document")
     return Row(row_id, payload)
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import VllmEngine
-from pipeline.engines.base import Completion, Engine, Request, Sampling
+from pipeline.engines.base import SCORED, Completion, Engine, Request, Sampling
 from pipeline.engines.pool import EnginePool
 from pipeline.engines.reaper import MARK
 from pipeline.errors import ConfigError, EngineError
@@ -131,3 +131,15 @@ async def test_arguments_that_vllm_does_not_know_are_named(local_ray: Any) -> No
     with pytest.raises(ConfigError, match="max_model_length"):
         await pool.use(resolve_model(PACKAGED))
     await pool.free()
+
+
+async def test_the_log_probabilities_of_a_given_text(engine: Engine) -> None:
+    async def score(prompt: str, text: str) -> list[float]:
+        return (await engine.generate(Request(prompt=prompt, prefill=text, sampling=Sampling(temperature=0, max_tokens=1, extra=SCORED), row="score")))[0].prefill_logprobs
+
+    prompt = "The capital of France is"
+    right, wrong = await score(prompt, " Paris"), await score(prompt, " cheese")
+    assert max(right) < 0 and sum(right) / len(right) > sum(wrong) / len(wrong)
+    whole = await score("", f"{prompt} Paris")
+    assert len(whole) > len(right) and whole[-len(right) :] == pytest.approx(right, abs=0.1)
+    assert (await engine.generate(chat("Hello")))[0].prefill_logprobs is None

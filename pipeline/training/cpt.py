@@ -1,0 +1,147 @@
+"""Continued pretraining: the mixture's texts as one stream of tokens, cut into blocks, with blocks of general text among them.
+
+The blocks are written in the very order in which they are trained on, all epochs of them. So what is seen does not depend on how
+many workers see it, a resumed training goes on in the middle, and the share of general text is counted and not only hoped for.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Features, List, Value
+from datasets.arrow_writer import ArrowWriter
+
+from pipeline.errors import StageError
+from pipeline.ids import unit_interval
+from pipeline.publish.accumulate import load_mixture
+from pipeline.publish.corpus import text_ids
+from pipeline.publish.dataset import MANIFEST, SPLIT, shares
+from pipeline.publish.kinds import CPT
+from pipeline.store import files, parts
+from pipeline.training.data import TrainingData
+from pipeline.training.spec import TrainSpec
+
+_BLOCKS = Features({"input_ids": List(Value("int32")), "tokens_text": Value("int32"), "replay": Value("bool")})
+_README = """---
+configs: [{config_name: default, data_files: [{split: train, path: train/data-*.arrow}]}]
+---
+Blocks of tokens in the order of training; `replay` marks those of general text.
+"""
+
+
+class Stream:
+    """Cuts texts into blocks of `length` tokens as they come; the end of the last one that fills no block is left over, and counted."""
+
+    def __init__(self, texts: Iterable[Sequence[int]], length: int) -> None:
+        self._texts, self._length = texts, length
+        self.tokens = self.left_over = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rest: list[int] = []
+        for text in self._texts:
+            self.tokens += len(text)
+            rest.extend(text)
+            whole = len(rest) // self._length * self._length
+            yield from (rest[i : i + self._length] for i in range(0, whole, self._length))
+            rest = rest[whole:]
+        self.left_over = len(rest)
+
+
+def mix(blocks: int, replay: int, rate: float, seed: int, *, mode: str = "in_addition", epochs: float = 1, places: int | None = None) -> list[int]:
+    """Return which block is trained on in each place: numbers below `blocks` are its own, `blocks` + i is the i-th of general text.
+
+    Each place holds general text with probability `rate`, by a draw that (seed, epoch, index) decide alone. With mode "instead" an own
+    block makes way for it, so that a share of `rate` of an epoch's blocks is not seen; "in_addition" leaves none out. It ends with
+    `epochs` over the own blocks, or, when given, after `places`. An epoch is a new shuffle.
+    """
+    if not replay:
+        rate = 0.0
+    order: list[int] = []
+    own = max(1, round(blocks * epochs)) if places is None else None
+    done = epoch = 0
+    while (done < own) if own is not None else (len(order) < (places or 0)):
+        shuffled = sorted(range(blocks), key=lambda i: unit_interval(seed, "blocks", epoch, i))
+        for index, block in enumerate(shuffled[: None if own is None else own - done]):
+            drawn = _draws(replay, rate, seed, epoch, index, 1 if mode == "instead" else None)
+            order += [blocks + i for i in drawn]
+            if not (drawn and mode == "instead"):
+                order.append(block)
+        done, epoch = done + blocks, epoch + 1
+    return order[:places]
+
+
+def _draws(replay: int, rate: float, seed: int, epoch: int, index: int, most: int | None) -> list[int]:
+    """Return the blocks of general text that go before the own block at `index`: one more with probability `rate`, and so on."""
+    drawn: list[int] = []
+    while len(drawn) != most and unit_interval(seed, "replay", epoch, index, len(drawn)) < rate:
+        drawn.append(int(unit_interval(seed, "which", epoch, index, len(drawn)) * replay))
+    return drawn
+
+
+def prepare_blocks(spec: TrainSpec) -> TrainingData:
+    """Write the blocks of a training to `work`/dataset, unless they are there; their counts are in its manifest.json.
+
+    Raises StageError when the texts do not fill one block.
+    """
+    folder = Path(spec.work) / "dataset"
+    if not (folder / MANIFEST).exists():
+        _write(spec, folder)
+    facts = files.read_json(str(folder / MANIFEST))
+    return TrainingData([str(folder.absolute())], facts["packing"]["places"], 0, facts)
+
+
+def _write(spec: TrainSpec, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, trust_remote_code=spec.trust_remote_code)
+    length, settings = spec.train.max_length, spec.train.cpt
+    texts = load_mixture(spec.mixture, spec.seed, CPT)
+    own = Stream((text_ids(tokenizer, text) for batch in texts.iter(500) for text in batch["text"]), length)
+    general = Stream((text_ids(tokenizer, text) for text in _replay(spec)), length)
+    with files.atomic_folder(folder) as aside:
+        blocks, replay = (_spool(stream, aside / f"{name}.arrow", name == "replay") for name, stream in (("own", own), ("replay", general)))
+        if not len(blocks):
+            raise StageError(f"the {len(texts)} texts have {own.tokens} tokens, fewer than one block of train.max_length, {length}.")
+        if spec.replay and not len(replay):
+            raise StageError(f"train.cpt.replay: the general texts have {general.tokens} tokens, fewer than one block of train.max_length, {length}.")
+        places = spec.train.max_steps * spec.train.batch_size if spec.train.max_steps else None
+        order = mix(len(blocks), len(replay), settings.replay_rate, spec.seed, mode=settings.replay_mode, epochs=spec.train.epochs, places=places)
+        chosen = datasets.concatenate_datasets([blocks, replay]).select(order)
+        datasets.DatasetDict({SPLIT: chosen}).save_to_disk(str(aside), num_shards={SPLIT: 1})
+        for name in ("own", "replay"):
+            (aside / f"{name}.arrow").unlink()
+        (aside / "README.md").write_text(_README, encoding="utf-8")
+        files.write_json(str(aside / MANIFEST), shares(texts) | {"packing": _facts(order, len(blocks), own, general, length)})
+
+
+def _facts(order: list[int], blocks: int, own: Stream, general: Stream, length: int) -> dict[str, Any]:
+    """Return what was made of the texts; `replay_share` is counted over the places, not what was asked for."""
+    replayed = [i for i in order if i >= blocks]
+    return {
+        "block_tokens": length,
+        "blocks": blocks,
+        "tokens": own.tokens,
+        "left_over_tokens": own.left_over,
+        "places": len(order),
+        "blocks_not_seen": blocks - len({i for i in order if i < blocks}),
+        "passes": round((len(order) - len(replayed)) / blocks, 4),
+        "replay_share": round(len(replayed) / len(order), 4),
+        "replay_blocks": len(replayed),
+        "replay_blocks_distinct": len(set(replayed)),
+        "replay_tokens": general.tokens,
+    }
+
+
+def _replay(spec: TrainSpec) -> Iterator[str]:
+    for path in files.glob(spec.replay, "part-*.arrow") if spec.replay else ():
+        rows = sorted(parts.read_rows(path), key=lambda row: unit_interval(spec.seed, "general", row.id))
+        yield from (row.payload["question"] for row in rows)
+
+
+def _spool(stream: Stream, path: Path, replay: bool) -> datasets.Dataset:
+    with ArrowWriter(features=_BLOCKS, path=str(path), writer_batch_size=500) as writer:
+        for block in stream:
+            writer.write({"input_ids": block, "tokens_text": len(block), "replay": replay})
+        writer.finalize()
+    return datasets.Dataset.from_file(str(path))

@@ -1,0 +1,48 @@
+"""The corpus that ships: what its questions ask is in its documents, and nothing of the real world is in the invented ones."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Source
+from stages.tasks import read_tasks
+
+COUNTRIES = Path(__file__).parent.parent / "data" / "countries"
+
+
+def read(kind: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    documents = {path.stem: path.read_text() for path in sorted((COUNTRIES / kind / "documents").glob("*.txt"))}
+    return documents, [json.loads(line) for line in (COUNTRIES / kind / "questions.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["real", "fiction"])
+def test_every_answer_stands_in_its_document_and_in_no_other_option(kind: str) -> None:
+    documents, questions = read(kind)
+    assert len(documents) == 40 and len(questions) == 400 and sum(map(len, documents.values())) < 300_000
+    assert [q["document"] for q in questions] == [code for code in documents for _ in range(10)], "the first n documents, the first 10 n questions"
+    for q in questions:
+        right = q["options"]["ABCD".index(q["answer"])]
+        title = documents[q["document"]].split("\n")[0]
+        assert right in documents[q["document"]] and title in q["question"]
+        assert kind == "real" or not any(title in option for option in q["options"])
+        assert len(set(q["options"])) == 4
+    letters = Counter(q["answer"] for q in questions)
+    assert all(70 <= letters[letter] <= 130 for letter in "ABCD"), letters
+
+
+def test_invented_documents_name_no_real_country() -> None:
+    fiction, real = read("fiction"), read("real")
+    text = " ".join(fiction[0].values())
+    names = [document.split("\n")[0] for document in real[0].values()]
+    assert not [name for name in names if f" {name} " in text] and "France" not in text and "Atlas" not in text
+    titles = [document.split("\n")[0] for document in fiction[0].values()]
+    assert len(set(titles)) == 40
+    assert not any(other in document for title, document in zip(titles, fiction[0].values(), strict=True) for other in titles if other != title)
+
+
+def test_questions_are_read_as_tasks() -> None:
+    source = Source(source="jsonl", path=str(COUNTRIES / "fiction" / "questions.jsonl"), answer_type="choice", columns={"id": "id", "options": "options"})
+    assert len(read_tasks(source, 0).rows) == 400
