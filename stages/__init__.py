@@ -1,4 +1,4 @@
-"""What happens to rows. Importing this package makes the built-in methods, sources and verifiers known by name."""
+"""What happens to rows. Importing this package makes the built-in methods, sources, environments and verifiers known by name."""
 
 from pipeline.registry import register
 
@@ -10,6 +10,10 @@ register("source", "jsonl", "stages.tasks.files:jsonl")
 register("source", "csv", "stages.tasks.files:csv")
 register("source", "parquet", "stages.tasks.files:parquet")
 register("source", "hf", "stages.tasks.hub:hf")
+
+register("environment", "crafting", "stages.environments.crafting:Crafting")
+register("environment", "textworld_express", "stages.environments.textworld_express:TextWorldExpress")
+register("environment", "scienceworld", "stages.environments.scienceworld:ScienceWorld")
 
 register("verifier", "ground_truth", "stages.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.verifiers:task_scorer")

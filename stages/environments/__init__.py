@@ -7,7 +7,18 @@ from pydantic import ValidationError
 
 from pipeline import registry
 from pipeline.errors import ConfigError
-from stages.environments.base import REFLECT, REFLECT_REPLY, SPLITS, Environment, EnvOptions, EnvTask, ReplayError, Split, Step, is_reflection
+from stages.environments.base import (
+    REFLECT,
+    REFLECT_REPLY,
+    SPLITS,
+    Environment,
+    EnvOptions,
+    EnvTask,
+    ReplayError,
+    Split,
+    Step,
+    is_reflection,
+)
 
 __all__ = ["REFLECT", "REFLECT_REPLY", "SPLITS", "EnvOptions", "EnvTask", "Environment", "ReplayError", "Split", "Step", "is_reflection", "make"]
 
