@@ -51,6 +51,7 @@ class Replayed(Environment):
         return text
 
     def _step(self, text: str) -> Step:
+        self._on()
         if self._at.done:
             return Step(_OVER, self._at.reward, True, {"executed": False})
         self._at = self._act(text)

@@ -48,8 +48,8 @@ class ScienceWorld(Replayed):
         self._loaded: tuple[Any, ...] | None = None
 
     def tasks(self, split: Split) -> Iterator[EnvTask]:
-        """Yield the official variations of the split, all experiments in turn. Each experiment has to be loaded before the first task
-        comes (half a second each), which ends the game that is being played."""
+        """Yield the official variations of the split, all experiments in turn. Asking for the first task loads each experiment (half a
+        second) and ends the game that is on."""
         env = self._started()
         names = list(env.server.getTaskNames())
         wanted = self.options.experiments or names

@@ -49,8 +49,7 @@ class TextWorldExpress(Replayed):
         self._valid: list[str] = []
 
     def tasks(self, split: Split) -> Iterator[EnvTask]:
-        """Yield the fold's seeds, all games in turn, as the package divides them. Nothing that is being played is disturbed once the
-        first task is there; until then it is: take the first task before a game is begun."""
+        """Yield the fold's seeds, all games in turn, as the package divides them. Asking for the first task ends the game that is on."""
         seeds: dict[str, list[int]] = {}
         limit = getattr(self.options.tasks, split)
         for game in self.options.games:
@@ -95,7 +94,7 @@ class TextWorldExpress(Replayed):
         text, _, _, info = self._env.step(known or action)
         self._valid = list(info["validActions"])
         reward = min(1.0, max(0.0, float(info["score"])))
-        done = bool(info["tasksuccess"] or info["taskfailure"]) or reward >= 1
+        done = reward >= 1 or any(info[end] in (True, "true") for end in ("tasksuccess", "taskfailure"))
         return Step(text, reward, done, {"executed": known is not None})
 
     def _solution(self, task: EnvTask) -> list[str]:

@@ -94,7 +94,8 @@ def make_task(book: Book, goal: str, split: Split, world: str, rng: Random, rule
     recipes = [best[item] for item in order]
     at_hand = {*order, *book.base, *book.families}
     others = [r for r in book.recipes if r not in recipes and r.output != goal and all(name in at_hand for name, _ in r.ingredients)]
-    touching = [r for r in others if any(name in wanted for name, _ in r.ingredients)]  # tempting: made of what the goal needs
+    useful = {*wanted, *(member for family, members in book.families.items() if family in wanted for member in members)}
+    touching = [r for r in others if any(name in useful for name, _ in r.ingredients)]  # tempting: made of what the goal needs
     distractors = rng.sample(touching, min(rules.distractors, len(touching)))
     shown = recipes + distractors
     rng.shuffle(shown)
