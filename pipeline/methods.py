@@ -14,6 +14,7 @@ from pipeline.runner.llm import LLM
 
 STAGES = ("generate", "critique", "filter", "verify")
 TRAIN, TRAIN_SFT = "train", "train_sft"  # folders of a round's training, and of the first of two
+RESUMED = "resume"  # folder of what a model makes of the beginnings of failed attempts (Method.resumption)
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
 # A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None), why not, or what is made of it (Kept).
@@ -40,10 +41,16 @@ class Stage:
 
 @dataclass(slots=True, frozen=True)
 class Example:
-    """One supervised example in conversational prompt-completion form; loss falls on `completion` only."""
+    """One supervised example in conversational prompt-completion form; loss falls on `completion` only.
+
+    In a method whose `dataset` is turns, `completion` is the rest of a conversation, and `learn` tells for each of its messages
+    whether loss falls on it; `record` is what the method calls this sort of example.
+    """
 
     prompt: list[Message]
     completion: list[Message]
+    learn: tuple[bool, ...] = ()
+    record: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,6 +69,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
+    dataset: ClassVar[str] = "sft"  # the kind of dataset its examples are published as (pipeline.publish.kinds)
 
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
@@ -96,6 +104,30 @@ class Method(ABC):
     def question_prompts(self) -> tuple[str, ...]:
         """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
         return self.stages()["generate"].prompts
+
+    def evaluation(self) -> Stage | None:
+        """Return how one held-out row is evaluated, or None: a greedy answer to `question`, and samples, judged by the verifier.
+
+        Such a stage gives one row for each, whose payload has `greedy`, the judged answer (text, correct, extracted, key, tokens), and
+        `samples`, a list of evaluate.samples of them.
+        """
+        return None
+
+    def resumption(self) -> Stage | None:
+        """Return how a model goes on from the beginning of an attempt that failed, or None where that is not measured.
+
+        The rows that go in are evaluated rows of the first model of the run whose greedy answer was wrong, so that all later models go on
+        from the same beginnings. Each row that comes out has payload["resumed"], with a `score` from 0 to 1.
+        """
+        return None
+
+    def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
+        """Return what else evaluated rows show, by name: one number for each row, of which mean and interval are reported."""
+        return {}
+
+    def verified_by(self) -> str:
+        """Return what judged the rows that are published, for the dataset's card."""
+        return str(self.recipe.verifier)
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Return what the card of a dataset made of these published rows should say of them, one line each."""

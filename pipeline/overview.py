@@ -7,7 +7,7 @@ import orjson
 import yaml
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import STAGES, TRAIN, TRAIN_SFT
+from pipeline.methods import RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
@@ -16,7 +16,7 @@ from pipeline.store.parts import Counts
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
 TRAININGS = (TRAIN_SFT, TRAIN)
 ROUND_STAGES = (*STAGES, "publish", "pairs", *TRAININGS, "evaluate")
-_UNITS = {"dpo": "pairs"}  # what the rows of a dataset are called, if not examples
+_UNITS = {"dpo": "pairs", "turns": "episodes"}  # what the rows of a dataset are called, if not examples
 
 
 def overview(run: RunDir) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:
-    names = stages_of(round_, recipe)
+    names = (*stages_of(round_, recipe), *([RESUMED] if files.exists(run.stage(round_, RESUMED)) else []))
     return {
         "round": round_,
         "stages": {name: stage_facts(run, round_, name) for name in names if name not in TRAININGS},
@@ -195,7 +195,7 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
     if stage == "generate":
         tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
         return min(tasks.rows_out, drawn or tasks.rows_out) if tasks else None
-    if stage == "pairs":
+    if stage in ("pairs", RESUMED):
         return None  # how many answers are wrong is known when it begins
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
     before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}

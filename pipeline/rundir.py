@@ -3,7 +3,7 @@
     run.yaml                       resolved recipe, frozen
     tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen
     rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs
+    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs; datasets/turns/round-001/ episodes
     models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
     evaluation/round-001.json      (and base.json)
     logs/

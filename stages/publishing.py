@@ -1,24 +1,41 @@
 """From judged rows to published datasets: duplicates over all rounds, held-out leaks, caps, lengths and pairs are settled here."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.ids import digest
-from pipeline.methods import STAGES, DatasetStep, Method, Stage
-from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
+from pipeline.methods import STAGES, DatasetStep, Example, Method, Stage
+from pipeline.publish import (
+    DPO,
+    KINDS,
+    TURNS,
+    CardFacts,
+    PairRow,
+    PublishedRow,
+    Turn,
+    TurnRow,
+    measure,
+    pair_row,
+    publish,
+    published_row,
+    token_lengths,
+    turn_row,
+)  # fmt: skip
 from pipeline.rows import Dropped, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages import decontaminate, dedup, filters, judged, preferences
+from stages.general import General, Mixed
 
 STAGE = "publish"
 
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
-    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/sft/round-NNN."""
+    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/<the method's kind>/round-NNN."""
     source = input_of(run, run.tasks("demonstrations") if round_ == 0 else run.stage(round_, "verify"))
     steps = _steps(run, round_, recipe, method, tokenizer)
     config = {
@@ -29,11 +46,18 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         "earlier": _earlier_digests(run, range(round_), STAGE),
         **_set_digests(run, recipe),
     }
+    general = _general(run, round_, recipe, method, tokenizer)
+    config |= {"general": general.digest} if general else {}
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    if _is_wanted(folder := run.dataset(SFT.name, round_), manifest):
-        rows = measure(_published(run, round_, recipe, method), tokenizer)
+    kind = KINDS[method.dataset]
+    if _is_wanted(folder := run.dataset(kind.name, round_), manifest):
+        rows: Iterable[Any] = measure(_published(run, round_, recipe, method), tokenizer, kind)
         notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed)
+        if general:
+            own = sum(row["tokens_loss"] for row in measure(_published(run, round_, recipe, method), tokenizer, kind))
+            rows = chain(rows, general.draw(own))
+            notes += general.notes
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
     return manifest
 
 
@@ -61,6 +85,15 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
     return manifest
+
+
+def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:
+    """Return the general conversations that the method's option `general` asks for."""
+    wanted: General | None = getattr(method.options, "general", None)
+    if wanted is None:
+        return None
+    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in _held_out_questions(run, recipe).values()]
+    return Mixed(wanted, recipe.seed, round_, tokenizer, recipe.train.max_length, held_out)
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
@@ -130,24 +163,31 @@ def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
     return step
 
 
-def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PublishedRow]:
+def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PublishedRow | TurnRow]:
     real = round_ == 0
     for row in run.rows(run.stage(round_, STAGE)):
         for i, example in enumerate(method.examples(row)):
-            yield published_row(
-                example.prompt,
-                example.completion,
-                row_id=row.id if i == 0 else f"{row.id}-{i}",
-                parent_ids=row.parents,
-                task_id=row.payload["task_id"],
-                kind="real" if real else "synthetic",
-                round=round_,
-                method="demonstration" if real else method.name,
-                model="" if real else row.payload["model"],
-                sampling=None if real else row.payload.get("sampling", recipe.sampling.as_json),
-                verdict=row.payload.get("verdict"),
-                hinted=bool(row.payload.get("hinted")),
-            )
+            lineage: dict[str, Any] = {
+                "row_id": row.id if i == 0 else f"{row.id}-{i}",
+                "parent_ids": row.parents,
+                "task_id": row.payload["task_id"],
+                "kind": "real" if real else "synthetic",
+                "round": round_,
+                "method": "demonstration" if real else method.name,
+                "model": "" if real else row.payload["model"],
+                "sampling": None if real else row.payload.get("sampling", recipe.sampling.as_json),
+                "verdict": row.payload.get("verdict"),
+            }
+            if method.dataset == TURNS.name:
+                yield turn_row(_turns(example), record=example.record, **lineage)
+            else:
+                yield published_row(example.prompt, example.completion, hinted=bool(row.payload.get("hinted")), **lineage)
+
+
+def _turns(example: Example) -> list[Turn]:
+    """Return an example's messages with their loss flags; nothing of the prompt is learnt."""
+    learn = (*(False for _ in example.prompt), *example.learn)
+    return [Turn(**message, loss=loss) for message, loss in zip([*example.prompt, *example.completion], learn, strict=True)]
 
 
 def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
@@ -183,6 +223,6 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
+        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {method.verified_by()}", *notes),
         made_of=_made_of(last),
     )

@@ -1,14 +1,20 @@
 """What a round trains, and on what: supervised, on preference pairs, or one after the other (train.kind)."""
 
+from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.display import TrainDisplay, console
 from pipeline.errors import StageError
 from pipeline.methods import TRAIN, TRAIN_SFT
 from pipeline.models import ModelRef, resolve_model
-from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
+from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
+
+
+def _supervised(recipe: Recipe) -> Kind:
+    """Return the kind of dataset that the recipe's method publishes its examples as."""
+    return KINDS[registry.resolve("method", recipe.method["name"]).dataset]
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:
@@ -22,7 +28,7 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
     sft_then_dpo trains in two folders: the supervised model is models/round-NNN-sft, from which the round's own is trained.
     Raises StageError for kind dpo when there is no pair to train on.
     """
-    kinds = [SFT]
+    kinds = [_supervised(recipe)]
     if wants_pairs(recipe, round_):
         pairs = _pairs(run, round_, recipe)
         kinds = {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind] if pairs else _without_pairs(run, round_, recipe)

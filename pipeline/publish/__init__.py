@@ -3,22 +3,28 @@
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.card import CardFacts, card
 from pipeline.publish.dataset import joint_tokens, measure, publish, shares, token_lengths, write_dataset
-from pipeline.publish.kinds import DPO, SFT, Kind
+from pipeline.publish.kinds import DPO, KINDS, SFT, TURNS, Kind
 from pipeline.publish.preference import PAIR_FEATURES, PairRow, pair_row
 from pipeline.publish.schema import FEATURES, SCHEMA_VERSION, PublishedRow, published_row
+from pipeline.publish.turns import TURN_FEATURES, Turn, TurnRow, turn_row
 
 __all__ = [
     "DPO",
     "FEATURES",
+    "KINDS",
     "PAIR_FEATURES",
     "SCHEMA_VERSION",
     "SFT",
+    "TURNS",
+    "TURN_FEATURES",
     "CardFacts",
     "Kind",
     "Mixture",
     "PairRow",
     "Part",
     "PublishedRow",
+    "Turn",
+    "TurnRow",
     "card",
     "joint_tokens",
     "load_mixture",
@@ -29,5 +35,6 @@ __all__ = [
     "published_row",
     "shares",
     "token_lengths",
+    "turn_row",
     "write_dataset",
 ]

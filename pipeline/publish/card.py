@@ -31,7 +31,7 @@ class CardFacts:
 def card(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind = SFT) -> str:
     """Return the text of README.md for a dataset with `manifest` (see pipeline.publish.dataset.publish)."""
     head = [_front_matter(manifest, kind), *_provenance(facts, manifest, kind)]
-    return "\n".join([*head, *_counts(facts), *_lengths(manifest), _LOADING.format(command=kind.name), *_columns(kind)])
+    return "\n".join([*head, *_counts(facts), *_lengths(manifest), _LOADING.format(command=kind.command), *_columns(kind)])
 
 
 def _front_matter(manifest: Mapping[str, Any], kind: Kind) -> str:
@@ -99,9 +99,9 @@ datasets:
 
 
 def _columns(kind: Kind) -> list[str]:
-    read = ", ".join(f"`{name}`" for name in ("prompt", *kind.replies[:-1]))
+    *first, last = (f"`{name}`" for name in kind.trained_on)
     return [
         "## Columns\n",
-        f"{read} and `{kind.replies[-1]}` are what a trainer reads; the others are lineage:",
+        f"{', '.join(first)} and {last} are what a trainer reads; the others are lineage:",
         ", ".join(f"`{c}`" for c in kind.features) + ".\n",
     ]

@@ -18,7 +18,7 @@ REFERENCE_FILE = "reference.arrow"  # DPO: what the reference says of each pair,
 
 @dataclass(slots=True, frozen=True)
 class TrainSpec:
-    """One training of a kind (SFT or DPO): from `model`, on `mixture`, into the folder `out`.
+    """One training on a kind of dataset: from `model`, on `mixture`, into the folder `out`.
 
     `work` holds all else: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both must be on a
     file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself.
@@ -37,7 +37,7 @@ class TrainSpec:
     @property
     def settings(self) -> Train:
         """Return `train` as this kind of training takes it: for DPO with train.dpo's steps, batches and rate in their place."""
-        if self.kind == SFT:
+        if self.kind.command == SFT.command:
             return self.train
         own = self.train.dpo
         return self.train.model_copy(
@@ -87,7 +87,7 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
         "data": {**parts, **_draw(spec.mixture)},
         "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo"}),
         "seed": spec.seed,
-        **({} if spec.kind == SFT else {"dpo": _preference(spec)}),
+        **({} if spec.kind.command == SFT.command else {"dpo": _preference(spec)}),
     }
 
 
