@@ -3,6 +3,7 @@
 from pipeline.registry import register
 
 register("method", "direct", "stages.direct:Direct")
+register("method", "agent_r", "stages.agent_r:AgentR")
 register("method", "regenesis", "stages.regenesis:ReGenesis")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")
@@ -10,6 +11,7 @@ register("source", "jsonl", "stages.tasks.files:jsonl")
 register("source", "csv", "stages.tasks.files:csv")
 register("source", "parquet", "stages.tasks.files:parquet")
 register("source", "hf", "stages.tasks.hub:hf")
+register("source", "environment", "stages.tasks.games:environment")
 
 register("environment", "crafting", "stages.environments.crafting:Crafting")
 register("environment", "textworld_express", "stages.environments.textworld_express:TextWorldExpress")

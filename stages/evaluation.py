@@ -1,17 +1,20 @@
 """Evaluation on the held-out set and on evaluate.sets: a greedy answer, and samples for pass@k and maj@k, per question; one JSON per round."""
 
 import functools
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.engines.pool import EngineHandle
-from pipeline.methods import Method, Stage
+from pipeline.ids import digest
+from pipeline.methods import RESUMED, Method, Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
-from pipeline.runner.stage import input_of, run_stage
+from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k
 from pipeline.store import files
 from stages import verifiers
@@ -25,7 +28,15 @@ def stage(recipe: Recipe, name: str | None = None) -> Stage:
     method: Method = registry.resolve("method", recipe.method["name"])(recipe)
     verifier = verifier_of(recipe, name)
     config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets"}) | {"verifier": verifier}
+    if (own := method.evaluation()) is not None:
+        return replace(own, config=config | {"method": own.config})
     return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
+
+
+def resumed_stage(recipe: Recipe) -> Stage:
+    """Return the stage in which a model goes on from failed beginnings (Method.resumption)."""
+    own = registry.resolve("method", recipe.method["name"])(recipe).resumption()
+    return replace(own, config={"max_tokens": recipe.evaluate.max_tokens, "method": own.config})
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
@@ -69,6 +80,8 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
     for name in (None, *recipe.evaluate.sets):
         source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))
         manifests[name] = await run_stage(run, round_, stage_name(name), functools.partial(stage, name=name), source, recipe, engine)
+    if (failed := _failed_before(run, round_, recipe)) is not None:
+        manifests[RESUMED] = await run_stage(run, round_, RESUMED, resumed_stage, failed, recipe, engine)
     facts = {
         "round": round_,
         "model": engine.model_name,
@@ -84,7 +97,24 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
 
 def is_done(run: RunDir, round_: RoundKey, recipe: Recipe) -> bool:
     """Tell whether no question of a round is left to be asked."""
-    return all(run.manifest(run.stage(round_, stage_name(name))) is not None for name in (None, *recipe.evaluate.sets))
+    asked = [stage_name(name) for name in (None, *recipe.evaluate.sets)]
+    asked += [RESUMED] if _failed_before(run, round_, recipe) is not None else []
+    return all(run.manifest(run.stage(round_, name)) is not None for name in asked)
+
+
+def _failed_before(run: RunDir, round_: RoundKey, recipe: Recipe) -> Input | None:
+    """Return the held-out rows that the run's first model failed on, for a method and a round that go on from there."""
+    _, first = _reference(run, round_)
+    folder = run.stage(first, STAGE)
+    if round_ in ("base", first) or run.manifest(folder) is None or registry.resolve("method", recipe.method["name"])(recipe).resumption() is None:
+        return None
+    source, rows = input_of(run, folder), functools.partial(_failed, run, folder)
+    count = sum(1 for _ in rows())
+    return Input(rows, count, digest([source.digest, "failed"]), folder) if count else None
+
+
+def _failed(run: RunDir, folder: str) -> Iterator[Row]:
+    return (row for row in run.rows(folder) if not row.payload["greedy"]["correct"])
 
 
 def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = None) -> dict[str, Any]:
@@ -100,6 +130,13 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
         "parsed": sum(row.payload["greedy"]["extracted"] is not None for row in rows),
         "mean_tokens": round(sum(row.payload["greedy"]["tokens"] for row in rows) / max(1, len(rows)), 1),
     }
+    further = registry.resolve("method", recipe.method["name"])(recipe).measures(rows)
+    if further:
+        found["measures"] = {name: bootstrap(values, settings.bootstrap, recipe.seed)._asdict() for name, values in further.items() if values}
+    if name is None and run.manifest(resumed := run.stage(round_, RESUMED)):
+        scores = [row.payload["resumed"]["score"] for row in run.rows(resumed)]
+        if scores:
+            found.setdefault("measures", {})["resumed score"] = bootstrap(scores, settings.bootstrap, recipe.seed)._asdict() | {"n": len(scores)}
     lost = [0.0] * len(failed)
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
