@@ -1,4 +1,4 @@
-"""Look at a run, also while it is running: python -m jobs.inspect --run DIR [--round K] [--stage S] [--dropped] [--failed]"""
+"""Look at a run, also while it is running: python -m jobs.inspect --run DIR [--round K] [--stage S] [--dropped] [--failed] [--tree ROW_ID]"""
 
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -9,8 +9,10 @@ import typer
 from jobs.common import RunOption, main
 from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, show_train
 from jobs.showing import print_json, show
+from jobs.trees import show_tree, trees
 from pipeline import examples, overview
 from pipeline.errors import ConfigError, SelfloopError
+from pipeline.methods import RESUMED
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
@@ -30,6 +32,8 @@ def inspect(
     failed: Annotated[bool, typer.Option("--failed", help="examples of rows that failed, for each error")] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="how many examples")] = 5,
     full: Annotated[bool, typer.Option("--full", help="show long texts whole")] = False,
+    tree: Annotated[str | None, typer.Option("--tree", metavar="ROW_ID", help="draw the search tree of a row of generate", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="FILE", help="with --tree: draw it into a file as well, .svg or .html", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run has made so far: all of it, or one stage with examples. Reads only; a running stage does not notice."""
@@ -38,6 +42,15 @@ def inspect(
     recipe = overview.recipe_of(directory)
     if stage is None and (dropped or failed):
         raise ConfigError(f"--{'dropped' if dropped else 'failed'}: say of which stage, with --stage (one of {', '.join(STAGE_NAMES)}).")
+    if to is not None and tree is None:
+        raise ConfigError("--to: say which tree, with --tree ROW_ID.")
+    if tree is not None:
+        key = _round_of(directory, key, "generate", recipe)
+        if as_json:
+            print_json(trees(directory, key, tree))
+        else:
+            show_tree(directory, key, tree, to, full)
+        return
     if stage is None:
         _whole(directory, key, as_json)
         return
@@ -56,6 +69,8 @@ def inspect(
         for kind in ("dropped", "failed"):
             show_rejects(kind, facts[f"{kind}_examples"], full)
         show_rows(facts["rows"], full)
+        if drawn := [row["id"] for row in facts["rows"] if "tree" in row["payload"]]:
+            show(f"a tree is drawn with: selfloop inspect --run {directory.root} --round {key} --tree {drawn[0]}")
 
 
 def parse_round(text: str | None) -> RoundKey | None:
@@ -68,7 +83,7 @@ def parse_round(text: str | None) -> RoundKey | None:
 
 
 def _check_stage(stage: str, recipe: dict[str, Any]) -> None:
-    names = (*STAGE_NAMES, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
+    names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
     if stage in names:
         return
     near = get_close_matches(stage, names, 1, 0.4)

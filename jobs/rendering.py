@@ -10,7 +10,7 @@ from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 
 # What a payload holds of its task beyond question and answer, and what is shown in the heading: not repeated below it.
-_PLUMBING = {"task_id", "answer_type", "entry", "source", "sample", "model", "finish_reason", "prompt_tokens", "completion_tokens", "where", "sampling"}
+_PLUMBING = {"task_id", "answer_type", "entry", "source", "sample", "model", "finish_reason", "prompt_tokens", "completion_tokens", "where", "sampling", "tree"}
 
 
 def show_overview(facts: dict[str, Any]) -> None:

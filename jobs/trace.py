@@ -73,11 +73,15 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
         tokens = f"{example.tokens_prompt} + {pair if example.chosen else example.tokens_completion} tokens"
         if example.text:
             tokens = f"{example.tokens_text} tokens"
+        if example.turns:
+            tokens = f"{example.tokens_context} tokens without loss, {example.tokens_loss} with"
         show(f"published as {example.row_id} in {example.folder}: {tokens}", indent + 2, "green")
         for message in [*example.prompt, *example.completion]:
             show_field(f"{message['role']}:", message["content"], indent + 4, 12, full=full)
         if example.text:
             show_field("text:", example.text, indent + 4, 12, full=full)
+        for turn in example.turns:
+            show_field(f"{turn['role']}:", turn["content"], indent + 4, 12, full=full, style="green" if turn["loss"] else "")
         for name, style in (("chosen", "green"), ("rejected", "red")):
             for message in getattr(example, name):
                 show_field(f"{name}:", message["content"], indent + 4, 12, full=full, style=style)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, STAGES
+from pipeline.methods import PROPOSE, RESUMED, STAGES
 from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.store import files, search
 
@@ -42,7 +42,7 @@ class Fate:
 
 @dataclass(slots=True)
 class Published:
-    """A training example, a preference pair, or a text, that was made of a row."""
+    """A training example, a preference pair, a conversation of many turns, or a text, that was made of a row."""
 
     folder: str
     row_id: str
@@ -54,6 +54,9 @@ class Published:
     tokens_chosen: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
     tokens_rejected: int = 0
+    turns: list[dict[str, Any]] = field(default_factory=list)  # a conversation has these in place of prompt and completion
+    tokens_context: int = 0
+    tokens_loss: int = 0
     text: str = ""  # of continued pretraining, in place of all those
     tokens_text: int = 0
 
@@ -111,7 +114,7 @@ class _Trace:
         sets = [f"sets/{folder.rstrip('/').rsplit('/', 1)[1]}" for folder in files.glob(run.tasks("sets"), "*")]
         self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])]
         rounds = [r for r in run.rounds() if round_ is None or r == round_]
-        evaluations = ["evaluate", *(s.replace("sets/", "evaluate-") for s in sets)]
+        evaluations = ["evaluate", RESUMED, *(s.replace("sets/", "evaluate-") for s in sets)]
         self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (PROPOSE, *STAGES, *_NO_ANCESTORS, *evaluations)] for r in rounds}
         self._nodes: dict[Key, _Node] = {}
 

@@ -17,6 +17,7 @@ from pipeline.runner.llm import LLM
 STAGES = ("generate", "critique", "filter", "verify")
 PROPOSE = "propose"  # before generate, in methods that make questions of their own
 TRAIN, TRAIN_SFT = "train", "train_sft"  # folders of a round's training, and of the first of two
+RESUMED = "resume"  # folder of what a model makes of the beginnings of failed attempts (Method.resumption)
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
 # A dataset step sees all rows of a stage, in order, and says for each whether it is kept (None), why not, or what is made of it (Kept).
@@ -60,10 +61,16 @@ class Proposals(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class Example:
-    """One supervised example in conversational prompt-completion form; loss falls on `completion` only."""
+    """One supervised example in conversational prompt-completion form; loss falls on `completion` only.
+
+    In a method whose `dataset` is turns, `completion` is the rest of a conversation, and `learn` tells for each of its messages
+    whether loss falls on it; `record` is what the method calls this sort of example.
+    """
 
     prompt: list[Message]
     completion: list[Message]
+    learn: tuple[bool, ...] = ()
+    record: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,12 +89,13 @@ class Method(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
+    dataset: ClassVar[str] = "sft"  # the kind of dataset its examples, or texts, are published as (pipeline.publish.kinds)
 
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
         self.recipe = recipe
         self.options = self.Options.model_validate(recipe.method)
-        if recipe.train.kind == "cpt" and type(self).texts is Method.texts:
+        if recipe.train.kind == "cpt" and self.dataset != "cpt":
             raise ConfigError(f"train.kind cpt trains on texts, and method {self.name} makes none; take a method that does, such as entigraph.")
 
     @abstractmethod
@@ -103,7 +111,7 @@ class Method(ABC):
         """Return the training examples that one verified row, or one real demonstration, gives."""
 
     def texts(self, row: Row) -> list[str]:
-        """Return the texts that one verified row gives to continued pretraining (train.kind cpt), which trains on texts in place of examples."""
+        """Return the texts that one verified row gives, in a method whose `dataset` is cpt: continued pretraining trains on texts in place of examples."""
         return []
 
     def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
@@ -148,6 +156,35 @@ class Method(ABC):
     def question_prompts(self) -> tuple[str, ...]:
         """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
         return self.stages()["generate"].prompts
+
+    def evaluation(self, name: str | None) -> Stage | None:
+        """Return how one row of the held-out set (None), or of the set `name`, is evaluated.
+
+        None: by a greedy answer to `question`, and samples, judged by the verifier. A stage of the method's own gives one row for each, whose
+        payload has `greedy`, the judged answer, and `samples`, a list of evaluate.samples of them. A judged answer has text, tokens,
+        `correct` (true or false, or a score from 0 to 1), `extracted` (None: not understood) and, for votes among samples, `key`.
+        The recipe's section evaluate is part of its fingerprint anyway.
+        """
+        return None
+
+    def resumption(self) -> Stage | None:
+        """Return how a model goes on from the beginning of an attempt that failed, or None where that is not measured.
+
+        The rows that go in are evaluated rows of the first model of the run whose greedy answer was wrong, so that all later models go on
+        from the same beginnings. Each row that comes out has payload["resumed"], with a `score` from 0 to 1.
+        """
+        return None
+
+    def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
+        """Return what else a set's evaluated rows show, by name: one number for each row that it can be said of.
+
+        Mean, interval and distribution of each are reported under "measures" in evaluation/round-NNN.json.
+        """
+        return {}
+
+    def verified_by(self) -> str:
+        """Return what judged the rows that are published, for the dataset's card; "" where nothing did."""
+        return str(self.recipe.verifier)
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Return what the card of a dataset made of these published rows should say of them, one line each."""

@@ -7,7 +7,7 @@ import orjson
 import yaml
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
+from pipeline.methods import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
@@ -16,7 +16,6 @@ from pipeline.store.parts import Counts
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
 TRAININGS = (TRAIN_SFT, TRAIN)
 ROUND_STAGES = (PROPOSE, *STAGES, "publish", "pairs", *TRAININGS, "evaluate")
-_UNITS = {"dpo": "pairs", "cpt": "texts"}  # what the rows of a dataset are called, if not examples
 
 
 def overview(run: RunDir) -> dict[str, Any]:
@@ -62,9 +61,11 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
 def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[str, ...]:
     """Return the names of the stages that a round has under a recipe.
 
-    Only a method that makes questions of its own proposes, and not in every round; only DPO needs pairs, only sft_then_dpo trains twice, and each set of evaluate.sets has a stage of its own.
+    Only a method that makes questions of its own proposes, and not in every round; only DPO needs pairs, only sft_then_dpo trains twice, and each set
+    of evaluate.sets has a stage of its own. Where failed attempts are gone on from, that is the last one.
     """
     sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
+    sets += (RESUMED,) if files.exists(run.stage(round_, RESUMED)) else ()
     if round_ == "base":
         return ("evaluate", *sets)
     if round_ == 0:
@@ -148,6 +149,8 @@ def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
 
 
 def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
+    from pipeline.publish.kinds import KINDS, SFT  # here: `datasets` takes a second, which a look at a run that published nothing need not wait
+
     for kind in files.glob(run.path("datasets"), "*"):
         folder = files.join(kind, f"round-{round_:03d}")
         path = files.join(folder, "manifest.json")
@@ -156,7 +159,7 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
             name = kind.rstrip("/").rsplit("/", 1)[1]
             yield {
                 "kind": name,
-                "unit": _UNITS.get(name, "examples"),
+                "unit": KINDS.get(name.partition("-")[0], SFT).unit,  # sft-generator: the examples of one role
                 "path": folder,
                 **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")},
             }
@@ -199,7 +202,7 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
         tasks, drawn = run.manifest(run.tasks("train")), recipe_of(run).get("questions_per_round")
         proposed = m.rows_out if (m := run.manifest(run.stage(round_, PROPOSE))) else 0
         return min(tasks.rows_out, drawn or tasks.rows_out) + proposed if tasks else None
-    if stage in (PROPOSE, "pairs"):
+    if stage in (PROPOSE, "pairs", RESUMED):
         return None  # how many answers are wrong is known when it begins, and how many requests for questions there are
     before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
     before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}

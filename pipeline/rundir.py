@@ -3,7 +3,7 @@
     run.yaml                       resolved recipe, frozen
     tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen (and replay, replay_held_out: general text)
     rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-    datasets/sft/round-001/        published examples; datasets/dpo/round-001/ preference pairs, datasets/cpt/ texts
+    datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
     models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
     evaluation/round-001.json      (and base.json)
     logs/

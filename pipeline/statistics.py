@@ -40,6 +40,14 @@ def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator
     return np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
 
 
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the distribution of `values` in six numbers: tenths, quartiles, median and maximum; {} of none."""
+    if not len(values):
+        return {}
+    names, found = ("p10", "p25", "p50", "p75", "p90", "max"), np.percentile(values, [10, 25, 50, 75, 90, 100])
+    return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
+
+
 def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0, clusters: Mapping[str, str] | None = None) -> Interval:
     """Return new minus old over the questions (ids) that both answered, resampling questions (or clusters), so that pairs stay pairs."""
     both = sorted(old.keys() & new.keys())

@@ -1,6 +1,8 @@
 """Evaluation on the held-out set and on evaluate.sets: a greedy answer, and samples for pass@k and maj@k, per question; one JSON per round."""
 
 import functools
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,12 +11,13 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.engines.pool import EngineHandle
-from pipeline.methods import Method, Stage
+from pipeline.ids import digest
+from pipeline.methods import RESUMED, Method, Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
-from pipeline.runner.stage import input_of, run_stage
-from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k
+from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k, quantiles
 from pipeline.store import files
 from stages import closed_book, verifiers
 from stages.answers import normalised
@@ -24,14 +27,26 @@ STAGE = "evaluate"
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
     """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row with its judged answers out."""
-    method: Method = registry.resolve("method", recipe.method["name"])(recipe)
+    method = _method(recipe)
     verifier = verifier_of(recipe, name)
     if recipe.evaluate.how == "loglikelihood":
         return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config={"how": recipe.evaluate.how})
     config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets", "how"}) | {"verifier": verifier}
+    if (own := method.evaluation(name)) is not None:
+        return replace(own, config=config | {"method": own.config})
     if (refinement := method.refinement()) is not None:
         config["refinement"] = refinement
     return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
+
+
+def _method(recipe: Recipe) -> Method:
+    return registry.resolve("method", recipe.method["name"])(recipe)
+
+
+def resumed_stage(recipe: Recipe) -> Stage:
+    """Return the stage in which a model goes on from failed beginnings (Method.resumption)."""
+    own = _method(recipe).resumption()
+    return replace(own, config={"max_tokens": recipe.evaluate.max_tokens, "method": own.config})
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
@@ -80,6 +95,8 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
     for name in (None, *recipe.evaluate.sets):
         source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))
         manifests[name] = await run_stage(run, round_, stage_name(name), functools.partial(stage, name=name), source, recipe, engine)
+    if (failed := _failed_before(run, round_, recipe)) is not None:
+        manifests[RESUMED] = await run_stage(run, round_, RESUMED, resumed_stage, failed, recipe, engine)
     facts = {
         "round": round_,
         "model": engine.model_name,
@@ -96,8 +113,24 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
 
 def is_done(run: RunDir, round_: RoundKey, recipe: Recipe) -> bool:
     """Tell whether no question of a round is left to be asked."""
-    asked = all(run.manifest(run.stage(round_, stage_name(name))) is not None for name in (None, *recipe.evaluate.sets))
-    return asked and closed_book.is_measured(run, round_)
+    asked = [stage_name(name) for name in (None, *recipe.evaluate.sets)]
+    asked += [RESUMED] if _failed_before(run, round_, recipe) is not None else []
+    return all(run.manifest(run.stage(round_, name)) is not None for name in asked) and closed_book.is_measured(run, round_)
+
+
+def _failed_before(run: RunDir, round_: RoundKey, recipe: Recipe) -> Input | None:
+    """Return the held-out rows that the run's first model failed on, for a method and a round that go on from there."""
+    _, first = _reference(run, round_)
+    folder = run.stage(first, STAGE)
+    if round_ in ("base", first) or run.manifest(folder) is None or _method(recipe).resumption() is None:
+        return None
+    source, rows = input_of(run, folder), functools.partial(_failed, run, folder)
+    count = sum(1 for _ in rows())
+    return Input(rows, count, digest([source.digest, "failed"]), folder) if count else None
+
+
+def _failed(run: RunDir, folder: str) -> Iterator[Row]:
+    return (row for row in run.rows(folder) if not row.payload["greedy"]["correct"])
 
 
 def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = None) -> dict[str, Any]:
@@ -117,6 +150,11 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
     }
     if documents:
         found["documents"] = len(set(documents.values()))  # what the intervals resample, samples excepted
+    further = _method(recipe).measures(rows)
+    if name is None and run.manifest(resumed := run.stage(round_, RESUMED)):
+        further["resumed score"] = [row.payload["resumed"]["score"] for row in run.rows(resumed)]
+    if further:
+        found["measures"] = {name: _spread(values, recipe) for name, values in further.items() if values}
     lost = [0.0] * len(failed)
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
@@ -136,6 +174,10 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
                 "difference": paired_difference(before, right, settings.bootstrap, recipe.seed, documents)._asdict(),
             }
     return found
+
+
+def _spread(values: list[float], recipe: Recipe) -> dict[str, Any]:
+    return bootstrap(values, recipe.evaluate.bootstrap, recipe.seed)._asdict() | {"n": len(values), **quantiles(values)}
 
 
 def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, float]:

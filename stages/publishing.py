@@ -1,39 +1,29 @@
 """From judged rows to published datasets: duplicates over all rounds, held-out leaks, caps, lengths and pairs are settled here."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.ids import digest
 from pipeline.methods import PROPOSE, STAGES, DatasetStep, Method, Stage
-from pipeline.publish import (
-    CPT,
-    DPO,
-    SFT,
-    CardFacts,
-    PairRow,
-    PublishedRow,
-    TextRow,
-    measure,
-    pair_row,
-    publish,
-    published_row,
-    text_row,
-    token_lengths,
-)
-from pipeline.rows import Dropped, Row
+from pipeline.publish import DPO, KINDS, CardFacts, PairRow, measure, pair_row, publish
+from pipeline.rows import Row
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages import decontaminate, dedup, filters, judged, preferences
+from stages.general import General, Mixed
+from stages.published_rows import fits, published_rows
 
 STAGE = "publish"
 
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
-    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/sft/round-NNN, or its texts as datasets/cpt/round-NNN."""
-    kind, made = (CPT, _texts) if recipe.train.kind == CPT.name else (SFT, _published)
+    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/<the method's kind>/round-NNN."""
+    kind = KINDS[method.dataset]
     source = input_of(run, run.tasks("demonstrations") if round_ == 0 else run.stage(round_, "verify"))
     steps = _steps(run, round_, recipe, method, tokenizer)
     config = {
@@ -44,10 +34,16 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         "earlier": _earlier_digests(run, range(round_), STAGE),
         **_set_digests(run, recipe),
     }
+    general = _general(run, round_, recipe, method, tokenizer)
+    config |= {"general": general.digest} if general else {}
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
     if _is_wanted(folder := run.dataset(kind.name, round_), manifest):
-        rows = measure(made(run, round_, recipe, method), tokenizer, kind)
+        own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
         notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
+        rows: Iterable[Any] = measure(own(), tokenizer, kind)
+        if general:
+            rows = chain(rows, general.draw(sum(row["tokens_loss"] for row in measure(own(), tokenizer, kind))))
+            notes += general.notes
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
     return manifest
 
@@ -78,6 +74,15 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
     return manifest
 
 
+def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:
+    """Return the general conversations that the method's option `general` asks for."""
+    wanted: General | None = getattr(method.options, "general", None)
+    if wanted is None:
+        return None
+    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in held_out_questions(run, recipe).values()]
+    return Mixed(wanted, recipe.seed, round_, tokenizer, recipe.train.max_length, held_out)
+
+
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
     """Tell whether a dataset has to be written: it is not there, or was made of rows that somebody has had made anew since."""
     path = files.join(folder, "manifest.json")
@@ -99,7 +104,7 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
     for which, questions in held_out_questions(run, recipe).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
-    steps["max_length"] = _fits(method, tokenizer, recipe.train.max_length)
+    steps["max_length"] = fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
         steps["cap_per_question"] = filters.cap_per_question(cap, recipe.seed)
@@ -131,58 +136,6 @@ def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:
 
 def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str]:
     return [input_of(run, folder).digest for folder in (run.stage(r, stage) for r in rounds) if run.manifest(folder)]
-
-
-def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
-    """A step that drops what the trainer would have to cut; here it is counted and can be looked at."""
-
-    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
-        for row in rows():
-            tokens = max((sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)), default=0)
-            too_long = tokens > max_length
-            yield row, Dropped("too_long", f"{tokens} tokens, train.max_length is {max_length}", row.payload["text"]) if too_long else None
-
-    return step
-
-
-def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PublishedRow]:
-    real = round_ == 0
-    for row in run.rows(run.stage(round_, STAGE)):
-        for i, example in enumerate(method.examples(row)):
-            yield published_row(
-                example.prompt,
-                example.completion,
-                row_id=row.id if i == 0 else f"{row.id}-{i}",
-                parent_ids=row.parents,
-                task_id=row.payload["task_id"],
-                kind="real" if real else "synthetic",
-                round=round_,
-                method="demonstration" if real else method.name,
-                model="" if real else row.payload["model"],
-                sampling=None if real else row.payload.get("sampling", recipe.sampling.as_json),
-                verdict=row.payload.get("verdict"),
-                hinted=bool(row.payload.get("hinted")),
-            )
-
-
-def _texts(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[TextRow]:
-    for row in run.rows(run.stage(round_, STAGE)):
-        made = row.payload
-        for i, text in enumerate(method.texts(row)):
-            yield text_row(
-                text,
-                row_id=row.id if i == 0 else f"{row.id}-{i}",
-                parent_ids=row.parents,
-                task_id=made["task_id"],
-                kind="synthetic" if made["model"] else "real",
-                round=round_,
-                method=method.name,
-                form=made.get("form", ""),
-                entities=made.get("entities") or (),
-                model=made["model"],
-                sampling=made.get("sampling", recipe.sampling.as_json) if made["model"] else None,
-                verdict=made.get("verdict"),
-            )
 
 
 def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
@@ -221,7 +174,7 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
         notes=(
             f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(),
-            *(() if recipe.train.kind == CPT.name else (f"Verifier: {recipe.verifier}",)),
+            *((f"Verifier: {judge}",) if (judge := method.verified_by()) else ()),
             *notes,
             *said,
         ),

@@ -22,7 +22,7 @@ def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
         facts["train"] = trainings.get(TRAIN)
         stages = {name: m for name in (PROPOSE, *STAGES) if (m := run.manifest(run.stage(round_, name)))}
         facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
-        facts["generated"] = stages["generate"].rows_out if "generate" in stages else 0
+        facts["generated"] = max((stages[name].rows_out for name in STAGES[:2] if name in stages), default=0)  # a critique may make records of a tree
         facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
         facts["seconds"] = round(facts["seconds"] + sum(m.seconds for m in stages.values()) + sum(t.get("seconds") or 0 for t in trainings.values()), 1)
     return facts
@@ -46,7 +46,22 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
         console.print(f"perplexity of held-out general text: {', '.join(general)}", markup=False)
     if sets:
         console.print(_sets_table(facts, sets))
+    if any("measures" in f for f in facts):
+        console.print(_measures_table(facts))
     return facts
+
+
+def _measures_table(facts: list[dict[str, Any]]) -> Table:
+    """Return the table of what else a method measures on the held-out set: mean and interval of each model."""
+    names = list(dict.fromkeys(name for f in facts for name in f.get("measures", {})))
+    table = Table(title="held-out set: mean of each measure [95% interval]", title_justify="left")
+    table.add_column("model")
+    for name in names:
+        table.add_column(name, justify="right")
+    for f in facts:
+        found = f.get("measures", {})
+        table.add_row(_title(f), *(f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if (m := found.get(name)) else "" for name in names))
+    return table
 
 
 def _sets_table(facts: list[dict[str, Any]], sets: list[str]) -> Table:

@@ -1,14 +1,20 @@
 """What a round trains, and on what: supervised, on preference pairs, one after the other, or on texts (train.kind)."""
 
+from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.display import TrainDisplay, console
 from pipeline.errors import StageError
 from pipeline.methods import TRAIN, TRAIN_SFT
 from pipeline.models import ModelRef, resolve_model
-from pipeline.publish import CPT, DPO, SFT, Kind, Mixture, mixture
+from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
+
+
+def _supervised(recipe: Recipe) -> Kind:
+    """Return the kind of dataset that the recipe's method publishes its examples, or texts, as."""
+    return KINDS[registry.resolve("method", recipe.method["name"]).dataset]
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:
@@ -22,7 +28,7 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
     sft_then_dpo trains in two folders: the supervised model is models/round-NNN-sft, from which the round's own is trained.
     Raises StageError for kind dpo when there is no pair to train on.
     """
-    kinds = [CPT] if recipe.train.kind == CPT.name else [SFT]
+    kinds = [_supervised(recipe)]
     if wants_pairs(recipe, round_):
         pairs = _pairs(run, round_, recipe)
         kinds = {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind] if pairs else _without_pairs(run, round_, recipe)
@@ -44,7 +50,7 @@ def _train(
     spec = TrainSpec(
         model=start, out=out, work=run.stage(round_, name), mixture=_mixture(run, round_, recipe, kind), train=recipe.train, seed=recipe.seed,
         trust_remote_code=recipe.model.trust_remote_code, kind=kind, reference=reference if kind == DPO else None,
-        replay=run.tasks("replay") if kind == CPT and recipe.train.cpt.replay else None,
+        replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
     )  # fmt: skip
     display = TrainDisplay(f"round {round_}, train" if recipe.train.kind == "sft" else f"round {round_}, train ({kind.name})")
     result = train(spec, display.update)

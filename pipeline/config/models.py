@@ -86,10 +86,10 @@ class Columns(Section):
 class Source(Section):
     """Where tasks or demonstrations come from."""
 
-    source: str = Field(description="reasoning_gym, jsonl, csv, parquet, hf, documents, or your own as 'module:function'")
+    source: str = Field(description="reasoning_gym, environment, jsonl, csv, parquet, hf, documents, or your own as 'module:function'")
     path: str | None = Field(None, description="file, glob or folder; Hub name for hf")
-    dataset: str | None = Field(None, description="name of the reasoning_gym dataset")
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source (reasoning_gym config, hf split or name)")
+    dataset: str | None = Field(None, description="name of the reasoning_gym dataset, or of the environment")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the source (reasoning_gym config, hf split or name; of environment: train, test, oracle, environment)")
     columns: Columns = Field(default_factory=Columns)
     limit: int | None = Field(None, ge=1, description="read at most this many rows; how many to make for reasoning_gym")
     answer_type: Literal["number", "fraction", "percentage", "math", "choice", "boolean", "text"] = "number"
@@ -97,7 +97,7 @@ class Source(Section):
 
 
 class HeldOut(Section):
-    """The evaluation set: by id hash, frozen in the run, never generated from, never published."""
+    """The evaluation set: by id hash (or the source's own test split), frozen in the run, never generated from, never published."""
 
     count: int | None = Field(None, ge=1, description="this many items (those with the smallest hash)")
     share: float = Field(0.2, gt=0, lt=1, description="used when count is not given")

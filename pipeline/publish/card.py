@@ -31,7 +31,7 @@ class CardFacts:
 def card(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind = SFT) -> str:
     """Return the text of README.md for a dataset with `manifest` (see pipeline.publish.dataset.publish)."""
     head = [_front_matter(manifest, kind), *_provenance(facts, manifest, kind)]
-    return "\n".join([*head, *_counts(facts), *_lengths(manifest), _LOADING.format(command="sft" if kind.text else kind.name), *_columns(kind)])
+    return "\n".join([*head, *_counts(facts), *_lengths(manifest, kind), _LOADING.format(command=kind.command), *_columns(kind)])
 
 
 def _front_matter(manifest: Mapping[str, Any], kind: Kind) -> str:
@@ -53,7 +53,7 @@ def _provenance(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind) -> li
         f"{rows} {kind.form}.\n",
         f"- Method: {facts.method}, round {facts.round}",
         f"- Model that wrote the synthetic completions: {facts.model or 'none'}",
-        f"- {'Real texts' if kind.text else 'Real demonstrations'}: {real}; synthetic {kind.unit}: {synthetic}{share}",
+        f"- Real {kind.real}: {real}; synthetic {kind.unit}: {synthetic}{share}",
         f"- Schema version {kind.version}, content digest `{manifest['digest']}`, order shuffled with seed {manifest['seed']}",
         *(f"- {note}" for note in facts.notes),
         "",
@@ -74,12 +74,10 @@ def _counts(facts: CardFacts) -> list[str]:
     return lines
 
 
-def _lengths(manifest: Mapping[str, Any]) -> list[str]:
+def _lengths(manifest: Mapping[str, Any], kind: Kind) -> list[str]:
     lines = ["## Lengths in tokens\n", "| part | p50 | p95 | max |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {part} | {n['p50']} | {n['p95']} | {n['max']} |" for part, n in manifest["tokens"].items()]
-    if "text" in manifest["tokens"]:
-        return [*lines, "\nBOS and EOS are counted. Training puts the texts one after the other and cuts the stream into blocks.\n"]
-    return [*lines, "\nTokens are counted with the model's chat template. TRL cuts what is longer than its `max_length` (default 1024).\n"]
+    return [*lines, f"\n{kind.counting}\n"]
 
 
 _LOADING = """## Loading
@@ -101,7 +99,7 @@ datasets:
 
 
 def _columns(kind: Kind) -> list[str]:
-    *first, last = (f"`{name}`" for name in kind.counts)
+    *first, last = (f"`{name}`" for name in kind.trained_on)
     read = f"{', '.join(first)} and {last} are" if first else f"{last} is"
     return [
         "## Columns\n",

@@ -1,6 +1,6 @@
 """The one schema of published texts for continued pretraining, for every method and every round. Frozen: see tests/publish/test_corpus.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from datasets import Features, List, Value
@@ -77,6 +77,11 @@ def text_row(
         src_verdict=json_text(verdict),
         tokens_text=0,
     )
+
+
+def tokens_of_text(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the token count of a row."""
+    return {"tokens_text": len(text_ids(tokenizer, row["text"]))}
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:

@@ -15,17 +15,18 @@ from pipeline.engines.base import Message
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
-from pipeline.publish.corpus import TextRow, text_ids
+from pipeline.publish.corpus import TextRow
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.preference import PairRow
-from pipeline.publish.schema import PublishedRow
+from pipeline.publish.schema import MESSAGES, PublishedRow
+from pipeline.publish.turns import IGNORED, TurnRow
 from pipeline.store.files import atomic_folder, write_json
 
 MANIFEST = "manifest.json"
 SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
 
-AnyRow = PublishedRow | PairRow | TextRow
+AnyRow = PublishedRow | PairRow | TurnRow | TextRow
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
@@ -78,15 +79,15 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
 
 
 def measure(rows: Iterable[AnyRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[AnyRow]:
-    """Yield the rows with their token counts filled in."""
+    """Yield the rows with their token counts (and token ids, where the kind has them) filled in."""
     for row in rows:
         yield {**row, **row_tokens(tokenizer, row, kind)}
 
 
-def row_tokens(tokenizer: Any, row: Mapping[str, Any], kind: Kind) -> dict[str, int]:
-    """Return a row's token counts by column."""
-    if kind.text:
-        return {f"tokens_{kind.text}": len(text_ids(tokenizer, row[kind.text]))}
+def row_tokens(tokenizer: Any, row: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """Return a row's token counts by column, with the columns of token ids of a kind that has them."""
+    if kind.tokens is not None:
+        return kind.tokens(tokenizer, row)
     return joint_tokens({reply: token_lengths(tokenizer, row["prompt"], row[reply]) for reply in kind.replies})
 
 
@@ -98,9 +99,8 @@ def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:
 
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the tokens of each row as a trainer has to fit them: the prompt with the longest of its replies."""
-    if kind.text:
-        return column(dataset, f"tokens_{kind.text}")
-    return column(dataset, "tokens_prompt") + np.maximum.reduce([column(dataset, f"tokens_{reply}") for reply in kind.replies])
+    parts = [column(dataset, f"tokens_{reply}") for reply in kind.replies]
+    return np.maximum.reduce(parts) + (column(dataset, f"tokens_{kind.context}") if kind.context else 0)
 
 
 def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Message]) -> tuple[int, int]:
@@ -137,13 +137,20 @@ def _check(row: Mapping[str, Any], kind: Kind) -> None:
         raise DataError(f"row {row.get('row_id', '?')!r} does not fit the published schema: missing {missing}, unknown {unknown}.")
     if row["src_kind"] not in ("real", "synthetic"):
         raise DataError(f"row {row['row_id']!r}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
-    if kind.text and not (isinstance(row[kind.text], str) and row[kind.text].strip()):
-        raise DataError(f"row {row['row_id']!r}: {kind.text} must be a text, and not blank.")
-    for part in () if kind.text else ("prompt", *kind.replies):
-        messages = row[part]
-        # A None would be learnt as the word "None" by many chat templates, and another key would break the frozen schema.
-        if not messages or any(m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in messages):
-            raise DataError(f"row {row['row_id']!r}: {part} must be one or more {{role, content}} messages of text.")
+    for part in kind.trained_on:
+        if problem := _problem(row[part], kind.features[part]):
+            raise DataError(f"row {row['row_id']!r}: {part} {problem}")
+    if "labels" in kind.features and not any(label != IGNORED for label in row["labels"]):
+        raise DataError(f"row {row['row_id']!r}: no token of it has loss. Were its tokens counted (measure), and is one of its turns to be learnt?")
+
+
+def _problem(value: Any, feature: Any) -> str | None:
+    # A None would be learnt as the word "None" by many chat templates, and another key would break the frozen schema.
+    if feature == MESSAGES and (not value or any(m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in value)):
+        return "must be one or more {role, content} messages of text."
+    if feature == datasets.Value("string") and not (isinstance(value, str) and value.strip()):
+        return "must be a text, and not blank."
+    return None
 
 
 def _content_digest(dataset: datasets.Dataset) -> str:

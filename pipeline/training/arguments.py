@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.engines.cpu import computes_bf16
 from pipeline.errors import ConfigError
-from pipeline.publish.kinds import CPT, DPO, SFT
+from pipeline.publish.kinds import DPO, SFT
 from pipeline.training.spec import TrainSpec
 
 # Fields that selfloop sets but leaves to the recipe's `extra` to set otherwise.
@@ -18,7 +18,7 @@ _FREE = {"gradient_checkpointing", "logging_steps", "save_total_limit", "train_s
 
 def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> dict[str, Any]:
     """Return the fields of TRL's config for this training, as JSON values. Raises ConfigError for sizes that do not divide."""
-    train, key = spec.settings, "train.dpo" if spec.kind == DPO else "train"
+    train, key = spec.settings, "train" if spec.kind.command == SFT.command else "train.dpo"
     share, rest = divmod(train.batch_size, train.workers)
     if rest or not share:
         raise ConfigError(f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be shared out evenly to {train.workers} workers.")
@@ -38,7 +38,7 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": share // micro,
         "max_length": train.max_length,
-        **{SFT.name: _sft, DPO.name: _dpo, CPT.name: _cpt}[spec.kind.name](spec, examples),
+        **(_cpt if spec.kind.blocks else _FIELDS[spec.kind.command])(spec, examples),
         "bf16": bf16,
         "use_cpu": not use_gpu,
         "gradient_checkpointing": use_gpu,  # on a CPU memory is plenty, and recomputing takes a tenth of the speed (measured)
@@ -78,6 +78,9 @@ def _dpo(spec: TrainSpec, examples: int) -> dict[str, Any]:
     }
 
 
+_FIELDS = {SFT.command: _sft, DPO.command: _dpo}
+
+
 def wants_bf16(precision: str, gpu: bool) -> bool:
     """Tell whether to compute in bf16 here; "auto" does on GPUs from Ampere on and on CPUs with AMX or AVX512-BF16."""
     import torch
@@ -98,9 +101,9 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         "datasets": [{"path": folder} for folder in folders],
         **arguments,
         # Beside the run, not over it: its checkpoints are those that the run itself resumes from.
-        "output_dir": str(Path(spec.work) / f"trl-{spec.kind.name}"),
+        "output_dir": str(Path(spec.work) / f"trl-{spec.kind.command}"),
     }
-    if spec.kind != SFT and settings.get("train_sampling_strategy") == "group_by_length":
+    if spec.kind.command != SFT.command and settings.get("train_sampling_strategy") == "group_by_length":
         settings["train_sampling_strategy"] = "random"  # by itself TRL can tell the lengths of supervised examples only
     if lora := spec.train.lora:
         targets = [lora.target_modules] if isinstance(lora.target_modules, str) else lora.target_modules
@@ -111,8 +114,7 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
             "lora_dropout": lora.dropout,
             "lora_target_modules": targets,
         }
-    command = SFT.name if spec.kind == CPT else spec.kind.name
-    note = f"# The same training by TRL's own command line: trl {command} --config trainer.yaml\n"
+    note = f"# The same training by TRL's own command line: trl {spec.kind.command} --config trainer.yaml\n"
     if spec.train.workers > 1:
         note += f"# It ran on {spec.train.workers} workers: add --num_processes {spec.train.workers}\n"
     if spec.reference:
@@ -128,7 +130,7 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
 
     import trl
 
-    config = trl.DPOConfig if spec.kind == DPO else trl.SFTConfig
+    config = trl.SFTConfig if spec.kind.command == SFT.command else trl.DPOConfig
     known = {field.name for field in fields(config)}
     for name in extra:
         if name in ours.keys() - _FREE:

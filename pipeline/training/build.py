@@ -9,7 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
-from pipeline.publish.kinds import CPT, DPO, SFT, Kind
+from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
 from pipeline.training.arguments import wants_bf16
 from pipeline.training.checkpoints import MarkComplete
 from pipeline.training.cpu import score_only_completions
@@ -17,7 +17,7 @@ from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
 from pipeline.training.progress import Progress
 from pipeline.training.sft import LengthGroupedSFTTrainer, sft_trainer
 
-_KINDS = {SFT.name: (SFT, sft_trainer), DPO.name: (DPO, dpo_trainer), CPT.name: (CPT, sft_trainer)}
+_TRAINERS = {SFT.command: sft_trainer, DPO.command: dpo_trainer}
 
 
 def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGroupedDPOTrainer:
@@ -39,8 +39,8 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust)
     data = datasets.concatenate_datasets([datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]])
-    kind, make = _KINDS[config["kind"]]
-    trainer = make(
+    kind = KINDS[config["kind"]]
+    trainer = _TRAINERS[kind.command](
         config,
         {**arguments, "bf16": bf16},
         model=model,

@@ -15,7 +15,6 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import folder_revision
-from pipeline.publish.kinds import CPT
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
@@ -50,7 +49,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     if (work / "train.json").exists() and (Path(spec.out) / "config.json").exists():
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), mark)
-    data = prepare_blocks(spec) if spec.kind == CPT else prepare_data(spec)
+    data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     scaling, threads = _scaling(spec)
     # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
     arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))

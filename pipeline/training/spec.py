@@ -8,7 +8,7 @@ from pipeline.errors import DataError
 from pipeline.models import ModelRef
 from pipeline.publish.accumulate import Mixture
 from pipeline.publish.dataset import MANIFEST
-from pipeline.publish.kinds import CPT, DPO, SFT, Kind
+from pipeline.publish.kinds import SFT, Kind
 from pipeline.store.files import read_json
 from pipeline.store.manifest import read_manifest
 
@@ -19,7 +19,7 @@ REFERENCE_FILE = "reference.arrow"  # DPO: what the reference says of each pair,
 
 @dataclass(slots=True, frozen=True)
 class TrainSpec:
-    """One training of a kind: from `model`, on `mixture`, into the folder `out`.
+    """One training on a kind of dataset: from `model`, on `mixture`, into the folder `out`.
 
     `work` holds all else: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both must be on a
     file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself. `replay` is for CPT: the folder
@@ -40,7 +40,7 @@ class TrainSpec:
     @property
     def settings(self) -> Train:
         """Return `train` as this kind of training takes it: for DPO with train.dpo's steps, batches and rate in their place."""
-        if self.kind != DPO:
+        if self.kind.command == SFT.command:
             return self.train
         own = self.train.dpo
         return self.train.model_copy(
@@ -90,8 +90,8 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
         "data": {**parts, **_draw(spec.mixture)},
         "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt"}),
         "seed": spec.seed,
-        **({"dpo": _preference(spec)} if spec.kind == DPO else {}),
-        **({"cpt": _general_text(spec)} if spec.kind == CPT else {}),
+        **({} if spec.kind.command == SFT.command else {"dpo": _preference(spec)}),
+        **({"cpt": _general_text(spec)} if spec.kind.blocks else {}),
     }
 
 

@@ -12,6 +12,8 @@ from pipeline.rows import Row
 from stages.answers import check_truth
 from stages.tasks.records import RawRow, Written
 
+WITH_ENTRY = ("reasoning_gym", "environment")  # sources that make their tasks, and need the whole of each again to judge what became of it
+
 
 class UnusableError(ValueError):
     """A row cannot become a task; the message says which column and why."""
@@ -40,7 +42,7 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
         if column not in raw.values:
             raise UnusableError(missing(column, field, list(raw.values)))
         values[field] = raw.values[column]
-    entry = raw.values.get("entry") if source.source == "reasoning_gym" else None
+    entry = raw.values.get("entry") if source.source in WITH_ENTRY else None
     question = _text(values["question"], f"the question (column {source.columns.question!r})", numbers=False)
     options = _options(values.get("options"))
     solution = None if _is_nothing(values.get("solution")) else _text(values["solution"], "the solution", numbers=False)
@@ -49,7 +51,7 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
         raise UnusableError(f"the answer {answer[:80]!r} is no {source.answer_type}: {problem}")
     if demonstration and answer is None and solution is None:
         raise UnusableError("a demonstration needs an answer or a solution; name the column of one (columns.answer, columns.solution)")
-    given = _text(values["id"], "the id") if "id" in values else None
+    given = _text(values["id"], "the id") if "id" in values else raw.id
     # Two worked solutions of one question are two demonstrations, but a task stays the same task whatever is worked out for it.
     content = [question, answer, options, solution] if demonstration else [question, answer, options]
     row_id = digest(["given", given] if given is not None else ["content", *content])[:ID_CHARS]
@@ -62,6 +64,7 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
         "solution": solution,
         "entry": entry,
         "source": _origin(source, raw.where, given),
+        **({"split": raw.split} if raw.split is not None else {}),
     }
     if "document" in values:
         payload["document"] = _text(values["document"], "the document")

@@ -17,10 +17,15 @@ class Written(str):
 
 @dataclass(slots=True)
 class RawRow:
-    """One row as its source has it. `where` is for people ("tasks.jsonl:17", "chain_sum[3]")."""
+    """One row as its source has it. `where` is for people ("tasks.jsonl:17", "chain_sum[3]").
+
+    A source that makes its tasks may give them ids, and say itself of which `split` each is: then those of split test are held out.
+    """
 
     where: str
     values: dict[str, Any]
+    id: str | None = None
+    split: str | None = None
 
 
 @dataclass(slots=True)

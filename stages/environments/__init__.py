@@ -1,0 +1,50 @@
+"""Text environments: games that a model plays and learns from."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline import registry
+from pipeline.errors import ConfigError
+from stages.environments.base import (
+    REFLECT,
+    REFLECT_REPLY,
+    SPLITS,
+    Environment,
+    EnvOptions,
+    EnvTask,
+    ReplayError,
+    Split,
+    Step,
+    is_reflection,
+)
+
+__all__ = ["REFLECT", "REFLECT_REPLY", "SPLITS", "EnvOptions", "EnvTask", "Environment", "ReplayError", "Split", "Step", "is_reflection", "make"]
+
+
+def make(name: str, options: dict[str, Any] | None = None) -> Environment:
+    """Return the environment called `name` ("crafting", or your own as "module:Class") with these options.
+
+    Raises ConfigError naming the option that is wrong and the nearest right one, and where something has to be installed first.
+    """
+    environment = registry.resolve("environment", name)
+    try:
+        return environment(environment.Options.model_validate(options or {}))
+    except ValidationError as e:
+        raise ConfigError("\n".join(f"environment {name}: {line}" for line in _explain(e, environment.Options))) from None
+
+
+def _explain(error: ValidationError, model: type[EnvOptions]) -> list[str]:
+    lines = []
+    for e in error.errors(include_url=False):
+        key = ".".join(map(str, e["loc"])) or "options"
+        if e["type"] == "extra_forbidden":
+            known = sorted(model.model_fields) if len(e["loc"]) == 1 else []
+            near = get_close_matches(str(e["loc"][-1]), known, 1, 0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Its options: {', '.join(known)}." if known else ""
+            lines.append(f"there is no option {key!r}.{hint}")
+        else:
+            given = "" if isinstance(e["input"], dict | EnvOptions) else f" (given: {e['input']!r})"
+            lines.append(f"{key}: {e['msg'].removeprefix('Value error, ')}{given}")
+    return lines

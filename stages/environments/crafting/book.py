@@ -1,0 +1,115 @@
+"""A recipe book: what is made of what, how deep each item is, and the task that a goal in it makes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+from typing import Any, NamedTuple
+
+from pipeline.ids import ID_CHARS, digest
+from stages.environments.base import EnvTask, Split
+
+MAX_COUNT = 9999  # the largest number in an action
+
+
+class Recipe(NamedTuple):
+    """`ingredients` are (name, count), each name once: an item, or a family, any items of which will do."""
+
+    output: str
+    count: int
+    ingredients: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Book:
+    """Recipes, the items that can be taken without crafting, and families: name to members, all base items, none in two."""
+
+    recipes: tuple[Recipe, ...]
+    base: tuple[str, ...]
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def order(self) -> tuple[dict[str, int], dict[str, Recipe]]:
+        """The depth of every name that can be had (base items and families: 0; else crafts along the longest way, by the recipes that
+        make it least), and for each craftable item the recipe that has this depth, the first by content if there are several."""
+        depth = dict.fromkeys((*self.base, *self.families), 0)
+        best: dict[str, Recipe] = {}
+        level, pending = 0, list(self.recipes)
+        while True:
+            level += 1
+            ready, later = [], []
+            for recipe in pending:
+                (ready if all(name in depth for name, _ in recipe.ingredients) else later).append(recipe)
+            if not ready:
+                return depth, best
+            pending = later
+            for recipe in ready:
+                if depth.setdefault(recipe.output, level) == level:
+                    best[recipe.output] = min(recipe, best.get(recipe.output, recipe))
+
+
+def needed(goal: str, best: Mapping[str, Recipe], depth: Mapping[str, int]) -> list[str]:
+    """Return the items that have to be crafted for the goal, it among them, each before what it is made of."""
+    found, todo = {goal: None}, [goal]
+    while todo:
+        for name, _ in best[todo.pop()].ingredients:
+            if name in best and name not in found:
+                found[name] = None
+                todo.append(name)
+    return sorted(found, key=lambda name: (-depth[name], name))
+
+
+def demand(goal: str, order: Iterable[str], best: Mapping[str, Recipe], held: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many of each name one goal takes in all, and how often each recipe of `order` (from `needed`) has to be followed."""
+    wanted, times = {goal: 1}, {}
+    for item in order:
+        recipe = best[item]
+        missing = wanted.get(item, 0) - held.get(item, 0)
+        times[item] = -(-missing // recipe.count) if missing > 0 else 0
+        if times[item]:
+            for name, count in recipe.ingredients:
+                wanted[name] = wanted.get(name, 0) + count * times[item]
+    return wanted, times
+
+
+@dataclass(slots=True, frozen=True)
+class Rules:
+    """What a task takes from the options."""
+
+    distractors: int
+    spare: int | None  # None: base items do not run out
+    spoils: bool
+
+
+def make_task(book: Book, goal: str, split: Split, world: str, rng: Random, rules: Rules) -> EnvTask | None:
+    """Return the task to craft `goal`, with all of the book that it needs in its spec; None when the numbers would be too large.
+
+    The spec holds lists where order shows in a text, so that equal specs (and so equal ids) have equal texts.
+    """
+    depth, best = book.order
+    order = needed(goal, best, depth)
+    wanted, _ = demand(goal, order, best, {})
+    if max(wanted.values()) > MAX_COUNT:
+        return None
+    recipes = [best[item] for item in order]
+    at_hand = {*order, *book.base, *book.families}
+    others = [r for r in book.recipes if r not in recipes and r.output != goal and all(name in at_hand for name, _ in r.ingredients)]
+    useful = {*wanted, *(member for family, members in book.families.items() if family in wanted for member in members)}
+    touching = [r for r in others if any(name in useful for name, _ in r.ingredients)]  # tempting: made of what the goal needs
+    distractors = rng.sample(touching, min(rules.distractors, len(touching)))
+    shown = recipes + distractors
+    rng.shuffle(shown)
+    named = {name for recipe in shown for name, _ in recipe.ingredients}
+    families = {family: members for family, members in book.families.items() if family in named}
+    base = sorted({name for name in book.base if name in named} | {member for members in families.values() for member in members})
+    first = {members[0]: wanted.get(family, 0) for family, members in families.items()}  # the member that plans take
+    spec: dict[str, Any] = {
+        "world": world,
+        "goal": goal,
+        "recipes": [[r.output, r.count, [list(pair) for pair in r.ingredients]] for r in shown],
+        "families": [[family, list(members)] for family, members in sorted(families.items())],
+        "base": base,
+        "stock": None if rules.spare is None else [wanted.get(name, 0) + first.get(name, 0) + rules.spare for name in base],
+        "spoils": rules.spoils,
+    }
+    return EnvTask(digest(["crafting", spec])[:ID_CHARS], split, spec, (f"depth:{depth[goal]}",))

@@ -1,0 +1,20 @@
+"""A turn of the player: from what a model wrote to one action, and a turn as it stands in the conversation."""
+
+import re
+
+_ACTION = re.compile(r"\bAction[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE)
+
+
+def parse_turn(text: str) -> tuple[str, str]:
+    """Return (the turn, its action); the action is "" when the text has none.
+
+    The turn ends with its FIRST action. What a model goes on to write is an observation it made up and further actions: were it left
+    in, the last of them would be done, and all of them learnt. Agent-R 1.8, F19.
+    """
+    found = _ACTION.search(text)
+    return (text.strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
+
+
+def normalised(action: str) -> str:
+    """Return an action without case, spacing and a closing full stop: what tells siblings apart (F13)."""
+    return " ".join(action.casefold().split()).rstrip(".").rstrip()
