@@ -149,7 +149,7 @@ def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
 
 
 def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
-    from pipeline.publish.kinds import KINDS, SFT  # here: `datasets` takes a second, which a look at a run that published nothing need not wait
+    from pipeline.publish.kinds import KINDS, SFT  # here: it takes a second, which a look at stages need not wait
 
     for kind in files.glob(run.path("datasets"), "*"):
         folder = files.join(kind, f"round-{round_:03d}")
