@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.engines.base import Message
+from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
@@ -44,6 +45,7 @@ class Example:
 
     prompt: list[Message]
     completion: list[Message]
+    role: str = ""  # which of the method's roles learns it
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,11 +64,15 @@ class Method(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
+    roles: ClassVar[tuple[str, ...]] = ()  # parts that the model plays; each can have an adapter of its own (train.adapters)
+    measured: ClassVar[str] = "accuracy"  # what evaluation's number is, for titles
 
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
         self.recipe = recipe
         self.options = self.Options.model_validate(recipe.method)
+        if recipe.train.adapters and not (self.roles and recipe.train.lora and recipe.train.kind == "sft"):
+            raise ConfigError(f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has {', '.join(self.roles) or 'none'}.")
 
     @abstractmethod
     def stages(self) -> dict[str, Stage]:
@@ -96,6 +102,27 @@ class Method(ABC):
     def question_prompts(self) -> tuple[str, ...]:
         """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
         return self.stages()["generate"].prompts
+
+    @property
+    def verifier(self) -> str:
+        """Return what the card of a dataset says of how its rows were verified."""
+        return self.recipe.verifier
+
+    def evaluation(self, name: str | None) -> Stage | None:
+        """Return how the held-out set (None), or the set `name`, is evaluated; None: asked greedily, and the answers verified.
+
+        Its rows have in their payload `greedy`: {"text", "correct" (a score from 0 to 1), "extracted" (None: not understood), "tokens"},
+        and `samples`: [] or a list of such.
+        """
+        return None
+
+    def measures(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return what else is to be said of a set's evaluated rows: it joins their score in evaluation/round-NNN.json."""
+        return {}
+
+    def report(self, run: Any) -> None:
+        """Write into the run (pipeline.rundir.RunDir) what there is to see of the method; called after each evaluation."""
+        return None
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Return what the card of a dataset made of these published rows should say of them, one line each."""

@@ -22,10 +22,16 @@ STAGE = "evaluate"
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
     """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row with its judged answers out."""
-    method: Method = registry.resolve("method", recipe.method["name"])(recipe)
+    method = _method(recipe)
+    if (own := method.evaluation(name)) is not None:
+        return own
     verifier = verifier_of(recipe, name)
     config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets"}) | {"verifier": verifier}
     return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
+
+
+def _method(recipe: Recipe) -> Method:
+    return registry.resolve("method", recipe.method["name"])(recipe)
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
@@ -100,6 +106,7 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
         "parsed": sum(row.payload["greedy"]["extracted"] is not None for row in rows),
         "mean_tokens": round(sum(row.payload["greedy"]["tokens"] for row in rows) / max(1, len(rows)), 1),
     }
+    found |= _method(recipe).measures(rows)
     lost = [0.0] * len(failed)
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]

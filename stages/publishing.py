@@ -7,7 +7,7 @@ from pipeline.config import Recipe
 from pipeline.ids import digest
 from pipeline.methods import STAGES, DatasetStep, Method, Stage
 from pipeline.publish import DPO, SFT, CardFacts, PairRow, PublishedRow, measure, pair_row, publish, published_row, token_lengths
-from pipeline.rows import Dropped, Row
+from pipeline.rows import Dropped, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store import files
@@ -15,6 +15,7 @@ from pipeline.store.manifest import Manifest
 from stages import decontaminate, dedup, filters, judged, preferences
 
 STAGE = "publish"
+TOO_LONG = "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped
 
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
@@ -30,9 +31,14 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    if _is_wanted(folder := run.dataset(SFT.name, round_), manifest):
-        rows = measure(_published(run, round_, recipe, method), tokenizer)
+    for role in dataset_roles(recipe, method):
+        if not _is_wanted(folder := run.dataset(dataset_name(role), round_), manifest):
+            continue
+        rows = measure(_published(run, round_, recipe, method, role), tokenizer)
         notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
+        notes += [f"Role: {role}"] if role else []
+        left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, STAGE)))
+        notes += [f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"] if left_out else []
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed)
     return manifest
 
@@ -61,6 +67,16 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
     return manifest
+
+
+def dataset_roles(recipe: Recipe, method: Method) -> tuple[str, ...]:
+    """Return the roles that have a dataset each; ("",) where one dataset holds the examples of all."""
+    return method.roles if recipe.train.adapters else ("",)
+
+
+def dataset_name(role: str) -> str:
+    """Return the folder under datasets/ for a role's examples."""
+    return f"{SFT.name}-{role}" if role else SFT.name
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
@@ -119,21 +135,29 @@ def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str
 
 
 def _fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
-    """A step that drops what the trainer would have to cut; here it is counted and can be looked at."""
+    """A step that drops what the trainer would have to cut; here it is counted and can be looked at.
 
-    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+    A row that gives several examples loses the long ones alone: they are noted in its payload, for the card.
+    """
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
         for row in rows():
-            tokens = max((sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)), default=0)
-            too_long = tokens > max_length
-            yield row, Dropped("too_long", f"{tokens} tokens, train.max_length is {max_length}", row.payload["text"]) if too_long else None
+            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)]
+            long = [i for i, n in enumerate(tokens) if n > max_length]
+            if long and len(long) == len(tokens):
+                yield row, Dropped("too_long", f"{min(tokens)} tokens, train.max_length is {max_length}", row.payload["text"])
+            else:
+                yield row, Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)]) if long else None
 
     return step
 
 
-def _published(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PublishedRow]:
+def _published(run: RunDir, round_: int, recipe: Recipe, method: Method, role: str) -> Iterator[PublishedRow]:
     real = round_ == 0
     for row in run.rows(run.stage(round_, STAGE)):
         for i, example in enumerate(method.examples(row)):
+            if i in row.payload.get(TOO_LONG, ()) or (role and example.role != role):
+                continue
             yield published_row(
                 example.prompt,
                 example.completion,
@@ -183,6 +207,6 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
             for name, m in found.items()
         },
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
-        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {recipe.verifier}", *notes),
+        notes=(f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(), f"Verifier: {method.verifier}", *notes),
         made_of=_made_of(last),
     )

@@ -45,7 +45,9 @@ class VllmReplica:
                 self._engine = self._model = None
             if model is not None:
                 revision = None if os.path.exists(model.path) else model.revision
-                engine = VllmClient(self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision)
+                engine = VllmClient(
+                    self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision, adapters=model.adapters
+                )
                 try:
                     await engine.start()
                 except Exception:
