@@ -4,6 +4,7 @@ from pipeline.registry import register
 
 register("method", "direct", "stages.direct:Direct")
 register("method", "regenesis", "stages.regenesis:ReGenesis")
+register("method", "self_lengthen", "stages.self_lengthen:SelfLengthen")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")
 register("source", "jsonl", "stages.tasks.files:jsonl")
