@@ -71,6 +71,7 @@ class Example:
     completion: list[Message]
     learn: tuple[bool, ...] = ()
     record: str = ""
+    role: str = ""  # which of the method's roles learns it
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,6 +91,8 @@ class Method(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
     dataset: ClassVar[str] = "sft"  # the kind of dataset its examples, or texts, are published as (pipeline.publish.kinds)
+    roles: ClassVar[tuple[str, ...]] = ()  # parts that the model plays; each can have an adapter of its own (train.adapters)
+    measured: ClassVar[str] = "accuracy"  # what evaluation's number is, for titles
 
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe; `self.options` the method's own part of it."""
@@ -97,6 +100,8 @@ class Method(ABC):
         self.options = self.Options.model_validate(recipe.method)
         if recipe.train.kind == "cpt" and self.dataset != "cpt":
             raise ConfigError(f"train.kind cpt trains on texts, and method {self.name} makes none; take a method that does, such as entigraph.")
+        if recipe.train.adapters and not (self.roles and recipe.train.lora and recipe.train.kind == "sft"):
+            raise ConfigError(f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has {', '.join(self.roles) or 'none'}.")
 
     @abstractmethod
     def stages(self) -> dict[str, Stage]:
@@ -181,6 +186,10 @@ class Method(ABC):
         Mean, interval and distribution of each are reported under "measures" in evaluation/round-NNN.json.
         """
         return {}
+
+    def report(self, run: Any) -> None:
+        """Write into the run (pipeline.rundir.RunDir) what there is to see of the method; called after each evaluation."""
+        return None
 
     def verified_by(self) -> str:
         """Return what judged the rows that are published, for the dataset's card; "" where nothing did."""

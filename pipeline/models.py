@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,15 +21,20 @@ _NEEDED = ("config.json", "tokenizer_config.json", "tokenizer.json", "model.safe
 _HASHED = (".json", ".safetensors", ".model", ".txt", ".jinja")
 _HASH_FILE = ".revision.json"
 _REVISION_CHARS = 40  # as long as a Hub commit
+ADAPTER_CONFIG = "adapter_config.json"  # what makes a folder that of a LoRA adapter
 
 
 @dataclass(slots=True, frozen=True)
 class ModelRef:
-    """A model on this machine: the folder, a short name, and its revision (Hub commit, or hash of the folder's files)."""
+    """A model on this machine: the folder, a short name, and its revision (Hub commit, or hash of the folder's files).
+
+    `adapters` are LoRA adapters that can be served with it, by role: (role, folder). The revision covers them.
+    """
 
     path: str
     name: str
     revision: str
+    adapters: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}"
@@ -65,6 +71,15 @@ def resolve_model(base: str, revision: str | None = None) -> ModelRef:
     raise ConfigError(
         f"model.base: {base!r} is neither an existing folder nor a known model.{hint} Give {PACKAGED!r}, a folder, or a Hub id 'owner/name'."
     )
+
+
+def with_adapters(base: ModelRef, folder: str, roles: Sequence[str]) -> ModelRef:
+    """Return `base` with the adapters in the subfolders of `folder` that are named as `roles`; a role without one is the base model's."""
+    found = {role: Path(folder) / role for role in roles if (Path(folder) / role / ADAPTER_CONFIG).exists()}
+    total = hashlib.sha256(base.revision.encode())
+    for role, path in found.items():
+        total.update(f"{role}\0{folder_revision(path)}\n".encode())
+    return ModelRef(base.path, Path(folder).name, total.hexdigest()[:_REVISION_CHARS], tuple((role, str(path)) for role, path in found.items()))
 
 
 def folder_revision(folder: Path) -> str:

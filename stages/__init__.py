@@ -6,6 +6,7 @@ register("method", "direct", "stages.direct:Direct")
 register("method", "regenesis", "stages.regenesis:ReGenesis")
 register("method", "self", "stages.self_evolution:SelfEvolution")
 register("method", "agent_r", "stages.agent_r:AgentR")
+register("method", "self_lengthen", "stages.self_lengthen:SelfLengthen")
 register("method", "entigraph", "stages.entigraph:EntiGraph")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")

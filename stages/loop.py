@@ -14,13 +14,13 @@ from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, Stage
-from pipeline.models import ModelRef, resolve_model
+from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
-from stages import evaluation, proposing, publishing, training
+from stages import evaluation, proposing, published_rows, publishing, training
 from stages.tasks.freeze import freeze
 
 
@@ -59,7 +59,9 @@ class Loop:
     def trained(self, round_: int) -> ModelRef | None:
         """Return the model of a round, or None when it has not been trained."""
         done = files.exists(files.join(self.run.stage(round_, TRAIN), "train.json"))
-        return resolve_model(self.run.model(round_)) if done else None
+        if not done:
+            return None
+        return with_adapters(self.base, self.run.model(round_), self.method.roles) if self.recipe.train.adapters else resolve_model(self.run.model(round_))
 
     def generator(self, round_: int) -> ModelRef:
         """Return the model that generates in round `round_`: that of the round before, or the base model.
@@ -115,7 +117,8 @@ class Loop:
         start = self.base
         if self.recipe.train.start == "continue" and round_ > 0:
             start = self.trained(round_ - 1) or self.base
-        return training.train_round(self.run, round_, self.recipe, start, self.base)
+        roles = published_rows.dataset_roles(self.recipe, self.method)
+        return training.train_round(self.run, round_, self.recipe, start, self.base, roles)
 
     async def evaluate(self, round_: RoundKey) -> dict[str, Any]:
         """Evaluate a round's model, or "base"."""
@@ -124,7 +127,9 @@ class Loop:
             raise SelfloopError(f"round {round_} has no model to evaluate yet. Run: train --round {round_}")
         done = evaluation.is_done(self.run, round_, self.recipe)
         engine = self.evaluators.handle(model) if done else await self.evaluators.use(model)
-        return await evaluation.evaluate(self.run, round_, self.recipe, engine)
+        facts = await evaluation.evaluate(self.run, round_, self.recipe, engine)
+        self.method.report(self.run)
+        return facts
 
     async def iterate(self, rounds: int) -> None:
         """Go through all rounds, from wherever an earlier attempt left off."""

@@ -5,28 +5,53 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.methods import DatasetStep, Example, Method
-from pipeline.publish import CPT, SFT, TURNS, PublishedRow, TextRow, Turn, TurnRow, published_row, text_row, token_lengths, turn_row
-from pipeline.rows import Dropped, Row
+from pipeline.publish import CPT, SFT, TURNS, Kind, PublishedRow, TextRow, Turn, TurnRow, published_row, text_row, token_lengths, turn_row
+from pipeline.rows import Dropped, Kept, Row
+
+TOO_LONG = "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped
+
+
+def dataset_roles(recipe: Recipe, method: Method) -> tuple[str, ...]:
+    """Return the roles that have a dataset each; ("",) where one dataset holds the examples of all."""
+    return method.roles if recipe.train.adapters else ("",)
+
+
+def dataset_name(kind: Kind, role: str = "") -> str:
+    """Return the folder under datasets/ for a kind, or for a role's examples of it."""
+    return f"{kind.name}-{role}" if role else kind.name
 
 
 def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
-    """A step that drops what the trainer would have to cut; here it is counted and can be looked at."""
+    """A step that drops what the trainer would have to cut; here it is counted and can be looked at.
 
-    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+    A row that gives several examples loses the long ones alone: they are noted in its payload, for the card.
+    """
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
         for row in rows():
-            tokens = max((sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)), default=0)
-            too_long = tokens > max_length
-            yield row, Dropped("too_long", f"{tokens} tokens, train.max_length is {max_length}", row.payload["text"]) if too_long else None
+            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)]
+            long = [i for i, n in enumerate(tokens) if n > max_length]
+            if long and len(long) == len(tokens):
+                yield row, Dropped("too_long", f"{min(tokens)} tokens, train.max_length is {max_length}", row.payload["text"])
+            else:
+                yield row, Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)]) if long else None
 
     return step
 
 
-def published_rows(rows: Callable[[], Iterable[Row]], round_: int, recipe: Recipe, method: Method) -> Iterator[PublishedRow | TurnRow | TextRow]:
-    """Yield the rows of the method's kind of dataset that a round's rows give. What no model wrote is real: round 0, and texts as they were found."""
+def published_rows(
+    rows: Callable[[], Iterable[Row]], round_: int, recipe: Recipe, method: Method, role: str = ""
+) -> Iterator[PublishedRow | TurnRow | TextRow]:
+    """Yield the rows of the method's kind of dataset that a round's rows give, to `role` alone if there is one.
+
+    What no model wrote is real: round 0, and texts as they were found.
+    """
     made, gives = _MADE[method.dataset], method.texts if method.dataset == CPT.name else method.examples
     for row in rows():
         real = round_ == 0 or not row.payload["model"]
         for i, given in enumerate(gives(row)):
+            if i in row.payload.get(TOO_LONG, ()) or (role and given.role != role):
+                continue
             lineage: dict[str, Any] = {
                 "row_id": row.id if i == 0 else f"{row.id}-{i}",
                 "parent_ids": row.parents,

@@ -16,7 +16,7 @@ from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages import decontaminate, dedup, filters, judged, preferences
 from stages.general import General, Mixed
-from stages.published_rows import fits, published_rows
+from stages.published_rows import TOO_LONG, dataset_name, dataset_roles, fits, published_rows
 
 STAGE = "publish"
 
@@ -37,14 +37,15 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
     general = _general(run, round_, recipe, method, tokenizer)
     config |= {"general": general.digest} if general else {}
     manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
-    if _is_wanted(folder := run.dataset(kind.name, round_), manifest):
-        own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
-        notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
-        rows: Iterable[Any] = measure(own(), tokenizer, kind)
-        if general:
-            rows = chain(rows, general.draw(sum(row["tokens_loss"] for row in measure(own(), tokenizer, kind))))
-            notes += general.notes
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
+    own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
+    for role in dataset_roles(recipe, method):
+        if _is_wanted(folder := run.dataset(dataset_name(kind, role), round_), manifest):
+            rows: Iterable[Any] = measure(own(role), tokenizer, kind)
+            notes = _notes(run, round_, recipe, method, role)
+            if general:
+                rows = chain(rows, general.draw(sum(row["tokens_loss"] for row in measure(own(role), tokenizer, kind))))
+                notes += general.notes
+            publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
     return manifest
 
 
@@ -72,6 +73,14 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
     return manifest
+
+
+def _notes(run: RunDir, round_: int, recipe: Recipe, method: Method, role: str) -> list[str]:
+    """Return what the card says beside the counts: of the method, of the role, and of examples that are left out of their rows."""
+    notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
+    notes += [f"Role: {role}"] if role else []
+    left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, STAGE)))
+    return notes + ([f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"] if left_out else [])
 
 
 def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:

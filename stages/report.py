@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from pipeline import registry
 from pipeline.display import console, round_title
 from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
@@ -36,7 +37,7 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
         return facts
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
     sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
-    table = Table(title=f"{run.recipe().name}: held-out accuracy, n = {facts[0]['n']}", title_justify="left")
+    table = Table(title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left")
     for name in ("model", "greedy [95% interval]", *extra, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
@@ -62,6 +63,11 @@ def _measures_table(facts: list[dict[str, Any]]) -> Table:
         found = f.get("measures", {})
         table.add_row(_title(f), *(f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if (m := found.get(name)) else "" for name in names))
     return table
+
+
+def measured(run: RunDir) -> str:
+    """Return what the numbers of a run's evaluation are: accuracy, or what its method measures."""
+    return registry.resolve("method", run.recipe().method["name"]).measured
 
 
 def _sets_table(facts: list[dict[str, Any]], sets: list[str]) -> Table:

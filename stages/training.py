@@ -1,15 +1,21 @@
 """What a round trains, and on what: supervised, on preference pairs, one after the other, or on texts (train.kind)."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.display import TrainDisplay, console
 from pipeline.errors import StageError
 from pipeline.methods import TRAIN, TRAIN_SFT
-from pipeline.models import ModelRef, resolve_model
+from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
+from stages.published_rows import dataset_name
 
 
 def _supervised(recipe: Recipe) -> Kind:
@@ -22,12 +28,14 @@ def wants_pairs(recipe: Recipe, round_: int) -> bool:
     return recipe.train.kind in ("dpo", "sft_then_dpo") and round_ > 0
 
 
-def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef) -> TrainResult:
-    """Train a round's model from `start`, and return what came out last. The same call goes on, or finds all of it done.
+def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)) -> TrainResult:
+    """Train a round's model from `start` (or an adapter for each of `roles`), and return what came out last. The same call goes on, or finds all of it done.
 
     sft_then_dpo trains in two folders: the supervised model is models/round-NNN-sft, from which the round's own is trained.
     Raises StageError for kind dpo when there is no pair to train on.
     """
+    if tuple(roles) != ("",):
+        return _train_roles(run, round_, recipe, start, base, roles)
     kinds = [_supervised(recipe)]
     if wants_pairs(recipe, round_):
         pairs = _pairs(run, round_, recipe)
@@ -40,6 +48,46 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
         start = resolve_model(sft)
     reference = base if recipe.train.dpo.reference == "base" and base.revision != start.revision else None
     return _train(run, round_, recipe, kinds[-1], start, reference, TRAIN, run.model(round_))
+
+
+def _train_roles(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
+    """Train models/round-NNN/<role> for each role, from that role's adapter in `start` on; train.json sums them up.
+
+    A role without examples gets no adapter: the base model plays it.
+    """
+    from pipeline.training.launch import train
+
+    results, kind = [], _supervised(recipe)
+    for role in roles:
+        data = _mixture(run, round_, recipe, kind, role)
+        if not _rows(data):
+            continue
+        spec = TrainSpec(
+            model=base, out=files.join(run.model(round_), role), work=run.stage(round_, f"{TRAIN}_{role}"), mixture=data, train=recipe.train,
+            seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code, kind=kind, role=role, adapter=dict(start.adapters).get(role),
+        )  # fmt: skip
+        display = TrainDisplay(f"round {round_}, train ({role})")
+        results.append(train(spec, display.update))
+        display.close(results[-1])
+    if not results:
+        raise StageError(f"round {round_} has nothing to train on: no role has an example (accumulate.policy {recipe.accumulate.policy}).")
+    model = with_adapters(base, run.model(round_), roles)
+    total = _sum(results, model=run.model(round_), revision=model.revision)
+    files.write_json(files.join(run.stage(round_, TRAIN), "train.json"), asdict(total))
+    return total
+
+
+def _sum(results: Sequence[TrainResult], **fields: Any) -> TrainResult:
+    """Return several trainings as one: what can be counted is added up, the rest is the last one's."""
+    tokens, seconds = sum(r.tokens for r in results), sum(r.seconds for r in results)
+    rounds = Counter()
+    for result in results:
+        rounds.update(result.shares["rounds"])
+    shares = {kind: sum(r.shares[kind] for r in results) for kind in ("real", "synthetic")} | {"rounds": dict(rounds)}
+    return replace(
+        results[-1], steps=sum(r.steps for r in results), examples=sum(r.examples for r in results), left_out=sum(r.left_out for r in results),
+        tokens=tokens, seconds=round(seconds, 3), tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0, shares=shares, **fields,
+    )  # fmt: skip
 
 
 def _train(
@@ -58,14 +106,18 @@ def _train(
     return result
 
 
-def _mixture(run: RunDir, round_: int, recipe: Recipe, kind: Kind) -> Mixture:
-    folders = {r: run.dataset(kind.name, r) for r in range(round_ + 1)}
+def _mixture(run: RunDir, round_: int, recipe: Recipe, kind: Kind, role: str = "") -> Mixture:
+    folders = {r: run.dataset(dataset_name(kind, role), r) for r in range(round_ + 1)}
     return mixture(recipe.accumulate, round_, {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))})
 
 
 def _pairs(run: RunDir, round_: int, recipe: Recipe) -> int:
     """Count the pairs that a round's mixture has."""
-    return sum(files.read_json(files.join(part.path, "manifest.json"))["rows"] for part in _mixture(run, round_, recipe, DPO).parts)
+    return _rows(_mixture(run, round_, recipe, DPO))
+
+
+def _rows(data: Mixture) -> int:
+    return sum(files.read_json(files.join(part.path, "manifest.json"))["rows"] for part in data.parts)
 
 
 def _without_pairs(run: RunDir, round_: int, recipe: Recipe) -> list[Kind]:

@@ -195,6 +195,7 @@ class Train(Section):
     kind: Literal["sft", "dpo", "sft_then_dpo", "cpt"] = Field("sft", description="sft: on right answers; dpo: on pairs of right and wrong ones; sft_then_dpo: both. Round 0 is always sft. cpt: on texts")
     start: Literal["base", "continue"] = Field("base", description="each round starts from the base model, or from the last round's")
     lora: Lora | None = None
+    adapters: bool = Field(False, description="an adapter (train.lora) for each role of the method, served together and never merged; default: one model learns all roles")
     learning_rate: float = Field(2e-4, gt=0)
     lr_scheduler_type: str = "cosine"
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")

@@ -42,6 +42,7 @@ class Request:
     Exactly one of `messages` and `prompt` is set. `prefill` is the beginning of the assistant's turn, which the model
     goes on from. `row` is the id of the row that asks: it is part of the key, so that two rows with the same text get
     samples of their own. `sample_index` tells repeated calls of one row apart. `json_schema` asks for guided decoding.
+    `role` names the adapter that answers, where the model has one of that name; else the model itself does.
     """
 
     messages: list[Message] | None = None
@@ -53,10 +54,12 @@ class Request:
     sample_index: int = 0
     json_schema: dict[str, Any] | None = None
     step: str = ""  # name of the prompt template, for people; not part of the key
+    role: str = ""
 
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
         asked = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row, self.sample_index, self.json_schema]
+        asked += [self.role] if self.role else []
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 

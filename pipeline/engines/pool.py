@@ -49,7 +49,9 @@ class VllmReplica:
                 self._engine = self._model = None
             if model is not None:
                 revision = None if os.path.exists(model.path) else model.revision
-                engine = VllmClient(self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision)
+                engine = VllmClient(
+                    self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision, adapters=model.adapters
+                )
                 try:
                     await engine.start()
                 except Exception:
@@ -59,7 +61,9 @@ class VllmReplica:
 
     async def _reloaded(self, model: ModelRef | None) -> bool:
         """Give a running engine other weights, where the models differ in nothing else. Returns whether that was done."""
-        if self._engine is None or model is None or self._model is None or not differ_in_weights_only(self._model.path, model.path):
+        if self._engine is None or model is None or self._model is None or model.adapters or self._model.adapters:
+            return False  # adapters are given to an engine when it starts
+        if not differ_in_weights_only(self._model.path, model.path):
             return False
         self._model = None
         try:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,30 @@ from pipeline.engines import cpu
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.reaper import Reaper
 from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.models import ADAPTER_CONFIG
+from pipeline.store.files import read_json
+
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
 
 
 class VllmClient:
     """One engine with one model. `start` takes 17 to 50 s on 2 cores."""
 
-    def __init__(self, config: VllmEngine, model: str, *, replica: int = 0, trust_remote_code: bool = False, revision: str | None = None) -> None:
-        """`model` is a folder or a Hub id; `replica` tells which share of a CPU's cores is this engine's."""
+    def __init__(
+        self,
+        config: VllmEngine,
+        model: str,
+        *,
+        replica: int = 0,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        adapters: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """`model` is a folder or a Hub id; `replica` tells which share of a CPU's cores is this engine's.
+
+        `adapters` are LoRA adapters (role, folder), served together: a request is answered by the one of its role, else by the model.
+        """
+        self._adapters = tuple(adapters)
         self._config, self._model, self._replica = config, model, replica
         self._trust, self._revision = trust_remote_code, revision
         self._numbers = itertools.count()
@@ -49,7 +67,7 @@ class VllmClient:
                 trust_remote_code=self._trust,
                 tensor_parallel_size=c.tensor_parallel_size,
                 pipeline_parallel_size=c.pipeline_parallel_size,
-                **{"enable_log_requests": False, "disable_log_stats": True, **args},
+                **{"enable_log_requests": False, "disable_log_stats": True, **_lora_args(self._adapters), **args},
             )
         except TypeError as e:
             raise ConfigError(f"engine.args: {e} (expected fields of vLLM's AsyncEngineArgs)") from None
@@ -82,7 +100,7 @@ class VllmClient:
         self._open.add(number)
         try:
             final = None
-            async for output in self._engine.generate(self._prompt(request), self._params(request), number):
+            async for output in self._engine.generate(self._prompt(request), self._params(request), number, lora_request=self._adapter(request)):
                 final = output
         except EngineDeadError as e:
             raise EngineDied(f"vLLM's engine ended: {e}") from e
@@ -149,6 +167,15 @@ class VllmClient:
         start = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids)))
         return _logprobs(final.prompt_logprobs[max(1, start) :], ids[max(1, start) :]) or []
 
+    def _adapter(self, request: Request) -> Any:
+        """Return vLLM's name for the adapter that answers, None for the model itself."""
+        from vllm.lora.request import LoRARequest
+
+        for number, (role, folder) in enumerate(self._adapters, 1):
+            if role == request.role:
+                return LoRARequest(role, number, folder)
+        return None
+
     def _params(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -162,6 +189,14 @@ class VllmClient:
         if request.json_schema is not None:
             given["structured_outputs"] = StructuredOutputsParams(json=request.json_schema)
         return SamplingParams(n=request.n, output_kind=RequestOutputKind.FINAL_ONLY, **given)
+
+
+def _lora_args(adapters: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the engine arguments that all of the adapters need to be served at once."""
+    if not adapters:
+        return {}
+    rank = max(read_json(f"{folder}/{ADAPTER_CONFIG}")["r"] for _, folder in adapters)
+    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": next((r for r in _LORA_RANKS if r >= rank), rank)}
 
 
 def _logprobs(found: Any, token_ids: Any) -> list[float] | None:

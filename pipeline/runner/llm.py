@@ -32,11 +32,12 @@ class LLM:
         prefill: str = "",
         json_schema: dict[str, Any] | None = None,
         sample_index: int | None = None,
+        role: str = "",
         **variables: Any,
     ) -> list[Completion]:
         """Render prompts/`step`.jinja with `variables` and return `n` completions of it."""
         messages = prompts.render(step, **variables)
-        return await self.chat(messages, step=step, n=n, sampling=sampling, prefill=prefill, json_schema=json_schema, sample_index=sample_index)
+        return await self.chat(messages, step=step, n=n, sampling=sampling, prefill=prefill, json_schema=json_schema, sample_index=sample_index, role=role)
 
     async def chat(
         self,
@@ -48,20 +49,21 @@ class LLM:
         prefill: str = "",
         json_schema: dict[str, Any] | None = None,
         sample_index: int | None = None,
+        role: str = "",
     ) -> list[Completion]:
-        """Return `n` completions of a conversation. The k-th identical call of a row is a new sample, not the first again.
+        """Return `n` completions of a conversation, by the adapter called `role` where there is one. The k-th identical call of a row is a new sample, not the first again.
 
         Calls that run side by side come in an order that nobody knows beforehand: give those that may be identical a
         `sample_index` of their own each, and every one gets the same sample in every run.
         """
         sampling = sampling or self.sampling
         if sample_index is not None:
-            return await self._send(Request(messages, None, prefill, sampling, n, self.row, sample_index, json_schema, step))
-        request = Request(messages, None, prefill, sampling, n, self.row, 0, json_schema, step)
+            return await self._send(Request(messages, None, prefill, sampling, n, self.row, sample_index, json_schema, step, role))
+        request = Request(messages, None, prefill, sampling, n, self.row, 0, json_schema, step, role)
         index = self._asked.get(key := request.key(self.model), 0)
         self._asked[key] = index + 1
         if index:
-            request = Request(messages, None, prefill, sampling, n, self.row, index, json_schema, step)
+            request = Request(messages, None, prefill, sampling, n, self.row, index, json_schema, step, role)
         return await self._send(request)
 
     async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:

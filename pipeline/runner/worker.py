@@ -188,6 +188,7 @@ class StageWorker:
             "key": key,
             "row": request.row,
             "step": request.step,
+            **({"role": request.role} if request.role else {}),
             "model": self._model,
             "messages": request.messages,
             "prompt": request.prompt,

@@ -119,6 +119,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         note += f"# It ran on {spec.train.workers} workers: add --num_processes {spec.train.workers}\n"
     if spec.reference:
         note += f"# Not the same in one thing: its reference was {spec.reference.path}; this command knows none but the model it starts from.\n"
+    if spec.adapter:
+        note += f"# Not the same in one thing: it went on from the adapter in {spec.adapter}; this command begins with a new one.\n"
     return note + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

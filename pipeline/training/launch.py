@@ -14,7 +14,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
-from pipeline.models import folder_revision
+from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
@@ -46,7 +46,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     work = Path(spec.work)
     mark = fingerprint(spec)
     _refuse_other(work / "spec.json", mark)
-    if (work / "train.json").exists() and (Path(spec.out) / "config.json").exists():
+    if (work / "train.json").exists() and any((Path(spec.out) / name).exists() for name in ("config.json", ADAPTER_CONFIG)):
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), mark)
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
@@ -62,6 +62,8 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         "datasets": data.folders,
         "arguments": arguments,
         "lora": spec.train.lora.model_dump() if spec.train.lora else None,
+        "adapter": spec.adapter,
+        "merge": not spec.role,
         "precision": spec.train.precision,
         "threads": threads,
         "out": spec.out,

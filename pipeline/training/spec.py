@@ -1,11 +1,12 @@
 """What one training is: its specification, its fingerprint and what comes out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.config.models import Train
 from pipeline.errors import DataError
-from pipeline.models import ModelRef
+from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture
 from pipeline.publish.dataset import MANIFEST
 from pipeline.publish.kinds import SFT, Kind
@@ -23,7 +24,8 @@ class TrainSpec:
 
     `work` holds all else: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both must be on a
     file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself. `replay` is for CPT: the folder
-    of general texts (rows whose payload["question"] is one), None for none.
+    of general texts (rows whose payload["question"] is one), None for none. With a `role`, a LoRA adapter for it is trained and saved as such, from
+    `adapter` (a folder) on, or afresh where that is None.
     """
 
     model: ModelRef
@@ -36,6 +38,8 @@ class TrainSpec:
     kind: Kind = SFT
     reference: ModelRef | None = None
     replay: str | None = None
+    role: str = ""
+    adapter: str | None = None
 
     @property
     def settings(self) -> Train:
@@ -88,8 +92,9 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
     return {
         "model": {"revision": spec.model.revision},
         "data": {**parts, **_draw(spec.mixture)},
-        "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt"}),
+        "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}),
         "seed": spec.seed,
+        **({"adapter": {"role": spec.role, "from": folder_revision(Path(spec.adapter)) if spec.adapter else None}} if spec.role else {}),
         **({} if spec.kind.command == SFT.command else {"dpo": _preference(spec)}),
         **({"cpt": _general_text(spec)} if spec.kind.blocks else {}),
     }

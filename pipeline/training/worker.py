@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 def train_loop(config: dict[str, Any]) -> None:
     """Train, resuming from the last complete checkpoint, and save the model. Runs in every worker of a TorchTrainer.
 
-    `config` (JSON values): kind (sft, dpo or cpt), model, reference (dpo: folder or None), trust_remote_code, datasets (folders), arguments
-    (fields of TRL's config), lora (or None), precision, threads (or None), out, progress (file), reference_file (dpo), log (file; the
+    `config` (JSON values): kind (name of the dataset's kind), model, reference (dpo: folder or None), trust_remote_code, datasets (folders),
+    arguments (fields of TRL's config), lora (or None), adapter (folder to go on from, or None), merge (false: save the adapter alone), precision,
+    threads (or None), out, progress (file), reference_file (dpo), log (file; the
     rank is put before its suffix), lock (file).
     """
     context = ray.train.get_context()
@@ -48,11 +49,18 @@ def _train(config: dict[str, Any]) -> None:
     logger.info("%d examples, %s", len(trainer.train_dataset), f"resuming from {checkpoint}" if checkpoint else "starting afresh")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
-        save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]))
+        save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]), config.get("merge", True))
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Save the model, LoRA merged in, as bf16 safetensors with its tokenizer and chat template, whole or not at all."""
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, merge: bool = True) -> None:
+    """Save the model, LoRA merged in, as bf16 safetensors with its tokenizer and chat template, whole or not at all.
+
+    Without `merge` the adapter alone is saved, in fp32: a later training goes on from it.
+    """
+    if not merge:
+        with atomic_folder(out) as folder:
+            model.save_pretrained(folder)
+        return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     model.config.use_cache = True  # the trainer turned it off for itself
