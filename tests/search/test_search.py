@@ -150,10 +150,8 @@ def test_fault_16_actions_are_kept_as_they_are_commas_and_all() -> None:
 
 
 def test_environments_are_used_again_and_limited() -> None:
-    from pipeline.registry import register
-
-    register("environment", "counter", "tests.search.counter:Counter")
-    entry = {"environment": "counter", "options": {}, "id": "train-1", "split": "train", "spec": {"target": 4, "name": "x"}, "tags": []}
+    counter = "tests.search.counter:Counter"
+    entry = {"environment": counter, "options": {}, "id": "train-1", "split": "train", "spec": {"target": 4, "name": "x"}, "tags": []}
     games, at_once, most = Games(most=2), 0, 0
     made: set[int] = set()
 

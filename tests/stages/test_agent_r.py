@@ -9,7 +9,6 @@ import pytest
 from pipeline import prompts
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import ConfigError, DataError, EngineError
-from pipeline.registry import register
 from pipeline.rows import Dropped, Kept, Row
 from stages.agent_r import REFLECTION, SENTENCES, AgentR, _judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
@@ -17,9 +16,8 @@ from tests.conftest import tiny_recipe
 from tests.search.counter import Counter
 from tests.search.player import answer, completion, llm
 
-register("environment", "counter", "tests.search.counter:Counter")
 METHOD = {"name": "agent_r", "depth": 6, "simulations": 6, "alpha": [0.5, 1.0], "good_per_task": 3, "pairs_per_task": 12}
-TASKS = {"source": "environment", "dataset": "counter", "options": {"train": 8, "test": 5}}
+TASKS = {"source": "environment", "dataset": "tests.search.counter:Counter", "options": {"train": 8, "test": 5}}
 
 
 def method(tasks: dict[str, Any] = TASKS, train: dict[str, Any] | None = None, **changes: Any) -> AgentR:
@@ -80,7 +78,7 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
         ({"options": {"train": 99}}, "99 are wanted"),
         ({"options": {"trian": 9}}, "trian"),
         ({"options": {"train": 1, "environment": {"cuont": 9}}}, "count"),
-        ({"dataset": "conter"}, "counter"),
+        ({"dataset": "crating"}, "crafting"),
         ({"dataset": None}, "name of an environment"),
     ],
 )
