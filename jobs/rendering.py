@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from jobs.showing import show, show_field
-from pipeline.display import console, rewards
+from pipeline.display import console, rewards, seen_as
 from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 
@@ -207,7 +207,7 @@ def _notes(r: dict[str, Any]) -> list[str]:
     notes += [f"round {r['round']}, {name}: {note}" for name, s in r["stages"].items() if (note := (s.get("facts") or {}).get("note"))]
     for result in (r[t]["result"] for t in TRAININGS if r.get(t) and r[t]["result"]):
         loss = f", final loss {result['final_loss']:.3f}" if result["final_loss"] is not None else ""
-        unit = "pairs" if result.get("kind") == "dpo" else "examples"
+        unit = seen_as(result.get("kind", "sft"))
         notes.append(
             f"round {r['round']} trained on {result['examples']} {unit} ({result['shares'].get('real', 0)} real + "
             f"{result['shares'].get('synthetic', 0)} synthetic), {result['steps']} steps{loss}{rewards(result.get('rewards'))}: {result['model']}"

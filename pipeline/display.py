@@ -115,6 +115,13 @@ def rewards(line: dict[str, Any] | None) -> str:
     return f", reward margin {line['rewards/margins']:.3f} (right for {line['rewards/accuracies']:.0%})"
 
 
+def seen_as(kind: str) -> str:
+    """Return what a trainer's examples are called, by the name of the dataset's kind."""
+    from pipeline.publish.kinds import KINDS  # here: it takes a second, which other output need not wait
+
+    return KINDS[kind].seen
+
+
 class TrainDisplay:
     """Shows one training from its progress lines (pipeline.training.progress)."""
 
@@ -140,8 +147,7 @@ class TrainDisplay:
             self._status.stop()
         loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""
         cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
-        unit = "pairs" if result.kind == "dpo" else "examples"
         console.print(
-            f"{self._title}: {result.examples} {unit} ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
+            f"{self._title}: {result.examples} {seen_as(result.kind)} ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
             f"{result.steps} steps{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)", markup=False,
         )  # fmt: skip

@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.config import VllmEngine
 from pipeline.engines.base import Completion, Request, Sampling
+from pipeline.engines.pool import VllmReplica
 from pipeline.engines.vllm import VllmClient, _lora_args
+from pipeline.models import ModelRef
 from pipeline.runner.llm import LLM
 
 
@@ -51,10 +53,29 @@ async def test_each_request_is_answered_by_the_adapter_of_its_role(adapters: tup
     class Engine:
         async def generate(self, prompt: Any, params: Any, number: str, lora_request: Any = None) -> Any:
             told.append(lora_request)
-            yield SimpleNamespace(outputs=[SimpleNamespace(index=0, text="a", finish_reason="stop", token_ids=[1], logprobs=None)], prompt_token_ids=[1])
+            yield SimpleNamespace(outputs=[SimpleNamespace(index=0, text="a", finish_reason="stop", token_ids=[1], logprobs=None)], prompt_token_ids=[1], prompt_logprobs=None)
 
     client = VllmClient(VllmEngine(), "model", adapters=adapters)
     client._engine = Engine()
     for role in ("generator", "extender", "", "nobody"):
         await client.generate(Request(prompt="x", role=role))
     assert [(a.lora_name, a.lora_int_id, a.lora_path) if a else None for a in told] == [("generator", 1, adapters[0][1]), ("extender", 2, adapters[1][1]), None, None]
+
+
+async def test_an_engine_is_started_anew_for_other_adapters_and_given_other_weights_without(adapters: tuple[tuple[str, str], ...], tmp_path: Path) -> None:
+    for name in ("base", "trained"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    base, trained = (ModelRef(str(tmp_path / name), name, name) for name in ("base", "trained"))
+    adapted, further = (ModelRef(base.path, name, name, adapters) for name in ("round-001", "round-002"))
+    given: list[str] = []
+
+    class Engine:
+        async def reload(self, path: str) -> None:
+            given.append(path)
+
+    for before, after, is_given in ((base, trained, True), (base, adapted, False), (adapted, further, False), (adapted, base, False)):
+        replica = VllmReplica(VllmEngine(), 0, None)
+        replica._engine, replica._model = Engine(), before
+        assert await replica._reloaded(after) is is_given
+    assert given == [trained.path]
