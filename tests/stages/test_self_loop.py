@@ -20,6 +20,7 @@ from pipeline.overview import overview
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 from stages.loop import Loop
+from stages.report import rounds_table
 from stages.rouge import rouge_l
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
@@ -219,7 +220,7 @@ def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
         assert rows[parent]["initial_verdict"] is False
 
 
-def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, selfloop: Any) -> None:
+def test_all_four_ways_to_answer_are_evaluated(finished: RunDir) -> None:
     found = json.loads(Path(finished.evaluation("base")).read_text())
     rows = payloads_of_evaluation(finished)
     assert {"greedy", "refined", "maj@3", "refined maj@3"} <= set(found) and found["n"] == len(rows) == 10
@@ -228,8 +229,8 @@ def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, selfloop: Any) 
     lost, won = (sum(r["greedy"]["correct"] - r["refined"]["correct"] == d for r in rows) for d in (1, -1))
     assert (found["refined"]["right_to_wrong"], found["refined"]["wrong_to_right"]) == (lost, won)
     assert all(len(r["refined_samples"]) == 3 for r in rows)
-    shown = selfloop("inspect", "--run", finished.root).text
-    assert "refined maj@3" in " ".join(shown.split())
+    [facts] = rounds_table(finished)
+    assert facts["refined maj@3"] == found["refined maj@3"] and facts["refined"] == found["refined"]
 
 
 def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
