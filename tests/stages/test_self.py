@@ -125,7 +125,7 @@ async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_s
     self_ = method(scaffold=True)
     model = Model(solve=initial, hinted_feedback=f" {verdict}", annotate_refine=f" {TRUTH}")
     outcomes = await through(self_, model, 1)
-    known = f"The right answer is {TRUTH}. This answer says {given}, so it is {'correct' if TRUTH in initial else 'incorrect'}.\nVerdict:"
+    known = f"This answer says {given}. The right answer is {TRUTH}, so it is {'correct' if TRUTH in initial else 'incorrect'}.\nVerdict:"
     assert [request.prefill for request in model.asked] == ["", known, "Answer:"]
     if reason:
         assert why(outcomes) == ("verify", reason)
