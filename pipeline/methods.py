@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline import registry
 from pipeline.config.models import OpenaiEngine, ScriptedEngine
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError
@@ -198,3 +199,8 @@ class Method(ABC):
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Return what the card of a dataset made of these published rows should say of them, one line each."""
         return []
+
+
+def method_stage(name: str, recipe: Any) -> Stage:
+    """Return one of the stages of a recipe's method; workers call this to build theirs, so nothing is imported here that one does not need."""
+    return registry.resolve("method", recipe.method["name"])(recipe).stages()[name]

@@ -13,7 +13,7 @@ from pipeline.config import OpenaiEngine, Recipe, VllmEngine
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
-from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, Stage
+from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, input_of, run_stage
@@ -22,11 +22,6 @@ from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from stages import evaluation, proposing, published_rows, publishing, training
 from stages.tasks.freeze import freeze
-
-
-def method_stage(name: str, recipe: Recipe) -> Stage:
-    """Return one of a method's stages; workers call this to build theirs."""
-    return registry.resolve("method", recipe.method["name"])(recipe).stages()[name]
 
 
 class Loop:

@@ -7,11 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from reasoning_gym.dataset import ProceduralDataset
 
 from pipeline.errors import DataError
 from stages.tasks.entries import unpack
-from stages.tasks.gym import find_dataset, make_dataset
 
 # These scorers hand the answer to Python: `eval` for a list, or sympy's parse_expr, which is `eval` too. A model's text must not be run.
 _EVALUATE_LISTS = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
@@ -40,7 +38,9 @@ def score_answer(payload: dict[str, Any], answer: str | None) -> float:
 
 
 @lru_cache(maxsize=64)
-def _scorer(name: str, options: bytes) -> ProceduralDataset:
+def _scorer(name: str, options: bytes) -> Any:
+    from stages.tasks.gym import find_dataset, make_dataset  # a second of CPU, which every stage worker would pay for
+
     for other in _EVALUATE_LISTS:  # all of them, because a composite may hold any
         module = sys.modules[find_dataset(other)[0].__module__]
         module.eval = ast.literal_eval  # shadows the builtin in this module, whose one use of it is to read a list

@@ -22,11 +22,11 @@ from pipeline import cluster
 from pipeline.config import Recipe, build_recipe
 from pipeline.engines.base import Sampling
 from pipeline.engines.pool import EnginePool
+from pipeline.methods import method_stage
 from pipeline.models import ModelRef, resolve_model
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store.manifest import Manifest
-from stages.loop import method_stage
 from stages.tasks.freeze import freeze
 
 NO_MODEL = ModelRef("", "none", "none")
