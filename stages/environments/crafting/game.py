@@ -7,7 +7,6 @@ that is not wanted, use `reward: binary`. A family's members and a file's other 
 then comes with the goal.
 """
 
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
@@ -21,9 +20,6 @@ from stages.environments.crafting.puzzle import Puzzle, counted
 from stages.environments.crafting.recipe_files import file_tasks, read_book
 from stages.environments.crafting.worlds import world_task
 
-_GET = re.compile(r"get ([0-9]+) (.+)")
-_CRAFT = re.compile(r"craft ([0-9]+) (.+?) using (.+)")
-_COUNTED = re.compile(r"([0-9]+) (.+)")
 _NAME_CHARS = 40  # of an unknown name that is said back
 _OVER = "The game is over."
 
@@ -34,6 +30,7 @@ class State(NamedTuple):
     inventory: dict[str, int]  # no entry is 0
     stock: dict[str, int] | None  # base items left; None: they do not run out
     made: frozenset[str]  # of the puzzle's milestones
+    reward: float
     won: bool
 
 
@@ -78,7 +75,7 @@ class Crafting(Environment):
         if task.id != self._task_id:
             self._puzzle, self._task_id = Puzzle(task.spec), task.id
         self._milestones = self._puzzle.milestones if self.options.reward == "graded" else frozenset()
-        self._state = State({}, self._puzzle.stock, frozenset(), False)
+        self._state = State({}, self._puzzle.stock, frozenset(), 0.0, False)
         return self._puzzle.describe()
 
     def _reflected(self) -> Step:
@@ -89,20 +86,18 @@ class Crafting(Environment):
         try:
             if self._state.won:
                 raise Refused(_OVER)
+            if action.startswith("get "):
+                return self._reply(self._get(*_counted(action[4:], "Say how many of what: get 2 ITEM.")), True)
+            if action.startswith("craft "):
+                return self._reply(self._craft(*_what_of_what(action[6:])), True)
             if action == "inventory":
                 return self._reply(self._inventory(), True)
-            if match := _GET.fullmatch(action):
-                return self._reply(self._get(_number(match[1]), match[2]), True)
-            if match := _CRAFT.fullmatch(action):
-                return self._reply(self._craft(_number(match[1]), match[2], _ingredients(match[3])), True)
-            raise Refused(_misread(action))
+            raise Refused("Unknown action. Use get, craft or inventory.")
         except Refused as e:
             return self._reply(str(e), False)
 
     def _reply(self, text: str, executed: bool) -> Step:
-        state = self._state
-        reward = 1.0 if state.won else len(state.made) / (len(self._milestones) + 1)
-        return Step(text, reward, state.won, {"executed": executed})
+        return Step(text, self._state.reward, self._state.won, {"executed": executed})
 
     def _inventory(self) -> str:
         held = self._state.inventory
@@ -110,36 +105,42 @@ class Crafting(Environment):
 
     def _get(self, n: int, name: str) -> str:
         puzzle, state = self._puzzle, self._state
-        if name not in puzzle.base:
+        if name not in puzzle.base_names:
             raise Refused(f"{name} cannot be taken. Craft it." if name in puzzle.by_output else self._unknown(name))
         stock = state.stock
         if stock is not None:
             if stock[name] < n:
                 raise Refused(f"There is no {name} left." if not stock[name] else f"There are only {stock[name]} {name} left.")
             stock = {**stock, name: stock[name] - n}
-        self._state = State({**state.inventory, name: state.inventory.get(name, 0) + n}, stock, state.made, False)
+        self._state = State({**state.inventory, name: state.inventory.get(name, 0) + n}, stock, state.made, state.reward, False)
         return f"You took {n} {name}."
 
     def _craft(self, n: int, output: str, given: dict[str, int]) -> str:
         puzzle, state = self._puzzle, self._state
         recipes = puzzle.by_output.get(output)
         if recipes is None:
-            raise Refused(f"{output} cannot be crafted. Get it." if output in puzzle.base else self._unknown(output))
+            raise Refused(f"{output} cannot be crafted. Get it." if output in puzzle.base_names else self._unknown(output))
         for name, k in given.items():
             held = state.inventory.get(name, 0)
             if held < k:
                 raise Refused(f"You have {held} {name}, not {k}." if name in puzzle.known else self._unknown(name))
-        made = any(n % r.count == 0 and puzzle.makes(r, n // r.count, given) for r in recipes)
-        if not made and not puzzle.spoils:
+        follows = any(n % r.count == 0 and puzzle.makes(r, n // r.count, given) for r in recipes)
+        if not follows and not puzzle.spoils:
             raise Refused(self._mismatch(recipes, n, given))
         inventory = {name: left for name, held in state.inventory.items() if (left := held - given.get(name, 0))}
-        if not made:
+        if not follows:
             self._state = state._replace(inventory=inventory)
             return f"{self._mismatch(recipes, n, given)} You lost {', '.join(counted(given))}."
         inventory[output] = inventory.get(output, 0) + n
-        done = state.made | {output} if output in self._milestones else state.made
-        self._state = State(inventory, state.stock, done, output == puzzle.goal)
-        return f"You made {n} {output}." + (" That is the goal." if output == puzzle.goal else "")
+        if output == puzzle.goal:
+            self._state = State(inventory, state.stock, state.made, 1.0, True)
+            return f"You made {n} {output}. That is the goal."
+        made, reward = state.made, state.reward
+        if output in self._milestones and output not in made:
+            made = made | {output}
+            reward = len(made) / (len(self._milestones) + 1)
+        self._state = State(inventory, state.stock, made, reward, False)
+        return f"You made {n} {output}."
 
     def _mismatch(self, recipes: list[Recipe], n: int, given: dict[str, int]) -> str:
         if len(recipes) > 1:
@@ -169,7 +170,7 @@ class Crafting(Environment):
 
     def state_hash(self) -> str:
         """Hash the task and what is in hand, left, and counted."""
-        inventory, stock, made, won = self._state
+        inventory, stock, made, _, won = self._state
         left = None if stock is None else sorted(stock.items())
         return digest([self._task_id, won] if won else [self._task_id, sorted(inventory.items()), left, sorted(made)])
 
@@ -181,19 +182,20 @@ def _number(digits: str) -> int:
     return n
 
 
-def _ingredients(text: str) -> dict[str, int]:
+def _counted(text: str, expected: str) -> tuple[int, str]:
+    """Read "2 bokir". Raises Refused, saying `expected`."""
+    digits, _, name = text.partition(" ")
+    if not name or not (digits.isascii() and digits.isdecimal()):
+        raise Refused(expected)
+    return _number(digits), name
+
+
+def _what_of_what(text: str) -> tuple[int, str, dict[str, int]]:
+    """Read "1 bokir using 2 tavun, 1 fekor"."""
+    head, using, tail = text.partition(" using ")
+    n, output = _counted(head if using else "", "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM.")
     given: dict[str, int] = {}
-    for part in text.split(","):
-        match = _COUNTED.fullmatch(part.strip())
-        if match is None:
-            raise Refused("After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM.")
-        given[match[2]] = given.get(match[2], 0) + _number(match[1])
-    return given
-
-
-def _misread(action: str) -> str:
-    if action.startswith("get"):
-        return "Say how many of what: get 2 ITEM."
-    if action.startswith("craft"):
-        return "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM."
-    return "Unknown action. Use get, craft or inventory."
+    for part in tail.split(","):
+        k, name = _counted(part.strip(), "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM.")
+        given[name] = given.get(name, 0) + k
+    return n, output, given

@@ -23,7 +23,8 @@ class Puzzle:
         depth, self.best = Book(self.recipes, self.base, self.families).order
         self.order = needed(self.goal, self.best, depth)
         self.milestones = frozenset(self.order) - {self.goal}
-        self.known = {*self.base, *self.by_output}
+        self.base_names = frozenset(self.base)
+        self.known = self.base_names | self.by_output.keys()
 
     def describe(self) -> str:
         """Return the first observation: recipes, families, base items (with how many there are, if they run out) and the goal."""
@@ -37,6 +38,8 @@ class Puzzle:
 
     def makes(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> bool:
         """Tell whether `given` is exactly what following the recipe so many times takes; families may be mixed."""
+        if len(given) == len(recipe.ingredients) and all(given.get(name) == n * times for name, n in recipe.ingredients):
+            return True
         rest = dict(given)
         for name, n in recipe.ingredients:
             if name not in self.families:
