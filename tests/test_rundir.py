@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError, StageError, StaleError
 from pipeline.rows import Kept, Row
@@ -64,9 +65,11 @@ def test_settings_that_may_change_exist() -> None:
     from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
+    assert "annotator" in registry.resolve("method", "self").Options.model_fields
+    of_methods = {f"annotator.{name}" for name in engines}
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
-        known = engines if section == "engine" else getattr(Recipe.model_fields[section].annotation, "model_fields", {})
+        known = {"engine": engines, "method": of_methods}.get(section) or getattr(Recipe.model_fields[section].annotation, "model_fields", {})
         assert section in Recipe.model_fields and (not name or name in known), key
 
 

@@ -360,4 +360,5 @@ def test_a_wrong_setting_is_named(options: dict[str, Any], message: str) -> None
 
 
 def test_without_truth_an_endpoint_can_annotate() -> None:
-    method(annotator=ENDPOINT, recipe={"verifier": "majority_vote"})
+    made = method(annotator=ENDPOINT, recipe={"verifier": "majority_vote"})
+    assert made.engine("critique", 1).base_url == ENDPOINT["base_url"] and made.engine("critique", 2) is None

@@ -75,8 +75,9 @@ def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
 
 
 def test_object_stores_have_no_lock() -> None:
-    with RunLock(None):
-        pass
+    """Two drivers at once are not told apart there: neither waits, neither is refused."""
+    with RunLock(None) as first, RunLock(None) as second:
+        assert first is not second
 
 
 def test_old_workers_are_waited_for(tmp_path: Path, holder: Callable) -> None:
