@@ -220,7 +220,7 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
         ({"preferences": {"length_matched": 0.5}}, "preferences.length_matched: Input should be greater than or equal to 1"),
         ({"preferences": {"length_matched": True}}, "length_matched: give the longest permitted ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
-        ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo' or 'sft_then_dpo'"),
+        ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),
         ({"train": {"dpo": {"loss_weights": [1, 2]}}}, "loss_weights has 2 numbers for 1 losses"),
         ({"train": {"dpo": {"betta": 1}}}, "did you mean 'beta'"),
