@@ -28,7 +28,7 @@ results: setup
 	$(PYTHON_BIN) -m jobs.compare $$runs
 
 test: setup lint
-	@$(PYTHON_BIN) -m pytest
+	@.ci/test
 
 lint: setup
 	@$(PYTHON_BIN) -m ruff check .

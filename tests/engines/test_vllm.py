@@ -113,8 +113,8 @@ async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start
 async def test_requests_survive_the_death_of_the_engine_and_nothing_is_left_of_it(engine: Engine) -> None:
     before = {p.pid for p in engine_processes()}
     assert before
-    asked = [asyncio.create_task(engine.generate(chat(f"Write about the number {i}.", sampling=Sampling(max_tokens=200)))) for i in range(8)]
-    await asyncio.sleep(2)
+    asked = [asyncio.create_task(engine.generate(chat(f"Write about the number {i}.", sampling=Sampling(max_tokens=120)))) for i in range(8)]
+    await asyncio.sleep(1)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     answers = await asyncio.gather(*asked)
