@@ -116,6 +116,10 @@ class Method(ABC):
     def examples(self, row: Row) -> list[Example]:
         """Return the training examples that one verified row, or one real demonstration, gives."""
 
+    def said(self, row: Row) -> str:
+        """Return the text by which a row is known as a repetition of another one of its question."""
+        return str(row.payload["text"])
+
     def texts(self, row: Row) -> list[str]:
         """Return the texts that one verified row gives, in a method whose `dataset` is cpt: continued pretraining trains on texts in place of examples."""
         return []

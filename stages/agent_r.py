@@ -31,6 +31,7 @@ from stages.environments import REFLECT
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
 from stages.search import Games, Node, SearchSettings, Tree, search
+from stages.search.turns import quoted
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
@@ -153,7 +154,7 @@ class AgentR(Method):
                 break
         t = transition(pair.prefix, bad, first_bad)
         number = int(unit_interval(self.recipe.seed, "reflection", row.id, pair.good.id, pair.bad.id) * SENTENCES)
-        reason = judgements[-1]["reason"] if first_bad and self.options.reason == "judge" else ""
+        reason = judgements[-1]["reason"] if first_bad and first_bad == t and self.options.reason == "judge" else ""
         said = prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0]["content"]
         return self._record(
             row, "revision", steps_of(bad[: t or 0]), steps_of(good[pair.prefix :]), leaves=[pair.good.id, pair.bad.id], prefix=pair.prefix, t_prime=t,
@@ -176,7 +177,7 @@ class AgentR(Method):
                 break
             if found := _judgement(text):
                 break
-        reason = " ".join(text.rpartition("\n")[0].split()) if found else ""
+        reason = quoted(" ".join(text.rpartition("\n")[0].split())) if found else ""
         return {"step": node.depth, "node": node.id, "judgement": found or UNCERTAIN, "reason": reason, "text": text, "read": found is not None}
 
     def _record(self, row: Row, kind: str, before: list[dict], after: list[dict], **facts: Any) -> Row:

@@ -10,33 +10,31 @@ from pipeline.rows import Dropped, Row
 Pairs = Callable[[], Iterable[tuple[str, str]]]
 
 
-def exact_duplicates(earlier: Pairs) -> DatasetStep:
+def exact_duplicates(earlier: Pairs, said: Callable[[Row], str] = lambda row: row.payload["text"]) -> DatasetStep:
     """Return a step that drops as duplicate what repeats another row, or one of the `earlier` (question, text) pairs.
 
-    Texts are equal when they differ in white space only. Of equal rows the one with the smallest id stays, whatever their
+    `said` is a row's text. Texts are equal when they differ in white space only. Of equal rows the one with the smallest id stays, whatever their
     order. Memory: a 16-byte digest for each earlier pair and each row, not the texts.
     """
-    return partial(_exact_duplicates, earlier)
+    return partial(_exact_duplicates, earlier, said)
 
 
-def _exact_duplicates(earlier: Pairs, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _exact_duplicates(
+    earlier: Pairs, said: Callable[[Row], str], rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     before = {_digest(question, text) for question, text in earlier()}
     first: dict[bytes, str] = {}  # digest: the smallest id that has it
     for row in rows():
-        key = _row_digest(row)
+        key = _digest(row.payload["question"], said(row))
         first[key] = min(row.id, first.get(key, row.id))
     for row in rows():
-        key = _row_digest(row)
+        key = _digest(row.payload["question"], said(row))
         if key in before:
             yield row, Dropped("duplicate", "of an answer of an earlier round")
         elif row.id != first[key]:
             yield row, Dropped("duplicate", f"of row {first[key]}")
         else:
             yield row, None
-
-
-def _row_digest(row: Row) -> bytes:
-    return _digest(row.payload["question"], row.payload["text"])
 
 
 def _digest(question: str, text: str) -> bytes:

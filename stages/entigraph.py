@@ -62,7 +62,7 @@ class EntiGraphOptions(Options):
     arm: Literal["entigraph", "rephrase", "raw"] = Field("entigraph", description="what is made of a document: texts on its entities, rephrasings, or itself")
     token_budget: int | None = Field(None, ge=1, description="tokens of a round that are published (seeded draw; a smaller budget's texts are a part of a larger one's)")
     entity_attempts: int = Field(3, ge=1, description="tries to get a list of entities that can be read")
-    max_entities: int | None = Field(30, ge=2, description="those that the document names most often; null: all")
+    max_entities: int | None = Field(30, ge=2, description="the model may list so many (guided decoding); where an endpoint ignores that, those that the document names most often; null: all")
     grounded: bool = Field(True, description="drop entities that the document does not name")
     max_pairs: int | None = Field(None, ge=0, description="default: all pairs of a document's entities")
     max_triples: int = Field(100, ge=0, description="never more of a document than this")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.engines.base import Completion
+from pipeline.errors import EngineDied, EngineError
 from stages.lengths import words
 from stages.long_texts import first_half, first_two_thirds, join, problem
 
@@ -44,7 +45,12 @@ async def _attempt(ask: Ask, instruction: str, draft: str, attempt: int, rules: 
     """Extend again and again from the best so far; return it, and what was wrong with the last step."""
     best, why = draft, None
     for step in range(rules.micro_iterations):
-        found, why = await _two_stages(ask, instruction, best, attempt * rules.micro_iterations + step)
+        try:
+            found, why = await _two_stages(ask, instruction, best, attempt * rules.micro_iterations + step)
+        except EngineError as e:
+            if e.retryable or isinstance(e, EngineDied):
+                raise
+            return best, ("request_refused", str(e))  # too long by now, as a rule: what was reached so far stands
         if why is None:
             best = found
     return best, why

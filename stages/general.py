@@ -71,9 +71,9 @@ def _row(found: Any, general: General, round_: int) -> TurnRow:
     if not _is_conversation(messages):
         raise DataError(
             f"method.general: {found.where}: column {general.column!r} is no conversation; expected a list of {{role, content}} messages of text, one of "
-            f"them the assistant's. There are: {', '.join(map(repr, found.values)) or 'no columns'}."
+            f"them, not the first, the assistant's. There are: {', '.join(map(repr, found.values)) or 'no columns'}."
         )
-    turns = [Turn(role=str(m["role"]), content=str(m["content"]), loss=m["role"] == "assistant") for m in messages]
+    turns = [Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant") for i, m in enumerate(messages)]
     row_id = digest([RECORD, round_, turns])[:ID_CHARS]
     return turn_row(
         turns, row_id=row_id, parent_ids=[], task_id=found.where, kind="real", record=RECORD, round=round_, method=RECORD, sampling=None, verdict=None
@@ -84,5 +84,5 @@ def _is_conversation(messages: Any) -> bool:
     return (
         isinstance(messages, list)
         and all(isinstance(m, dict) and m.keys() == {"role", "content"} and all(isinstance(v, str) for v in m.values()) for m in messages)
-        and any(m["role"] == "assistant" for m in messages)
+        and any(m["role"] == "assistant" for m in messages[1:])
     )

@@ -36,7 +36,7 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
     }
     general = _general(run, round_, recipe, method, tokenizer)
     config |= {"general": general.digest} if general else {}
-    manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
+    manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, prompts=method.question_prompts(), config=config), source, recipe)
     own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
     for role in dataset_roles(recipe, method):
         if _is_wanted(folder := run.dataset(dataset_name(kind, role), round_), manifest):
@@ -68,7 +68,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     source = judged.judged_answers(run, round_)
-    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, config=config), source, recipe)
+    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, prompts=method.question_prompts(), config=config), source, recipe)
     if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
@@ -104,13 +104,13 @@ def _is_wanted(folder: str, manifest: Manifest) -> bool:
 
 
 def _made_of(manifest: Manifest) -> str:
-    return digest([part.sha256 for part in manifest.parts])
+    return digest([manifest.fingerprint, *(part.sha256 for part in manifest.parts)])
 
 
 def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> dict[str, DatasetStep]:
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
-        steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_))
+        steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_, method), method.said)
     for which, questions in held_out_questions(run, recipe).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
     steps["max_length"] = fits(method, tokenizer, recipe.train.max_length)
@@ -132,9 +132,9 @@ def held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
     return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
 
 
-def _earlier(run: RunDir, round_: int) -> Iterator[tuple[str, str]]:
+def _earlier(run: RunDir, round_: int, method: Method) -> Iterator[tuple[str, str]]:
     """Question and answer of every row that an earlier round published."""
-    return ((row.payload["question"], row.payload["text"]) for row in _rows_of(run, range(round_), STAGE))
+    return ((row.payload["question"], method.said(row)) for row in _rows_of(run, range(round_), STAGE))
 
 
 def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:

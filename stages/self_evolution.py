@@ -57,11 +57,23 @@ class SelfEvolution(Method):
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
         if self.options.annotator is not None and self.options.scaffold:
             raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; the endpoint under method.annotator writes its own.")
+        self._check_new_questions(recipe)
         if self.options.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
                 "tasks.columns.answer and a verifier other than majority_vote. Or name an endpoint under method.annotator."
             )
+
+    def _check_new_questions(self, recipe: Any) -> None:
+        """Refuse questions of the model's own where they would lack what answering or annotating them needs."""
+        new, tasks = self.options.new_questions, recipe.tasks
+        first = new.from_round or self.options.meta_rounds + 2
+        if not new.calls or recipe.rounds < first:
+            return
+        if tasks.columns.options or tasks.answer_type == "choice":
+            raise ConfigError("questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks.")
+        if first <= self.options.meta_rounds and self.options.annotator is None:
+            raise ConfigError("method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have.")
 
     def stages(self) -> dict[str, Stage]:
         """Answer; criticise, refine, judge; filter; decide. And propose, before all that, where the method makes questions."""
@@ -170,9 +182,11 @@ class SelfEvolution(Method):
         return verifiers.scorer(self.recipe.verifier)({**row.payload, "text": text}).correct
 
     def _known(self, row: Row, text: str) -> bool | None:
+        if "proposed_by" in row.payload:
+            return None
         try:
             return self._score(row, text)
-        except DataError:  # the question has no ground truth: it is the model's own, or the data has none
+        except DataError:  # the data has no ground truth
             return None
 
     def _criticising(self, row: Row, answer: str) -> list[Message]:
@@ -228,16 +242,25 @@ class SelfEvolution(Method):
         """The direct answer; of a meta-skill row also its feedback and its refinement, each with what came before as the prompt."""
         said = row.payload
         direct = Example(self.question(row), [_assistant(said["text"])])
-        if said.get("phase") != META and not (said.get("phase") == EVOLVE and self.options.keep_feedback):
+        if not self._teaches_feedback(row):
             return [direct]
         feedback = Example(self._criticising(row, said["initial"]), [_assistant(said["feedback"])])
         return [direct, feedback, Example(self._refining(row, said["initial"], said["feedback"]), [_assistant(said["text"])])]
+
+    def said(self, row: Row) -> str:
+        """Return the refined answer; a row that teaches feedback and refinement is another one when the first answer is another."""
+        return "\n".join(row.payload[text] for text in (("text", "initial") if self._teaches_feedback(row) else ("text",)))
+
+    def _teaches_feedback(self, row: Row) -> bool:
+        return row.payload.get("phase") in ((META, EVOLVE) if self.options.keep_feedback else (META,))
 
     def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
         """Pair a refined answer with the first one of its own row, where the critic said no to that; no ground truth is looked at."""
         for row in right:
             if not row.payload["initial_verdict"]:
-                yield Pair(self.question(row), [_assistant(row.payload["text"])], [_assistant(row.payload["initial"])], row, row)
+                said = row.payload
+                first = Row(row.id, {**said, "model": said["initial_model"], "verdict": {"correct": False, "by": said["verdict"]["by"]}}, row.parents)
+                yield Pair(self.question(row), [_assistant(said["text"])], [_assistant(said["initial"])], row, first)
 
     def refinement(self) -> Any:
         """What answering in three steps depends on, or None when it is not evaluated."""

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from pipeline import prompts
 from pipeline.engines.base import Completion, Message, Sampling
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
@@ -91,7 +91,7 @@ class SelfLengthen(Method):
             "generate": Stage(self.generate, drafts, (INSTRUCT, JUDGE, WRITE), o.model_dump(mode="json", exclude=rest | length), VERSION),
             "critique": Stage(self.extend, {}, (EXTEND,), o.model_dump(include=rest - {"noise"}), VERSION),
             "filter": Stage(self.accept, longer, (), o.model_dump(mode="json", include={"growth", "length_bias"}), VERSION),
-            "verify": Stage(self.ask_for_length, {}, (ASK_FOR_LENGTH, WITH_LENGTH), o.model_dump(include=length), VERSION),
+            "verify": Stage(self.ask_for_length, {}, (ASK_FOR_LENGTH, WITH_LENGTH), o.model_dump(include={*length, "instruction_tokens"}), VERSION),
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
@@ -154,12 +154,7 @@ class SelfLengthen(Method):
             turns = self._extend(instruction, text)
             return (await llm.chat(turns, step=EXTEND, prefill=beginning, sample_index=offset + number, role=EXTENDER))[0]
 
-        try:
-            text, attempts, why = await extend(ask, instruction, draft, Rules(o.micro_iterations, o.attempts, o.growth))
-        except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied):
-                raise
-            text, attempts, why = draft, 0, ("request_refused", str(e))
+        text, attempts, why = await extend(ask, instruction, draft, Rules(o.micro_iterations, o.attempts, o.growth))
         return row.child("critique", job, draft=draft, text=text, words=words(text), attempts=attempts, problem=why, model=llm.model, sampling=llm.sampling.as_json)
 
     async def accept(self, row: Row, llm: LLM) -> Outcome:

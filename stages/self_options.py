@@ -54,7 +54,8 @@ class SelfOptions(Options):
 
     @model_validator(mode="after")
     def _two_words(self) -> "SelfOptions":
-        yes, no = (word.strip().casefold() for word in self.verdict_words)
+        self.verdict_words = tuple(word.strip() for word in self.verdict_words)
+        yes, no = (word.casefold() for word in self.verdict_words)
         if not yes or not no or yes == no:
             raise ValueError("verdict_words: expected two different words, yes first, such as [correct, incorrect]")
         return self

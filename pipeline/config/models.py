@@ -55,6 +55,12 @@ class OpenaiEngine(EngineSection):
     backoff: float = Field(0.5, ge=0, description="seconds before the first retry; doubles, with jitter, up to 60")
     extra_body: dict[str, Any] = Field(default_factory=dict, description="sent with every request")
 
+    @model_validator(mode="after")
+    def _no_credentials(self) -> "OpenaiEngine":
+        if "@" in self.base_url.partition("://")[2].partition("/")[0]:  # said before anything is stored, and without the URL
+            raise ValueError("base_url holds credentials, and would be stored with the run: take them out, use api_key_env")
+        return self
+
 
 class ScriptedEngine(EngineSection):
     """Deterministic answers without a model: for tests, fault tests and overhead benchmarks."""
@@ -230,6 +236,12 @@ class Evaluate(Section):
     k: list[int] = Field(default_factory=lambda: [1, 4])
     temperature: float = Field(0.8, gt=0)
     bootstrap: int = Field(2000, ge=100, description="resamples for the 95% intervals")
+
+    @model_validator(mode="after")
+    def _nothing_is_sampled(self) -> "Evaluate":
+        if self.how == "loglikelihood" and self.samples:
+            raise ValueError("samples: nothing is sampled with how: loglikelihood; leave samples at 0")
+        return self
 
 
 class Runner(Section):

@@ -289,8 +289,6 @@ def _checked(base_url: str) -> URL:
         url = URL(base_url)
     except ValueError:
         url = URL()
-    if url.user or url.password:
-        raise ConfigError("engine.base_url holds credentials, and would be stored with the run: take them out, use api_key_env.")
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError(f"engine.base_url is {base_url!r}: expected a URL such as http://host:8000/v1.")
     return url

@@ -38,6 +38,11 @@ class Progress(TrainerCallback):
             self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
         self.began = self.logged = self.printed = time.monotonic()
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Have the last step logged, whatever logging_steps is: the last line is what the whole training is said to have been."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Line | None = None, **kwargs: object
     ) -> None:

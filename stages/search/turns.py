@@ -4,6 +4,8 @@ import re
 
 _ACTION = re.compile(r"\bAction[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE)
 
+_LABEL = re.compile(r"\b(Action[ \t]*\d*)[ \t]*:", re.IGNORECASE)
+
 
 def parse_turn(text: str) -> tuple[str, str]:
     """Return (the turn, its action); the action is "" when the text has none.
@@ -13,6 +15,11 @@ def parse_turn(text: str) -> tuple[str, str]:
     """
     found = _ACTION.search(text)
     return (text.strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
+
+
+def quoted(text: str) -> str:
+    """Return a text in which nothing is read as an action, so that it can stand before the action of a turn."""
+    return _LABEL.sub(r"\1", text)
 
 
 def normalised(action: str) -> str:

@@ -125,6 +125,7 @@ def test_all_errors_at_once(recipe: Path) -> None:
     [
         ("{kind: openai, base_url: x}", "engine.model: is missing"),
         ("{kind: openai, base_url: x, model: m, replicas: 1}", "'replicas'; known here: api_key_env, backoff, base_url"),
+        ("{kind: openai, base_url: 'https://me:sk-1@host/v1', model: m}", "base_url holds credentials"),
         ("{kind: scripted, replicas: 1}", "'replicas'; known here: answers"),
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
         ("{kind: vlm}", "'vllm', 'openai', 'scripted'"),
@@ -136,7 +137,7 @@ def test_the_engine_s_kind_decides_what_is_known(tmp_path: Path, engine: str, sa
     path = tmp_path / "r.yaml"
     path.write_text(f"name: t\ntasks: {{source: jsonl}}\nengine: {engine}\n")
     message = refused(path)
-    assert said in message and f"{path}:3: " in message
+    assert said in message and f"{path}:3: " in message and "sk-1" not in message
 
 
 @pytest.mark.parametrize("policy", ["all", "replace", "window:1", "window:12", "subsample:500"])
@@ -184,6 +185,7 @@ def test_set(recipe: Path, override: str, value: Any) -> None:
         ("name.x=2", "'name' is 'test', not a section"),
         ("evaluate.k.0=2", "'k' is [1, 2], not a section"),
         ("tasks=7", "--set tasks=7: tasks: Input should be a valid dictionary"),
+        ("evaluate={how: loglikelihood, samples: 2}", "nothing is sampled"),
         ("name=", "--set name=: name: Input should be a valid string"),
     ],
 )

@@ -421,12 +421,6 @@ def test_a_base_url_that_is_none(url: str) -> None:
         OpenAIClient(OpenaiEngine(kind="openai", base_url=url, model="tiny"))
 
 
-def test_credentials_do_not_belong_into_the_base_url() -> None:
-    with pytest.raises(ConfigError, match="credentials") as e:
-        OpenAIClient(OpenaiEngine(kind="openai", base_url="http://me:hidden@host/v1", model="tiny"))
-    assert "hidden" not in str(e.value)
-
-
 async def test_slash_and_query_of_the_base_url(server: LocalServer) -> None:
     for tail in ("/", "?api-version=1", "/?api-version=1"):
         async with client_of(server.url + tail) as client:

@@ -11,7 +11,7 @@ from pipeline.engines.base import Completion, Request
 from pipeline.errors import DataError, EngineError
 from stages.environments.base import EnvTask
 from stages.search import DEPTH, REFUSED, REPEAT, Game, Games, SearchSettings, Tree, search
-from stages.search.turns import normalised, parse_turn
+from stages.search.turns import normalised, parse_turn, quoted
 from tests.search.counter import Counter, Replayed, Wild
 from tests.search.player import completion, llm, player
 
@@ -169,3 +169,9 @@ def test_environments_are_used_again_and_limited() -> None:
 
     asyncio.run(many())
     assert most == 2 and len(made) == 2
+
+
+def test_a_quoted_action_is_none() -> None:
+    """A reflection that quotes the judge is learnt with the action that was played."""
+    said = f"Thought: {quoted('Action: add 3 was too much, and action 2: add 1 too few.')}\nAction: reflect"
+    assert parse_turn(said) == (said, "reflect")

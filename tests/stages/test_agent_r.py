@@ -223,8 +223,10 @@ def test_reflections_are_ten_different_sentences_drawn_by_seed_or_the_judges_rea
     row = task_rows(method())[0][4]
     drawn = {r.payload["signal"] for r in through(method(), row, model("Bad"))["critique"] if r.payload["kind"] == "revision"}
     assert len(drawn) > 1
-    told = [r.payload["reflection"] for r in through(method(reason="judge", arm="revision_only"), row, model("Bad"))["critique"]]
-    assert set(told) == {"Thought: It does something.\nAction: reflect"}
+    told = through(method(reason="judge", arm="revision_only"), row, model("Bad"))["critique"]
+    with_reason = {r.id for r in told if r.payload["reflection"] == "Thought: It does something.\nAction: reflect"}
+    assert with_reason == {r.id for r in told if r.payload["t_prime"] == r.payload["first_bad"]}, "a step that is not in the record is not spoken of"
+    assert with_reason
 
 
 def test_fault_18_a_test_task_gets_no_tree() -> None:

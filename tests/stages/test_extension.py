@@ -2,7 +2,10 @@
 
 from itertools import count
 
+import pytest
+
 from pipeline.engines.base import Completion
+from pipeline.errors import EngineError
 from stages.extension import Extension, Rules, extend
 from stages.lengths import words
 from stages.long_texts import first_half, paragraphs
@@ -97,3 +100,22 @@ async def test_a_blank_reply_says_which_stage_it_was() -> None:
 
     assert (await extend(silent, "Write.", DRAFT, RULES)).problem[0] == "no_ending"
     assert (await extend(mute, "Write.", DRAFT, RULES)).problem[0] == "no_beginning"
+
+
+async def test_a_step_that_became_too_long_for_the_model_does_not_take_the_earlier_ones_along() -> None:
+    """1.14.1 again: the texts that grew most must not be the ones that are lost."""
+    fake = Doubling()
+
+    async def short_model(text: str, beginning: str, number: int) -> Completion:
+        if words(text) > 2 * words(DRAFT):
+            raise EngineError("longer than max_model_len")
+        return await fake(text, beginning, number)
+
+    found = await extend(short_model, "Write.", DRAFT, RULES)
+    assert found.problem is None and words(found.text) == 4 * words(DRAFT)
+    with pytest.raises(EngineError, match="busy"):
+        await extend(busy, "Write.", DRAFT, RULES)
+
+
+async def busy(text: str, beginning: str, number: int) -> Completion:
+    raise EngineError("busy", retryable=True)

@@ -47,7 +47,7 @@ def test_what_is_too_long_or_held_out_is_left_out_and_counted(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [('{"messages": "hello"}', "chat.jsonl:1.*no conversation"), ('{"text": "x"}', "'text'"), ("{", "chat.jsonl:1")]
+    ("line", "message"), [('{"messages": "hello"}', "chat.jsonl:1.*no conversation"), ('{"messages": [{"role": "assistant", "content": "x"}]}', "not the first"), ('{"text": "x"}', "'text'"), ("{", "chat.jsonl:1")]
 )
 def test_mistakes_are_named_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "chat.jsonl").write_text(line + "\n")

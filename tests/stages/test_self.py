@@ -282,8 +282,23 @@ async def test_trap_2_no_loss_on_any_turn_but_the_last(make_spec: Any, tokenizer
 async def test_pairs_are_the_refined_against_the_first_answer_where_the_critic_said_no() -> None:
     mended, fine = await made(2), await made(2, YES)
     [pair] = method().pairs([mended, fine], [])
-    assert pair.chosen_row is pair.rejected_row is mended and pair.prompt == method().question(mended)
+    assert pair.chosen_row is mended and pair.rejected_row.id == mended.id and pair.prompt == method().question(mended)
+    lineage = pair.rejected_row.payload
+    assert lineage["verdict"] == {"correct": False, "by": "the model itself"} and lineage["model"] == mended.payload["initial_model"]
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("Answer: 13", "Answer: 12")
+
+
+async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answer_is_another() -> None:
+    wrong, right, evolved = await made(1), await made(1, YES), await made(2)
+    other = Row("o", {**wrong.payload, "initial": "Answer: 11"})
+    assert method().said(wrong) != method().said(other) and method().said(wrong) != method().said(right)
+    assert method().said(evolved) == evolved.payload["text"] != method(keep_feedback=True).said(evolved)
+
+
+async def test_precision_leaves_out_the_models_own_questions_whatever_the_verifier() -> None:
+    self_, row = method(), await made(2)
+    assert self_._known(row, f"Answer: {TRUTH}") is True and self_._known(row, "Answer: 0") is False
+    assert self_._known(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
 
 
 # --- Inference.
@@ -348,10 +363,13 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
         ({"recipe": {"verifier": "majority_vote"}}, "method.annotator is null.*verifier other than majority_vote"),
         ({"recipe": {"tasks": {"source": "jsonl", "path": "t", "columns": {"answer": None}}}}, "tasks.columns.answer"),
         ({"annotator": ENDPOINT, "scaffold": True}, "method.scaffold begins the texts of the untrained model"),
-        ({"verdict_words": ["Yes", "yes"]}, "two different words"),
+        ({"verdict_words": ["Yes", "yes "]}, "two different words"),
         ({"annotator": {**ENDPOINT, "modle": "x"}}, r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?"),
         ({"annotator": {"kind": "vllm"}}, r"method\.annotator.*'openai', 'scripted'"),
         ({"new_questions": {"shwon": 3}}, "did you mean 'shown'"),
+        ({"recipe": {"rounds": 3, "tasks": {"source": "jsonl", "path": "t", "answer_type": "choice"}}}, "calls: 0 for multiple-choice"),
+        ({"recipe": {"rounds": 3}, "new_questions": {"from_round": 1}}, "from_round is in phase 1"),
+        ({"annotator": {**ENDPOINT, "base_url": "https://me:sk-1@host/v1"}}, "holds credentials"),
     ],
 )
 def test_a_wrong_setting_is_named(options: dict[str, Any], message: str) -> None:
