@@ -1,7 +1,7 @@
 """What the pipeline costs beside the engine. Every figure is a ratio, both sides measured in this one run:
 
     python -m tests.benchmarks.overhead               all parts (about 6 minutes on 2 cores)
-    python -m tests.benchmarks.overhead scripted      one of: scripted, endpoint, memory, vllm
+    python -m tests.benchmarks.overhead scripted      one of: scripted, endpoint, endpoint_2 (workers), memory, vllm
 """
 
 import asyncio
@@ -103,8 +103,8 @@ def scripted(rows: int = 20_000) -> dict[str, float]:
         return {"rows": rows, "rows_per_second": rows / manifest.seconds, "rows_per_core_second": rows / cpu, "peak_mib": sum(peak.values()) / 2**20}
 
 
-def endpoint(rows: int = 40_000) -> dict[str, float]:
-    """Rows/s through an endpoint of 50 ms with 64 in flight, against the ideal and against a bare aiohttp script."""
+def endpoint(rows: int = 40_000, workers: int = 1) -> dict[str, float]:
+    """Rows/s through an endpoint of 50 ms with 64 in flight in all, against the ideal and against a bare aiohttp script."""
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.engines.server", "--port", "0", "--latency", str(LATENCY)], stdout=subprocess.PIPE, text=True, cwd=cluster.PROJECT
     )
@@ -112,8 +112,8 @@ def endpoint(rows: int = 40_000) -> dict[str, float]:
         url = server.stdout.readline().split()[-1]
         bare = asyncio.run(_bare_aiohttp(url, rows))
         with tempfile.TemporaryDirectory() as folder:
-            engine = {"kind": "openai", "base_url": url, "model": "local", "concurrency": IN_FLIGHT}
-            run, recipe = recipe_for(Path(folder), rows, engine, in_flight=2 * IN_FLIGHT)
+            engine = {"kind": "openai", "base_url": url, "model": "local", "concurrency": IN_FLIGHT // workers}
+            run, recipe = recipe_for(Path(folder), rows, engine, in_flight=2 * IN_FLIGHT // workers, workers=workers)
             cluster.connect()
             began = time.monotonic()
             manifest = asyncio.run(generate(run, recipe))
@@ -193,7 +193,12 @@ def _part(*arguments: str) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-PARTS = {"scripted": scripted, "endpoint": endpoint, "memory": memory, "vllm": vllm, "raw": raw}
+def endpoint_2(rows: int = 40_000) -> dict[str, float]:
+    """The same with two stage workers."""
+    return endpoint(rows, workers=2)
+
+
+PARTS = {"scripted": scripted, "endpoint": endpoint, "endpoint_2": endpoint_2, "memory": memory, "vllm": vllm, "raw": raw}
 
 
 def main(arguments: list[str]) -> None:
@@ -201,7 +206,7 @@ def main(arguments: list[str]) -> None:
         name, *rest = arguments[1:]
         print(json.dumps(PARTS[name](*(int(a) if a.isdigit() else a for a in rest))))
         return
-    for name in arguments or ["scripted", "endpoint", "memory", "vllm"]:
+    for name in arguments or ["scripted", "endpoint", "endpoint_2", "memory", "vllm"]:
         print(f"{name}: " + ", ".join(f"{k} {v:,.3g}" if v < 10 else f"{k} {v:,.0f}" for k, v in _part(name).items()), flush=True)
 
 
