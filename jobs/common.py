@@ -72,6 +72,15 @@ def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None
     return directory.recipe()
 
 
+def existing_runs(runs: list[str]) -> list[RunDir]:
+    """Return the run directories that a comparison is asked about. Raises SelfloopError for one that is none."""
+    directories = [RunDir(run) for run in runs]
+    for directory in directories:
+        if not directory.exists():
+            raise SelfloopError(f"{directory.root}: no run here (run.yaml is missing)")
+    return directories
+
+
 def default_run(recipe: Recipe) -> str:
     """Return the run directory used when none is given: data/runs/<name> in the project."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import main
-from pipeline.errors import SelfloopError
-from pipeline.rundir import RunDir
+from jobs.common import existing_runs, main
 from stages.comparison import compare as compare_runs
 
 
@@ -16,11 +14,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON as well")] = False,
 ) -> None:
     """Print the accuracy by round of each arm, and its gain over round 0 with a 95% paired bootstrap interval."""
-    directories = [RunDir(run) for run in runs]
-    for directory in directories:
-        if not directory.exists():
-            raise SelfloopError(f"{directory.root}: no run here (run.yaml is missing)")
-    facts = compare_runs(directories)
+    facts = compare_runs(existing_runs(runs))
     if as_json:
         print(json.dumps(facts, indent=2))
 

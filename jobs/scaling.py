@@ -5,11 +5,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.common import main, say
+from jobs.common import existing_runs, main, say
 from jobs.showing import print_json
 from pipeline.display import console
-from pipeline.errors import SelfloopError
-from pipeline.rundir import RunDir
 from stages.scaling import draw, fits, points
 
 
@@ -19,11 +17,7 @@ def scaling(
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
     """Print and plot the accuracy of each run against the tokens it was trained on, with both fits and their held-out errors."""
-    directories = [RunDir(run) for run in runs]
-    for directory in directories:
-        if not directory.exists():
-            raise SelfloopError(f"{directory.root}: no run here (run.yaml is missing)")
-    found = points(directories)
+    found = points(existing_runs(runs))
     curves = fits(found)
     draw(found, curves, out)
     if as_json:

@@ -29,8 +29,7 @@ from pipeline.methods import DatasetStep, Example, Method, Options, Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages import copies, entities, filters
-from stages.regenesis import StepSampling
-from stages.samples import answer_fields
+from stages.samples import StepSampling, answer_fields
 
 VERSION = 1
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"

@@ -3,8 +3,13 @@
 import importlib.util
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
 
 from pipeline.errors import ConfigError
+from stages.environments.base import EnvOptions
 
 _SECONDS = 5.0  # a process has to end by itself
 
@@ -20,8 +25,26 @@ def require(module: str, extra: str) -> None:
         )
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a process that was told to end, and end it if it does not."""
+class PerSplit(EnvOptions):
+    """How many tasks of each kind (a game, an experiment) a split has."""
+
+    train: int | None = Field(None, ge=0, description="null: all")
+    dev: int | None = Field(None, ge=0)
+    test: int | None = Field(None, ge=0)
+
+
+def in_turn(kinds: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
+    """Yield (kind, number) for all numbers of all kinds: the first of each, then the second of each that has one, and so on."""
+    for i in range(max(map(len, kinds.values()))):
+        yield from ((kind, numbers[i]) for kind, numbers in kinds.items() if i < len(numbers))
+
+
+def end(env: Any) -> None:
+    """Close a package's environment, if there is one, and end its process if it does not end by itself."""
+    if env is None:
+        return
+    process = env._gateway.java_process
+    env.close()
     try:
         process.wait(_SECONDS)
     except subprocess.TimeoutExpired:

@@ -18,20 +18,12 @@ from stages.environments.replay import Replayed
 _NOT_DONE = ("No known action matches", "Ambiguous request")  # how the simulator's refusals begin
 
 
-class Variations(EnvOptions):
-    """How many variations of each experiment a split has."""
-
-    train: int | None = Field(None, ge=0, description="null: all")
-    dev: int | None = Field(None, ge=0)
-    test: int | None = Field(None, ge=0)
-
-
 class ScienceWorldOptions(EnvOptions):
     """Which experiments."""
 
     experiments: list[str] | None = Field(None, description="names, such as boil or find-plant; null: all 30")
     simplifications: str = Field("", description="with commas: teleportAction, openDoors, openContainers, selfWateringFlowerPots, noElectricalAction; or easy")
-    tasks: Variations = Field(default_factory=Variations)
+    tasks: java.PerSplit = Field(default_factory=java.PerSplit)
 
 
 class ScienceWorld(Replayed):
@@ -61,11 +53,9 @@ class ScienceWorld(Replayed):
             self._load(name, 0, self.options.simplifications)
             every = {"train": env.server.getVariationsTrain, "dev": env.server.getVariationsDev, "test": env.server.getVariationsTest}[split]()
             variations[name] = sorted(every)[:limit]
-        for i in range(max(map(len, variations.values()))):
-            for name in wanted:
-                if i < len(variations[name]):
-                    spec = {"experiment": name, "variation": variations[name][i], "simplifications": self.options.simplifications}
-                    yield EnvTask(digest([self.name, spec])[:ID_CHARS], split, spec, (f"experiment:{name}",))
+        for name, variation in java.in_turn(variations):
+            spec = {"experiment": name, "variation": variation, "simplifications": self.options.simplifications}
+            yield EnvTask(digest([self.name, spec])[:ID_CHARS], split, spec, (f"experiment:{name}",))
 
     def _started(self) -> Any:
         if self._env is None:
@@ -112,10 +102,7 @@ class ScienceWorld(Replayed):
     def close(self) -> None:
         """End the Java process."""
         env, self._env, self._task, self._loaded = self._env, None, None, None
-        if env is not None:
-            process = env._gateway.java_process
-            env.close()
-            java.end(process)
+        java.end(env)
 
 
 def sorted_listing(text: str) -> str:

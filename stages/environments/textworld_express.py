@@ -18,20 +18,12 @@ Game = Literal["cookingworld", "twc", "coin", "mapreader", "arithmetic", "sortin
 _NO_LIMIT = 10**9  # steps; the caller limits them
 
 
-class Seeds(EnvOptions):
-    """How many games of each kind a split has; the package has 1,000."""
-
-    train: int | None = Field(None, ge=0, description="null: all")
-    dev: int | None = Field(None, ge=0)
-    test: int | None = Field(None, ge=0)
-
-
 class TextWorldExpressOptions(EnvOptions):
     """Which games, and how hard."""
 
     games: list[Game] = Field(default_factory=lambda: list(get_args(Game)), min_length=1)
     params: dict[Game, str] = Field(default_factory=dict, description="of a game, such as {coin: 'numLocations=4,numDistractorItems=2'}")
-    tasks: Seeds = Field(default_factory=Seeds)
+    tasks: java.PerSplit = Field(default_factory=java.PerSplit)
 
 
 class TextWorldExpress(Replayed):
@@ -57,11 +49,9 @@ class TextWorldExpress(Replayed):
             every = {"train": env.getValidSeedsTrain, "dev": env.getValidSeedsDev, "test": env.getValidSeedsTest}[split]()
             seeds[game] = sorted(every)[:limit]
         self._task = None
-        for i in range(max(map(len, seeds.values()))):
-            for game in self.options.games:
-                if i < len(seeds[game]):
-                    spec = {"game": game, "params": self.options.params.get(game, ""), "seed": seeds[game][i], "fold": split}
-                    yield EnvTask(digest([self.name, spec])[:ID_CHARS], split, spec, (f"game:{game}",))
+        for game, seed in java.in_turn(seeds):
+            spec = {"game": game, "params": self.options.params.get(game, ""), "seed": seed, "fold": split}
+            yield EnvTask(digest([self.name, spec])[:ID_CHARS], split, spec, (f"game:{game}",))
 
     def _with_game(self, game: str, params: str | None = None) -> Any:
         """Return the package's environment with this game loaded. Raises ConfigError for parameters that it does not take."""
@@ -108,7 +98,4 @@ class TextWorldExpress(Replayed):
     def close(self) -> None:
         """End the Java process."""
         env, self._env, self._task, self._loaded = self._env, None, None, None
-        if env is not None:
-            process = env._gateway.java_process
-            env.close()
-            java.end(process)
+        java.end(env)
