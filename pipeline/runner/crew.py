@@ -100,6 +100,7 @@ class Crew:
                 raise StageError(f"{self._folder}: the engine cannot be reached: {e}") from e
             else:
                 self._members.append(member)
+                self._moved = (time.monotonic(), self._moved[1])  # on a loaded machine the start alone may take long, and it is progress
                 return member
         raise StageError(f"{self._folder}: a stage worker cannot be started, {STARTS} tries: {problem}")
 

@@ -30,13 +30,15 @@ def free_port() -> int:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A head node of its own, with token authentication on as Ray has it by default; yields the environment to reach it."""
     home = tmp_path_factory.mktemp("home")
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
     environment |= {"RAY_AUTH_MODE": "token", "HF_HUB_OFFLINE": "1", "RAY_AUTH_TOKEN_PATH": str(home / "token")}
     (home / "token").write_text("a-token-for-this-test-only-0123456789")
     ray = str(Path(sys.executable).parent / "ray")
     short = tempfile.mkdtemp(prefix="ray-")  # Ray's sockets are in it, and a socket's path has at most 107 characters
-    command = [ray, "start", "--head", "--block", f"--temp-dir={short}", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--disable-usage-stats"]
+    command = [ray, "start", "--head", "--block", f"--temp-dir={short}", f"--port={port}", f"--dashboard-port={dashboard}"]
+    # A port of its own for the agent that starts jobs too: any other Ray on this machine has the default one, and then no job can be submitted.
+    command += [f"--dashboard-agent-listen-port={agent}", "--num-cpus=2", "--disable-usage-stats"]
     with open(home / "head.log", "w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"

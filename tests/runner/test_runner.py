@@ -130,7 +130,7 @@ async def test_the_first_fifty_all_fail(stages: Stages) -> None:
 async def test_nothing_moves(stages: Stages) -> None:
     stages.engine = {"latency": 600}
     with pytest.raises(StageError, match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running") as e:
-        await stages(factory("plain"), no_progress_seconds=3)
+        await stages(factory("plain"), no_progress_seconds=6)
     assert "generate" in str(e.value)
 
 
