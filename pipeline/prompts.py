@@ -54,4 +54,7 @@ def _turns(step: str) -> list[tuple[str, Template]]:
         raise ConfigError(f"prompts/{_file(step)}: expected to begin with a line [[system]] or [[user]]")
     if next(_environment().parse(text).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None):
         raise ConfigError(f"prompts/{_file(step)}: include, import and extends are not for prompts: a stage's fingerprint is made of this one file")
-    return [(role, _environment().from_string(body)) for role, body in zip(parts[1::2], parts[2::2], strict=True)]
+    templates = [(role, _environment().from_string(body)) for role, body in zip(parts[1::2], parts[2::2], strict=True)]
+    for _, template in templates:
+        template.globals = dict(template.globals)  # a ChainMap, which is copied for every rendering: a third of its time
+    return templates

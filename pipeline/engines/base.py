@@ -55,9 +55,15 @@ class Request:
     json_schema: dict[str, Any] | None = None
     step: str = ""  # name of the prompt template, for people; not part of the key
     role: str = ""
+    _known: tuple[str, str] = field(default=("", ""), init=False, repr=False, compare=False)
 
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
+        if self._known[0] != model:
+            object.__setattr__(self, "_known", (model, self._key(model)))  # asked for by the row's LLM and by the log
+        return self._known[1]
+
+    def _key(self, model: str) -> str:
         asked = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row, self.sample_index, self.json_schema]
         asked += [self.role] if self.role else []
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]

@@ -16,7 +16,7 @@ from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.rows import Failed, Row
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.runner.worker import Progress, StageFactory, StageWorker, WorkerSpec
+from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
 from pipeline.store import files, parts
 from pipeline.store.parts import Counts, PartWriter
 
@@ -91,7 +91,7 @@ class Crew:
             spec = WorkerSpec(
                 self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins, self._round
             )
-            member = _Member(ray.remote(StageWorker).options(**options).remote(spec), writer)
+            member = _Member(ray.remote(StageWorkerActor).options(**options).remote(spec), writer)
             try:
                 await _call(member.actor.start.remote(finished))
             except RayActorError as e:
