@@ -16,6 +16,7 @@ from pipeline.methods import RESUMED
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
+from stages.report import measured
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
@@ -142,6 +143,7 @@ def _stage(run: RunDir, round_: RoundKey, stage: str, dropped: bool, failed: boo
     if stage in ("publish", "pairs"):
         facts["datasets"] = [d for d in overview.published(run, round_) if (d["unit"] == "pairs") == (stage == "pairs")]
     if stage.startswith("evaluate"):
+        facts["measured"] = measured(run)
         whole = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else None
         facts["evaluation"] = whole if stage == "evaluate" else (whole or {}).get("sets", {}).get(stage.removeprefix("evaluate-"))
     return facts

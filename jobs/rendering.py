@@ -74,7 +74,8 @@ def show_stage(facts: dict[str, Any]) -> None:
     for dataset in facts.get("datasets", []):
         show(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})", 2)
     if facts.get("evaluation"):
-        show(f"greedy accuracy {facts['evaluation']['greedy']['mean']:.1%} on {facts['evaluation']['n']} {'held-out ' if facts['stage'] == 'evaluate' else ''}questions", 2)
+        found, which = facts["evaluation"], "held-out questions" if facts["stage"] == "evaluate" else "questions"
+        show(f"greedy {facts['measured']}: {found['greedy']['mean']:.1%} on {found['n']} {which}", 2)
     for kind, reasons in (("dropped", facts["dropped_in_all"]), ("failed", facts["failed"])):
         for reason, count in sorted(reasons.items(), key=lambda kv: (-kv[1], kv[0])):
             show(f"{kind} {reason}: {count}", 2)

@@ -10,6 +10,8 @@ from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
 
+BESIDE = 3  # other ways to answer that stand beside the greedy answers in one table
+
 
 def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
     """Return what the table says of one round, or None when it is not evaluated yet. Keys are stable: `--json` prints them."""
@@ -37,19 +39,33 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
         return facts
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
     sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
+    beside = extra if len(extra) <= BESIDE else []
     table = Table(title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left")
-    for name in ("model", "greedy [95% interval]", *extra, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
+    for name in ("model", "greedy [95% interval]", *beside, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
-        table.add_row(*_cells(f, extra))
+        table.add_row(*_cells(f, beside))
     console.print(table)
+    if len(extra) > BESIDE:
+        console.print(_ways_table(facts, extra))
     if general := [f"{_title(f)} {f['replay_perplexity']['perplexity']:.2f}" for f in facts if "replay_perplexity" in f]:
         console.print(f"perplexity of held-out general text: {', '.join(general)}", markup=False)
     if sets:
-        console.print(_sets_table(facts, sets))
+        console.print(_sets_table(facts, sets, measured(run)))
     if any("measures" in f for f in facts):
         console.print(_measures_table(facts))
     return facts
+
+
+def _ways_table(facts: list[dict[str, Any]], ways: list[str]) -> Table:
+    """Return the table of the other ways to answer, where they are too many to stand beside the greedy answers."""
+    table = Table(title="held-out set: other ways to answer [95% interval]", title_justify="left")
+    table.add_column("model")
+    for name in ways:
+        table.add_column(name, justify="right")
+    for f in facts:
+        table.add_row(_title(f), *(interval(f[name]) if name in f else "" for name in ways))
+    return table
 
 
 def _measures_table(facts: list[dict[str, Any]]) -> Table:
@@ -70,10 +86,10 @@ def measured(run: RunDir) -> str:
     return registry.resolve("method", run.recipe().method["name"]).measured
 
 
-def _sets_table(facts: list[dict[str, Any]], sets: list[str]) -> Table:
-    """Return the table of evaluate.sets: accuracy of each model on each, and what it gained on the first."""
+def _sets_table(facts: list[dict[str, Any]], sets: list[str], number: str) -> Table:
+    """Return the table of evaluate.sets: `number` (what is measured) of each model on each, and what it gained on the first."""
     sizes = {name: f["sets"][name]["n"] for name in sets for f in facts if name in f.get("sets", {})}
-    table = Table(title=f"further sets: greedy accuracy [95% interval], and against {_reference(facts)}", title_justify="left")
+    table = Table(title=f"further sets: greedy {number} [95% interval], and against {_reference(facts)}", title_justify="left")
     table.add_column("model")
     for name in sets:
         table.add_column(f"{name}, n = {sizes[name]}", justify="right")

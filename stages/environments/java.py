@@ -35,7 +35,7 @@ class PerSplit(EnvOptions):
 
 def in_turn(kinds: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int]]:
     """Yield (kind, number) for all numbers of all kinds: the first of each, then the second of each that has one, and so on."""
-    for i in range(max(map(len, kinds.values()))):
+    for i in range(max(map(len, kinds.values()), default=0)):
         yield from ((kind, numbers[i]) for kind, numbers in kinds.items() if i < len(numbers))
 
 
