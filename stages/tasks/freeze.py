@@ -37,7 +37,7 @@ def freeze(run: RunDir, recipe: Recipe) -> None:
     train, whole = [row for row in train if same_question(row) not in asked], len(train)
     if not train:
         raise DataError("no task is left to learn from: evaluate.sets holds all of them. Give a set of other questions, or more tasks.")
-    demonstrations = read_demonstrations(recipe.demonstrations, source_seed(recipe.seed, "demonstrations")) if recipe.demonstrations else None
+    demonstrations = read_demonstrations(recipe.demonstrations, source_seed(recipe.seed, "demonstrations"), recipe.tasks) if recipe.demonstrations else None
     entries = _write(run, "train", train) + _write(run, "held_out", held_out)
     for row in demonstrations.rows if demonstrations else []:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other

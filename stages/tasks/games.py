@@ -49,6 +49,14 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
         played.close()
 
 
+def in_the_game_of(tasks: Source, demonstrations: Source) -> Source:
+    """Return `demonstrations` of source environment that name none as episodes of the environment that the tasks are of."""
+    if demonstrations.source != SOURCE or tasks.source != SOURCE or demonstrations.dataset:
+        return demonstrations
+    options = {"environment": tasks.options.get("environment", {}), **demonstrations.options}
+    return demonstrations.model_copy(update={"dataset": tasks.dataset, "options": options})
+
+
 def _tasks(name: str, played: Environment, split: Split, wanted: int, options: GameOptions) -> Iterator[RawRow | BadRow]:
     count = 0
     for task in islice(played.tasks(split), wanted):

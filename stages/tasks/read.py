@@ -7,6 +7,7 @@ from pipeline.errors import DataError
 from pipeline.registry import resolve
 from pipeline.rows import Row
 from stages.tasks.content import UnusableError, mapped_columns, missing, to_row
+from stages.tasks.games import in_the_game_of
 from stages.tasks.records import BadRow, RawRow, Repeat, TaskSet
 
 SHOWN = 3  # bad rows that an error message shows
@@ -21,9 +22,12 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
     return _read(source, seed, section)
 
 
-def read_demonstrations(source: Source, seed: int) -> TaskSet:
-    """Return the demonstrations of `source`: as `read_tasks`, but each has an answer or a solution."""
-    return _read(source, seed, "demonstrations")
+def read_demonstrations(source: Source, seed: int, tasks: Source | None = None) -> TaskSet:
+    """Return the demonstrations of `source`: as `read_tasks`, but each has an answer or a solution.
+
+    Episodes of an environment are of the one that `tasks` are of, unless `source` names another.
+    """
+    return _read(in_the_game_of(tasks, source) if tasks else source, seed, "demonstrations")
 
 
 def _read(source: Source, seed: int, section: str) -> TaskSet:

@@ -78,8 +78,9 @@ def test_revisions_of_crafting_replay_to_the_reward_and_hold_no_test_task() -> N
 def test_the_recipe_that_ships_can_be_read_and_its_demonstrations_solve_their_worlds() -> None:
     settings = load_recipe(str(SHIPPED), ("demonstrations.options.train=8",))
     m = AgentR(settings)
-    assert settings.demonstrations.options["environment"] == settings.tasks.options["environment"]
-    for row in read_demonstrations(settings.demonstrations, 0).rows:
+    demonstrations = read_demonstrations(settings.demonstrations, 0, settings.tasks).rows
+    assert len(demonstrations) == 8 and all(row.payload["entry"]["options"] == settings.tasks.options["environment"] for row in demonstrations)
+    for row in demonstrations:
         example = m.examples(row)[0]
         assert example.completion[-1]["content"].startswith("Action: craft") and sum(example.learn) <= settings.method["depth"]
         assert all(turn["content"].startswith("Action: ") for turn in example.completion[::2])
