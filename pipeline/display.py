@@ -46,12 +46,12 @@ class StageDisplay:
             self._task = self._bar.add_task(title, total=total, info="")
             self._bar.start()
 
-    def update(self, counts: Counts, queue: EngineStatus) -> None:
-        """Show how far the stage is."""
+    def update(self, counts: Counts, queue: EngineStatus, requests: int = 0, tokens: int = 0) -> None:
+        """Show how far the stage is. `requests` and `tokens` are those that its workers have got answered: a row may take many."""
         if self._before is None:
             self._before = Counts()
             self._before.add(counts)
-        info = self._info(counts, queue)
+        info = self._info(counts, queue, requests, tokens)
         if self._bar:
             self._bar.update(self._task, completed=counts.rows_in, info=info)
         elif time.monotonic() - self._last >= PLAIN_EVERY:
@@ -77,13 +77,13 @@ class StageDisplay:
                 raw = f" | {one_line(reject['raw'], 100)}" if reject["raw"] else ""
                 console.print(f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False)
 
-    def _info(self, counts: Counts, queue: EngineStatus) -> str:
-        seconds = max(time.monotonic() - self._began, 1e-6)
-        rate = (counts.completion_tokens - self._before.completion_tokens) / seconds
+    def _info(self, counts: Counts, queue: EngineStatus, requests: int, tokens: int) -> str:
+        rate = tokens / max(time.monotonic() - self._began, 1e-6)
+        several = f"{requests:,} requests answered, " if requests >= 2 * max(1, counts.rows_in - self._before.rows_in) else ""
         judged = counts.done + sum(counts.dropped.values())
         kept = f", kept {counts.done / judged:.0%}" if judged and counts.dropped else ""
         failed = f", failed {sum(counts.failed.values())}" if counts.failed else ""
-        return f"{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}" if rate or queue.running else f"{kept}{failed}".strip(", ")
+        return f"{several}{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}" if rate or queue.running else f"{kept}{failed}".strip(", ")
 
     def _eta(self, counts: Counts) -> str:
         done = counts.rows_in - self._before.rows_in

@@ -47,7 +47,7 @@ class Crew:
         self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
         self._members: list[_Member] = []
         self._written = so_far  # by earlier attempts, and by workers that are gone
-        self._gone_requests = 0
+        self._gone_requests = self._gone_tokens = 0
         self._next_writer = 1 + max((int(w) for w in self._writers_before()), default=-1)
         self._next_chunk = 0
         self._suspects: list[Row] = []
@@ -143,6 +143,7 @@ class Crew:
         self._members.remove(member)
         ray.kill(member.actor)
         self._gone_requests += member.progress.finished_requests
+        self._gone_tokens += member.progress.finished_tokens
         for part in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow"):
             self._written.add(part.counts)
 
@@ -195,8 +196,10 @@ class Crew:
             for counts in (self._written, *(m.progress.counts for m in self._members)):
                 total.add(counts)
             self._queue = (await self._engine.queue() if self._engine else None) or self._asked()
-            self._display.update(total, self._queue)
-            self._watch(total.rows_in + self._gone_requests + sum(m.progress.finished_requests for m in self._members))
+            requests = self._gone_requests + sum(m.progress.finished_requests for m in self._members)
+            tokens = self._gone_tokens + sum(m.progress.finished_tokens for m in self._members)
+            self._display.update(total, self._queue, requests, tokens)
+            self._watch(total.rows_in + requests)
 
     def _watch(self, moved: int) -> None:
         now = time.monotonic()

@@ -50,6 +50,7 @@ class Progress:
     chunks: list[int] = field(default_factory=list)
     in_flight: int = 0
     finished_requests: int = 0
+    finished_tokens: int = 0  # of requests that were sent, not found in the log
     oldest: tuple[str, str, float] | None = None  # row id, prompt, seconds
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(0, 0))
     drops: list[tuple[str, str, str]] = field(default_factory=list)  # reason, detail, raw: a few examples
@@ -141,7 +142,7 @@ class StageWorker:
         """Return what has happened; chunks and drops are reported once."""
         self._raise_problem()
         fresh = self._fresh
-        self._fresh = Progress(finished_requests=fresh.finished_requests, first_error=fresh.first_error)
+        self._fresh = Progress(finished_requests=fresh.finished_requests, finished_tokens=fresh.finished_tokens, first_error=fresh.first_error)
         fresh.counts, fresh.in_flight = self._total, len(self._tasks)
         if self._asking:
             row, step, since = next(iter(self._asking.values()))  # dicts keep insertion order: the first is the oldest
@@ -198,9 +199,11 @@ class StageWorker:
                 self._cannot_write(e)
                 raise
             cost.sent += 1
+        tokens = sum(c.completion_tokens for c in completions)
         self._fresh.finished_requests += 1
+        self._fresh.finished_tokens += tokens if record is None else 0
         cost.prompt_tokens += completions[0].prompt_tokens
-        cost.completion_tokens += sum(c.completion_tokens for c in completions)
+        cost.completion_tokens += tokens
         return completions
 
     def _record(self, key: str, request: Request, completions: list[Completion], seconds: float) -> dict[str, Any]:
