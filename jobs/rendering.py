@@ -63,6 +63,8 @@ def show_stage(facts: dict[str, Any]) -> None:
     if facts["completion_tokens"]:
         cost = f"{facts['prompt_tokens']:,} prompt + {facts['completion_tokens']:,} completion tokens, {facts['requests_sent']} requests"
         show(cost + (f" and {facts['requests_from_log']} from the log" if facts["requests_from_log"] else ""), 2)
+    if cache := (facts.get("facts") or {}).get("prefix_cache"):
+        show(f"prefix cache: {cache['found']:,} of {cache['looked_up']:,} prompt tokens ({cache['found'] / cache['looked_up']:.0%})", 2)
     if facts["model"]:
         show(f"model {facts['model']}", 2)
     if facts["seconds"] is not None:

@@ -71,6 +71,8 @@ class StageDisplay:
         """Print the stage's counts, and examples of what was dropped and failed."""
         self.stop()
         console.print(summary(manifest), markup=False)
+        if note := manifest.extra.get("note"):
+            console.print(f"    {note}", markup=False)
         for kind in ("dropped", "failed"):
             found = examples.rejects(run.stage(manifest.round, manifest.stage), kind, EXAMPLES, look_at=LOOK_AT)
             for reject in examples.mixed(found, EXAMPLES):
@@ -102,6 +104,8 @@ def summary(m: Manifest) -> str:
     text += f"; {m.rows_out} rows out, {m.seconds:.1f} s"
     if m.tokens.completion:
         text += f", {m.tokens.completion} tokens ({m.tokens.completion / max(m.seconds, 1e-6):.0f} tok/s)"
+    if cache := m.extra.get("prefix_cache"):
+        text += f", {cache['found'] / cache['looked_up']:.0%} of prompt tokens from the prefix cache"
     if m.requests.from_log:
         text += f", {m.requests.from_log} of {m.requests.sent + m.requests.from_log} requests from the log"
     reasons = ", ".join(f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1]))

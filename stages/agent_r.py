@@ -30,7 +30,7 @@ from pipeline.runner.llm import LLM
 from stages.environments import REFLECT
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
-from stages.search import Games, Node, SearchSettings, Tree, search
+from stages.search import SOLVED, Games, Node, SearchSettings, Tree, record_facts, search, search_facts
 from stages.search.turns import quoted
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
@@ -39,7 +39,6 @@ VERSION = 1
 RULES, JUDGE, REFLECTION = "agent_r/rules", "agent_r/judge", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 UNCERTAIN, BAD = "uncertain", "bad"
-SOLVED = 1.0
 _JUDGEMENT = re.compile(r"judgement:\s*(good|bad|uncertain)\.?", re.IGNORECASE)
 
 
@@ -87,12 +86,11 @@ class AgentR(Method):
         o, plays = self.options, self._plays()
         tree = o.model_dump(mode="json", include={"width", "simulations", "depth", "exploration", "merge_states"})
         record = o.model_dump(mode="json", include={"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task", "reason", "judge_tokens"})
+        record["reflections"] = digest(prompts.source(REFLECTION))
         judged = o.arm in ("agent_r", "revision_only")
         return {
-            "generate": Stage(row=self.generate, prompts=(RULES,), config={**tree, **plays}, version=VERSION),
-            "critique": Stage(
-                row=self.critique, prompts=(JUDGE,) if judged else (), config={**record, "reflections": digest(prompts.source(REFLECTION))}, version=VERSION
-            ),
+            "generate": Stage(row=self.generate, prompts=(RULES,), config={**tree, **plays}, version=VERSION, facts=search_facts),
+            "critique": Stage(row=self.critique, prompts=(JUDGE,) if judged else (), config=record, version=VERSION, facts=record_facts),
             "filter": Stage(row=self.filter, config={"record_steps": o.record_steps}, version=VERSION),
             "verify": Stage(row=self.verify, config={"alpha": o.alpha, **plays}, version=VERSION),
         }

@@ -64,6 +64,16 @@ def test_every_stage_conserves_rows_and_both_rounds_are_published(finished: RunD
     assert train["shares"]["real"] == 4 and train["shares"]["synthetic"] == manifests["publish"].rows_out - train["left_out"] > 10
 
 
+def test_what_a_search_cost_is_in_the_manifests(finished: RunDir) -> None:
+    trees = [row.payload["search"] for row in finished.rows(finished.stage(1, "generate"))]
+    found = finished.manifest(finished.stage(1, "generate")).extra
+    assert found["trees"] == 8 and all(found[name] == sum(t[name] for t in trees) for name in ("llm_calls", "children", "leaves", "environment_steps"))
+    assert 0 < found["steps_per_child"] <= 1 and found["note"].startswith("8 trees, ")
+    records = [row.payload for row in finished.rows(finished.stage(1, "critique"))]
+    made = finished.manifest(finished.stage(1, "critique")).extra
+    assert sum(made["records"].values()) == len(records) and made["bad_step_found"] == sum(bool(r.get("first_bad")) for r in records)
+
+
 def test_published_episodes_load_and_hold_no_test_task(finished: RunDir, tmp_path: Path) -> None:
     held_out = {row.id for row in finished.rows(finished.tasks("held_out"))}
     first = {row.payload["question"] for row in finished.rows(finished.tasks("held_out"))}

@@ -98,10 +98,16 @@ class Completion:
 
 @dataclass(slots=True, frozen=True)
 class EngineStatus:
-    """Requests that are being decoded and requests that wait, as the engine itself counts them."""
+    """Requests that are being decoded and requests that wait, as the engine itself counts them.
+
+    And how the prefix cache did since the engine's start: prompt tokens that were looked up in it, and those found. 0 where an engine
+    does not say.
+    """
 
     running: int
     waiting: int
+    looked_up: int = 0
+    found: int = 0
 
 
 class Engine(Protocol):

@@ -110,14 +110,15 @@ class EngineHandle:
         return f"{self.model.name}@{self.model.revision[:12]}"
 
     async def queue(self) -> EngineStatus | None:
-        """Return how busy the replicas are, all together; None for an engine that lives in the stage workers, or when one does not say."""
+        """Return how busy the replicas are and what their prefix caches found, all together; None for an engine that lives in the stage workers, or when one does not say."""
         if not self.replicas:
             return None
         try:
             found = await asyncio.wait_for(asyncio.gather(*(_unwrap(r.status.remote()) for r in self.replicas)), 5)
         except (EngineError, TimeoutError):
             return None
-        return EngineStatus(sum(status.running for _, status in found), sum(status.waiting for _, status in found))
+        counts = ((s.running, s.waiting, s.looked_up, s.found) for _, s in found)
+        return EngineStatus(*map(sum, zip(*counts, strict=True)))
 
     def connect(self) -> Engine:
         """Return a client for use in this process. It still has to be started."""

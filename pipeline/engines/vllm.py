@@ -119,7 +119,7 @@ class VllmClient:
 
     def status(self) -> EngineStatus:
         """Return what vLLM's scheduler last said of its queue: sequences, so that a request for n samples counts n times."""
-        return self._queue if self._open else EngineStatus(0, 0)
+        return self._queue if self._open else replace(self._queue, running=0, waiting=0)
 
     async def close(self) -> None:
         """Shut the engine down and see to it that none of its processes is left."""
@@ -141,8 +141,9 @@ class VllmClient:
             def log_engine_initialized(self) -> None: ...
 
             def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
-                if scheduler_stats is not None:
-                    client._queue = EngineStatus(scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
+                if (now := scheduler_stats) is not None:
+                    before, cache = client._queue, now.prefix_cache_stats  # the cache's numbers are of one step each
+                    client._queue = EngineStatus(now.num_running_reqs, now.num_waiting_reqs, before.looked_up + cache.queries, before.found + cache.hits)
 
         return QueueLogger
 

@@ -53,16 +53,19 @@ class Crew:
         self._suspects: list[Row] = []
         self._moved = (time.monotonic(), -1)
         self._queue = EngineStatus(0, 0)
+        self.prefix_cache: dict[str, int] | None = None
 
     async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
         """Have every row worked on and its outcome written, whatever workers die meanwhile.
 
         Rows that a worker had when it died are tried again: some together, then each alone, then they are recorded as failed.
+        `prefix_cache` says afterwards how many prompt tokens the engine looked up in its cache meanwhile, and how many it found.
         """
         first = list(islice(rows, 1))
         if not first:
             return
         source = chain(first, rows)
+        before = await self._engine.queue() if self._engine else None
         poller = asyncio.create_task(self._poll())
         feeders = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
         try:
@@ -76,6 +79,9 @@ class Crew:
             for member in self._members:
                 ray.kill(member.actor)
             self._display.stop()
+        after = await self._engine.queue() if before else None
+        if before and after and after.looked_up > before.looked_up and after.found >= before.found:  # less: the engine was started anew
+            self.prefix_cache = {"looked_up": after.looked_up - before.looked_up, "found": after.found - before.found}
 
     def _writers_before(self) -> Iterable[str]:
         for path in [*files.glob(self._kept_folder, "part-*.arrow"), *files.glob(files.join(self._folder, "requests"), "*.jsonl")]:

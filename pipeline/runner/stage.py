@@ -78,7 +78,8 @@ async def run_stage(
     seconds_before = _seconds(folder)
     try:
         if stage.row is not None:
-            await _run_rows(run, round_, folder, rows_folder, factory, source, recipe, engine, display, plugins)
+            cache = await _run_rows(run, round_, folder, rows_folder, factory, source, recipe, engine, display, plugins)
+            manifest.extra = {"prefix_cache": cache} if cache else {}
             _sum_up(manifest, rows_folder, recipe, folder)
         else:
             manifest.rows_done = source.count
@@ -96,14 +97,14 @@ async def run_stage(
         manifest.parts = [_entry(run, path) for path in files.glob(folder, "part-*.arrow")]
         manifest.rows_out = sum(p.rows for p in manifest.parts)
         if stage.facts is not None:
-            manifest.extra = stage.facts(_passed_on(run, manifest), _dropped(run, folder))
+            manifest.extra |= stage.facts(_passed_on(run, manifest), _dropped(run, folder))
     manifest.write(folder)
     display.close(manifest, run)
     return manifest
 
 
 async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
-                    engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> None:  # fmt: skip
+                    engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> dict[str, int] | None:  # fmt: skip
     if run.local is not None:
         lock.wait_for_old_workers(run.local)
     parts.sweep(rows_folder, folder)
@@ -116,6 +117,7 @@ async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str
     crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_)
     await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
     parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
+    return crew.prefix_cache
 
 
 def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -> None:

@@ -1,0 +1,37 @@
+"""What a search cost and what came of it, over all trees of a stage: for the manifest, `selfloop inspect` and the terminal."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.rows import Row
+
+COUNTED = ("llm_calls", "environment_steps", "states_restored", "children", "leaves")
+SOLVED = 1.0  # reward of an episode that reached its goal
+
+
+def search_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
+    """Return the sums over the trees of generate, with a line for people. `steps_per_child`: environment steps by children (the released code takes 10)."""
+    total: Counter[str] = Counter()
+    trees = solved = 0
+    for row in kept:
+        found = row.payload["search"]
+        total.update({name: found[name] for name in COUNTED})
+        trees, solved = trees + 1, solved + (found["best_reward"] >= SOLVED)
+    facts = {"trees": trees, "solved": solved, **{name: total[name] for name in COUNTED}}
+    facts["steps_per_child"] = round(total["environment_steps"] / total["children"], 3) if total["children"] else None
+    note = f"{trees} trees, {solved} with an episode that reached the goal: {total['llm_calls']:,} LLM calls, {total['children']:,} children"
+    return facts | {"note": f"{note} at {facts['steps_per_child'] or 0:.2f} environment steps each, {total['leaves']:,} leaves"}
+
+
+def record_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
+    """Return how many records critique made of the trees, by kind, and in how many revisions the model itself found the bad step."""
+    kinds: Counter[str] = Counter()
+    found = nowhere = 0
+    for row in kept:
+        kinds[row.payload["kind"]] += 1
+        found += bool(row.payload.get("first_bad"))
+        nowhere += row.payload["problem"] != ""
+    facts = {"records": dict(sorted(kinds.items())), "bad_step_found": found, "no_place_to_turn": nowhere}
+    made = ", ".join(f"{count} {kind}" for kind, count in facts["records"].items()) or "none"
+    return facts | {"note": f"records: {made}; the model found the bad step in {found} of {kinds['revision']} pairs, {nowhere} have no place to turn round"}
