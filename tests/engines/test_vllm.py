@@ -65,6 +65,16 @@ async def test_a_greedy_answer_is_the_same_twice_and_is_counted(engine: Engine) 
     assert first.finish_reason == ("length" if first.completion_tokens == 24 else "stop")
 
 
+async def test_what_the_prefix_cache_finds_is_counted(pool: EnginePool, engine: Engine) -> None:
+    handle = await pool.use(resolve_model(PACKAGED))
+    before = await handle.queue()
+    for _ in range(2):
+        prompt_tokens = (await engine.generate(chat("word " * 100, sampling=Sampling(max_tokens=2))))[0].prompt_tokens
+    after = await handle.queue()
+    assert after.looked_up - before.looked_up == 2 * prompt_tokens > 200
+    assert 64 <= after.found - before.found < prompt_tokens + 32, "all whole blocks of the second prompt, of the first one the system message at most"
+
+
 async def test_n_samples_in_one_request_differ_and_truncation_is_told(engine: Engine) -> None:
     samples = await engine.generate(chat("Tell me a story.", n=4, sampling=Sampling(temperature=1.0, max_tokens=12)))
     assert len({s.text for s in samples}) == 4
