@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -50,7 +51,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             time.sleep(1)
         yield environment
     finally:
-        head.terminate()
+        for process in [*psutil.Process(head.pid).children(recursive=True), head]:  # its own orderly end takes half a minute
+            process.kill()
         head.wait(60)
         shutil.rmtree(short, ignore_errors=True)
 
