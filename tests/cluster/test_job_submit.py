@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -52,7 +53,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield environment
     finally:
         for process in [*psutil.Process(head.pid).children(recursive=True), head]:  # its own orderly end takes half a minute
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         head.wait(60)
         shutil.rmtree(short, ignore_errors=True)
 
