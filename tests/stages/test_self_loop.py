@@ -223,7 +223,7 @@ def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
         assert rows[parent]["initial_verdict"] is False
 
 
-def test_all_four_ways_to_answer_are_evaluated(finished: RunDir) -> None:
+def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(Path(finished.evaluation("base")).read_text())
     rows = payloads_of_evaluation(finished)
     assert {"greedy", "refined", "maj@3", "refined maj@3"} <= set(found) and found["n"] == len(rows) == 10
@@ -234,6 +234,8 @@ def test_all_four_ways_to_answer_are_evaluated(finished: RunDir) -> None:
     assert all(len(r["refined_samples"]) == 3 for r in rows)
     [facts] = rounds_table(finished)
     assert facts["refined maj@3"] == found["refined maj@3"] and facts["refined"] == found["refined"]
+    first, _, ways = " ".join(capsys.readouterr().out.split()).partition("other ways to answer")
+    assert "refined maj@3" in ways and "refined" not in first, "so many ways have a table of their own"
 
 
 def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
