@@ -10,7 +10,7 @@ setup:
 quickstart: setup
 	@$(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml
 
-# The comparison in the README: the quickstart over 3 seeds, the data of all rounds kept or replaced, from the same round 0. About an hour on 2 cores.
+# The comparison in the README: the quickstart over 3 seeds, the data of all rounds kept or replaced, from the same round 0. An hour or more on 2 cores.
 SEEDS := 0 1 2
 results: setup
 	@set -e; runs=; for seed in $(SEEDS); do \
