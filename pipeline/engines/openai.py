@@ -140,6 +140,7 @@ class OpenAIClient:
                 return Failure(self._scrub(f"connection to {_shown(url)} broke: {type(e).__name__}: {e}"))
             finally:
                 self._running -= 1
+        await asyncio.sleep(0)  # the slot's next request is sent before this reply is read: the endpoint must not wait for that
         return self._judge(url, response, body, logprobs)
 
     def _judge(self, url: URL, response: aiohttp.ClientResponse, body: bytes, logprobs: bool) -> list[Completion] | Failure:
