@@ -1,6 +1,7 @@
 """The stage worker: many rows in flight in one asyncio loop, each outcome written as soon as a part is full or old."""
 
 import asyncio
+import gc
 import os
 import time
 import traceback
@@ -63,6 +64,8 @@ class StageWorkerActor:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._worker = StageWorker(spec)
+        gc.freeze()  # what was imported stays: the collector need not look through it again and again
+        gc.set_threshold(20_000, 20, 20)
 
     async def start(self, finished: frozenset[str]) -> None:
         await self._worker.start(finished)
