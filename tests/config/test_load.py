@@ -13,6 +13,7 @@ from pipeline.config import Recipe, build_recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
 from tests.conftest import tiny_recipe
 
+RECIPES = Path(__file__).parents[2] / "jobs"
 GOOD = """\
 name: test
 engine:
@@ -226,6 +227,11 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
     path.write_text("name: t\ntasks: &t {source: jsonl, path: a}\ndemonstrations: {<<: *t, path: b}\n")
     loaded = load_recipe(path)
     assert (loaded.demonstrations.source, loaded.demonstrations.path, loaded.tasks.path) == ("jsonl", "b", "a")
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_that_ship_can_be_read(recipe: Path) -> None:
+    assert load_recipe(recipe).name == recipe.stem
 
 
 def test_every_setting_says_what_it_means_or_is_plain() -> None:
