@@ -29,7 +29,6 @@ from pipeline.runner.stage import input_of, run_stage
 from pipeline.store.manifest import Manifest
 from stages.tasks.freeze import freeze
 
-MODULE = "tests.benchmarks.overhead"
 NO_MODEL = ModelRef("", "none", "none")
 IN_FLIGHT, LATENCY = 64, 0.05  # of the endpoint
 VLLM_ROWS, VLLM_TOKENS = 256, 64
@@ -147,7 +146,7 @@ async def _bare_aiohttp(url: str, rows: int) -> float:
 
 def memory() -> dict[str, float]:
     """Peak memory of driver and worker at 10,000 and at 200,000 rows, each in a fresh process."""
-    small, large = (part(MODULE, "scripted", str(rows))["peak_mib"] for rows in (10_000, 200_000))
+    small, large = (_part("scripted", str(rows))["peak_mib"] for rows in (10_000, 200_000))
     return {"peak_mib_10k": small, "peak_mib_200k": large, "growth": large / small - 1}
 
 
@@ -160,10 +159,10 @@ def vllm() -> dict[str, float]:
         prompts = Path(folder) / "prompts.json"
         method = method_stage("generate", recipe).row.__self__
         prompts.write_text(json.dumps([method.question(row) for row in run.rows(run.tasks("train"))]))
-        before = part(MODULE, "raw", model.path, str(prompts))["tokens_per_second"]
+        before = _part("raw", model.path, str(prompts))["tokens_per_second"]
         cluster.connect()
         manifest = asyncio.run(generate(run, recipe, model))
-        after = part(MODULE, "raw", model.path, str(prompts))["tokens_per_second"]
+        after = _part("raw", model.path, str(prompts))["tokens_per_second"]
     assert manifest.tokens.completion == VLLM_ROWS * VLLM_TOKENS
     ours, raw = manifest.tokens.completion / manifest.seconds, (before + after) / 2
     return {"pipeline_tokens_per_second": ours, "raw_before": before, "raw_after": after, "of_raw": ours / raw}
@@ -186,9 +185,9 @@ def raw(model: str, prompts: str) -> dict[str, float]:
     return {"tokens_per_second": sum(len(o.outputs[0].token_ids) for o in outputs) / (time.monotonic() - began)}
 
 
-def part(module: str, *arguments: str) -> dict[str, float]:
-    """Run a part of a benchmark in a process of its own, so that one part's memory and Ray do not disturb another's."""
-    done = subprocess.run([sys.executable, "-m", module, "--json", *arguments], cwd=cluster.PROJECT, capture_output=True, text=True)
+def _part(*arguments: str) -> dict[str, float]:
+    """Run a part in a process of its own, so that one part's memory and Ray do not disturb another's."""
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.overhead", "--json", *arguments], cwd=cluster.PROJECT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -208,7 +207,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(PARTS[name](*(int(a) if a.isdigit() else a for a in rest))))
         return
     for name in arguments or ["scripted", "endpoint", "endpoint_2", "memory", "vllm"]:
-        print(f"{name}: " + ", ".join(f"{k} {v:,.3g}" if v < 10 else f"{k} {v:,.0f}" for k, v in part(MODULE, name).items()), flush=True)
+        print(f"{name}: " + ", ".join(f"{k} {v:,.3g}" if v < 10 else f"{k} {v:,.0f}" for k, v in _part(name).items()), flush=True)
 
 
 if __name__ == "__main__":
