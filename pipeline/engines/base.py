@@ -55,11 +55,11 @@ class Request:
     json_schema: dict[str, Any] | None = None
     step: str = ""  # name of the prompt template, for people; not part of the key
     role: str = ""
-    _known: tuple[str, str] = field(default=("", ""), init=False, repr=False, compare=False)
+    _known: tuple[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
-        if self._known[0] != model:
+        if self._known is None or self._known[0] != model:
             object.__setattr__(self, "_known", (model, self._key(model)))  # asked for by the row's LLM and by the log
         return self._known[1]
 
