@@ -5,21 +5,23 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import fingerprint
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, STAGES
+from pipeline.methods import PROPOSE, STAGES, method_stage
 from pipeline.rundir import RunDir, round_name
 from pipeline.store import files
 from pipeline.store.lock import RunLock
 
 
 def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
-    """Make `target` a run with `recipe` that has `source`'s rounds up to `round_`, and the rows of the round after it.
+    """Make `target` a run with `recipe` that has `source`'s rounds up to `round_`, and such rows of the round after it as `recipe` leaves alike.
 
     Those rows were made by the model of `round_`, so both runs would make them alike; the models that learn from them are
-    what differs. Files are linked, not copied, where the file system can: none of them is ever written again. Raises
-    SelfloopError when `source` is not that far, or `target` exists. What the changed settings do concern is found out later
-    by the fingerprints: such a stage stops as stale.
+    what differs. Of the round after, the stages up to the first one that is configured otherwise are shared. Files are linked,
+    not copied, where the file system can: none of them is ever written again. Raises SelfloopError when `source` is not that
+    far, or `target` exists. Changed settings of what is shared all the same (an evaluation, a publication) are found out later by
+    the fingerprints: it stops as stale.
     """
     if source.local is None or target.local is None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
@@ -28,26 +30,43 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
     if not files.exists(source.evaluation(round_)):
         raise SelfloopError(f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it.")
     with RunLock(target.local):
-        for path in _shared(source, round_):
+        for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
         target.freeze(recipe)  # last: only now it is a run
 
 
-def _shared(source: RunDir, round_: int) -> Iterator[Path]:
-    """Yield the folders and files that a branch after `round_` shares with its source."""
+def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
+    """Yield the folders and files that a branch with `recipe` after `round_` shares with its source."""
     root, names = source.local, ["base", *(round_name(r) for r in range(round_ + 1))]
     yield from (root / part for part in ("tasks", *(f"rounds/{n}" for n in names)) if (root / part).exists())
     for r in range(round_ + 1):
         yield from (p for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r))) if p.exists())
     if (base := Path(source.evaluation("base"))).exists():
         yield base
-    for stage in (PROPOSE, *STAGES, "publish", "pairs"):
-        folder = source.stage(round_ + 1, stage)
-        if source.manifest(folder) is not None:
-            yield Path(folder)
+    made = _made_alike(source, recipe, round_ + 1)
+    yield from (Path(source.stage(round_ + 1, stage)) for stage in made)
     for datasets in (root / "datasets").iterdir():
-        done = source.manifest(source.stage(round_ + 1, "publish")) is not None
-        yield from (p for r in range(round_ + 1 + done) if (p := datasets / f"round-{r:03d}").exists())
+        yield from (p for r in range(round_ + 1 + ("publish" in made)) if (p := datasets / f"round-{r:03d}").exists())
+
+
+def _made_alike(source: RunDir, recipe: Recipe, round_: int) -> list[str]:
+    """Return the finished stages of a round that `recipe` would make alike: none after one that is configured otherwise."""
+    alike = 0
+    while alike < len(STAGES) and _is_alike(source, recipe, round_, STAGES[alike]):
+        alike += 1
+    names = [*([PROPOSE] if alike else []), *STAGES[:alike], *(["publish", "pairs"] if alike == len(STAGES) else [])]
+    return [name for name in names if source.manifest(source.stage(round_, name)) is not None]
+
+
+def _is_alike(source: RunDir, recipe: Recipe, round_: int, name: str) -> bool:
+    folder = source.stage(round_, name)
+    if source.manifest(folder) is None:
+        return False
+    stored = fingerprint.stored(folder)
+    now = fingerprint.components(
+        method_stage(name, recipe), sampling=recipe.sampling, model=stored["model"], inputs=stored["input"], seed=recipe.seed
+    )
+    return not fingerprint.changed(stored, now)
 
 
 def _link(source: Path, target: Path) -> None:

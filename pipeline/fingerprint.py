@@ -33,20 +33,36 @@ def check(folder: str, parts: dict[str, Any]) -> str:
 
     Raises StaleError naming what differs.
     """
-    parts = orjson.loads(orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS))  # a tuple is read back as a list: not a difference
-    path = files.join(folder, "fingerprint.json")
+    path = _path(folder)
     if not files.exists(path):
-        files.write_json(path, parts)
-        return digest(files.read_json(path))
-    stored = files.read_json(path)
-    changed = differences(stored, parts)
-    if changed:
-        lines = "\n".join(f"  {key}: {_short(a)} -> {_short(b)}" for key, a, b in changed)
+        files.write_json(path, _as_read(parts))
+        return digest(stored(folder))
+    before = stored(folder)
+    if found := changed(before, parts):
+        lines = "\n".join(f"  {key}: {_short(a)} -> {_short(b)}" for key, a, b in found)
         raise StaleError(
             f"{folder} holds rows that were made with other inputs:\n{lines}\n"
             "Old and new rows are not mixed. Remove that folder (and the stages after it) to make them again, or take a new run directory."
         )
-    return digest(stored)
+    return digest(before)
+
+
+def stored(folder: str) -> dict[str, Any]:
+    """Return the fingerprint of a stage that has begun."""
+    return files.read_json(_path(folder))
+
+
+def changed(before: dict[str, Any], parts: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (key, stored value, value now) of every difference."""
+    return differences(before, _as_read(parts))
+
+
+def _path(folder: str) -> str:
+    return files.join(folder, "fingerprint.json")
+
+
+def _as_read(parts: dict[str, Any]) -> dict[str, Any]:
+    return orjson.loads(orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS))  # a tuple is read back as a list: not a difference
 
 
 def _short(value: Any) -> str:

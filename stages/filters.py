@@ -18,7 +18,8 @@ def stage(recipe: Recipe) -> Stage:
 
     Drop reasons: empty_answer, truncated, too_few_tokens, too_many_tokens, repetition.
     """
-    return Stage(row=partial(_filter, recipe.filters), config=recipe.filters.model_dump(mode="json"))
+    of_rows = recipe.filters.model_dump(mode="json", exclude={"drop_duplicates"})  # which publish does, over all rows
+    return Stage(row=partial(_filter, recipe.filters), config=of_rows)
 
 
 def cap_per_question(n: int, seed: int) -> DatasetStep:

@@ -11,7 +11,7 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from pipeline.branch import branch
-from pipeline.config import Recipe
+from pipeline.config import Recipe, build_recipe
 from pipeline.errors import SelfloopError, StaleError
 from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
@@ -137,6 +137,26 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
     assert facts[0]["arm"] == "direct, replace, without real data" and facts[0]["rounds"] == 1
     with pytest.raises(SelfloopError, match="there is a run here already"):
         branch(run, other, changed, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "shared"),
+    [
+        ({"filters": {"drop_truncated": False}}, ["generate", "critique"]),  # the arms of a method differ in a later stage
+        ({"sampling": {"temperature": 0.5}}, []),
+        ({"method": {"name": "direct", "samples": 3}}, []),
+        ({"accumulate": {"policy": "replace"}}, [*STAGES, "publish"]),
+    ],
+)
+def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
+    finished: tuple[RunDir, Recipe], tmp_path: Path, changed: dict[str, Any], shared: list[str]
+) -> None:
+    run, recipe = finished
+    other, given = RunDir(tmp_path / "other"), recipe.model_dump(mode="json")
+    branch(run, other, build_recipe({**given, **{k: {**given[k], **v} for k, v in changed.items()}}), 0)
+    there = [name for name in (*STAGES, "publish") if other.manifest(other.stage(1, name)) is not None]
+    assert there == shared and Path(other.dataset("sft", 1)).exists() == ("publish" in shared)
+    assert other.manifest(other.stage(0, "publish")) is not None
 
 
 def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import psutil
 import stages  # noqa: F401 - registers the method
 from pipeline import cluster
 from pipeline.config import Recipe, build_recipe
-from pipeline.engines.base import Sampling
+from pipeline.engines.base import Message, Sampling
 from pipeline.engines.pool import EnginePool
 from pipeline.methods import method_stage
 from pipeline.models import ModelRef, resolve_model
@@ -146,7 +146,7 @@ async def _bare_aiohttp(url: str, rows: int) -> float:
 
 def memory() -> dict[str, float]:
     """Peak memory of driver and worker at 10,000 and at 200,000 rows, each in a fresh process."""
-    small, large = (_part("scripted", str(rows))["peak_mib"] for rows in (10_000, 200_000))
+    small, large = (part("scripted", str(rows))["peak_mib"] for rows in (10_000, 200_000))
     return {"peak_mib_10k": small, "peak_mib_200k": large, "growth": large / small - 1}
 
 
@@ -156,20 +156,26 @@ def vllm() -> dict[str, float]:
     sampling = {"temperature": 1.0, "max_tokens": VLLM_TOKENS, "extra": {"ignore_eos": True}}
     with tempfile.TemporaryDirectory() as folder:
         run, recipe = recipe_for(Path(folder), VLLM_ROWS, {"kind": "vllm", "args": VLLM_ARGS}, sampling)
-        prompts = Path(folder) / "prompts.json"
         method = method_stage("generate", recipe).row.__self__
-        prompts.write_text(json.dumps([method.question(row) for row in run.rows(run.tasks("train"))]))
-        before = _part("raw", model.path, str(prompts))["tokens_per_second"]
+        params = {**sampling["extra"], "max_tokens": VLLM_TOKENS, **Sampling(temperature=1.0).model_dump(include={"temperature", "top_p"})}
+        asked = write_requests(Path(folder) / "requests.json", VLLM_ARGS, [(method.question(row), params) for row in run.rows(run.tasks("train"))])
+        before = part("raw", model.path, asked)["tokens_per_second"]
         cluster.connect()
         manifest = asyncio.run(generate(run, recipe, model))
-        after = _part("raw", model.path, str(prompts))["tokens_per_second"]
+        after = part("raw", model.path, asked)["tokens_per_second"]
     assert manifest.tokens.completion == VLLM_ROWS * VLLM_TOKENS
     ours, raw = manifest.tokens.completion / manifest.seconds, (before + after) / 2
     return {"pipeline_tokens_per_second": ours, "raw_before": before, "raw_after": after, "of_raw": ours / raw}
 
 
-def raw(model: str, prompts: str) -> dict[str, float]:
-    """vLLM's offline LLM on the prompts, with the CPU settings that the pipeline works out."""
+def write_requests(path: Path, args: dict[str, Any], asked: list[tuple[list[Message], dict[str, Any]]]) -> str:
+    """Write engine arguments and requests (messages, keywords of vLLM's SamplingParams) for `raw`; return the file's path."""
+    path.write_text(json.dumps({"args": args, "asked": asked}))
+    return str(path)
+
+
+def raw(model: str, requests: str) -> dict[str, float]:
+    """vLLM's offline LLM on the requests of `write_requests`, all at once, with the CPU settings that the pipeline works out."""
     import os
 
     from pipeline.engines import cpu
@@ -177,15 +183,17 @@ def raw(model: str, prompts: str) -> dict[str, float]:
     os.environ.update(cpu.environment(0, 1, None, one_process=True), VLLM_LOGGING_LEVEL="ERROR")
     from vllm import LLM, SamplingParams
 
-    llm = LLM(model, **cpu.engine_args(VLLM_ARGS), kv_cache_memory_bytes=cpu.kv_bytes(model, VLLM_ARGS, 1))
-    params = SamplingParams(max_tokens=VLLM_TOKENS, ignore_eos=True, **Sampling(temperature=1.0).model_dump(include={"temperature", "top_p"}))
-    llm.chat([[{"role": "user", "content": "Hello"}]], params, use_tqdm=False)
+    given = json.loads(Path(requests).read_text())
+    llm = LLM(model, **cpu.engine_args(given["args"]), kv_cache_memory_bytes=cpu.kv_bytes(model, given["args"], 1))
+    llm.chat([[{"role": "user", "content": "Hello"}]], SamplingParams(max_tokens=4), use_tqdm=False)
+    messages, params = [m for m, _ in given["asked"]], [SamplingParams(**p) for _, p in given["asked"]]
     began = time.monotonic()
-    outputs = llm.chat(json.loads(Path(prompts).read_text()), params, use_tqdm=False)
-    return {"tokens_per_second": sum(len(o.outputs[0].token_ids) for o in outputs) / (time.monotonic() - began)}
+    outputs = llm.chat(messages, params, use_tqdm=False)
+    tokens = sum(len(sample.token_ids) for output in outputs for sample in output.outputs)
+    return {"tokens_per_second": tokens / (time.monotonic() - began), "completion_tokens": tokens}
 
 
-def _part(*arguments: str) -> dict[str, float]:
+def part(*arguments: str) -> dict[str, float]:
     """Run a part in a process of its own, so that one part's memory and Ray do not disturb another's."""
     done = subprocess.run([sys.executable, "-m", "tests.benchmarks.overhead", "--json", *arguments], cwd=cluster.PROJECT, capture_output=True, text=True)
     if done.returncode:
@@ -207,7 +215,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(PARTS[name](*(int(a) if a.isdigit() else a for a in rest))))
         return
     for name in arguments or ["scripted", "endpoint", "endpoint_2", "memory", "vllm"]:
-        print(f"{name}: " + ", ".join(f"{k} {v:,.3g}" if v < 10 else f"{k} {v:,.0f}" for k, v in _part(name).items()), flush=True)
+        print(f"{name}: " + ", ".join(f"{k} {v:,.3g}" if v < 10 else f"{k} {v:,.0f}" for k, v in part(name).items()), flush=True)
 
 
 if __name__ == "__main__":

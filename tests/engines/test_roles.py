@@ -28,6 +28,12 @@ def test_a_role_is_part_of_the_key_and_no_role_is_as_before() -> None:
     assert len(keys) == 3 and Request(prompt="x").key("m") in keys
 
 
+def test_the_key_is_computed_for_the_model_that_is_named_and_for_one_without_a_name() -> None:
+    request = Request(prompt="x")
+    assert [request.key(m) for m in ("", "m", "", "n", "m")] == [Request(prompt="x").key(m) for m in ("", "m", "", "n", "m")]
+    assert len({request.key(m) for m in ("", "m", "n")}) == 3 and len(request.key("")) == 32
+
+
 async def test_the_role_travels_with_the_question() -> None:
     seen: list[Request] = []
 
