@@ -14,7 +14,6 @@ really observed.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -22,24 +21,22 @@ from pydantic import Field
 
 from pipeline import prompts, registry
 from pipeline.engines.base import Message, Sampling
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError
 from pipeline.ids import digest, row_id, unit_interval
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
-from stages.search import SOLVED, Games, Node, SearchSettings, Tree, record_facts, search, search_facts
-from stages.search.turns import quoted
+from stages.search import SOLVED, Games, SearchSettings, Tree, record_facts, search, search_facts
+from stages.step_judge import JUDGE, StepJudge
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
 VERSION = 1
-RULES, JUDGE, REFLECTION = "agent_r/rules", "agent_r/judge", "agent_r/reflect"
+RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
-UNCERTAIN, BAD = "uncertain", "bad"
-_JUDGEMENT = re.compile(r"judgement:\s*(good|bad|uncertain)\.?", re.IGNORECASE)
 
 
 class AgentROptions(Options):
@@ -131,25 +128,16 @@ class AgentR(Method):
             return Dropped("no_good_leaf", f"{len(tree.leaves())} leaves, the best reward {row.payload['search']['best_reward']:g}; alpha is {alpha:g}")
         rules = PairRules(alpha, o.beta, o.pairs_per_bad, o.pairs_per_task, self.recipe.seed)
         chosen = [] if o.arm == "good_only" else pairs(tree, rules, row.id)
-        judged: dict[int, dict[str, Any]] = {}
-        made = [await self._revision(row, llm, tree, pair, judged) for pair in chosen]
+        judge = StepJudge(llm, row.payload["question"], o.judge_tokens)
+        made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
         if o.arm != "revision_only":
             draw = sorted(good, key=lambda leaf: unit_interval(self.recipe.seed, "good", row.id, leaf.id))[: o.good_per_task]
             made += [self._record(row, "good", [], steps_of(tree.path(leaf)), leaves=[leaf.id], reward_good=leaf.reward) for leaf in draw]
         return Kept(made) if made else Dropped("no_pair", f"{len(good)} good leaves, and none that is worse by more than {o.beta:g}")
 
-    async def _revision(self, row: Row, llm: LLM, tree: Tree, pair: Pair, judged: dict[int, dict[str, Any]]) -> Row:
+    async def _revision(self, row: Row, judge: StepJudge, tree: Tree, pair: Pair) -> Row:
         bad, good = tree.path(pair.bad), tree.path(pair.good)
-        judgements: list[dict[str, Any]] = []
-        first_bad = None
-        for at in range(pair.prefix + 1, len(bad) + 1) if self.options.arm != "direct_revision" else ():
-            node = bad[at - 1]
-            if node.id not in judged:  # a step is judged once, however many pairs it is in
-                judged[node.id] = await self._judge(row, llm, bad[: at - 1], node)
-            judgements.append(judged[node.id])
-            if judged[node.id]["judgement"] == BAD:
-                first_bad = at
-                break
+        first_bad, judgements = (None, []) if self.options.arm == "direct_revision" else await judge.first_bad(bad, pair.prefix)
         t = transition(pair.prefix, bad, first_bad)
         number = int(unit_interval(self.recipe.seed, "reflection", row.id, pair.good.id, pair.bad.id) * SENTENCES)
         reason = judgements[-1]["reason"] if first_bad and first_bad == t and self.options.reason == "judge" else ""
@@ -159,24 +147,6 @@ class AgentR(Method):
             first_bad=first_bad, judge=judgements, reflection=said, signal=number, reward_good=pair.good.reward, reward_bad=pair.bad.reward,
             problem="" if t else "no_place_to_turn", detail="" if t else f"the ways part after step {pair.prefix}, and step {len(bad)} ended the episode",
         )  # fmt: skip
-
-    async def _judge(self, row: Row, llm: LLM, before: Sequence[Node], node: Node) -> dict[str, Any]:
-        """Ask whether a step is good. What cannot be read is asked for once more, then it is uncertain: never bad (F15)."""
-        asked: dict[str, Any] = {"task": row.payload["question"], "before": steps_of(before), "judged": steps_of([node])[0]}
-        text, found = "", None
-        for again in range(2):
-            sampling = Sampling(temperature=self.recipe.sampling.temperature if again else 0, max_tokens=self.options.judge_tokens)
-            try:
-                text = (await llm.ask(JUDGE, sampling=sampling, sample_index=again, **asked))[0].text.strip()
-            except EngineError as e:
-                if e.retryable or isinstance(e, EngineDied):
-                    raise
-                text = str(e)  # too long to be judged, as a rule
-                break
-            if found := _judgement(text):
-                break
-        reason = quoted(" ".join(text.rpartition("\n")[0].split())) if found else ""
-        return {"step": node.depth, "node": node.id, "judgement": found or UNCERTAIN, "reason": reason, "text": text, "read": found is not None}
 
     def _record(self, row: Row, kind: str, before: list[dict], after: list[dict], **facts: Any) -> Row:
         """Return a candidate record. The tree stays in the tree's row."""
@@ -276,12 +246,6 @@ class AgentR(Method):
         counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
         after = f"{sum(found) / len(found):.2f} steps after the ways parted, in {len(found)} revisions" if found else "in none"
         return [f"Records: {counted or 'none'}", f"First bad step found by the model itself: {after}"]
-
-
-def _judgement(text: str) -> str | None:
-    """Return the label on the last line, None if that line is anything else."""
-    found = _JUDGEMENT.fullmatch(text.strip().rpartition("\n")[2].strip())
-    return found[1].lower() if found else None
 
 
 def _judged(episode: Episode) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a model knows without a document before it: four-choice questions by log-likelihood, and the perplexity of held-out general text."""
 
-import asyncio
 import math
 from typing import Any
 
@@ -11,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.methods import Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, together
 from pipeline.runner.stage import input_of, run_stage
 from stages.answers import equal
 
@@ -29,10 +28,7 @@ async def choose(row: Row, llm: LLM) -> Outcome:
     if not task.get("options") or task.get("answer") is None:
         raise DataError(f"question {row.id}: evaluate.how loglikelihood needs options and the right one (columns.options, columns.answer)")
     asked = prompts.render(QUESTION, question=task["question"])[-1]["content"]
-    found = await asyncio.gather(*(llm.score(asked, f" {option}", step=QUESTION) for option in task["options"]), return_exceptions=True)
-    for values in found:
-        if isinstance(values, BaseException):
-            raise values
+    found = await together(llm.score(asked, f" {option}", step=QUESTION) for option in task["options"])
     means = [sum(values) / len(values) for values in found]
     best = means.index(max(means))
     letter = chr(ord("A") + best)

@@ -13,7 +13,6 @@ generate makes the texts, critique drops those that a judge finds unfaithful (op
 the document or nearly the same as another. Nothing is verified: what a text says has no one right answer.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -27,7 +26,7 @@ from pipeline.errors import ConfigError, EngineDied, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import DatasetStep, Example, Method, Options, Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, together
 from stages import copies, entities, filters
 from stages.samples import StepSampling, answer_fields
 
@@ -128,7 +127,7 @@ class EntiGraph(Method):
 
     async def _rephrasings(self, row: Row, llm: LLM) -> Outcome:
         wanted = [(style, i) for style in STYLES for i in range(self.options.rephrasings)]
-        return await _together(self._text(row, llm, REPHRASE, f"rephrase:{style}", (), i, style=style) for style, i in wanted)
+        return await _kept(self._text(row, llm, REPHRASE, f"rephrase:{style}", (), i, style=style) for style, i in wanted)
 
     async def _relations(self, row: Row, llm: LLM) -> Outcome:
         """Ask for the entities, then for a text on each planned set of them."""
@@ -149,7 +148,7 @@ class EntiGraph(Method):
         seed = int(unit_interval(self.recipe.seed, "plan", llm.round, row.id) * 2**32)
         sets = [tuple(names[i] for i in chosen) for chosen in entities.plan(len(names), o.max_pairs, o.max_triples, seed)]
         forms = {2: "pair", 3: "triple"}
-        made = await _together(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
+        made = await _kept(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
         summary = {**answer_fields(reply), "text": found.summary.strip(), "prompt_tokens": 0, "completion_tokens": len(found.summary.split())}
         return Kept([self._row(row, llm, "summary", (), "", summary), *made.rows]) if o.summary else made
 
@@ -276,12 +275,9 @@ def within(budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[
         yield row, None if row.id in kept else Dropped("over_budget", f"{used} of {budget} tokens are used", row.payload["text"])
 
 
-async def _together(texts: Iterable[Any]) -> Kept:
-    """Wait for all texts, so that what is finished is in the log when one raises. All refused is a failure of the document."""
-    made = await asyncio.gather(*texts, return_exceptions=True)
-    for text in made:
-        if isinstance(text, BaseException):
-            raise text
+async def _kept(texts: Iterable[Any]) -> Kept:
+    """Keep all texts. All refused is a failure of the document."""
+    made = await together(texts)
     if made and all(text.payload["finish_reason"] == "refused" for text in made):
         raise EngineError(f"every text of the document was refused, the first with: {made[0].payload['problem']}")
-    return Kept(list(made))
+    return Kept(made)

@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError, DataError, EngineDied, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, together
 from stages import answers, filters, verifiers
 from stages.guidelines import DEFAULT, REVISION, Guideline, read_guidelines
 from stages.leaks import leak
@@ -158,11 +158,8 @@ class ReGenesis(Method):
         return [Start(f"{label}:{i}", first + i, c.text.strip(), "selected", hint) for i, c in enumerate(chosen)]
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
-        """Run chains side by side. Requests that are finished when one fails are in the log, so nothing is paid for twice."""
-        chains = await asyncio.gather(*(self._chain(row, llm, start) for start in starts), return_exceptions=True)
-        for chain in chains:
-            if isinstance(chain, BaseException):
-                raise chain
+        """Run chains side by side."""
+        chains = await together(self._chain(row, llm, start) for start in starts)
         if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
             raise EngineError(f"every chain of the question was refused, the first with: {chains[0].payload['problem']}")
         return chains

@@ -12,8 +12,7 @@ grew, the long ones rather than the short ones. verify: the length that a part o
 is a row too, until a later step drops it under the name of what was wrong with it.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,7 +24,7 @@ from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RunDir
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, together
 from stages import instructions, length_evaluation, length_report
 from stages.extension import Rules, extend
 from stages.lengths import draw_demand, length_biased, states, words
@@ -98,7 +97,7 @@ class SelfLengthen(Method):
         """A seed in, the drafts of its new instructions out. An instruction that was not found, or a draft, says in `problem` why."""
         found = await self._instructions(row, llm)
         drafts = [self._draft(row, llm, slot, text, why, i) for slot, (text, why) in enumerate(found) for i in range(self.options.drafts if why is None else 1)]
-        return Kept(await _together(drafts))
+        return Kept(await together(drafts))
 
     async def _instructions(self, row: Row, llm: LLM) -> list[tuple[str, Problem]]:
         """Write instructions one after the other: each after two of the seed and those that were accepted before it."""
@@ -141,7 +140,7 @@ class SelfLengthen(Method):
 
     async def extend(self, row: Row, llm: LLM) -> Outcome:
         """A draft in, its extensions out, those that failed as well: filter drops them by what was wrong last."""
-        found = await _together([self._extension(row, llm, job) for job in range(self.options.extensions)])
+        found = await together([self._extension(row, llm, job) for job in range(self.options.extensions)])
         if all(r.payload["problem"] and r.payload["problem"][0] == "request_refused" for r in found):
             raise EngineError(f"every extension of the draft was refused, the first with: {found[0].payload['problem'][1]}")
         return Kept(found)
@@ -227,15 +226,6 @@ class SelfLengthen(Method):
 def changed(sampling: Sampling, **values: Any) -> Sampling:
     """Return sampling parameters with some of them changed (model_copy would keep the old as_json)."""
     return Sampling(**{**sampling.model_dump(), **values})
-
-
-async def _together(calls: Sequence[Awaitable[Row]]) -> list[Row]:
-    """Await calls side by side. When one raises, the others end first: what they asked is then in the log."""
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    for result in found:
-        if isinstance(result, BaseException):
-            raise result
-    return found
 
 
 def _accepted(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:

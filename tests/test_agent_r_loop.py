@@ -69,9 +69,11 @@ def test_what_a_search_cost_is_in_the_manifests(finished: RunDir) -> None:
     found = finished.manifest(finished.stage(1, "generate")).extra
     assert found["trees"] == 8 and all(found[name] == sum(t[name] for t in trees) for name in ("llm_calls", "children", "leaves", "environment_steps"))
     assert 0 < found["steps_per_child"] <= 1 and found["note"].startswith("8 trees, ")
-    records = [row.payload for row in finished.rows(finished.stage(1, "critique"))]
+    rows = list(finished.rows(finished.stage(1, "critique")))
+    records = [row.payload for row in rows]
     made = finished.manifest(finished.stage(1, "critique")).extra
     assert sum(made["records"].values()) == len(records) and made["bad_step_found"] == sum(bool(r.get("first_bad")) for r in records)
+    assert sum(made["judged"].values()) == len({(row.parents[0], j["node"]) for row in rows for j in row.payload.get("judge", ())}) > 0
 
 
 def test_published_episodes_load_and_hold_no_test_task(finished: RunDir, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The model as a stage function sees it: ask with a prompt template, get completions. One handle per row."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from pipeline import prompts
 from pipeline.engines.base import SCORED, Completion, Message, Request, Sampling
 from pipeline.errors import EngineError
 
+T = TypeVar("T")
 Send = Callable[[Request], Awaitable[list[Completion]]]
 
 
@@ -73,3 +75,12 @@ class LLM:
         if not completion.prefill_logprobs:
             raise EngineError("the engine gives no log-probabilities of a given text; use engine kind vllm (evaluate.engine)")
         return completion.prefill_logprobs
+
+
+async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Await calls side by side. When one raises, the others end first: what they asked is then in the log, and nothing is paid for twice."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.rows import Row
 
 COUNTED = ("llm_calls", "environment_steps", "states_restored", "children", "leaves")
+UNREADABLE = "unreadable"  # a judgement that is none; it counts as uncertain
 SOLVED = 1.0  # reward of an episode that reached its goal
 
 
@@ -25,13 +26,19 @@ def search_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dic
 
 
 def record_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
-    """Return how many records critique made of the trees, by kind, and in how many revisions the model itself found the bad step."""
+    """Return what critique made of the trees: records by kind, judgements by label, and in how many revisions the model itself found the bad step."""
     kinds: Counter[str] = Counter()
+    labels: dict[tuple[str, int], str] = {}  # by tree and node: a step is judged once, and stands in every pair that it is in
     found = nowhere = 0
     for row in kept:
         kinds[row.payload["kind"]] += 1
         found += bool(row.payload.get("first_bad"))
         nowhere += row.payload["problem"] != ""
-    facts = {"records": dict(sorted(kinds.items())), "bad_step_found": found, "no_place_to_turn": nowhere}
-    made = ", ".join(f"{count} {kind}" for kind, count in facts["records"].items()) or "none"
-    return facts | {"note": f"records: {made}; the model found the bad step in {found} of {kinds['revision']} pairs, {nowhere} have no place to turn round"}
+        labels |= {(row.parents[0], j["node"]): j["judgement"] if j["read"] else UNREADABLE for j in row.payload.get("judge", ())}
+    facts = {"records": dict(sorted(kinds.items())), "judged": dict(sorted(Counter(labels.values()).items())), "bad_step_found": found, "no_place_to_turn": nowhere}
+    note = f"records: {_listed(facts['records'])}; the model found the bad step in {found} of {kinds['revision']} pairs, {nowhere} have no place to turn round"
+    return facts | {"note": f"{note}; steps judged: {_listed(facts['judged'])}"}
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

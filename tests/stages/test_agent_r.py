@@ -10,7 +10,8 @@ from pipeline import prompts
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.rows import Dropped, Kept, Row
-from stages.agent_r import REFLECTION, SENTENCES, AgentR, _judgement
+from stages.agent_r import REFLECTION, SENTENCES, AgentR
+from stages.step_judge import judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
 from tests.conftest import tiny_recipe
 from tests.search.counter import Counter
@@ -30,6 +31,7 @@ def model(says: str = "hash", sent: list[Request] | None = None) -> Any:
     async def send(request: Request) -> list[Completion]:
         if sent is not None:
             sent.append(request)
+        await asyncio.sleep(0)  # pairs are judged side by side
         if request.step != "agent_r/judge":
             return [completion(answer(request, i, ("add 1", "add 2", "double", "fly"))) for i in range(request.n)]
         label = ("Good", "Bad", "Uncertain")[int(request.key("m")[:2], 16) % 3] if says == "hash" else says
@@ -157,6 +159,27 @@ def test_the_judge_stops_at_the_first_bad_step_after_the_ways_part() -> None:
     assert all(r.sampling.temperature == 0 and r.sampling.max_tokens == 256 for r in judged)
 
 
+def test_the_pairs_of_a_tree_are_judged_side_by_side_and_a_failure_waits_for_the_others() -> None:
+    m, row = method(), task_rows(method())[0][4]
+    running, most, ended = 0, 0, 0
+
+    async def slow(request: Request) -> list[Completion]:
+        nonlocal running, most, ended
+        if request.step != "agent_r/judge":
+            return await model()(request)
+        first, running = most == 0, running + 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running, ended = running - 1, ended + 1
+        if first:
+            raise EngineError("busy", retryable=True)
+        return await model("Bad")(request)
+
+    with pytest.raises(EngineError, match="busy"):
+        through(m, row, slow)
+    assert most > 1 and running == 0 and ended >= most
+
+
 def test_arms() -> None:
     row = task_rows(method())[0][4]
     direct, good_only, only = (through(method(arm=a), row, model("Bad")) for a in ("direct_revision", "good_only", "revision_only"))
@@ -191,7 +214,7 @@ def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
     ],
 )
 def test_fault_15_only_a_last_line_that_says_so_is_a_judgement(text: str, label: str | None) -> None:
-    assert _judgement(text) == label
+    assert judgement(text) == label
 
 
 def test_fault_15_an_unreadable_judge_is_asked_once_more_and_then_is_uncertain() -> None:
