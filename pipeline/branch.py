@@ -19,9 +19,8 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
 
     Those rows were made by the model of `round_`, so both runs would make them alike; the models that learn from them are
     what differs. Of the round after, the stages up to the first one that is configured otherwise are shared. Files are linked,
-    not copied, where the file system can: none of them is ever written again. Raises SelfloopError when `source` is not that
-    far, or `target` exists. Changed settings of what is shared all the same (an evaluation, a publication) are found out later by
-    the fingerprints: it stops as stale.
+    not copied, where the file system can: none of them is ever written again. The shared rounds stay as they are, whatever
+    `recipe` says (RunDir.branched_from). Raises SelfloopError when `source` is not that far, or `target` exists.
     """
     if source.local is None or target.local is None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
@@ -32,6 +31,7 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
     with RunLock(target.local):
         for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
+        files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
         target.freeze(recipe)  # last: only now it is a run
 
 
@@ -54,8 +54,14 @@ def _made_alike(source: RunDir, recipe: Recipe, round_: int) -> list[str]:
     alike = 0
     while alike < len(STAGES) and _is_alike(source, recipe, round_, STAGES[alike]):
         alike += 1
-    names = [*([PROPOSE] if alike else []), *STAGES[:alike], *(["publish", "pairs"] if alike == len(STAGES) else [])]
+    published = ["publish", "pairs"] if alike == len(STAGES) and _published_alike(source.recipe(), recipe) else []
+    names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
     return [name for name in names if source.manifest(source.stage(round_, name)) is not None]
+
+
+def _published_alike(one: Recipe, other: Recipe) -> bool:
+    sections = ("method", "filters", "held_out", "preferences")
+    return all(getattr(one, s) == getattr(other, s) for s in sections) and one.train.max_length == other.train.max_length
 
 
 def _is_alike(source: RunDir, recipe: Recipe, round_: int, name: str) -> bool:

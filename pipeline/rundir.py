@@ -6,6 +6,7 @@
     datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
     models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
     evaluation/round-001.json      (and base.json)
+    branch.json                    of a branch: what it branched from, and the last round that both share
     logs/
 """
 
@@ -73,6 +74,11 @@ class RunDir:
             return build_recipe(yaml.safe_load(files.read_bytes(self.path("run.yaml"))))
         except FileNotFoundError:
             raise SelfloopError(f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}") from None
+
+    def branched_from(self) -> int | None:
+        """Return the last round that the run has from another one (pipeline.branch), None where all rounds are its own."""
+        path = self.path("branch.json")
+        return files.read_json(path)["round"] if files.exists(path) else None
 
     def freeze(self, recipe: Recipe) -> Recipe:
         """Store the recipe, or compare it with the one the run was started with.

@@ -127,13 +127,14 @@ class Loop:
         return facts
 
     async def iterate(self, rounds: int) -> None:
-        """Go through all rounds, from wherever an earlier attempt left off."""
+        """Go through all rounds, from wherever an earlier attempt left off. Those of a branch that are another run's are left as they are."""
         freeze(self.run, self.recipe)
-        if self.recipe.evaluate.base_model:
+        shared = self.run.branched_from()
+        if self.recipe.evaluate.base_model and (shared is None or not files.exists(self.run.evaluation("base"))):
             await self.evaluate("base")
-        if self.recipe.demonstrations is not None:
+        if self.recipe.demonstrations is not None and shared is None:
             await self._finish(0)
-        for round_ in range(1, rounds + 1):
+        for round_ in range((shared or 0) + 1, rounds + 1):
             for name in STAGES:
                 await self.stage(round_, name)
             await self._finish(round_)

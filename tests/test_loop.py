@@ -146,6 +146,7 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
         ({"sampling": {"temperature": 0.5}}, []),
         ({"method": {"name": "direct", "samples": 3}}, []),
         ({"accumulate": {"policy": "replace"}}, [*STAGES, "publish"]),
+        ({"method": {"name": "direct", "keep_per_question": 1}}, [*STAGES]),  # which publish does
     ],
 )
 def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
@@ -155,15 +156,28 @@ def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
     other, given = RunDir(tmp_path / "other"), recipe.model_dump(mode="json")
     branch(run, other, build_recipe({**given, **{k: {**given[k], **v} for k, v in changed.items()}}), 0)
     there = [name for name in (*STAGES, "publish") if other.manifest(other.stage(1, name)) is not None]
+    assert other.branched_from() == 0 and run.branched_from() is None
     assert there == shared and Path(other.dataset("sft", 1)).exists() == ("publish" in shared)
     assert other.manifest(other.stage(0, "publish")) is not None
+
+
+def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    """Publishing depends on the method's settings: those of the shared rounds were others, and stay."""
+    run, recipe = finished
+    other, given = RunDir(tmp_path / "arm"), recipe.model_dump(mode="json")
+    changed = build_recipe({**given, "rounds": 2, "method": {**given["method"], "keep_per_question": 1}})
+    branch(run, other, changed, 1)
+    iterate(other, changed)
+    assert [other.manifest(other.stage(r, "publish")) == run.manifest(run.stage(r, "publish")) for r in (0, 1, 2)] == [True, True, False]
+    kept = [row.payload["task_id"] for row in other.rows(other.stage(2, "publish"))]
+    assert len(kept) == len(set(kept)) and Path(other.evaluation(2)).exists()
 
 
 def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "one")
     changed = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"drop_duplicates": False})})
-    branch(run, other, changed, 0)
+    branch(run, other, recipe, 0)
     with pytest.raises(StaleError, match="drop_duplicates"):
         asyncio.run(Loop(other, changed).publish(1))
     shutil.rmtree(other.stage(1, "publish"))
