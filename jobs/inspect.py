@@ -9,7 +9,7 @@ import typer
 from jobs.common import RunOption, main
 from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, show_train
 from jobs.showing import print_json, show
-from jobs.trees import show_tree, trees
+from jobs.trees import round_with_tree, show_tree, trees
 from pipeline import examples, overview
 from pipeline.errors import ConfigError, SelfloopError
 from pipeline.methods import RESUMED
@@ -46,6 +46,7 @@ def inspect(
     if to is not None and tree is None:
         raise ConfigError("--to: say which tree, with --tree ROW_ID.")
     if tree is not None:
+        key = round_with_tree(directory, tree) if key is None else key
         key = _round_of(directory, key, "generate", recipe)
         if as_json:
             print_json(trees(directory, key, tree))

@@ -27,7 +27,7 @@ def trees(run: RunDir, round_: RoundKey, row: str | None) -> list[dict[str, Any]
 
     Each has `id`, `task`, `nodes`, the counts of the `search`, and the `records` that critique made of it, with what became of each.
     """
-    found = [r for r in _rows(run, run.stage(round_, "generate")) if "tree" in r.payload and (row is None or r.id.startswith(row))]
+    found = list(_trees(run, round_, row))
     records: dict[str, list[dict[str, Any]]] = {r.id: [] for r in found}
     fates = _fates(run, round_)
     for record in _rows(run, run.stage(round_, "critique")):
@@ -40,11 +40,20 @@ def trees(run: RunDir, round_: RoundKey, row: str | None) -> list[dict[str, Any]
     ]
 
 
+def _trees(run: RunDir, round_: RoundKey, row: str | None) -> Iterator[Row]:
+    return (r for r in _rows(run, run.stage(round_, "generate")) if "tree" in r.payload and (row is None or r.id.startswith(row)))
+
+
+def round_with_tree(run: RunDir, row: str) -> RoundKey | None:
+    """Return the last round that has a tree whose row id begins with `row`, None if there is none."""
+    return next((r for r in reversed(run.rounds()) if any(_trees(run, r, row))), None)
+
+
 def show_tree(run: RunDir, round_: RoundKey, row: str, to: str | None, full: bool) -> None:
     """Print the tree of one row, and write it to a file that ends in .svg or .html if one is named. Raises SelfloopError."""
     found = trees(run, round_, row)
     if len(found) != 1:
-        there = f"begins the ids of {len(found)} trees; give more of it" if found else "is no tree of this round (selfloop inspect --stage generate shows ids)"
+        there = f"begins the ids of {len(found)} trees; give more of it" if found else f"is no tree of round {round_} (selfloop inspect --stage generate shows ids)"
         raise SelfloopError(f"--tree {row!r}: it {there}.")
     drawing = draw(found[0], full)
     show(one_line(found[0]["task"], 200), style="bold")

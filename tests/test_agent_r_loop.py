@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset, load_from_disk
 
-from jobs.trees import trees
+from jobs.trees import round_with_tree, trees
 from pipeline.config import Recipe
 from pipeline.lineage import trace
 from pipeline.methods import RESUMED, STAGES
@@ -125,3 +125,4 @@ def test_the_tree_is_shown_with_what_became_of_its_leaves(finished: RunDir, tmp_
     shown = trees(finished, 1, None)
     assert len(shown) == 8 and sum(len(t["records"]) for t in shown) == finished.manifest(finished.stage(1, "critique")).rows_out
     assert any(r["kind"] == "revision" and r["t_prime"] for t in shown for r in t["records"])
+    assert round_with_tree(finished, shown[0]["id"][:12]) == 1 and round_with_tree(finished, "none") is None
