@@ -142,8 +142,7 @@ class SelfEvolution(Method):
         refined = await (self._annotated_refinement(row, llm, feedback) if meta else self._refinement(row, llm, initial, feedback))
         made = {"feedback": feedback.text.strip(), "initial_verdict": verdict, **answer_fields(refined)}
         if meta:
-            made["annotator"] = llm.model if self.options.annotator else WITH_TRUTH
-            made["hinted"] = not self.options.annotator
+            made |= {"annotator": llm.model if self.options.annotator else WITH_TRUTH, "hinted": not self.options.annotator}
         else:
             check = await self._feedback(row, llm, refined.text.strip()) if refined.text.strip() else None
             made["check"] = check.text.strip() if check else ""
