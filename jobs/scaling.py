@@ -1,5 +1,6 @@
 """Accuracy against tokens over several runs of continued pretraining: python -m jobs.scaling RUN RUN ... [--out FILE.png]"""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -8,7 +9,9 @@ from rich.table import Table
 from jobs.common import existing_runs, main, say
 from jobs.showing import print_json
 from pipeline.display import console
-from stages.scaling import draw, fits, points
+from pipeline.statistics import Interval
+from stages.report import interval
+from stages.scaling import Point, draw, fits, points
 
 
 def scaling(
@@ -16,20 +19,20 @@ def scaling(
     out: Annotated[str, typer.Option("--out", help="where the plot goes")] = "scaling.png",
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
-    """Print and plot the accuracy of each run against the tokens it was trained on, with both fits and their held-out errors."""
-    found = points(existing_runs(runs))
+    """Print and plot the accuracy of each run against the tokens it was trained on, with both fits and their held-out errors.
+
+    All runs are compared with the untrained model, and with the first run that is named.
+    """
+    compared = existing_runs(runs)
+    found = points(compared)
     curves = fits(found)
     draw(found, curves, out)
     if as_json:
         made = {arm: {name: {"parameters": f.parameters, "held_out_error": f.held_out_error} for name, f in both.items()} for arm, both in curves.items()}
-        print_json({"points": [p._asdict() for p in found], "fits": made, "plot": out})
+        as_facts = [{name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()} for p in found]
+        print_json({"points": as_facts, "fits": made, "plot": out})
         return
-    table = Table(title="closed-book accuracy", title_justify="left")
-    for name in ("arm", "tokens", "accuracy [95% interval]", "perplexity of general text"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for p in found:
-        table.add_row(p.arm, f"{p.tokens:,}", f"{p.accuracy:.1%} [{p.low:.1%}, {p.high:.1%}]", "" if p.perplexity is None else f"{p.perplexity:.2f}")
-    console.print(table)
+    console.print(_table(found, compared[0].recipe().method.get("arm", "the first")))
     for arm, both in curves.items():
         for name, fit in both.items():
             error = "too few points" if fit.held_out_error is None else f"{fit.held_out_error:.2%}"
@@ -37,6 +40,20 @@ def scaling(
     if not curves:
         say("no arm has three token budgets, so no curve was fitted")
     say(f"plot: {out}")
+
+
+def _table(found: Sequence[Point], first: str) -> Table:
+    """One line per model; the differences are paired over questions."""
+    table = Table(title="closed-book accuracy, with 95% intervals", title_justify="left")
+    names = ("arm", "different\ntokens", "passes", "general\ntext", "accuracy", "minus untrained", f"minus {first}", "perplexity of\ngeneral text")
+    for name in names:
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for p in found:
+        trained = (f"{p.passes:.1f}", f"{p.replay_share:.1%}") if p.tokens else ("", "")
+        differences = ("" if d is None else interval(d._asdict(), signed=True) for d in (p.over_untrained, p.over_first))
+        accuracy = f"{p.accuracy:.1%} [{p.low:.1%}, {p.high:.1%}]"
+        table.add_row(p.arm, f"{p.tokens:,}", *trained, accuracy, *differences, "" if p.perplexity is None else f"{p.perplexity:.2f}")
+    return table
 
 
 if __name__ == "__main__":

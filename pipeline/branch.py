@@ -26,7 +26,8 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
     if target.exists():
         raise SelfloopError(f"{target.root}: there is a run here already; a branch needs a new directory.")
-    if not files.exists(source.evaluation(round_)):
+    untrained = round_ == 0 and source.recipe().demonstrations is None  # there is no round 0: what the run starts from is the base model
+    if not (untrained or files.exists(source.evaluation(round_))):
         raise SelfloopError(f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it.")
     with RunLock(target.local):
         for path in _shared(source, recipe, round_):

@@ -13,6 +13,8 @@ generate makes the texts, critique drops those that a judge finds unfaithful (op
 the document or nearly the same as another. Nothing is verified: what a text says has no one right answer.
 """
 
+import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -30,14 +32,16 @@ from pipeline.runner.llm import LLM, together
 from stages import copies, entities, filters
 from stages.samples import StepSampling, answer_fields
 
-VERSION = 1
+logger = logging.getLogger(__name__)
+
+VERSION = 2
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"
 JUDGE, ASK = "entigraph/judge", "entigraph/ask"
 STYLES = ("simple", "encyclopedic", "scholarly")
 ASKED = {"entigraph": (ENTITIES, RELATION), "rephrase": (REPHRASE,), "raw": ()}
 # As published nothing is filtered, and how many triples there are is how long somebody waited: about 2,000 of a document by its totals.
 PAPER: dict[str, Any] = {
-    "grounded": False, "max_entities": None, "max_triples": 2000, "sections": False, "copy_chars": None, "near_duplicate": None,
+    "grounded": False, "max_entities": None, "max_triples": 2000, "check_sections": False, "copy_chars": None, "near_duplicate": None,
 }  # fmt: skip
 
 
@@ -66,7 +70,8 @@ class EntiGraphOptions(Options):
     max_triples: int = Field(100, ge=0, description="never more of a document than this")
     summary: bool = Field(True, description="the summary is a text as well, as published")
     rephrasings: int = Field(3, ge=1, description="of each document in each of the three styles")
-    sections: bool = Field(True, description="ask for a headed section on each entity and one on all of them, and drop texts without; off for small models")
+    sections: bool = Field(True, description="ask for a headed section on each entity and one on all of them, as published; off for small models")
+    check_sections: bool = Field(True, description="drop texts that were asked for sections and do not have as many")
     truncated: Literal["drop", "cut"] = Field("drop", description="a text that ran into max_tokens is left to filters.drop_truncated, or ends after its last whole sentence")
     copy_chars: int | None = Field(200, ge=1, description="drop a text with a longer run of characters from its document; null: off")
     near_duplicate: float | None = Field(0.8, gt=0, le=1, description="drop a text this similar to another of its document (MinHash); null: off")
@@ -107,7 +112,7 @@ class EntiGraph(Method):
         o = self.options
         made = o.model_dump(mode="json", include={"arm", "entity_attempts", "max_entities", "grounded", "max_pairs", "max_triples", "summary",
                                                   "rephrasings", "sections", "truncated", "sampling"})  # fmt: skip
-        checks = o.model_dump(mode="json", include={"sections", "copy_chars", "near_duplicate"}) | {"filters": self.recipe.filters.model_dump(mode="json")}
+        checks = o.model_dump(mode="json", include={"sections", "check_sections", "copy_chars", "near_duplicate"}) | {"filters": self.recipe.filters.model_dump(mode="json")}
         steps: dict[str, DatasetStep] = {"near_duplicates": copies.near_duplicates(o.near_duplicate)} if o.near_duplicate else {}
         judge = {"faithfulness": o.faithfulness, "sampling": o.sampling.judge.model_dump()}
         return {
@@ -131,26 +136,35 @@ class EntiGraph(Method):
 
     async def _relations(self, row: Row, llm: LLM) -> Outcome:
         """Ask for the entities, then for a text on each planned set of them."""
-        document, o = row.payload["question"], self.options
+        o = self.options
         for attempt in range(o.entity_attempts):
-            [reply] = await llm.ask(ENTITIES, sampling=self._sampling(llm, "entities"), sample_index=attempt, json_schema=entities.schema(o.max_entities), document=document)
-            found = entities.read(reply.text) if reply.finish_reason != "length" else f"cut off after {reply.completion_tokens} tokens"
-            if isinstance(found, entities.Extracted):
+            found = await self._entities(row, llm, attempt)
+            if isinstance(found, tuple):
                 break
         else:
+            return found
+        summary, names = found
+        seed = int(unit_interval(self.recipe.seed, "plan", llm.round, row.id) * 2**32)
+        sets = [tuple(names[i] for i in chosen) for chosen in entities.plan(len(names), o.max_pairs, o.max_triples, seed)]
+        forms = {2: "pair", 3: "triple"}
+        made = await _kept(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
+        return Kept([self._row(row, llm, "summary", (), "", summary), *made.rows]) if o.summary else made
+
+    async def _entities(self, row: Row, llm: LLM, attempt: int) -> tuple[dict[str, Any], list[str]] | Failed | Dropped:
+        """Return a document's summary, as fields of a text, and its entities; or what is wrong with this attempt, should it be the last."""
+        document, o = row.payload["question"], self.options
+        [reply] = await llm.ask(ENTITIES, sampling=self._sampling(llm, "entities"), sample_index=attempt, json_schema=entities.schema(o.max_entities), document=document)
+        found = entities.read(reply.text) if reply.finish_reason != "length" else f"cut off after {reply.completion_tokens} tokens"
+        if isinstance(found, str):
             return Failed("unusable_entities", f"none of {o.entity_attempts} replies could be used; the last: {found}", reply.text)
         names = entities.distinct(found.entities)
         if o.grounded:
             names = [name for name in names if entities.occurrences(name, document)]
         names = entities.most_frequent(names, document, o.max_entities)
         if len(names) < 2:
-            return Dropped("too_few_entities", f"{len(names)} of {len(found.entities)} can be used", reply.text)
-        seed = int(unit_interval(self.recipe.seed, "plan", llm.round, row.id) * 2**32)
-        sets = [tuple(names[i] for i in chosen) for chosen in entities.plan(len(names), o.max_pairs, o.max_triples, seed)]
-        forms = {2: "pair", 3: "triple"}
-        made = await _kept(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
+            return Dropped("too_few_entities", f"in {o.entity_attempts} replies; {len(names)} of the last one's {len(found.entities)} can be used", reply.text)
         summary = {**answer_fields(reply), "text": found.summary.strip(), "prompt_tokens": 0, "completion_tokens": len(found.summary.split())}
-        return Kept([self._row(row, llm, "summary", (), "", summary), *made.rows]) if o.summary else made
+        return summary, names
 
     async def _text(self, row: Row, llm: LLM, template: str, form: str, names: tuple[str, ...], number: int, **variables: Any) -> Row:
         """Ask for one text. One that is refused for good is a row that says so, and does not take its document along."""
@@ -168,7 +182,7 @@ class EntiGraph(Method):
         return self._row(row, llm, form, names, number, made, step)
 
     def _row(self, row: Row, llm: LLM, form: str, names: tuple[str, ...], number: int | str, made: dict[str, Any], step: str = "entities", **changes: Any) -> Row:
-        key = f"{form}/{'|'.join(names) or number}"
+        key = f"{form}/{json.dumps(names, ensure_ascii=False) if names else number}"
         return row.child("generate", f"{llm.round}/{key}", form=form, key=key, entities=list(names),
                          **{"problem": "", "model": llm.model, "sampling": self._sampling(llm, step).as_json, **made, **changes})  # fmt: skip
 
@@ -207,7 +221,7 @@ class EntiGraph(Method):
             if found := filters.problem(row, self.recipe.filters):
                 return Dropped(*found, made["text"])
             headings = sum(line.lstrip().startswith("#") for line in made["text"].splitlines())
-            if relation and o.sections and headings != len(made["entities"]) + 1:
+            if relation and o.sections and o.check_sections and headings != len(made["entities"]) + 1:
                 return Dropped("missing_sections", f"{headings} headings, expected {len(made['entities']) + 1}", made["text"])
             if o.copy_chars and (run := copies.copied(made["text"], document, o.copy_chars)):
                 return Dropped("copied", run[:200], made["text"])
@@ -271,6 +285,8 @@ def within(budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[
             break
         kept.add(row_id)
         used += sizes[row_id]
+    else:
+        logger.warning("all %d texts have %d tokens together, no more than method.token_budget, %d: an arm that reaches it trains on more", len(kept), used, budget)
     for row in rows():
         yield row, None if row.id in kept else Dropped("over_budget", f"{used} of {budget} tokens are used", row.payload["text"])
 

@@ -25,7 +25,7 @@ def schema(most: int | None) -> dict[str, Any]:
     entities: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 2, "maxLength": 60}, "minItems": 2}
     return {
         "type": "object",
-        "properties": {"summary": {"type": "string", "minLength": 1, "maxLength": 1200}, "entities": entities | ({"maxItems": most} if most else {})},
+        "properties": {"summary": {"type": "string", "minLength": 1, "maxLength": 600}, "entities": entities | ({"maxItems": most} if most else {})},
         "required": ["summary", "entities"],
         "additionalProperties": False,
     }

@@ -11,23 +11,31 @@ import numpy as np
 
 from pipeline.errors import SelfloopError
 from pipeline.methods import TRAIN
-from pipeline.rundir import RunDir
+from pipeline.rundir import RoundKey, RunDir
+from pipeline.statistics import Interval, paired_difference
 from pipeline.store import files
 from pipeline.store.files import atomic_write
+from stages.evaluation import correct_by_task, documents_by_task
 
+UNTRAINED = "untrained"
 _TIMES = 28  # decay times that are tried
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
 class Point(NamedTuple):
-    """One model: an arm's, trained on so many different tokens of text (0: the untrained one), with its accuracy and 95% interval."""
+    """One model: what it was trained on, its accuracy with its 95% interval, and how that differs from the untrained model's and another's."""
 
     arm: str
-    tokens: int
+    tokens: int  # different tokens of text it was trained on; 0: the untrained model
     accuracy: float
     low: float
     high: float
     perplexity: float | None
+    budget: int | None = None  # method.token_budget
+    passes: float = 0.0  # how often it saw them
+    replay_share: float = 0.0  # of the blocks it was trained on
+    over_untrained: Interval | None = None
+    over_first: Interval | None = None  # over the first of the runs that are compared
 
 
 class Fit(NamedTuple):
@@ -39,21 +47,46 @@ class Fit(NamedTuple):
 
 
 def points(runs: Sequence[RunDir]) -> list[Point]:
-    """Return the point of each run's last evaluated round, and for each arm the untrained model's. Raises SelfloopError for a run without CPT."""
+    """Return the point of each run's last evaluated round, and the untrained model's (once). Raises SelfloopError for a run without CPT.
+
+    Differences are paired: of the answers to the same questions, with documents resampled where the questions name theirs.
+    """
+    last = [(run, _last_round(run)) for run in runs]
     found: dict[Point, None] = {}
-    for run in runs:
-        recipe = run.recipe()
-        arm = recipe.method.get("arm", recipe.method["name"])
-        rounds = [r for r in run.rounds() if isinstance(r, int) and files.exists(run.evaluation(r))]
-        if recipe.train.kind != "cpt" or not rounds:
-            raise SelfloopError(f"{run.root}: expected a run with train.kind cpt, and a round of it that is evaluated.")
-        packing = files.read_json(files.join(run.stage(rounds[-1], TRAIN), "train.json"))["shares"]["packing"]
-        for tokens, key in ((0, "base"), (packing["tokens"], rounds[-1])):
-            if files.exists(run.evaluation(key)):
-                facts = files.read_json(run.evaluation(key))
-                greedy, general = facts["greedy"], facts.get("replay_perplexity", {}).get("perplexity")
-                found[Point(arm, tokens, greedy["mean"], greedy["low"], greedy["high"], general)] = None
-    return sorted(found, key=lambda p: (p.arm, p.tokens))
+    bases = [run for run in runs if files.exists(run.evaluation("base"))]
+    for run in bases:
+        found[_measured(run, "base", UNTRAINED, 0)] = None
+    for run, round_ in last:
+        method, packing = run.recipe().method, files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))["shares"]["packing"]
+        point = _measured(run, round_, method.get("arm", method["name"]), min(packing["tokens"], (packing["blocks"] - packing["blocks_not_seen"]) * packing["block_tokens"]))
+        found[point._replace(
+            budget=method.get("token_budget"), passes=packing["passes"], replay_share=packing["replay_share"],
+            over_untrained=next((d for base in bases if (d := _difference((run, round_), (base, "base")))), None),
+            over_first=_difference((run, round_), last[0]) if run is not runs[0] else None,
+        )] = None  # fmt: skip
+    return sorted(found, key=lambda p: (p.arm != UNTRAINED, p.arm, p.tokens))
+
+
+def _last_round(run: RunDir) -> int:
+    rounds = [r for r in run.rounds() if isinstance(r, int) and files.exists(run.evaluation(r))]
+    if run.recipe().train.kind != "cpt" or not rounds:
+        raise SelfloopError(f"{run.root}: expected a run with train.kind cpt, and a round of it that is evaluated.")
+    return rounds[-1]
+
+
+def _measured(run: RunDir, round_: RoundKey, arm: str, tokens: int) -> Point:
+    facts = files.read_json(run.evaluation(round_))
+    greedy = facts["greedy"]
+    return Point(arm, tokens, greedy["mean"], greedy["low"], greedy["high"], facts.get("replay_perplexity", {}).get("perplexity"))
+
+
+def _difference(model: tuple[RunDir, RoundKey], other: tuple[RunDir, RoundKey]) -> Interval | None:
+    """Return how much more the first model answers rightly; None where they were not asked the same questions."""
+    new, old = correct_by_task(*model), correct_by_task(*other)
+    if new.keys() != old.keys():
+        return None
+    recipe = model[0].recipe()
+    return paired_difference(old, new, recipe.evaluate.bootstrap, recipe.seed, documents_by_task(*model))
 
 
 def log_line(x: Sequence[float], y: Sequence[float]) -> Fit:
@@ -116,13 +149,18 @@ def _held_out(fit: Callable[[np.ndarray, np.ndarray], tuple[Curve, dict[str, Any
 
 
 def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
-    """Return both curves for each arm that has points enough (three with tokens)."""
-    by_arm: dict[str, list[Point]] = {}
-    for point in found:
-        by_arm.setdefault(point.arm, []).append(point)
-    enough = {arm: ps for arm, ps in by_arm.items() if len({p.tokens for p in ps if p.tokens}) >= 3}
-    made = {arm: ([p.tokens for p in ps], [p.accuracy for p in ps]) for arm, ps in enough.items()}
-    return {arm: {"exponentials": exponentials(x, y), "log_line": log_line(x, y)} for arm, (x, y) in made.items()}
+    """Return both curves for each arm that has points enough (three budgets). Runs of one budget, such as seeds, are one point, their mean."""
+    untrained = [p for p in found if p.arm == UNTRAINED]
+    made = {}
+    for arm in dict.fromkeys(p.arm for p in found if p.arm != UNTRAINED):
+        by_budget: dict[int, list[Point]] = {}
+        for p in (p for p in found if p.arm == arm):
+            by_budget.setdefault(p.budget or p.tokens, []).append(p)
+        if len(by_budget) >= 3:
+            groups = [*([untrained] if untrained else []), *by_budget.values()]
+            x, y = ([float(np.mean([getattr(p, name) for p in group])) for group in groups] for name in ("tokens", "accuracy"))
+            made[arm] = {"exponentials": exponentials(x, y), "log_line": log_line(x, y)}
+    return made
 
 
 def draw(found: Sequence[Point], curves: dict[str, dict[str, Fit]], target: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Source
+from pipeline.config import Source, load_recipe
 from stages.tasks import read_tasks
 
 COUNTRIES = Path(__file__).parent.parent / "data" / "countries"
@@ -31,6 +31,21 @@ def test_every_answer_stands_in_its_document_and_in_no_other_option(kind: str) -
         assert len(set(q["options"])) == 4
     letters = Counter(q["answer"] for q in questions)
     assert all(70 <= letters[letter] <= 130 for letter in "ABCD"), letters
+
+
+@pytest.mark.parametrize("kind", ["real", "fiction"])
+def test_no_option_can_be_ruled_out_because_it_was_never_read(kind: str) -> None:
+    documents, questions = read(kind)
+    texts = list(documents.values())
+    for start in range(0, 40, 8):
+        read_there, asked = "\n".join(texts[start : start + 8]), questions[start * 10 : start * 10 + 80]
+        assert not [option for q in asked for option in q["options"] if option not in read_there]
+
+
+def test_recipes_ask_about_whole_groups() -> None:
+    recipe = load_recipe(COUNTRIES.parent.parent / "jobs" / "entigraph.yaml")
+    documents = recipe.tasks.limit
+    assert documents % 8 == 0 and recipe.held_out.source.limit == 10 * documents
 
 
 def test_invented_documents_name_no_real_country() -> None:

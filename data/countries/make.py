@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 SHA256 = "29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01"
 SEED = 20260101
 COUNTRIES, QUESTIONS, OPTIONS = 40, 10, 4
+GROUP = 8  # wrong options are of the same eight documents as the right one
 PEOPLE = (2_000_000, 50_000_000)  # of the countries that are taken
 VALUE_CHARS = 110  # of an answer; a longer value ends at its last whole item before that
 REPLAY_CHARS = 110_000
@@ -240,14 +241,20 @@ def fiction(real: dict[str, dict[str, str]], known: list[str]) -> dict[str, dict
 
 
 def questions(countries: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
-    """Return QUESTIONS about each country, ordered by document. The wrong options are other countries' values of the same field."""
-    rows = []
-    for code, facts in countries.items():
-        rng = random.Random(f"{SEED}/{code}")
-        for field in sorted(rng.sample([f for f in FACTS if f.asks], QUESTIONS), key=lambda f: FACTS.index(f)):
+    """Return QUESTIONS about each country, ordered by document.
+
+    The wrong options are values of the same field that other countries of its group have, the first eight documents, the next eight
+    and so on. So whoever trains on some of the groups has read all options of the questions about them: an option that was never
+    read would be given away by looking strange.
+    """
+    rows, codes = [], list(countries)
+    for i, (code, facts) in enumerate(countries.items()):
+        rng, start = random.Random(f"{SEED}/{code}"), i - i % GROUP
+        values = {field: {countries[other][field.name] for other in codes[start : start + GROUP]} for field in FACTS if field.asks}
+        asked = rng.sample([field for field in values if len(values[field]) >= OPTIONS], QUESTIONS)
+        for field in sorted(asked, key=lambda f: FACTS.index(f)):
             right = facts[field.name]
-            others = sorted({other[field.name] for other in countries.values()} - {right})
-            options = rng.sample([right, *rng.sample(others, OPTIONS - 1)], OPTIONS)
+            options = rng.sample([right, *rng.sample(sorted(values[field] - {right}), OPTIONS - 1)], OPTIONS)
             rows.append({"id": f"{code}-{field.name}", "document": code, "field": field.name, "question": field.asks.format(country=facts["country"]),
                          "options": options, "answer": "ABCD"[options.index(right)]})  # fmt: skip
     return rows

@@ -11,6 +11,7 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from pipeline import prompts
+from pipeline.branch import branch
 from pipeline.config import Recipe, load_recipe
 from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError
@@ -128,8 +129,17 @@ def test_fault_2_entities_that_cannot_be_used_are_asked_for_again_but_not_for_ev
 def test_too_few_entities_are_a_dropped_document_with_the_reply() -> None:
     dropped = generate(Model(lambda request, index: '{"summary": "s", "entities": ["Ada", "Atlantis", "ADA"]}'))
     assert isinstance(dropped, Dropped) and dropped.reason == "too_few_entities" and "Atlantis" in dropped.raw
+    hasty = Model(lambda request, index: '{"summary": "s", "entities": ["Atlantis", "x"]}' if request.sample_index < 2 and request.step.endswith("entities") else writes(request, index))
+    assert len(generate(hasty, max_triples=0).rows) == 11 and hasty.steps()["entities"] == 3, "the document does not name them: asked for again"
     assert len(generate(Model(), grounded=False, max_triples=0).rows) == 1 + 15, "as published, Atlantis is one of them"
     assert len(generate(Model(), max_entities=3, max_triples=9).rows) == 1 + 3 + 1
+
+
+def test_names_with_bars_give_every_set_a_key_of_its_own() -> None:
+    names = ["a1", "a1|b1", "c1", "b1|c1"]
+    model = Model(lambda request, index: json.dumps({"summary": "s", "entities": names}) if request.step.endswith("entities") else "### x\ny")
+    rows = generate(model, f"Bars\n\nThings: {', '.join(names)}.", max_triples=9).rows
+    assert len({r.id for r in rows}) == len({r.payload["key"] for r in rows}) == 1 + 6 + 4
 
 
 def test_fault_3_a_refused_relation_is_one_dropped_text_and_an_error_that_may_pass_is_no_end() -> None:
@@ -181,7 +191,10 @@ def test_filters(text: str, reason: str) -> None:
 def test_the_preset_paper_is_as_published_and_its_parts_can_be_set() -> None:
     paper = EntiGraph(recipe_of(preset="paper", max_triples=7)).options
     assert (paper.max_pairs, paper.max_triples, paper.grounded, paper.max_entities) == (None, 7, False, None)
-    assert (paper.copy_chars, paper.near_duplicate, paper.sections, paper.faithfulness, paper.summary) == (None, None, False, 0, True)
+    assert (paper.copy_chars, paper.near_duplicate, paper.check_sections, paper.faithfulness, paper.summary) == (None, None, False, 0, True)
+    asked = Model()
+    generate(asked, preset="paper", max_triples=1)
+    assert 'in relation to ENTITY' in str(asked.asked[1].messages), "the paper's question: a section on each entity"
 
 
 def test_a_judge_drops_what_is_unfaithful_and_says_when_it_cannot_be_read() -> None:
@@ -224,10 +237,28 @@ def test_a_smaller_budget_is_a_part_of_a_larger_one_in_any_order() -> None:
     assert kept(100, rows) < kept(200, rows) == kept(200, rows[::-1])
 
 
+def test_texts_that_do_not_fill_the_budget_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [Row(f"r{i}", {"text": "w w"}) for i in range(3)]
+    assert sum(v is None for _, v in within(5, 3, lambda text: 2, lambda: rows)) == 2 and not caplog.records
+    assert all(v is None for _, v in within(7, 3, lambda text: 2, lambda: rows))
+    assert "all 3 texts have 6 tokens together" in caplog.text
+
+
 def test_the_recipe_that_ships_is_one_for_every_arm() -> None:
     recipe = Path(__file__).parents[2] / "jobs" / "entigraph.yaml"
     asked = {arm: EntiGraph(load_recipe(recipe, [f"method.arm={arm}"])).stages()["generate"].prompts for arm in ("entigraph", "rephrase", "raw")}
     assert asked == {"entigraph": ("entigraph/entities", "entigraph/relation"), "rephrase": ("entigraph/rephrase",), "raw": ()}
+
+
+@pytest.mark.train
+def test_a_smaller_budget_branches_from_what_is_written(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = finished
+    small = recipe.model_copy(update={"method": {**recipe.method, "token_budget": 2000}})
+    branch(run, half := RunDir(tmp_path / "half"), small, 0)
+    assert all(half.manifest(half.stage(1, stage)) for stage in STAGES) and half.manifest(half.stage(1, "publish")) is None
+    asyncio.run(Loop(half, half.freeze(small)).publish(1))
+    few, many = (set(load_from_disk(r.dataset("cpt", 1))["train"]["text"]) for r in (half, run))
+    assert few < many
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
@@ -323,9 +354,12 @@ def test_a_run_from_documents_to_what_the_model_knows(finished: tuple[RunDir, Re
     assert shown.status == 0 and f"{text['tokens_text']} tokens" in shown.text and "asked" in shown.text and "entigraph/" in shown.text
     facts = overview(run)["rounds"][-1]
     assert facts["datasets"][0]["unit"] == "texts" and "pairs" not in facts["stages"] and facts["train"]["state"] == "done"
-    assert [(p.arm, p.tokens) for p in points([run])] == [("entigraph", 0), ("entigraph", packing["tokens"])]
+    untrained, trained_point = points([run, run])
+    assert (untrained.arm, untrained.tokens) == ("untrained", 0) and (trained_point.arm, trained_point.budget) == ("entigraph", 6000)
+    assert trained_point.tokens == (packing["blocks"] - packing["blocks_not_seen"]) * 64 < packing["tokens"], "12 blocks do not hold them all"
+    assert trained_point.over_untrained.mean == pytest.approx(trained_point.accuracy - untrained.accuracy)
     plotted = selfloop("scaling", run.root, "--out", str(tmp_path / "plot.png"))
-    assert plotted.status == 0 and (tmp_path / "plot.png").exists(), plotted.text
+    assert plotted.status == 0 and (tmp_path / "plot.png").exists() and "minus untrained" in plotted.text, plotted.text
 
     watched = [p for pattern in ("manifest.json", "train.json", "*.safetensors") for p in Path(run.root).rglob(pattern)]
     before = {p: p.stat().st_mtime_ns for p in watched}

@@ -40,9 +40,17 @@ def test_few_points_get_few_terms_and_two_no_error() -> None:
     assert falling.parameters["limit"] == pytest.approx(0.25)
 
 
+def test_seeds_of_one_budget_are_no_three_budgets() -> None:
+    seeds = [Point("raw", n, a, 0.2, 0.6, None, budget=100_000) for n, a in ((99_871, 0.55), (99_912, 0.5), (99_940, 0.58))]
+    assert fits(seeds) == {}
+    more = [Point("raw", n - 50_000 * k, a - k / 10, 0.2, 0.6, None, budget=100_000 - 40_000 * k) for k in (0, 1) for _, n, a, *_ in seeds]
+    line = fits([*more, Point("raw", 10_000, 0.3, 0.2, 0.4, None, budget=10_000)])["raw"]["log_line"]
+    assert 0 < line.parameters["per_e_fold"] < 0.2
+
+
 def test_arms_are_drawn_and_fitted_apart(tmp_path) -> None:
-    found = [Point(arm, n, 0.25 + n / 1e6 * slope, 0.2, 0.5, 12.0) for arm, slope in (("entigraph", 2), ("raw", 1)) for n in (0, 10_000, 20_000, 40_000)]
-    found += [Point("rephrase", 10_000, 0.3, 0.2, 0.4, None)]
+    found = [Point(arm, n, 0.25 + n / 1e6 * slope, 0.2, 0.5, 12.0) for arm, slope in (("entigraph", 2), ("raw", 1)) for n in (10_000, 20_000, 40_000)]
+    found += [Point("untrained", 0, 0.25, 0.2, 0.3, 12.0), Point("rephrase", 10_000, 0.3, 0.2, 0.4, None)]
     curves = fits(found)
     assert curves.keys() == {"entigraph", "raw"}
     draw(found, curves, str(tmp_path / "plot.png"))
