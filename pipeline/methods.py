@@ -193,7 +193,7 @@ class Method(ABC):
         return {}
 
     def report(self, run: Any) -> None:
-        """Write into the run (pipeline.rundir.RunDir) what there is to see of the method; called after each evaluation."""
+        """Write into the run (pipeline.rundir.RunDir) what there is to see of the method; called when a round is published, and after each evaluation."""
         return None
 
     def verified_by(self) -> str:

@@ -93,4 +93,7 @@ def _runs(of: Sequence[str], ngram: int) -> Iterator[str]:
 
 def _held_out(search: HeldOut, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
     for row in rows():
-        yield row, search.leak(row.payload["question"], row.payload["text"])
+        found = search.leak(row.payload["question"], row.payload["text"])
+        if found is None and (asked := row.payload.get("asked")):  # as Self-Lengthen words a question anew, with a length
+            found = search.leak(asked, "")
+        yield row, found

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from pipeline.methods import STAGES
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.statistics import quantiles
-from pipeline.store import files
+from pipeline.statistics import bootstrap, quantiles
+from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
 from stages.length_evaluation import LENGTH_SCORE, MEASURES
 from stages.lengths import words
 from stages.long_texts import problem, repetition_rate
+from stages.published_rows import TOO_LONG
 
 TEXT, PICTURE = "lengths.txt", "lengths.png"
 _QUANTILES = ("p10", "p25", "p50", "p75", "p90", "max", "mean")
@@ -35,40 +36,65 @@ def write(run: RunDir) -> None:
     texts = [t for t in gather(run) if t.measured]
     if not texts:
         return
-    files.write_bytes(run.path(TEXT), "\n".join([*_words(texts), *_scores(run), *_kept(run)]).encode())
+    files.write_bytes(run.path(TEXT), "\n".join([*_words(texts), *_differences(run), *_scores(run), *_kept(run)]).encode())
     files.write_bytes(run.path(PICTURE), _draw(texts, run.recipe().name))
 
 
 def gather(run: RunDir) -> Iterator[Texts]:
-    """Yield the texts of a run in the order they came about: what each model writes when asked plainly, and what each round made."""
+    """Yield the texts of a run in the order they came about: what each model writes when asked plainly, and what each round made.
+
+    The drafts are all that were written last for an instruction, whatever a filter made of them; then those that have an extension.
+    """
     for round_ in run.rounds():
         if isinstance(round_, int):
-            if run.manifest(run.stage(round_, "generate")):
-                yield Texts(f"round {round_}, drafts", [_measure(row.payload) for row in run.rows(run.stage(round_, "generate"))])
-            if run.manifest(run.stage(round_, "verify")):
-                yield Texts(f"round {round_}, extensions", [_measure(row.payload) for row in run.rows(run.stage(round_, "verify"))])
-        if run.manifest(run.stage(round_, "evaluate")):
-            rows = [row.payload for row in run.rows(run.stage(round_, "evaluate"))]
-            yield Texts("base model" if round_ == "base" else f"model of round {round_}", [row["greedy"] for row in rows])
-            yield Texts("base model, asked for longer", [row["control"] for row in rows if "control" in row])
+            if run.manifest(made := run.stage(round_, "generate")):
+                drafts = (row.payload for path in files.glob(files.join(made, "rows"), "part-*.arrow") for row in parts.read_rows(path))
+                yield Texts(f"round {round_}, drafts", [_measure(d, d["text"], d["finish_reason"]) for d in drafts if d["completion_tokens"]])
+            if run.manifest(made := run.stage(round_, "verify")):
+                rows = [row.payload for row in run.rows(made)]
+                yield Texts(f"round {round_}, extended drafts", [_measure(row, row["draft"]) for row in rows])
+                yield Texts(f"round {round_}, extensions", [_measure(row, row["text"]) for row in rows])
+        texts = _evaluated(run, round_)
+        yield Texts(_model(round_), list(texts["greedy"].values()))
+        yield Texts(f"{_model(round_)}, asked for longer", list(texts["control"].values()))
 
 
-def _measure(made: dict[str, Any]) -> dict[str, Any]:
-    text = made["text"]
-    why = problem(text, made["question"])
+def _evaluated(run: RunDir, round_: RoundKey) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what a model wrote for the held-out instructions: plainly asked (greedy) and asked for longer (control), by task."""
+    rows = [row.payload for row in run.rows(folder)] if run.manifest(folder := run.stage(round_, "evaluate")) else []
+    return {kind: {row["task_id"]: row[kind] for row in rows if kind in row} for kind in ("greedy", "control")}
+
+
+def _measure(made: dict[str, Any], text: str, finish_reason: str = "stop") -> dict[str, Any]:
+    why = problem(text, made["question"], finish_reason)
     return {"words": words(text), "problem": why and why[0], "repetition": repetition_rate(text)}
 
 
 def _words(texts: list[Texts]) -> list[str]:
     """One line for each kind of texts."""
     width = max(len(t.name) for t in texts)
-    lines = [f"{'words':<{width}}     n" + "".join(f"{name:>7}" for name in _QUANTILES) + "  pass rules  cut off  repetitive"]
+    names = ("passes rules", "cut off", "repetitive", "repetition rate")
+    lines = [f"{'words':<{width}}     n" + "".join(f"{name:>7}" for name in _QUANTILES) + "".join(f"  {name}" for name in names)]
     for t in texts:
         spread = quantiles(t.counts) | {"mean": fmean(t.counts)}
         numbers = "".join(f"{spread[name]:>7.0f}" for name in _QUANTILES)
-        passes, cut, repetitive = (fmean(MEASURES[name](text) for text in t.measured) for name in ("passes rules", "cut off", "repetitive"))
-        lines.append(f"{t.name:<{width}} {len(t.measured):>5}{numbers}{passes:>12.0%}{cut:>9.0%}{repetitive:>12.0%}")
+        shares = "".join(f"{fmean(MEASURES[name](text) for text in t.measured):>{len(name) + 2}.1%}" for name in names)
+        lines.append(f"{t.name:<{width}} {len(t.measured):>5}{numbers}{shares}")
     return [*lines, ""]
+
+
+def _differences(run: RunDir) -> list[str]:
+    """How many words more each trained model writes than the base model does, asked plainly and asked for longer; paired by instruction."""
+    lines, recipe = [], run.recipe()
+    first = _evaluated(run, "base")
+    for round_ in run.rounds():
+        after = _evaluated(run, round_)["greedy"] if isinstance(round_, int) else {}
+        for name, before in (("base model", first["greedy"]), ("base model, asked for longer", first["control"])):
+            both = sorted(after.keys() & before.keys())
+            if both:
+                more = bootstrap([after[i]["words"] - before[i]["words"] for i in both], recipe.evaluate.bootstrap, recipe.seed)
+                lines.append(f"words, {_model(round_)} minus {name}: {more.mean:+.0f} [{more.low:+.0f}, {more.high:+.0f}] (n = {len(both)})")
+    return [*lines, ""] if lines else []
 
 
 def _scores(run: RunDir) -> list[str]:
@@ -95,6 +121,8 @@ def _kept(run: RunDir) -> list[str]:
         for name in (*STAGES, "publish"):
             if isinstance(round_, int) and (manifest := run.manifest(run.stage(round_, name))):
                 lines += [f"round {round_}, {line}" for line in _kept_in(name, manifest)]
+                if name == "publish" and (long := sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, name)))):
+                    lines.append(f"round {round_}, publish: {long} examples too long to train on, of rows that have another")
     return ["kept of what came in", *lines, ""] if lines else []
 
 
@@ -102,9 +130,9 @@ def _kept_in(name: str, manifest: Manifest) -> Iterator[str]:
     refused = manifest.rows_dropped | manifest.rows_failed
     made = manifest.steps[0].rows_in if manifest.steps else manifest.rows_out
     if name == "generate":
-        yield f"{name}: {manifest.rows_in} seeds, {made} drafts or instructions without one"
+        yield f"{name}: {manifest.rows_in} seeds, {made} drafts or instructions without one{_reasons(refused)}"
     elif name == "critique":
-        yield f"{name}: {manifest.rows_in} drafts, {made} extensions tried"
+        yield f"{name}: {manifest.rows_in} drafts, {made} extensions tried{_reasons(refused)}"
     elif name != "publish":
         yield _line(name, manifest.rows_in, manifest.rows_in - sum(refused.values()), refused)
     for step in manifest.steps:
@@ -112,8 +140,12 @@ def _kept_in(name: str, manifest: Manifest) -> Iterator[str]:
 
 
 def _line(name: str, rows_in: int, rows_out: int, dropped: dict[str, int]) -> str:
+    return f"{name}: {rows_out} of {rows_in} ({rows_out / max(1, rows_in):.0%}){_reasons(dropped)}"
+
+
+def _reasons(dropped: dict[str, int]) -> str:
     reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
-    return f"{name}: {rows_out} of {rows_in} ({rows_out / max(1, rows_in):.0%})" + (f"; dropped: {reasons}" if reasons else "")
+    return f"; dropped: {reasons}" if reasons else ""
 
 
 def _draw(texts: list[Texts], title: str) -> bytes:

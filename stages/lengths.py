@@ -89,19 +89,38 @@ def demand_for(length: int, kind: str, unit: int) -> Demand:
     raise ValueError(f"no text has {length} words")
 
 
-_DOWN = r"at most|up to|under|below|less than|fewer than|no(?:t)? more than|no longer than|a maximum of|within"
-_UP = r"at least|more than|over|above|no(?:t)? (?:less|fewer) than|longer than|a minimum of"
+# In which direction a number is meant. What is negated is turned round first: "no more than" is at most.
+_NOT_UP = re.compile(r"\b(?:no|not|never)\b(?: to)? (?:more|longer|greater|larger|over|above|exceed\w*)(?: than)?|不超过|不多于|不要?高于", re.IGNORECASE)
+_NOT_DOWN = re.compile(r"\b(?:no|not|never)\b (?:less|fewer|shorter|under|below)(?: than)?|不少于|不低于", re.IGNORECASE)
+_DOWN = r"at most|up to|under|below|less|fewer|shorter|max(?:imum)?|limit(?:ed|s)?|within|至多|最多|以内|以下|少于"
+_UP = r"at least|more|over|above|longer|exceed\w*|min(?:imum)?|至少|最少|以上|超过|多于"
+_BEFORE, _AFTER = 40, 20  # characters next to a number in which its direction is looked for
 
 
 def states(text: str, demand: Demand, before: str) -> bool:
-    """Tell whether `text` asks for the demand: its numbers, in its direction, and no number that was not in the text `before`."""
+    """Tell whether `text` asks for the demand: its numbers, in its direction, and no number that was not in the text `before`.
+
+    In doubt it does not: a sentence put behind the instruction is then what asks.
+    """
     numbers = _numbers(text)
     if not set(demand.numbers) <= numbers or numbers - set(demand.numbers) - _numbers(before):
         return False
-    n = f"{demand.numbers[0]:,}".replace(",", ",?")
-    down = re.search(rf"(?<!no )(?<!not )\b(?:{_DOWN}) (?:about )?{n}\b|\b{n}(?: words)? (?:or less|or fewer|at most|maximum)\b", text, re.IGNORECASE)
-    up = re.search(rf"(?<!no )(?<!not )\b(?:{_UP}) (?:about )?{n}\b|\b{n}(?: words)? (?:or more|at least|minimum)\b", text, re.IGNORECASE)
-    return (bool(down), bool(up)) == (demand.kind == "below", demand.kind == "above")
+    return _directions(text, demand.numbers) == {"below": {"down"}, "above": {"up"}}.get(demand.kind, set())
+
+
+def _directions(text: str, numbers: tuple[int, ...]) -> set[str]:
+    """Return the directions, "up" or "down", in which a text means any of the numbers."""
+    plain = _NOT_DOWN.sub("at least", _NOT_UP.sub("at most", text))
+    near = ""
+    for found in re.finditer(r"\d(?:[\d,]*\d)?", plain):
+        if int(found[0].replace(",", "")) in numbers:
+            near += f" {plain[max(0, found.start() - _BEFORE) : found.start()]} # {plain[found.end() : found.end() + _AFTER]}"
+    return {name for name, words in (("down", _DOWN), ("up", _UP)) if re.search(_whole(words), near, re.IGNORECASE)}
+
+
+def _whole(words: str) -> str:
+    """Return a pattern of words as wholes; Chinese ones have no white space about them."""
+    return rf"(?<![a-z])(?:{words})(?![a-z])"
 
 
 def _numbers(text: str) -> set[int]:

@@ -14,10 +14,14 @@ HEAD_LINES, TAIL_LINES = 2, 3
 
 _UNIT = re.compile(r"[^\x00-\x7f]|[\x00-\x7f]+")
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-# What points at the text itself; an essay may speak of a response without it.
+# What points at the text itself; an essay may speak of a response, of "the immune response" or of letters without one.
+_EDITED = r"(?:revised|expanded|extended|improved|rewritten|polished|lengthened|longer|updated|final)"
 _POINTS = (
-    r"here(?:'s|\u2019s| is| are)|this is|that was|i(?:'ve|\u2019ve| have)|(?:the|this|my)(?= (?:revised|expanded|extended|improved|rewritten|polished|above|following)\b)"
+    rf"here(?:'s|\u2019s| is| are)|(?:this is|that was|i(?:'ve|\u2019ve| have))(?= (?:[\w-]+ ){{0,4}}?{_EDITED}\b)|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
 )
+_HANDED = re.compile(rf"\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?(?:text|outline|essay|article|story)\b", re.IGNORECASE)
+_HEADING = re.compile(rf"^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b", re.IGNORECASE)
+_HEADING_WORDS = 8
 
 
 def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> tuple[str, str] | None:
@@ -77,7 +81,12 @@ def _chatter(text: str, instruction: str) -> str:
     pattern = re.compile(rf"\b(?:{_POINTS})\W+(?:[\w-]+\W+){{0,3}}?(?:{'|'.join(told)})s?\b", re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
     near = [*lines[:HEAD_LINES], *lines[HEAD_LINES:][-TAIL_LINES:]]  # no line of a short text is looked at twice
-    return next((line[:200] for line in near if pattern.search(line)), "")
+    return next((line[:200] for line in near if pattern.search(line) or _HANDED.search(line) or _is_heading(line, asked)), "")
+
+
+def _is_heading(line: str, asked: str) -> bool:
+    found = _HEADING.search(line)
+    return bool(found) and len(line.split()) <= _HEADING_WORDS and found[0].casefold().split()[-1] not in asked
 
 
 def paragraphs(text: str) -> list[str]:

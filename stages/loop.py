@@ -101,6 +101,7 @@ class Loop:
         manifest = await publishing.publish_round(self.run, round_, self.recipe, self.method, self.tokenizer)
         if training.wants_pairs(self.recipe, round_):
             await publishing.publish_pairs(self.run, round_, self.recipe, self.method, self.tokenizer)
+        self.method.report(self.run)  # before the training, which may find nothing to train on
         return manifest
 
     async def train(self, round_: int) -> TrainResult:

@@ -27,7 +27,7 @@ from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM, together
 from stages import instructions, length_evaluation, length_report
 from stages.extension import Rules, extend
-from stages.lengths import draw_demand, length_biased, states, words
+from stages.lengths import draw_demand, is_chinese, length_biased, states, words
 from stages.long_texts import problem, thinned
 from stages.samples import answer_fields
 
@@ -171,7 +171,7 @@ class SelfLengthen(Method):
         asked, wording, demand = made["question"], "", None
         if unit_interval(self.recipe.seed, "demand", row.id) < o.demand_share:
             demand = draw_demand(made["words"], o.demand_unit, self.recipe.seed, row.id)
-            variables = {"instruction": asked, "kind": demand.kind, "numbers": demand.numbers}
+            variables = {"instruction": asked, "kind": demand.kind, "numbers": demand.numbers, "chinese": is_chinese(asked)}
             for number in range(o.demand_tries):
                 sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
                 reply = (await llm.ask(ASK_FOR_LENGTH, sampling=sampling, sample_index=number, **variables))[0]
@@ -193,6 +193,10 @@ class SelfLengthen(Method):
     def question(self, row: Row) -> list[Message]:
         """The bare instruction."""
         return self._write(row.payload["question"])
+
+    def question_prompts(self) -> tuple[str, ...]:
+        """What both roles are asked with, in evaluation and in what is published."""
+        return WRITE, EXTEND
 
     def examples(self, row: Row) -> list[Example]:
         """The generator's pair and the extender's; of a real demonstration, which nobody extended, the first alone."""

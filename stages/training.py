@@ -1,8 +1,10 @@
 """What a round trains, and on what: supervised, on preference pairs, one after the other, or on texts (train.kind)."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline import registry
@@ -53,18 +55,22 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
 def _train_roles(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
     """Train models/round-NNN/<role> for each role, from that role's adapter in `start` on; train.json sums them up.
 
-    A role without examples gets no adapter: the base model plays it.
+    A role without examples keeps the adapter that it starts from, if it has one; else the base model plays it.
     """
     from pipeline.training.launch import train
 
     results, kind = [], _supervised(recipe)
     for role in roles:
-        data = _mixture(run, round_, recipe, kind, role)
+        data, out, adapter = _mixture(run, round_, recipe, kind, role), files.join(run.model(round_), role), dict(start.adapters).get(role)
         if not _rows(data):
+            if adapter and not Path(out).exists():
+                with files.atomic_folder(Path(out)) as aside:
+                    shutil.copytree(adapter, aside, dirs_exist_ok=True)
+                console.print(f"round {round_}: no example for the {role}, whose adapter stays as it was", markup=False)
             continue
         spec = TrainSpec(
-            model=base, out=files.join(run.model(round_), role), work=run.stage(round_, f"{TRAIN}_{role}"), mixture=data, train=recipe.train,
-            seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code, kind=kind, role=role, adapter=dict(start.adapters).get(role),
+            model=base, out=out, work=run.stage(round_, f"{TRAIN}_{role}"), mixture=data, train=recipe.train,
+            seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code, kind=kind, role=role, adapter=adapter,
         )  # fmt: skip
         display = TrainDisplay(f"round {round_}, train ({role})")
         results.append(train(spec, display.update))

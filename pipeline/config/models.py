@@ -264,7 +264,7 @@ class Recipe(Section):
     """One run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32, description="everything that is drawn follows from it")
     rounds: int = Field(2, ge=0)
     model: Model = Field(default_factory=Model)
     engine: Engine = Field(default_factory=VllmEngine)

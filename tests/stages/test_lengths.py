@@ -105,6 +105,16 @@ def test_kinds_are_drawn_by_their_shares_and_by_the_key_alone() -> None:
         ("Write over the bees, at least 1,300 words.", "above 1300", True),
         ("Write 200 to 300 words on bees.", "range 200-300", True),
         ("Write 200 words on bees.", "range 200-300", False),
+        ("Write a text on bees that does not exceed 300 words.", "about 300", False),
+        ("Write on bees (maximum 300 words).", "about 300", False),
+        ("Write on bees, with a minimum word count of 300.", "about 300", False),
+        ("Write on bees, with a minimum word count of 300.", "above 300", True),
+        ("Write a text on bees that must not exceed 300 words.", "below 300", True),
+        ("写一篇约300字的文章。", "about 300", True),
+        ("写一篇不超过300字的文章。", "about 300", False),
+        ("写一篇不超过300字的文章。", "below 300", True),
+        ("写一篇不少于300字的文章。", "below 300", False),
+        ("写一篇至少300字的文章。", "above 300", True),
     ],
 )
 def test_an_instruction_states_its_demand(text: str, demand: str, stated: bool) -> None:

@@ -57,6 +57,11 @@ def test_fault_6_rules_and_tables_are_texts(text: str) -> None:
         "The sea is wide.\n\nI have added details in this revised version.",
         "THIS IS THE EXTENDED VERSION\nThe sea is wide.",
         "The sea is wide.\nThe above paragraph says more.",
+        "**Revised version:**\n\nThe sea is wide.",
+        "Revised Response:\nThe sea is wide.",
+        "# Expanded version of the outline\n\nThe sea is wide.",
+        "Here is the expanded text:\n\nThe sea is wide.",
+        "Sure! Here is a longer text:\n\nThe sea is wide.",
     ],
 )
 def test_chatter_about_the_text_itself(text: str) -> None:
@@ -70,6 +75,10 @@ def test_chatter_about_the_text_itself(text: str) -> None:
         "Her version of events was another.\n\nThe judge wrote a paragraph on it.",
         "Response times matter.",
         "A revision of the treaty followed.",
+        "Dear Sir,\nI have not received a response to my letter.",
+        "This is a natural response to stress.",
+        "The body is at war.\nThis is the immune response at work.",
+        "Extended text messages were new in 1999, and nobody knew what to do with so much room for words.",
     ],
 )
 def test_fault_10_an_essay_may_speak_of_responses_and_versions(text: str) -> None:
@@ -77,7 +86,7 @@ def test_fault_10_an_essay_may_speak_of_responses_and_versions(text: str) -> Non
 
 
 def test_fault_10_what_the_instruction_speaks_of_is_no_chatter_and_the_middle_is_not_searched() -> None:
-    text = "This is the second version of the contract.\nIt holds."
+    text = "This is the final version of the contract.\nIt holds."
     assert reason(text) == "chatter" and problem(text, "Compare both versions of the contract.") is None
     middle = "\n".join(["a.", "b.", "Here is the revised version.", "c.", "d.", "e."])
     assert problem(middle) is None
@@ -118,7 +127,7 @@ def test_fault_7_stages_are_joined_by_one_blank_line(a: str, b: str) -> None:
     assert join(f"{a.rstrip()}\n\n", f"\n\n{b.strip()}") == join(a, b)
 
 
-@given(st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, max_size=12), st.lists(st.sampled_from(["\n", "\n\n"]), min_size=12, max_size=12), st.integers())
+@given(st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, max_size=12), st.lists(st.sampled_from(["\n", "\n\n"]), min_size=12, max_size=12), st.integers(0, 2**63 - 1))
 def test_fault_8_thinning_drops_lines_and_keeps_the_form(lines: list[str], gaps: list[str], key: int) -> None:
     text = "".join(line + gap for line, gap in zip(lines, gaps, strict=False)).strip()
     thin = thinned(text, 0.2, key)

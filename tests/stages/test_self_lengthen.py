@@ -284,10 +284,16 @@ def test_evaluation_measures_lengths_beside_a_control(finished: RunDir, capsys: 
 @pytest.mark.train
 def test_the_report_is_in_the_run(finished: RunDir) -> None:
     report = Path(finished.root, "lengths.txt").read_text()
-    for line in ("base model, asked for longer", "round 1, drafts", "round 1, extensions", "model of round 1", "length score on lengths, base model", "generate, length_bias"):
+    expected = ("base model, asked for longer", "round 1, drafts", "round 1, extended drafts", "round 1, extensions", "model of round 1", "repetition rate")
+    further = ("words, model of round 1 minus base model, asked for longer:", "length score on lengths, base model", "generate, length_bias")
+    for line in (*expected, *further):
         assert line in report, report
     filtered = finished.manifest(finished.stage(1, "filter"))
     refused = sum(filtered.rows_dropped.values())
+    drafts = [r for r in request_log.records(f"{finished.stage(1, 'generate')}/requests") if r["step"].endswith("/write")]
+    [line] = [line for line in report.splitlines() if line.startswith("round 1, drafts ")]
+    assert 0 < int(line.split()[3]) <= len(drafts) and "100.0%" not in line, "drafts that no filter would keep are among them"
+    assert "examples too long to train on, of rows that have another" in report
     assert f"filter: {filtered.rows_in - refused} of {filtered.rows_in}" in report
     assert Path(finished.root, "lengths.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,5 +1,6 @@
 """A round that trains an adapter for each role: from which data, from where on, and what is said of them together. TRL is not started."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ def test_a_role_without_examples_is_played_by_the_base_model(run: RunDir, traine
     publish_rounds(extender=False)
     assert train_round(run, 1).examples == 2 and [s.role for s in trained] == ["generator"]
     assert [role for role, _ in with_adapters(BASE, run.model(1), ROLES).adapters] == ["generator"]
+
+
+def test_a_role_that_goes_on_without_examples_keeps_its_adapter(run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]) -> None:
+    publish_rounds()
+    train_round(run, 1)
+    before = with_adapters(BASE, run.model(1), ROLES)
+    shutil.rmtree(run.dataset("sft-extender", 2))
+    publish([], run.dataset("sft-extender", 2), FACTS, 0)
+    train_round(run, 2, before, accumulate={"policy": "replace"})
+    assert [s.role for s in trained[2:]] == ["generator"]
+    kept = dict(with_adapters(BASE, run.model(2), ROLES).adapters)["extender"]
+    assert Path(kept, "adapter_config.json").read_bytes() == Path(dict(before.adapters)["extender"], "adapter_config.json").read_bytes()
 
 
 def test_no_examples_at_all_is_an_error(run: RunDir, trained: list[TrainSpec]) -> None:
