@@ -29,7 +29,7 @@ _OF_ENDPOINTS = ("request_timeout", "max_retries", "concurrency", "connect_timeo
 MAY_CHANGE = ("rounds", "runner", "evaluate.engine", "evaluate.bootstrap", "engine.replicas", "engine.request_timeout", "engine.max_retries", "engine.concurrency",
               "engine.connect_timeout", "engine.backoff", "engine.cpu_cores", "engine.cpu_kv_gib", "engine.gpus", "engine.start_timeout",
               "engine.latency", "engine.jitter", "engine.fail_share", "engine.reject_share", "engine.kill_on", "train.workers", "train.cpus_per_worker",
-              "train.gpus_per_worker", "train.save_steps", *(f"method.annotator.{name}" for name in _OF_ENDPOINTS))  # fmt: skip
+              "train.gpus_per_worker", "train.save_steps", "method.environments", *(f"method.annotator.{name}" for name in _OF_ENDPOINTS))  # fmt: skip
 
 
 class RunDir:

@@ -14,6 +14,7 @@ really observed.
 """
 
 import asyncio
+import importlib.metadata
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -34,7 +35,8 @@ from stages.step_judge import JUDGE, StepJudge
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
-VERSION = 1
+VERSION = 2
+PROCESSES = 4  # environments at once in a stage worker where each is a process: a hundred MB and more
 RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 
@@ -60,7 +62,11 @@ class AgentROptions(Options):
     reason: Literal["sentence", "judge"] = Field("sentence", description="what a reflection says: one of ten sentences, or why the judge found the step bad")
     judge_tokens: int = Field(256, ge=8)
     general: General | None = Field(None, description="general conversations in each round's dataset, and the share of tokens that is left to the method")
-    environments: int | None = Field(None, ge=1, description="environments at once in one stage worker, where each takes much memory; default: any number")
+    environments: int | None = Field(None, ge=1, description="at once in one stage worker; default: 4 where each is a process of its own (Java), else any number")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All but how many environments there are at once."""
+        return self.model_dump(mode="json", exclude={"environments"})
 
 
 class AgentR(Method):
@@ -76,7 +82,14 @@ class AgentR(Method):
             raise ConfigError(f"method agent_r plays in an environment: expected tasks.source: {SOURCE}, and the environment's name as tasks.dataset.")
         if recipe.train.kind != "sft":
             raise ConfigError(f"method agent_r learns episodes, of which it makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'.")
-        self._games = Games(self.options.environments)
+        self._for_games: Games | None = None
+
+    @property
+    def _games(self) -> Games:
+        if self._for_games is None:
+            each_a_process = not registry.resolve("environment", self.recipe.tasks.dataset or "").snapshots
+            self._for_games = Games(self.options.environments or (PROCESSES if each_a_process else None))
+        return self._for_games
 
     def stages(self) -> dict[str, Stage]:
         """Search; pair and judge; drop what cannot be spliced; play what is left again."""
@@ -95,7 +108,8 @@ class AgentR(Method):
     def _plays(self) -> dict[str, Any]:
         """Return what the environment's texts and rewards depend on, beside the tasks themselves."""
         environment = registry.resolve("environment", self.recipe.tasks.dataset or "")
-        return {"environment": self.recipe.tasks.dataset, "environment_version": environment.version}
+        played = {"environment": self.recipe.tasks.dataset, "environment_version": environment.version}
+        return played | ({"package": importlib.metadata.version(environment.package)} if environment.package else {})
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One task in, one tree out. Drop reasons: held_out_task (no test task gets as far as a record, F18)."""
@@ -108,10 +122,10 @@ class AgentR(Method):
         made = len(tree.nodes) - 1
         counts = {
             "llm_calls": sum(bool(n.children) or n.end == "refused" for n in tree.nodes),
-            "environment_steps": game.steps,
+            "environment_steps": game.steps + game.replayed,
             "states_restored": game.restored,
             "children": made,
-            "steps_per_child": round(game.steps / made, 3),
+            "steps_per_child": round((game.steps + game.replayed) / made, 3),
             "leaves": len(tree.leaves()),
             "best_reward": max((leaf.reward for leaf in tree.leaves()), default=0.0),
         }
@@ -144,7 +158,7 @@ class AgentR(Method):
         said = prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0]["content"]
         return self._record(
             row, "revision", steps_of(bad[: t or 0]), steps_of(good[pair.prefix :]), leaves=[pair.good.id, pair.bad.id], prefix=pair.prefix, t_prime=t,
-            first_bad=first_bad, judge=judgements, reflection=said, signal=number, reward_good=pair.good.reward, reward_bad=pair.bad.reward,
+            first_bad=first_bad, bad_steps=len(bad), judge=judgements, reflection=said, signal=number, reward_good=pair.good.reward, reward_bad=pair.bad.reward,
             problem="" if t else "no_place_to_turn", detail="" if t else f"the ways part after step {pair.prefix}, and step {len(bad)} ended the episode",
         )  # fmt: skip
 
@@ -180,7 +194,9 @@ class AgentR(Method):
         return self.options.alpha[min(int(llm.round), len(self.options.alpha)) - 1]
 
     def question(self, row: Row) -> list[Message]:
-        """The rules and the first observation: how every episode begins, in search, training and evaluation."""
+        """The rules and the first observation: how every episode begins, in search, training and evaluation. Other questions are asked as they are."""
+        if not _is_game(row):
+            return [{"role": "user", "content": row.payload["question"]}]
         return prompts.render(RULES, rules=row.payload["entry"]["rules"], observation=row.payload["question"])
 
     def question_prompts(self) -> tuple[str, ...]:
@@ -195,8 +211,10 @@ class AgentR(Method):
         messages = [{"role": role, "content": text} for turn in said for role, text in zip(("assistant", "user"), turn, strict=True)][:-1]
         return [Example(self.question(row), messages, tuple(m["role"] == "assistant" for m in messages), "demonstration")]
 
-    def evaluation(self, name: str | None) -> Stage:
-        """A greedy episode on each held-out task, and sampled ones if evaluate.samples says so."""
+    def evaluation(self, name: str | None) -> Stage | None:
+        """A greedy episode on each held-out task, and sampled ones if evaluate.samples says so; None for a set that is no game."""
+        if name is not None and self.recipe.evaluate.sets[name].source != SOURCE:
+            return None
         return Stage(row=self.evaluate, prompts=(RULES,), config={"depth": self.options.depth, **self._plays()}, version=VERSION)
 
     async def evaluate(self, row: Row, llm: LLM) -> Outcome:
@@ -227,7 +245,9 @@ class AgentR(Method):
 
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Mean score, steps, share of actions that were possible, and loops by length (Agent-R 1.7) of the greedy episodes."""
-        greedy = [row.payload["greedy"] for row in rows]
+        greedy = [row.payload["greedy"] for row in rows if "actions" in row.payload["greedy"]]
+        if not greedy:
+            return {}
         found = {"score": [g["score"] for g in greedy], "steps": [float(len(g["actions"])) for g in greedy]}
         found["executed"] = [g["executed"] / len(g["actions"]) for g in greedy]
         return found | {f"loops of {n}": [float(g["loops"][n - 1]) for g in greedy] for n in range(1, LONGEST_LOOP + 1)}
@@ -237,20 +257,22 @@ class AgentR(Method):
         return "the reward of the episode, played again in the environment"
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
-        """Say what sorts of records there are, and how soon errors were found: steps from where the ways part to t'."""
-        kinds, found = [], []
+        """Say what sorts of records there are, and in how many revisions the model found the bad step itself."""
+        kinds, found = [], 0
         for row in rows:
             kinds.append(row.payload["kind"])
-            if row.payload.get("first_bad"):
-                found.append(row.payload["t_prime"] - row.payload["prefix"])
+            found += bool(row.payload.get("first_bad"))
         counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
-        after = f"{sum(found) / len(found):.2f} steps after the ways parted, in {len(found)} revisions" if found else "in none"
-        return [f"Records: {counted or 'none'}", f"First bad step found by the model itself: {after}"]
+        return [f"Records: {counted or 'none'}", f"First bad step found by the model itself: in {found} of {kinds.count('revision')} revisions"]
+
+
+def _is_game(row: Row) -> bool:
+    return "environment" in (row.payload.get("entry") or {})
 
 
 def _judged(episode: Episode) -> dict[str, Any]:
     return {
-        "text": "\n".join(m["content"] for m in episode.messages), "correct": episode.reward >= SOLVED, "extracted": f"{episode.reward:g}", "key": None,
+        "text": "\n".join(m["content"] for m in episode.messages), "correct": episode.reward >= SOLVED, "extracted": f"{episode.reward:g}",
         "tokens": episode.tokens, "score": episode.reward, "actions": episode.actions, "executed": episode.executed, "end": episode.end,
         "loops": loops(episode.actions),
     }  # fmt: skip

@@ -159,7 +159,7 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
         found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()
-        if k > 1:
+        if k > 1 and all("key" in s for r in rows for s in r.payload["samples"]):  # an episode has no answer that others could share
             found[f"maj@{k}"] = bootstrap([_majority_right(r.payload["samples"], k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
     if any("refined" in row.payload for row in rows):
         found |= _refined(rows, lost, recipe)

@@ -72,6 +72,9 @@ def test_what_a_search_cost_is_in_the_manifests(finished: RunDir) -> None:
     rows = list(finished.rows(finished.stage(1, "critique")))
     records = [row.payload for row in rows]
     made = finished.manifest(finished.stage(1, "critique")).extra
+    ways = [(r["first_bad"], r["bad_steps"], r["prefix"]) for r in records if r["kind"] == "revision"]
+    assert made["turned_after"] == pytest.approx(sum((bad or whole) - prefix for bad, whole, prefix in ways) / len(ways), abs=1e-3)
+    assert made["found_after"] == pytest.approx(sum(b - p for b, _, p in ways if b) / made["bad_step_found"], abs=1e-3)
     assert sum(made["records"].values()) == len(records) and made["bad_step_found"] == sum(bool(r.get("first_bad")) for r in records)
     assert sum(made["judged"].values()) == len({(row.parents[0], j["node"]) for row in rows for j in row.payload.get("judge", ())}) > 0
 

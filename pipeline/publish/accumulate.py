@@ -78,7 +78,8 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
 def _exempt(pool: datasets.Dataset, mixture: Mixture) -> np.ndarray:
     """Return for each row whether the draw has to leave it in."""
     kept = np.isin(column(pool, "src_round"), mixture.keep_rounds)
-    return kept | (column(pool, "src_kind") == "real") if mixture.keep_real else kept
+    real = (column(pool, "src_kind") == "real") & (column(pool, "src_round") == REAL_ROUND)  # not general text beside a later round's own
+    return kept | real if mixture.keep_real else kept
 
 
 def _draw(exempt: np.ndarray, ids: np.ndarray, n: int, seed: int) -> list[int]:

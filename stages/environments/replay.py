@@ -79,6 +79,7 @@ class Replayed(Environment):
         self._play(state, state.actions[done:])
 
     def _play(self, state: Played, actions: Sequence[str]) -> None:
+        self.replayed += len(actions)
         for text in actions:
             self._step(text)
         if abs(self._at.reward - state.reward) > _SAME:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
 from pipeline.rows import Row
@@ -26,17 +27,30 @@ def search_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dic
 
 
 def record_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
-    """Return what critique made of the trees: records by kind, judgements by label, and in how many revisions the model itself found the bad step."""
+    """Return what critique made of the trees: records by kind, judgements by label, and where in its pairs the model found the bad step.
+
+    `found_after` is the mean number of steps from where the ways part to the first bad one, of the pairs in which one was found;
+    `turned_after` that of all pairs, with the whole bad way where none was found (the paper's t', Agent-R 1.7).
+    """
     kinds: Counter[str] = Counter()
     labels: dict[tuple[str, int], str] = {}  # by tree and node: a step is judged once, and stands in every pair that it is in
-    found = nowhere = 0
+    found: list[int] = []
+    turned: list[int] = []
+    nowhere = 0
     for row in kept:
         kinds[row.payload["kind"]] += 1
-        found += bool(row.payload.get("first_bad"))
+        if row.payload["kind"] == "revision":
+            first_bad, prefix = row.payload["first_bad"], row.payload["prefix"]
+            found += [first_bad - prefix] if first_bad else []
+            turned.append((first_bad or row.payload["bad_steps"]) - prefix)
         nowhere += row.payload["problem"] != ""
         labels |= {(row.parents[0], j["node"]): j["judgement"] if j["read"] else UNREADABLE for j in row.payload.get("judge", ())}
-    facts = {"records": dict(sorted(kinds.items())), "judged": dict(sorted(Counter(labels.values()).items())), "bad_step_found": found, "no_place_to_turn": nowhere}
-    note = f"records: {_listed(facts['records'])}; the model found the bad step in {found} of {kinds['revision']} pairs, {nowhere} have no place to turn round"
+    facts = {"records": dict(sorted(kinds.items())), "judged": dict(sorted(Counter(labels.values()).items())), "bad_step_found": len(found), "no_place_to_turn": nowhere}
+    facts |= {"found_after": round(fmean(found), 3) if found else None, "turned_after": round(fmean(turned), 3) if turned else None}
+    note = f"records: {_listed(facts['records'])}; the model found the bad step in {len(found)} of {kinds['revision']} pairs"
+    note += f", {facts['found_after']:.1f} steps after the ways part" if found else ""
+    note += f" ({facts['turned_after']:.1f} over all pairs, with the whole way where none was found)" if turned else ""
+    note += f"; {nowhere} have no place to turn round"
     return facts | {"note": f"{note}; steps judged: {_listed(facts['judged'])}"}
 
 

@@ -21,13 +21,19 @@ class Reached:
 
 
 class Game:
-    """One task's game. Blocking: call it in a thread. `steps` counts actions done, `restored` how often a state was gone back to."""
+    """One task's game. Blocking: call it in a thread. `steps` counts actions done, `restored` how often a state was gone back to,
+    `replayed` the actions that were done once more for that (none where the environment has snapshots)."""
 
     def __init__(self, environment: Environment, task: EnvTask) -> None:
         self._environment, self._task = environment, task
         self._kept: dict[int, Any] = {}  # node id: its state, until it is expanded
         self._at: int | None = None  # the node whose state the environment is in
         self.steps = self.restored = 0
+        self._replayed_before = environment.replayed
+
+    @property
+    def replayed(self) -> int:
+        return self._environment.replayed - self._replayed_before
 
     def start(self) -> tuple[str, str]:
         """Begin anew; return the first observation and the state."""

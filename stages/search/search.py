@@ -66,7 +66,10 @@ async def _expand(tree: Tree, node: Node, llm: LLM, game: Game, opening: Sequenc
         return
     turns = _different(sampled)
     reached = await asyncio.to_thread(game.branch, node.id, [action for _, action in turns], len(tree.nodes))
-    tree.grow(node, [_node(tree, node, turn, found, settings) for turn, found in zip(turns, reached, strict=True)])
+    made: list[Node] = []
+    for turn, found in zip(turns, reached, strict=True):
+        made.append(_node(tree, node, turn, found, settings, made))
+    tree.grow(node, made)
 
 
 def _different(sampled: Sequence[Completion]) -> list[tuple[str, str]]:
@@ -78,18 +81,19 @@ def _different(sampled: Sequence[Completion]) -> list[tuple[str, str]]:
     return list(first.values())
 
 
-def _node(tree: Tree, parent: Node, turn: tuple[str, str], found: Reached, settings: SearchSettings) -> Node:
+def _node(tree: Tree, parent: Node, turn: tuple[str, str], found: Reached, settings: SearchSettings, siblings: Sequence[Node]) -> Node:
     step = found.step
     end = DONE if step.done else DEPTH if parent.depth + 1 >= settings.depth else ""
-    if not end and settings.merge_states and _stands_elsewhere(tree, parent, found.state):
+    if not end and settings.merge_states and _stands_elsewhere(tree, parent, found.state, siblings):
         end = REPEAT
     return Node(0, None, 0, *turn, step.observation, step.reward, bool(step.info.get("executed", True)), found.state, end)
 
 
-def _stands_elsewhere(tree: Tree, parent: Node, state: str) -> bool:
-    """Tell whether a state is searched on from another node already, with as many actions left.
+def _stands_elsewhere(tree: Tree, parent: Node, state: str, siblings: Sequence[Node]) -> bool:
+    """Tell whether a state is searched on from another node already, with as many actions left; `siblings` are not in the tree yet.
 
     The state of an ancestor is no repeat: an action that changed nothing is an error to learn from.
     """
     own = {tree.nodes[i].state for i in tree.ancestors(parent)}
-    return state not in own and any(n.state == state and n.depth <= parent.depth + 1 and n.end != REPEAT for n in tree.nodes)
+    known = (*siblings, *(n for n in tree.nodes if n.depth <= parent.depth + 1))
+    return state not in own and any(n.state == state and n.end != REPEAT for n in known)

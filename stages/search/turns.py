@@ -3,7 +3,8 @@
 import re
 
 _ACTION = re.compile(r"\bAction[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE)
-
+_ACTION_LINE = re.compile(r"^[ \t]*Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE | re.MULTILINE)
+_NEXT = re.compile(r"\n[ \t]*(?:Observation|Thought)\b", re.IGNORECASE)  # here ends the turn, whatever was an action in it
 _LABEL = re.compile(r"\b(Action[ \t]*\d*)[ \t]*:", re.IGNORECASE)
 
 
@@ -11,9 +12,11 @@ def parse_turn(text: str) -> tuple[str, str]:
     """Return (the turn, its action); the action is "" when the text has none.
 
     The turn ends with its FIRST action. What a model goes on to write is an observation it made up and further actions: were it left
-    in, the last of them would be done, and all of them learnt. Agent-R 1.8, F19.
+    in, the last of them would be done, and all of them learnt. Agent-R 1.8, F19. An action on a line of its own comes before one that a
+    thought speaks of ("my next action: ...").
     """
-    found = _ACTION.search(text)
+    next_turn = _NEXT.search(text.lstrip())
+    found = _ACTION_LINE.search(text, 0, len(text) - len(text.lstrip()) + next_turn.start() if next_turn else len(text)) or _ACTION.search(text)
     return (text.strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
 
 

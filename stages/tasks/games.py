@@ -41,6 +41,8 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
         raise DataError(f"source environment: options {wrong}. There are train, test (how many tasks), oracle, and environment (its options).") from None
     if not options.train and not options.test:
         raise DataError("source environment: options must say how many tasks of each split, such as {train: 200, test: 100}.")
+    if options.oracle and options.test:
+        raise DataError("source environment: episodes of the solver (oracle: true) are to learn from, and tasks of split test are held out: leave options.test out.")
     played = make(source.dataset, options.environment)
     try:
         for split, wanted in ((LEARN_FROM, options.train), (HOLD_OUT, options.test)):

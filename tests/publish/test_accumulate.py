@@ -80,6 +80,18 @@ def test_a_draw_has_its_size_and_no_order(parts, size, keep_real, seed, rng: ran
     assert set(drawn["row_id"]) <= set(larger["row_id"])
 
 
+def test_general_text_of_later_rounds_is_no_demonstration(tmp_path):
+    from tests.publish.conftest import FACTS, make_rows
+
+    publish(make_rows(6, 0, "real"), tmp_path / "0", FACTS, 0)
+    general = [{**row, "row_id": f"general-{row['row_id']}"} for row in make_rows(30, 1, "real")]
+    publish([*general, *make_rows(30, 1, "synthetic")], tmp_path / "1", FACTS, 0)
+    parts = tuple(Part(str(tmp_path / str(n)), n, n == 0) for n in (0, 1))
+    drawn = load_mixture(Mixture(parts, 20), 0)
+    rounds = [row["src_round"] for row in drawn]
+    assert rounds.count(0) == 6 and len(drawn) == 20 and 0 < list(drawn["src_kind"]).count("synthetic") < 14
+
+
 def test_a_draw_leaves_kept_rounds_whole(parts):
     drawn = shares(load_mixture(Mixture(parts, 30, True, (3,)), 0))
     assert drawn["rounds"] == {"0": 8, "1": 10, "3": 12}

@@ -86,6 +86,7 @@ class Replayed(Counter):
     def restore(self, state: Any) -> None:
         self.restored += 1
         self.reset(self.task)
+        self.replayed += len(state[0])
         for text in state[0]:
             self._step(text)
         if self.number != state[1]:

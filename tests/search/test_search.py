@@ -63,6 +63,7 @@ def test_one_step_for_each_child_with_snapshots_and_the_same_tree_without() -> N
     replayed, other = grown(player(), slow := Replayed())
     assert replayed.to_json() == tree.to_json()
     assert other.steps == children and slow.restored == other.restored < children, "at most one replay for each node, and none for the first"
+    assert game.replayed == 0 < other.replayed, "what going back costs is counted"
 
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
@@ -94,6 +95,16 @@ def test_fault_13_a_state_is_searched_once_but_a_step_that_changed_nothing_is_ke
         own = {tree.nodes[i].state for i in tree.ancestors(node)[:-1]}
         assert not (node.children and twins) or node.state in own, expanded
     assert tree.root.visits == len(tree.leaves())
+
+
+def test_fault_13_siblings_that_lead_to_one_state_are_searched_on_once() -> None:
+    async def send(request: Request) -> list[Completion]:
+        first = len(request.messages) == len(OPENING)
+        return [completion(f"Action: {move}") for move in (("add 2",) if first else ("add 2", "double"))]
+
+    tree, _ = grown(send, simulations=1, depth=3, merge_states=True)
+    both = [n for n in tree.nodes if n.depth == 2]
+    assert [(n.action, n.observation, n.end) for n in both] == [("add 2", "The number is 4.", ""), ("double", "The number is 4.", REPEAT)]
 
 
 def test_fault_14_the_conversation_is_whole_and_in_order() -> None:
@@ -135,6 +146,11 @@ def test_fault_19_the_first_action_is_done_and_what_follows_it_is_not_in_the_tur
     assert parse_turn(wordy) == ("Thought: go.\nAction: add 1", "add 1")
     assert parse_turn("Action 1: add 2, then more") == ("Action 1: add 2, then more", "add 2, then more")
     assert parse_turn("I would add 2") == ("I would add 2", "")
+    told = "Thought: My next action: get wood first.\nAction: get 2 wood"
+    assert parse_turn(told) == (told, "get 2 wood"), "a thought may speak of an action"
+    inline = "Thought: go. Action: add 1\nObservation: the number is 1\nAction: end"
+    assert parse_turn(inline) == ("Thought: go. Action: add 1", "add 1")
+    assert parse_turn("Thought: go. Action: add 1\n\nThought: on.\nAction: end")[1] == "add 1"
 
     async def send(request: Request) -> list[Completion]:
         return [completion(wordy)] * request.n

@@ -89,6 +89,27 @@ def test_mistakes_in_the_source_are_named(change: dict[str, Any], message: str) 
         read_tasks(tiny_recipe(tasks={**TASKS, **change}).tasks, 0)
 
 
+def test_held_out_games_are_no_demonstrations() -> None:
+    source = {**TASKS, "options": {"train": 3, "test": 2, "oracle": True}, "columns": {"solution": "solution"}}
+    with pytest.raises(DataError, match="tasks of split test are held out"):
+        read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
+
+
+def test_a_set_that_is_no_game_is_evaluated_as_questions_are() -> None:
+    sums = {"source": "reasoning_gym", "dataset": "basic_arithmetic", "limit": 3}
+    games = {**TASKS, "options": {"test": 2}}
+    m = AgentR(tiny_recipe(tasks=TASKS, method=METHOD, evaluate={"sets": {"sums": sums, "games": games}}))
+    assert m.evaluation("sums") is None and m.evaluation("games") is not None and m.evaluation(None) is not None
+    row = Row("q", {"question": "1 + 1?", "entry": {"metadata": {}}, "greedy": {"correct": True, "text": "2"}})
+    assert m.question(row) == [{"role": "user", "content": "1 + 1?"}] and m.measures([row]) == {}
+
+
+def test_environments_that_are_processes_are_few_at_once_and_how_many_is_no_part_of_the_fingerprint() -> None:
+    slow = {**TASKS, "dataset": "tests.search.counter:Replayed"}
+    assert [method(t)._games._most for t in (TASKS, slow)] == [None, 4] and method(slow, environments=2)._games._most == 2
+    assert method(environments=2).options.fingerprint() == method().options.fingerprint()
+
+
 def test_a_demonstration_is_the_solvers_episode_all_of_it_learnt() -> None:
     source = {**TASKS, "options": {"train": 3, "oracle": True}, "columns": {"solution": "solution"}}
     demonstrations = read_demonstrations(tiny_recipe(tasks=source).tasks, 0).rows
