@@ -1,0 +1,47 @@
+"""kill -9 of the driver and its workers while a document's texts are being written: the same command ends with every key once, and none missing."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import dump_recipe
+from tests.conftest import tiny_recipe
+from tests.faults.driver import Driver, logged, marked
+from tests.stages.test_entigraph import write_inputs
+
+TEXTS = 3 * (1 + 10 + 6)  # documents; a summary, the pairs and six triples of five entities
+
+
+@pytest.fixture
+def drivers(tmp_path: Path) -> Iterator[tuple[Driver, Driver]]:
+    """One that is left alone, and one to be killed. What they leave is killed, so that a failure does not disturb other tests."""
+    engine = {"kind": "scripted", "answers": "tests.entigraph_answers:writes", "latency": 0.4, "jitter": 0.9}
+    recipe = tiny_recipe(**write_inputs(tmp_path), engine=engine, method={"name": "entigraph", "max_triples": 6}, sampling={"max_tokens": 400})
+    (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
+    found = Driver(tmp_path, "alone"), Driver(tmp_path, "killed")
+    yield found
+    for driver in found:
+        for pid in marked(driver.mark):
+            os.kill(pid, signal.SIGKILL)
+
+
+def texts(driver: Driver) -> dict[str, tuple[str, str]]:
+    return {row.id: (row.payload["key"], row.payload["text"]) for row in driver.run.rows(str(driver.stage))}
+
+
+@pytest.mark.timeout(400)
+def test_every_key_once_and_none_missing(drivers: tuple[Driver, Driver]) -> None:
+    alone, killed = drivers
+    alone.finish()
+    assert killed.kill_when(lambda stage: logged(stage) >= 12, workers=True)
+    killed.nothing_is_left()
+    assert 3 < logged(killed.stage) < sum(alone.log().values()), "some relations were there, and some not"
+    killed.finish()
+    assert texts(killed) == texts(alone) and len(texts(alone)) == TEXTS
+    keys = Counter((row.parents[0], row.payload["key"]) for row in killed.run.rows(str(killed.stage)))
+    assert len(keys) == TEXTS and set(keys.values()) == {1}
+    assert killed.log() == alone.log() and set(killed.log().values()) == {1}, "nothing that was written is paid for twice"
