@@ -31,7 +31,7 @@ from stages.environments import REFLECT
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
 from stages.search import SOLVED, Games, SearchSettings, Tree, record_facts, search, search_facts
-from stages.step_judge import JUDGE, StepJudge
+from stages.step_judge import JUDGE, OracleJudge, StepJudge
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
@@ -60,6 +60,7 @@ class AgentROptions(Options):
     good_per_task: int = Field(8, ge=1, description="good episodes learnt of one tree (seeded choice)")
     record_steps: int = Field(40, ge=2, description="a spliced episode of more turns is dropped")
     reason: Literal["sentence", "judge"] = Field("sentence", description="what a reflection says: one of ten sentences, or why the judge found the step bad")
+    judge: Literal["policy", "oracle"] = Field("policy", description="who looks for the first bad step: the model, or the environment's solver (an upper bound)")
     judge_tokens: int = Field(256, ge=8)
     general: General | None = Field(None, description="general conversations in each round's dataset, and the share of tokens that is left to the method")
     environments: int | None = Field(None, ge=1, description="at once in one stage worker; default: 4 where each is a process of its own (Java), else any number")
@@ -95,9 +96,9 @@ class AgentR(Method):
         """Search; pair and judge; drop what cannot be spliced; play what is left again."""
         o, plays = self.options, self._plays()
         tree = o.model_dump(mode="json", include={"width", "simulations", "depth", "exploration", "merge_states"})
-        record = o.model_dump(mode="json", include={"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task", "reason", "judge_tokens"})
+        record = o.model_dump(mode="json", include={"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task", "reason", "judge", "judge_tokens"})
         record["reflections"] = digest(prompts.source(REFLECTION))
-        judged = o.arm in ("agent_r", "revision_only")
+        judged = o.arm in ("agent_r", "revision_only") and o.judge == "policy"
         return {
             "generate": Stage(row=self.generate, prompts=(RULES,), config={**tree, **plays}, version=VERSION, facts=search_facts),
             "critique": Stage(row=self.critique, prompts=(JUDGE,) if judged else (), config=record, version=VERSION, facts=record_facts),
@@ -142,14 +143,19 @@ class AgentR(Method):
             return Dropped("no_good_leaf", f"{len(tree.leaves())} leaves, the best reward {row.payload['search']['best_reward']:g}; alpha is {alpha:g}")
         rules = PairRules(alpha, o.beta, o.pairs_per_bad, o.pairs_per_task, self.recipe.seed)
         chosen = [] if o.arm == "good_only" else pairs(tree, rules, row.id)
-        judge = StepJudge(llm, row.payload["question"], o.judge_tokens)
-        made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
+        if o.judge == "oracle":
+            async with self._games.play(row.payload["entry"]) as game:
+                judge = OracleJudge(game)
+                made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
+        else:
+            judge = StepJudge(llm, row.payload["question"], o.judge_tokens)
+            made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
         if o.arm != "revision_only":
             draw = sorted(good, key=lambda leaf: unit_interval(self.recipe.seed, "good", row.id, leaf.id))[: o.good_per_task]
             made += [self._record(row, "good", [], steps_of(tree.path(leaf)), leaves=[leaf.id], reward_good=leaf.reward) for leaf in draw]
         return Kept(made) if made else Dropped("no_pair", f"{len(good)} good leaves, and none that is worse by more than {o.beta:g}")
 
-    async def _revision(self, row: Row, judge: StepJudge, tree: Tree, pair: Pair) -> Row:
+    async def _revision(self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, pair: Pair) -> Row:
         bad, good = tree.path(pair.bad), tree.path(pair.good)
         first_bad, judgements = (None, []) if self.options.arm == "direct_revision" else await judge.first_bad(bad, pair.prefix)
         t = transition(pair.prefix, bad, first_bad)

@@ -1,6 +1,7 @@
 """The judge of Agent-R (arXiv 2501.11425, section 3.1): the current policy says of one step of an episode whether it is good, bad or uncertain.
 
-A judgement is the reply's last line, strictly.
+A judgement is the reply's last line, strictly. The environment's own solver can judge instead, to tell what the method gains from a judge
+that is always right.
 """
 
 import asyncio
@@ -11,12 +12,12 @@ from typing import Any
 from pipeline.engines.base import Sampling
 from pipeline.errors import EngineDied, EngineError
 from pipeline.runner.llm import LLM
-from stages.search import Node
+from stages.search import Game, Node
 from stages.search.turns import quoted
 from stages.trajectories import steps_of
 
 JUDGE = "agent_r/judge"
-UNCERTAIN, BAD = "uncertain", "bad"
+GOOD, UNCERTAIN, BAD = "good", "uncertain", "bad"
 _JUDGEMENT = re.compile(r"judgement:\s*(good|bad|uncertain)\.?", re.IGNORECASE)
 
 
@@ -58,7 +59,38 @@ class StepJudge:
         return {"step": node.depth, "node": node.id, "judgement": found or UNCERTAIN, "reason": reason, "text": text, "read": found is not None}
 
 
+class OracleJudge:
+    """Judges by the solver's plan: a step is bad after which the plan is no shorter than before, or there is none. Not part of the paper."""
+
+    def __init__(self, game: Game) -> None:
+        self._game, self._free = game, asyncio.Lock()
+
+    async def first_bad(self, way: Sequence[Node], after: int) -> tuple[int | None, list[dict[str, Any]]]:
+        """As `StepJudge.first_bad`."""
+        async with self._free:  # one game for all pairs of a tree
+            return await asyncio.to_thread(self._first_bad, way, after)
+
+    def _first_bad(self, way: Sequence[Node], after: int) -> tuple[int | None, list[dict[str, Any]]]:
+        self._game.start()
+        for node in way[:after]:
+            self._game.step(node.action)
+        left, judgements = self._game.steps_left(), []
+        for at, node in enumerate(way[after:], after + 1):
+            self._game.step(node.action)
+            before, left = left, self._game.steps_left()
+            bad = left is None or before is None or left >= before
+            text = f"steps to the goal before: {_count(before)}, after: {_count(left)}"
+            judgements.append({"step": node.depth, "node": node.id, "judgement": BAD if bad else GOOD, "reason": "", "text": text, "read": True})
+            if bad:
+                return at, judgements
+        return None, judgements
+
+
 def judgement(text: str) -> str | None:
     """Return the label on the last line, None if that line is anything else."""
     found = _JUDGEMENT.fullmatch(text.strip().rpartition("\n")[2].strip())
     return found[1].lower() if found else None
+
+
+def _count(steps: int | None) -> str:
+    return "out of reach" if steps is None else str(steps)

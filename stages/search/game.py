@@ -50,6 +50,11 @@ class Game:
             raise DataError(f"environment {self._environment.name}: reward {step.reward} after {action!r}; rewards must be within [0, 1].")
         return step
 
+    def steps_left(self) -> int | None:
+        """Return how many actions of the environment's own solver lead to the goal from here, None if it knows no way."""
+        plan = self._environment.oracle()
+        return None if plan is None else len(plan)
+
     def branch(self, node: int, actions: Sequence[str], first: int) -> list[Reached]:
         """Do each of `actions` from the state of `node`; the states they lead to get the ids from `first` on.
 

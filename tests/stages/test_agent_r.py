@@ -11,6 +11,7 @@ from pipeline.engines.base import Completion, Request
 from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.rows import Dropped, Kept, Row
 from stages.agent_r import REFLECTION, SENTENCES, AgentR
+from stages.environments import EnvTask
 from stages.step_judge import judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
 from tests.conftest import tiny_recipe
@@ -93,6 +94,24 @@ def test_held_out_games_are_no_demonstrations() -> None:
     source = {**TASKS, "options": {"train": 3, "test": 2, "oracle": True}, "columns": {"solution": "solution"}}
     with pytest.raises(DataError, match="tasks of split test are held out"):
         read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
+
+
+def test_the_solver_as_judge_finds_the_step_that_brings_the_goal_no_nearer() -> None:
+    m, sent = method(judge="oracle"), []
+    records = [r.payload for row in task_rows(m)[0] for r in through(m, row, model(sent=sent))["critique"] if r.payload["kind"] == "revision"]
+    assert records and all(r.step != "agent_r/judge" for r in sent) and m.stages()["critique"].prompts == ()
+    for record in records:
+        *good, last = record["judge"]
+        assert [j["judgement"] for j in good] == ["good"] * len(good) and record["first_bad"] in (None, last["step"])
+        game = Counter()
+        game.reset(EnvTask(record["entry"]["id"], "train", record["entry"]["spec"]))
+        for step in record["before"]:
+            plan = game.oracle()
+            game.step(step["action"])
+        if record["t_prime"] and record["t_prime"] == record["first_bad"]:
+            left = game.oracle()
+            assert left is None or len(left) >= len(plan), "the last step that is kept is the first bad one"
+    assert any(r["t_prime"] == r["first_bad"] for r in records) and any(r["first_bad"] and len(r["judge"]) > 1 for r in records)
 
 
 def test_a_set_that_is_no_game_is_evaluated_as_questions_are() -> None:
