@@ -77,7 +77,7 @@ def test_every_default_is_shown_and_read_back(tmp_path: Path, engine: dict[str, 
     assert count(yaml.safe_load(path.read_text(encoding="utf-8")), original) == leaves(original)
 
 
-@given(st.text(min_size=1, max_size=20).filter(lambda s: "\x00" not in s), st.floats(1e-9, 1, exclude_min=True), st.integers(0, 2**32 - 1), 2**40))
+@given(st.text(min_size=1, max_size=20).filter(lambda s: "\x00" not in s), st.floats(1e-9, 1, exclude_min=True), st.integers(0, 2**32 - 1))
 def test_round_trip(prompt: str, rate: float, seed: int) -> None:
     original = tiny_recipe(seed=seed, train={"learning_rate": rate}, sampling={"stop": [prompt]}, tasks={"source": "jsonl", "path": prompt})
     assert build_recipe(yaml.safe_load(dump_recipe(original))) == original
