@@ -1,5 +1,6 @@
 """Going back by playing again, what Java environments ask for when something is missing, and the two of them where they are installed."""
 
+import asyncio
 import importlib.util
 import random
 import shutil
@@ -9,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import prompts
 from pipeline.errors import ConfigError
 from stages.environments import SPLITS, Environment, EnvTask, ReplayError, Split, Step, make
 from stages.environments.base import EnvOptions
 from stages.environments.replay import Replayed
 from stages.environments.scienceworld import sorted_listing
+from stages.search import Game, SearchSettings, search
+from tests.search.player import llm, player
 
 TASK, OTHER = (EnvTask(name, "train", {"target": n}) for name, n in (("seven", 7), ("three", 3)))
 
@@ -166,6 +170,11 @@ def test_scienceworld_experiments() -> None:
         wrong = random.Random(0).choice([a for a in env.valid_actions() if a.startswith("focus on") and "air" in a])
         end = env.step(wrong)
         assert (end.reward, end.done) == (0, True) and env.oracle() is None
+        # Faults 3 and 4 of Agent-R: it can be searched, and what is done is the action without its label.
+        game, opening = Game(env, task), prompts.render("agent_r/rules", rules=env.rules, observation=first)
+        tree = asyncio.run(search(llm(player(moves=("look around", "inventory", "fly"))), game, opening, SearchSettings(4, 2, 2, 0.25, True, 0)))
+        assert {(n.action, n.executed) for n in tree.nodes[1:]} == {("look around", True), ("inventory", True), ("fly", False)}
+        assert tree.root.visits == len(tree.leaves()) > 0 and game.steps == len(tree.nodes) - 1
     finally:
         process = env._env._gateway.java_process
         env.close()
