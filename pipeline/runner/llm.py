@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pipeline import prompts
@@ -58,14 +59,11 @@ class LLM:
         Calls that run side by side come in an order that nobody knows beforehand: give those that may be identical a
         `sample_index` of their own each, and every one gets the same sample in every run.
         """
-        sampling = sampling or self.sampling
-        if sample_index is not None:
-            return await self._send(Request(messages, None, prefill, sampling, n, self.row, sample_index, json_schema, step, role))
-        request = Request(messages, None, prefill, sampling, n, self.row, 0, json_schema, step, role)
-        index = self._asked.get(key := request.key(self.model), 0)
-        self._asked[key] = index + 1
-        if index:
-            request = Request(messages, None, prefill, sampling, n, self.row, index, json_schema, step, role)
+        request = Request(messages, None, prefill, sampling or self.sampling, n, self.row, sample_index or 0, json_schema, step, role)
+        if sample_index is None:
+            again = self._asked.get(key := request.key(self.model), 0)
+            self._asked[key] = again + 1
+            request = replace(request, sample_index=again) if again else request
         return await self._send(request)
 
     async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:
