@@ -20,6 +20,7 @@ from stages.evaluation import correct_by_task, documents_by_task
 UNTRAINED = "untrained"
 _TIMES = 28  # decay times that are tried
 Curve = Callable[[np.ndarray], np.ndarray]
+Model = tuple[RunDir, RoundKey]
 
 
 class Point(NamedTuple):
@@ -51,20 +52,22 @@ def points(runs: Sequence[RunDir]) -> list[Point]:
 
     Differences are paired: of the answers to the same questions, with documents resampled where the questions name theirs.
     """
-    last = [(run, _last_round(run)) for run in runs]
-    found: dict[Point, None] = {}
-    bases = [run for run in runs if files.exists(run.evaluation("base"))]
-    for run in bases:
-        found[_measured(run, "base", UNTRAINED, 0)] = None
-    for run, round_ in last:
-        method, packing = run.recipe().method, files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))["shares"]["packing"]
-        point = _measured(run, round_, method.get("arm", method["name"]), min(packing["tokens"], (packing["blocks"] - packing["blocks_not_seen"]) * packing["block_tokens"]))
-        found[point._replace(
-            budget=method.get("token_budget"), passes=packing["passes"], replay_share=packing["replay_share"],
-            over_untrained=next((d for base in bases if (d := _difference((run, round_), (base, "base")))), None),
-            over_first=_difference((run, round_), last[0]) if run is not runs[0] else None,
-        )] = None  # fmt: skip
-    return sorted(found, key=lambda p: (p.arm != UNTRAINED, p.arm, p.tokens))
+    bases: list[Model] = [(run, "base") for run in runs if files.exists(run.evaluation("base"))]
+    models: list[Model] = [(run, _last_round(run)) for run in runs]
+    untrained = dict.fromkeys(_measured(base, UNTRAINED, 0) for base in bases)  # as a rule it was evaluated alike in all of them
+    trained = dict.fromkeys(_trained(model, bases, models[0]) for model in models)
+    return [*untrained, *sorted(trained, key=lambda p: (p.arm, p.tokens))]
+
+
+def _trained(model: Model, bases: Sequence[Model], first: Model) -> Point:
+    run, round_ = model
+    method, packing = run.recipe().method, files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))["shares"]["packing"]
+    seen = (packing["blocks"] - packing["blocks_not_seen"]) * packing["block_tokens"]
+    return _measured(model, method.get("arm", method["name"]), min(packing["tokens"], seen))._replace(
+        budget=method.get("token_budget"), passes=packing["passes"], replay_share=packing["replay_share"],
+        over_untrained=next((d for base in bases if (d := _difference(model, base))), None),
+        over_first=None if model == first else _difference(model, first),
+    )  # fmt: skip
 
 
 def _last_round(run: RunDir) -> int:
@@ -74,13 +77,13 @@ def _last_round(run: RunDir) -> int:
     return rounds[-1]
 
 
-def _measured(run: RunDir, round_: RoundKey, arm: str, tokens: int) -> Point:
-    facts = files.read_json(run.evaluation(round_))
+def _measured(model: Model, arm: str, tokens: int) -> Point:
+    facts = files.read_json(model[0].evaluation(model[1]))
     greedy = facts["greedy"]
     return Point(arm, tokens, greedy["mean"], greedy["low"], greedy["high"], facts.get("replay_perplexity", {}).get("perplexity"))
 
 
-def _difference(model: tuple[RunDir, RoundKey], other: tuple[RunDir, RoundKey]) -> Interval | None:
+def _difference(model: Model, other: Model) -> Interval | None:
     """Return how much more the first model answers rightly; None where they were not asked the same questions."""
     new, old = correct_by_task(*model), correct_by_task(*other)
     if new.keys() != old.keys():
