@@ -1,5 +1,6 @@
 """The corpus that ships: what its questions ask is in its documents, and nothing of the real world is in the invented ones."""
 
+import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,15 @@ from pipeline.config import Source, load_recipe
 from stages.tasks import read_tasks
 
 COUNTRIES = Path(__file__).parent.parent / "data" / "countries"
+
+
+@pytest.fixture(scope="module")
+def make() -> Any:
+    """The program that made the files, as a module."""
+    spec = importlib.util.spec_from_file_location("make_countries", COUNTRIES / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read(kind: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -61,3 +71,33 @@ def test_invented_documents_name_no_real_country() -> None:
 def test_questions_are_read_as_tasks() -> None:
     source = Source(source="jsonl", path=str(COUNTRIES / "fiction" / "questions.jsonl"), answer_type="choice", columns={"id": "id", "options": "options"})
     assert len(read_tasks(source, 0).rows) == 400
+
+
+def entry(**names: str) -> dict[str, Any]:
+    return {"Government": {"Country name": {f"conventional {form} form": {"text": text} for form, text in names.items()}}}
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "name"),
+    [("none", "Dominican Republic", "Dominican Republic"), ("The Dominican", "Dominican Republic", "Dominican Republic"), ("", "X", "X"),
+     ("Chad", "Republic of Chad", "Chad"), ("Burma (Myanmar)", "Union of Burma", "Burma")],
+)  # fmt: skip
+def test_a_countrys_name_is_not_none_and_not_clipped(make: Any, short: str, long: str, name: str) -> None:
+    assert make.name_of(entry(short=short, long=long)) == name
+
+
+def test_markup_does_not_get_into_a_text(make: Any) -> None:
+    raw = {"a": {"text": "<p><strong>C&ocirc;te</strong>&nbsp;d&amp;rsquo;Ivoire</p> low<br />high &lt;5&gt;"}}
+    assert make.text_at(raw, ("a",)) == "C\u00f4te d'Ivoire\nlow\nhigh" and make.text_at(raw, ("a", "b")) == "" == make.text_at(raw, ("x", "y"))
+    assert not [name for kind in ("real", "fiction") for text in read(kind)[0].values() for name in ("<p>", "<br", "&amp;", "&nbsp;", "</") if name in text]
+
+
+def test_every_invented_value_is_invented_or_another_countrys(make: Any) -> None:
+    facts = {f"c{i}": {field.name: f"Value {i} of {field.name}, {100 + i} m" for field in make.FACTS} | {"country": f"Realland{i}"} for i in range(12)}
+    made = make.fiction(facts, ["Realland1"])
+    assert made == make.fiction(facts, ["Realland1"]) and len({f["country"] for f in made.values()}) == 12
+    assert not any("Realland" in text for f in made.values() for text in f.values())
+    for field in ("terrain", "crops", "independence"):
+        assert len({f[field] for f in made.values()}) == 12, "a shuffle: no value twice"
+    asked = make.questions({name: f for name, f in made.items()})
+    assert Counter(q["document"] for q in asked) == dict.fromkeys(made, 10)
