@@ -36,7 +36,6 @@ from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
 VERSION = 2
-PROCESSES = 4  # environments at once in a stage worker where each is a process: a hundred MB and more
 RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 
@@ -63,7 +62,7 @@ class AgentROptions(Options):
     judge: Literal["policy", "oracle"] = Field("policy", description="who looks for the first bad step: the model, or the environment's solver (an upper bound)")
     judge_tokens: int = Field(256, ge=8)
     general: General | None = Field(None, description="general conversations in each round's dataset, and the share of tokens that is left to the method")
-    environments: int | None = Field(None, ge=1, description="at once in one stage worker; default: 4 where each is a process of its own (Java), else any number")
+    environments: int | None = Field(None, ge=1, description="at once in one stage worker; default: textworld_express 16, scienceworld 4 (each is a Java process), others any number")
 
     def fingerprint(self) -> dict[str, Any]:
         """All but how many environments there are at once."""
@@ -88,8 +87,7 @@ class AgentR(Method):
     @property
     def _games(self) -> Games:
         if self._for_games is None:
-            each_a_process = not registry.resolve("environment", self.recipe.tasks.dataset or "").snapshots
-            self._for_games = Games(self.options.environments or (PROCESSES if each_a_process else None))
+            self._for_games = Games(self.options.environments or registry.resolve("environment", self.recipe.tasks.dataset or "").at_once)
         return self._for_games
 
     def stages(self) -> dict[str, Stage]:

@@ -57,6 +57,7 @@ class Environment(ABC):
     rules_prompt: ClassVar[str] = ""  # the template of `rules`; belongs in the prompts of a stage that shows them
     # Whether `restore` goes back at once. Where it does not, it resets and plays the same actions again, which takes as long as they did.
     snapshots: ClassVar[bool] = True
+    at_once: ClassVar[int | None] = None  # of them in one stage worker, unless method.environments says so: few where each is a process; None: any number
     package: ClassVar[str] = ""  # the distribution that the game itself comes from, whose version decides what is played
     replayed = 0  # actions done once more to go back to a state; where `snapshots` is False, `restore` counts them
 

@@ -30,6 +30,7 @@ class ScienceWorld(Replayed):
     """The reward is the score over 100. A score below 0 (the wrong thing was focused on) ends the game with reward 0."""
 
     name = "scienceworld"
+    at_once = 4
     package = "scienceworld"
     Options = ScienceWorldOptions
     rules_prompt = "agent_r/rules_scienceworld"

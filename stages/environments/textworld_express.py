@@ -30,6 +30,7 @@ class TextWorldExpress(Replayed):
     """The reward is the game's own score. What ends a game without success (wrong cooking) cannot be undone."""
 
     name = "textworld_express"
+    at_once = 16
     package = "textworld-express"
     Options = TextWorldExpressOptions
     rules_prompt = "agent_r/rules_textworld_express"

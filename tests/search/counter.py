@@ -71,6 +71,7 @@ class Replayed(Counter):
 
     name = "replayed"
     snapshots = False
+    at_once = 4
 
     def reset(self, task: EnvTask) -> str:
         self.task, self.way = task, []
