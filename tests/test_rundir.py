@@ -66,7 +66,7 @@ def test_settings_that_may_change_exist() -> None:
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
     assert "annotator" in registry.resolve("method", "self").Options.model_fields
-    of_methods = {f"annotator.{name}" for name in engines}
+    of_methods = {f"annotator.{name}" for name in engines} | registry.resolve("method", "agent_r").Options.model_fields.keys()
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
         known = {"engine": engines, "method": of_methods}.get(section) or getattr(Recipe.model_fields[section].annotation, "model_fields", {})
