@@ -16,6 +16,7 @@ really observed.
 import asyncio
 import importlib.metadata
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -82,13 +83,10 @@ class AgentR(Method):
             raise ConfigError(f"method agent_r plays in an environment: expected tasks.source: {SOURCE}, and the environment's name as tasks.dataset.")
         if recipe.train.kind != "sft":
             raise ConfigError(f"method agent_r learns episodes, of which it makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'.")
-        self._for_games: Games | None = None
 
-    @property
+    @cached_property
     def _games(self) -> Games:
-        if self._for_games is None:
-            self._for_games = Games(self.options.environments or registry.resolve("environment", self.recipe.tasks.dataset or "").at_once)
-        return self._for_games
+        return Games(self.options.environments or registry.resolve("environment", self.recipe.tasks.dataset or "").at_once)
 
     def stages(self) -> dict[str, Stage]:
         """Search; pair and judge; drop what cannot be spliced; play what is left again."""
