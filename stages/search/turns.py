@@ -2,8 +2,9 @@
 
 import re
 
-_ACTION = re.compile(r"\bAction[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE)
-_ACTION_LINE = re.compile(r"^[ \t]*Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)", re.IGNORECASE | re.MULTILINE)
+_SAID = r"Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)"
+_ACTION = re.compile(r"\b" + _SAID, re.IGNORECASE)
+_ACTION_LINE = re.compile(r"^[ \t]*" + _SAID, re.IGNORECASE | re.MULTILINE)
 _NEXT = re.compile(r"\n[ \t]*(?:Observation|Thought)\b", re.IGNORECASE)  # here ends the turn, whatever was an action in it
 _LABEL = re.compile(r"\b(Action[ \t]*\d*)[ \t]*:", re.IGNORECASE)
 
@@ -15,9 +16,10 @@ def parse_turn(text: str) -> tuple[str, str]:
     in, the last of them would be done, and all of them learnt. Agent-R 1.8, F19. An action on a line of its own comes before one that a
     thought speaks of ("my next action: ...").
     """
-    next_turn = _NEXT.search(text.lstrip())
-    found = _ACTION_LINE.search(text, 0, len(text) - len(text.lstrip()) + next_turn.start() if next_turn else len(text)) or _ACTION.search(text)
-    return (text.strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
+    text = text.strip()
+    next_turn = _NEXT.search(text)
+    found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text)
+    return (text, "") if found is None else (text[: found.end()].strip(), found[1].strip())
 
 
 def quoted(text: str) -> str:

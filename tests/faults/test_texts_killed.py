@@ -1,32 +1,24 @@
 """kill -9 of the driver and its workers while a document's texts are being written: the same command ends with every key once, and none missing."""
 
-import os
-import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import dump_recipe
 from tests.conftest import tiny_recipe
-from tests.faults.driver import Driver, logged, marked
+from tests.faults.driver import Driver, logged
 from tests.stages.test_entigraph import write_inputs
 
 TEXTS = 3 * (1 + 10 + 6)  # documents; a summary, the pairs and six triples of five entities
 
 
 @pytest.fixture
-def drivers(tmp_path: Path) -> Iterator[tuple[Driver, Driver]]:
-    """One that is left alone, and one to be killed. What they leave is killed, so that a failure does not disturb other tests."""
+def folder(tmp_path: Path) -> Path:
     engine = {"kind": "scripted", "answers": "tests.entigraph_answers:writes", "latency": 0.4, "jitter": 0.9}
     recipe = tiny_recipe(**write_inputs(tmp_path), engine=engine, method={"name": "entigraph", "max_triples": 6}, sampling={"max_tokens": 400})
     (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
-    found = Driver(tmp_path, "alone"), Driver(tmp_path, "killed")
-    yield found
-    for driver in found:
-        for pid in marked(driver.mark):
-            os.kill(pid, signal.SIGKILL)
+    return tmp_path
 
 
 def texts(driver: Driver) -> dict[str, tuple[str, str]]:

@@ -1,13 +1,10 @@
 """kill -9 of the driver and of its workers while trees are being searched: the same command goes on in the middle of each and ends in the same trees."""
 
-import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.driver import Driver, logged, marked
+from tests.faults.driver import Driver, logged
 
 TREES = 8
 RECIPE = f"""
@@ -23,16 +20,6 @@ runner: {{in_flight: 4}}
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "r.yaml").write_text(RECIPE)
     return tmp_path
-
-
-@pytest.fixture
-def drivers(folder: Path) -> Iterator[tuple[Driver, Driver]]:
-    """One that is left alone, and one to be killed. What they leave is killed, so that a failure does not disturb other tests."""
-    found = Driver(folder, "alone"), Driver(folder, "killed")
-    yield found
-    for driver in found:
-        for pid in marked(driver.mark):
-            os.kill(pid, signal.SIGKILL)
 
 
 def trees(driver: Driver) -> dict[str, dict]:
