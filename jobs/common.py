@@ -1,5 +1,6 @@
 """What all jobs share: their options, opening a run, and errors that are shown as messages."""
 
+import errno
 import functools
 import os
 import signal
@@ -23,9 +24,11 @@ RecipeOption = Annotated[str | None, typer.Option("--recipe", help="recipe to st
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the recipe, such as train.epochs=2")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster; default: the one this job was submitted to, else a local one")]
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # or no longer to be written to
+
 
 def job(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function a job: a SelfloopError becomes a message and exit status 2, Ctrl-C tells how to go on."""
+    """Make a function a job: a SelfloopError or a full disk becomes a message and exit status 2, Ctrl-C tells how to go on."""
 
     @functools.wraps(function)
     def run_job(*args: Any, **kwargs: Any) -> Any:
@@ -33,6 +36,11 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except SelfloopError as e:
             console.print(f"error: {e}", markup=False, style="red")
+            raise typer.Exit(2) from None
+        except OSError as e:
+            if e.errno not in FULL:
+                raise
+            console.print(f"error: {e}. What was written so far is kept: make room, then start the same command again.", markup=False, style="red")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             console.print("stopped. What is done is kept; the same command goes on from here.")

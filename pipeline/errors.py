@@ -40,5 +40,9 @@ class EngineDied(EngineError):
     """The engine itself is gone; the request may be sent again once the engine is back."""
 
 
+class EngineLost(EngineDied):
+    """No engine is left to ask, or it serves somebody else: rows cannot be blamed for that, so the stage has to stop."""
+
+
 def _rebuild_engine_error(cls: type[EngineError], message: str, retryable: bool, raw: str) -> EngineError:
     return cls(message, retryable=retryable, raw=raw)

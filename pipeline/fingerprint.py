@@ -14,6 +14,8 @@ from pipeline.store import files
 # Left out on purpose, because they do not change what a row becomes: engine replicas and sizes, timeouts, retries,
 # concurrency, part sizes, worker counts, Ray addresses, display.
 
+MADE = ("manifest.json", "part-*.arrow", "rows/part-*.arrow", "requests/*.jsonl")  # what a stage leaves beside its fingerprint, which comes first
+
 
 def components(stage: Stage, *, sampling: Any, model: str, inputs: str, seed: int) -> dict[str, Any]:
     """Return the parts of a stage's fingerprint, each one named, so that a difference can be named too."""
@@ -35,6 +37,8 @@ def check(folder: str, parts: dict[str, Any]) -> str:
     """
     path = _path(folder)
     if not files.exists(path):
+        if left := [name for pattern in MADE for name in files.glob(folder, pattern)]:
+            raise StaleError(f"{folder} is half removed: its fingerprint.json is gone, and {left[0]} is still there. Remove the rest of that folder too.")
         files.write_json(path, _as_read(parts))
         return digest(stored(folder))
     before = stored(folder)

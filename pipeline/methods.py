@@ -73,6 +73,7 @@ class Example:
     learn: tuple[bool, ...] = ()
     record: str = ""
     role: str = ""  # which of the method's roles learns it
+    sampling: Any = None  # parameters (JSON) it was sampled with, where they are not the row's
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,6 +85,7 @@ class Pair:
     rejected: list[Message]
     chosen_row: Row
     rejected_row: Row
+    sampling: Any = None  # parameters (JSON) that the two were sampled with, where they are not the chosen row's
 
 
 class Method(ABC):
@@ -118,6 +120,14 @@ class Method(ABC):
 
     def said(self, row: Row) -> str:
         """Return the text by which a row is known as a repetition of another one of its question."""
+        return str(row.payload["text"])
+
+    def learnt(self, row: Row) -> list[str]:
+        """Return the texts of a row that a model learns to write: in none of them may a held-out question be."""
+        return [str(row.payload["text"])]
+
+    def identity(self, row: Row) -> str:
+        """Return the text by which an answer is known as a repetition of another one where pairs are made of answers."""
         return str(row.payload["text"])
 
     def texts(self, row: Row) -> list[str]:
@@ -196,12 +206,16 @@ class Method(ABC):
         """Write into the run (pipeline.rundir.RunDir) what there is to see of the method; called when a round is published, and after each evaluation."""
         return None
 
-    def verified_by(self) -> str:
-        """Return what judged the rows that are published, for the dataset's card; "" where nothing did."""
+    def verified_by(self, round_: int) -> str:
+        """Return what judged the rows that a round publishes, for the dataset's card; "" where nothing did."""
         return str(self.recipe.verifier)
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Return what the card of a dataset made of these published rows should say of them, one line each."""
+        return []
+
+    def pair_notes(self, round_: int) -> list[str]:
+        """Return what the card of a round's preference pairs should say, one line each."""
         return []
 
 

@@ -63,6 +63,8 @@ class Failed:
 
 Outcome = Kept | Dropped | Failed
 
+UNANSWERED = "unanswered"  # error of a row whose request was given up for now: sent again, it may well be answered
+
 
 def rows_to_table(rows: Sequence[Row]) -> pa.Table:
     """Return a table in ROW_SCHEMA."""

@@ -25,11 +25,13 @@ from pipeline.store.manifest import Manifest, read_manifest
 
 RoundKey = int | str  # a number, or "base" for the untrained model
 # Settings that may change between two starts of one run: none of them changes what a row becomes.
-_OF_ENDPOINTS = ("request_timeout", "max_retries", "concurrency", "connect_timeout", "backoff")
-MAY_CHANGE = ("rounds", "runner", "evaluate.engine", "evaluate.bootstrap", "engine.replicas", "engine.request_timeout", "engine.max_retries", "engine.concurrency",
+_OF_ENDPOINTS = ("api_key_env", "request_timeout", "max_retries", "concurrency", "connect_timeout", "backoff")
+MAY_CHANGE = ("rounds", "runner", "evaluate.engine", "evaluate.bootstrap", "engine.replicas", "engine.api_key_env", "engine.request_timeout", "engine.max_retries", "engine.concurrency",
               "engine.connect_timeout", "engine.backoff", "engine.cpu_cores", "engine.cpu_kv_gib", "engine.gpus", "engine.start_timeout",
               "engine.latency", "engine.jitter", "engine.fail_share", "engine.reject_share", "engine.kill_on", "train.workers", "train.cpus_per_worker",
-              "train.gpus_per_worker", "train.save_steps", "method.environments", *(f"method.annotator.{name}" for name in _OF_ENDPOINTS))  # fmt: skip
+              "train.gpus_per_worker", "train.save_steps", "train.micro_batch_size", "train.dpo.micro_batch_size", "engine.tensor_parallel_size",
+              "engine.pipeline_parallel_size", "engine.args.max_num_seqs", "engine.args.max_num_batched_tokens", "engine.args.gpu_memory_utilization",
+              "method.environments", *(f"method.annotator.{name}" for name in _OF_ENDPOINTS))  # fmt: skip
 
 
 class RunDir:
@@ -94,7 +96,8 @@ class RunDir:
         if changed:
             lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
             raise StaleError(
-                f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. Take another --run directory, or set the old values."
+                f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. Take another --run directory, set the old values, "
+                f"or go on from a round of this run with the new ones: selfloop branch {self.root} --to DIR --round K --set KEY=VALUE"
             )
         files.write_bytes(self.path("run.yaml"), dump_recipe(recipe).encode())
         return recipe

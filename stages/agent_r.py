@@ -254,7 +254,7 @@ class AgentR(Method):
         found["executed"] = [g["executed"] / len(g["actions"]) for g in greedy]
         return found | {f"loops of {n}": [float(g["loops"][n - 1]) for g in greedy] for n in range(1, LONGEST_LOOP + 1)}
 
-    def verified_by(self) -> str:
+    def verified_by(self, round_: int) -> str:
         """The environment."""
         return "the reward of the episode, played again in the environment"
 

@@ -1,6 +1,6 @@
 """Several runs side by side: the same recipe over seeds, one arm per accumulation policy (or method) beside another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,15 +8,18 @@ from rich.table import Table
 
 from pipeline.display import console, round_title
 from pipeline.errors import SelfloopError
-from pipeline.rundir import RoundKey, RunDir
+from pipeline.ids import digest
+from pipeline.rundir import MAY_CHANGE, RoundKey, RunDir, differences
 from pipeline.statistics import Interval, resampled_means
 from pipeline.store import files
 from stages.evaluation import correct_by_task, documents_by_task
 from stages.report import interval, round_facts
 
+LONGEST_SHOWN = 40  # characters of a setting in an arm's name
+
 
 class Arm(NamedTuple):
-    """The runs of one recipe that differ in their seed alone. `first` is what they are compared with: round 0, else the base model."""
+    """The runs of one recipe that differ in their seed, and in what no outcome depends on, alone. `first` is what they are compared with: round 0, else the base model."""
 
     name: str
     runs: list[RunDir]
@@ -25,8 +28,8 @@ class Arm(NamedTuple):
 
 
 def arms(runs: Sequence[RunDir]) -> list[Arm]:
-    """Group runs by method (and its arm), accumulation policy, kind of training and where it starts. Raises SelfloopError when runs of one arm have
-    different last rounds."""
+    """Group runs by method (and its arm), accumulation policy, kind of training and where it starts; what else differs among those of a group tells its
+    arms apart, and is in their names. Raises SelfloopError when runs of one arm have different last rounds."""
     groups: dict[str, list[RunDir]] = {}
     for run in runs:
         recipe = run.recipe()
@@ -37,13 +40,32 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
         arm = f" {recipe.method['arm']}" if "arm" in recipe.method else ""
         groups.setdefault(f"{recipe.method['name']}{arm}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []).append(run)
     found = []
-    for name, members in groups.items():
+    for name, members in ((name, members) for group in groups.items() for name, members in _apart(*group)):
         last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]
         if len(set(last)) > 1:
             raise SelfloopError(f"{name}: the runs are not equally far: " + ", ".join(f"{m.root} round {n}" for m, n in zip(members, last, strict=True)))
         first: RoundKey = 0 if all(files.exists(m.evaluation(0)) for m in members) else "base"
         found.append(Arm(name, members, last[0], first))
     return found
+
+
+def _apart(name: str, runs: list[RunDir]) -> Iterator[tuple[str, list[RunDir]]]:
+    """Yield the arms in a group of runs: those whose recipes are the same but for the seed, under `name` and the settings that differ in the group."""
+    recipes = [run.recipe().model_dump(mode="json") for run in runs]
+    changed = {key for recipe in recipes for key, *_ in differences(recipes[0], recipe)}
+    keys = sorted(key for key in changed if not any(key == k or key.startswith(f"{k}.") for k in (*MAY_CHANGE, "name", "seed", "evaluate.base_model")))
+    found: dict[str, list[RunDir]] = {}
+    for run, recipe in zip(runs, recipes, strict=True):
+        found.setdefault(", ".join([name, *(f"{key} {_shown(recipe, key)}" for key in keys)]), []).append(run)
+    yield from found.items()
+
+
+def _shown(recipe: dict[str, Any], key: str) -> str:
+    value: Any = recipe
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({digest(value)[:6]})"
 
 
 def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 10_000, seed: int = 0, name: str | None = None) -> Interval:

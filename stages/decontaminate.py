@@ -33,9 +33,9 @@ class HeldOut(NamedTuple):
         return None if found is None else Dropped("held_out_ngram", found)
 
 
-def held_out(questions: Iterable[str], ngram: int) -> DatasetStep:
-    """Return a step that drops rows whose question or text leaks one of the held-out `questions` (see `search_for`)."""
-    return partial(_held_out, search_for(questions, ngram))
+def held_out(questions: Iterable[str], ngram: int, learnt: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]]) -> DatasetStep:
+    """Return a step that drops rows whose question, or one of the texts that `learnt` gives of it, leaks one of the held-out `questions` (see `search_for`)."""
+    return partial(_held_out, search_for(questions, ngram), learnt)
 
 
 def search_for(questions: Iterable[str], ngram: int) -> HeldOut:
@@ -91,9 +91,9 @@ def _runs(of: Sequence[str], ngram: int) -> Iterator[str]:
     return (" ".join(of[i : i + ngram]) for i in range(len(of) - ngram + 1))
 
 
-def _held_out(search: HeldOut, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _held_out(search: HeldOut, learnt: Callable[[Row], Iterable[str]], rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
     for row in rows():
-        found = search.leak(row.payload["question"], row.payload["text"])
+        found = next((leak for text in learnt(row) if (leak := search.leak(row.payload["question"], text))), None)
         if found is None and (asked := row.payload.get("asked")):  # as Self-Lengthen words a question anew, with a length
             found = search.leak(asked, "")
         yield row, found

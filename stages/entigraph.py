@@ -243,7 +243,7 @@ class EntiGraph(Method):
         """The text."""
         return [row.payload["text"]]
 
-    def verified_by(self) -> str:
+    def verified_by(self, round_: int) -> str:
         """Nothing."""
         return ""
 

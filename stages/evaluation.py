@@ -11,6 +11,7 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.engines.pool import EngineHandle
+from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.methods import RESUMED, Method, Stage
 from pipeline.rows import Kept, Outcome, Row
@@ -23,6 +24,7 @@ from stages import closed_book, verifiers
 from stages.answers import normalised
 
 STAGE = "evaluate"
+VERSION = 2
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
@@ -36,7 +38,7 @@ def stage(recipe: Recipe, name: str | None = None) -> Stage:
         return replace(own, config=config | {"method": own.config})
     if (refinement := method.refinement()) is not None:
         config["refinement"] = refinement
-    return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config)
+    return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config, version=VERSION)
 
 
 def _method(recipe: Recipe) -> Method:
@@ -82,8 +84,29 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
 
 def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
     verdict = score({**task, "text": completion.text, "finish_reason": completion.finish_reason})
-    key = normalised(verdict.extracted, task["answer_type"], task.get("options")) if verdict.extracted is not None else None
+    key = None if verdict.extracted is None else _vote(verdict.extracted, task)
     return {"text": completion.text, "correct": verdict.correct, "extracted": verdict.extracted, "key": key, "tokens": completion.completion_tokens}
+
+
+def _vote(extracted: str, task: dict[str, Any]) -> str | None:
+    """Return what equal answers share. A scorer of the task's own reads answers that are none of its answer_type: they are texts then, not all one vote."""
+    return normalised(extracted, task["answer_type"], task.get("options")) or normalised(extracted, "text") or None
+
+
+def check_answers(run: RunDir, recipe: Recipe) -> None:
+    """Raise DataError when there are questions to evaluate on whose answers cannot be judged, before anything is generated for them."""
+    if recipe.evaluate.how != "generate":
+        return
+    for name in (None, *recipe.evaluate.sets):
+        if verifier_of(recipe, name) not in ("ground_truth", "majority_vote") or _method(recipe).evaluation(name) is not None:
+            continue
+        rows = list(run.rows(run.tasks("held_out" if name is None else f"sets/{name}")))
+        if without := sum(row.payload.get("answer") is None for row in rows):
+            what = "held_out" if name is None else f"evaluate.sets.{name}"
+            raise DataError(
+                f"{what}: {without} of {len(rows)} questions have no answer, so no model can be evaluated on them. Where the tasks have none (verifier: "
+                "majority_vote), give questions that have: held_out: {source: {source: jsonl, path: checked.jsonl}}. Then take a new run directory."
+            )
 
 
 async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: EngineHandle) -> dict[str, Any]:
@@ -91,6 +114,7 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
 
     `tokens` and `seconds` are those of all sets together; what a set of its own measured stands under `sets`.
     """
+    check_answers(run, recipe)
     manifests = {}
     for name in (None, *recipe.evaluate.sets):
         source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))

@@ -55,18 +55,29 @@ async def _filter(filters: Filters, row: Row, llm: LLM) -> Outcome:
 
 def problem(row: Row, filters: Filters) -> tuple[str, str] | None:
     """Return the reason and the detail of the first filter that refuses the row."""
-    text, tokens = row.payload["text"], row.payload["completion_tokens"]
+    said = row.payload
+    return refused(said["text"], said["completion_tokens"], said["finish_reason"], filters)
+
+
+def refused(text: str, tokens: int, finish_reason: str, filters: Filters) -> tuple[str, str] | None:
+    """Return the reason and the detail of the first filter that refuses an answer."""
     if not text.strip():
         return "empty_answer", "the text is blank"
-    if filters.drop_truncated and row.payload["finish_reason"] == "length":
+    if filters.drop_truncated and finish_reason == "length":
         return "truncated", f"ended by length after {tokens} tokens"
     if tokens < filters.min_tokens:
         return "too_few_tokens", f"{tokens} < {filters.min_tokens}"
     if filters.max_tokens is not None and tokens > filters.max_tokens:
         return "too_many_tokens", f"{tokens} > {filters.max_tokens}"
-    if loop := _loop(text, filters.repetition_ngram, filters.repetition_limit):
-        return "repetition", f"{filters.repetition_limit} times: {loop[:200]}"
+    if loop := repetition(text, filters):
+        return "repetition", loop
     return None
+
+
+def repetition(text: str, filters: Filters) -> str:
+    """Return what a text repeats, and how often; "" for one that does not repeat itself."""
+    loop = _loop(text, filters.repetition_ngram, filters.repetition_limit)
+    return f"{filters.repetition_limit} times: {loop[:200]}" if loop else ""
 
 
 def _loop(text: str, ngram: int, limit: int) -> str:

@@ -52,10 +52,12 @@ class Loop:
         return AutoTokenizer.from_pretrained(self.base.path, trust_remote_code=self.recipe.model.trust_remote_code)
 
     def trained(self, round_: int) -> ModelRef | None:
-        """Return the model of a round, or None when it has not been trained."""
-        done = files.exists(files.join(self.run.stage(round_, TRAIN), "train.json"))
-        if not done:
+        """Return the model of a round, or None when it has not been trained. That its folder is still there is only looked at when it is needed."""
+        recorded = files.join(self.run.stage(round_, TRAIN), "train.json")
+        if not files.exists(recorded):
             return None
+        if not files.exists(folder := self.run.model(round_)):  # somebody made room; what it made is there, and goes by its revision
+            return ModelRef(folder, folder.rsplit("/", 1)[1], files.read_json(recorded)["revision"])
         return with_adapters(self.base, self.run.model(round_), self.method.roles) if self.recipe.train.adapters else resolve_model(self.run.model(round_))
 
     def generator(self, round_: int) -> ModelRef:
@@ -83,7 +85,7 @@ class Loop:
         own = self.method.engine(name, round_)
         pool = self.engines if own in (None, UNTRAINED) else EnginePool(self.recipe, own)
         model = self.generator(round_) if own is None else self.base
-        return pool.handle(model) if self.run.manifest(self.run.stage(round_, name)) else await pool.use(model)
+        return pool.handle(model) if self.run.manifest(self.run.stage(round_, name)) else await pool.use(_present(model, f"{name} of round {round_}"))
 
     async def _asked(self, round_: int) -> Input:
         """Return the questions of a round: those that are drawn, and those that the method lets the model make."""
@@ -107,12 +109,15 @@ class Loop:
     async def train(self, round_: int) -> TrainResult:
         """Train the model of a round on the accumulated data."""
         self._needs_mounted("training")
-        if self.trained(round_) is None:
+        done = self.trained(round_)
+        if done is not None and not files.exists(self.run.model(round_)):
+            return TrainResult(**files.read_json(files.join(self.run.stage(round_, TRAIN), "train.json")))
+        if done is None:
             for engines in (self.engines, self.evaluators):  # training needs the cores, or the GPU, and the memory
                 await engines.make_room(self.base)
         start = self.base
         if self.recipe.train.start == "continue" and round_ > 0:
-            start = self.trained(round_ - 1) or self.base
+            start = _present(self.trained(round_ - 1) or self.base, f"the training of round {round_}, which goes on from it (train.start continue)")
         roles = published_rows.dataset_roles(self.recipe, self.method)
         return training.train_round(self.run, round_, self.recipe, start, self.base, roles)
 
@@ -122,7 +127,7 @@ class Loop:
         if model is None:
             raise SelfloopError(f"round {round_} has no model to evaluate yet. Run: train --round {round_}")
         done = evaluation.is_done(self.run, round_, self.recipe)
-        engine = self.evaluators.handle(model) if done else await self.evaluators.use(model)
+        engine = self.evaluators.handle(model) if done else await self.evaluators.use(_present(model, f"the evaluation of round {round_}"))
         facts = await evaluation.evaluate(self.run, round_, self.recipe, engine)
         self.method.report(self.run)
         return facts
@@ -130,6 +135,7 @@ class Loop:
     async def iterate(self, rounds: int) -> None:
         """Go through all rounds, from wherever an earlier attempt left off. Those of a branch that are another run's are left as they are."""
         freeze(self.run, self.recipe)
+        evaluation.check_answers(self.run, self.recipe)
         shared = self.run.branched_from()
         if self.recipe.evaluate.base_model and (shared is None or not files.exists(self.run.evaluation("base"))):
             await self.evaluate("base")
@@ -148,9 +154,9 @@ class Loop:
         await self.free()
 
     async def free(self) -> None:
-        """End the engines that this driver started; leaving an `async with` block does it too."""
-        await self.engines.free()
-        await self.evaluators.free()
+        """End the engines that this driver started, not those it attached to; leaving an `async with` block does it too."""
+        await self.engines.leave()
+        await self.evaluators.leave()
 
     def _needs_mounted(self, what: str) -> None:
         if self.run.local is None:
@@ -190,3 +196,12 @@ class Loop:
 def _only(source: Input, chosen: frozenset[str]) -> Any:
     return (row for row in source.rows() if row.id in chosen)
 
+
+def _present(model: ModelRef, what: str) -> ModelRef:
+    """Return the model. Raises StageError when somebody removed its folder."""
+    if not files.exists(model.path):
+        raise StageError(
+            f"{model.path} was removed, and {what} needs it. Put it back; or train it again: remove the folder train of its round as well (what later "
+            "rounds made with the old one is then stale)."
+        )
+    return model

@@ -131,7 +131,7 @@ class _Question:
             "rejected_model": b.payload.get("model", ""),
             "chosen_verdict": a.payload.get("verdict"),
             "rejected_verdict": b.payload.get("verdict"),
-            "sampling": a.payload.get("sampling"),  # one step made both answers
+            "sampling": pair.sampling or a.payload.get("sampling"),
             "hinted": bool(a.payload.get("hinted") or b.payload.get("hinted")),
             **joint_tokens(lengths),
         }

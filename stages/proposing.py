@@ -38,7 +38,7 @@ async def propose(run: RunDir, round_: int, recipe: Recipe, proposals: Proposals
 def _stage(run: RunDir, round_: int, factory: StageFactory, proposals: Proposals, recipe: Recipe) -> Stage:
     def pool() -> list[Known]:
         held_out = [Known("", q) for questions in held_out_questions(run, recipe).values() for q in questions]
-        return [*_real(run), *_made(run, range(1, round_)), *held_out]
+        return [*_real(run), *_demonstrated(run), *_made(run, range(1, round_)), *held_out]
 
     steps: dict[str, DatasetStep] = {"well_formed": well_formed(lambda: _real(run))}
     for which in held_out_questions(run, recipe):
@@ -46,7 +46,8 @@ def _stage(run: RunDir, round_: int, factory: StageFactory, proposals: Proposals
     steps["new"] = new(pool, proposals.max_rouge)
     stage = factory(recipe)
     sets = {which: digest(questions) for which, questions in held_out_questions(run, recipe).items()}
-    config = {"method": stage.config, "max_rouge": proposals.max_rouge, "ngram": recipe.held_out.ngram, "held_out": sets}
+    known = digest([k.id for k in _demonstrated(run)])
+    config = {"method": stage.config, "max_rouge": proposals.max_rouge, "ngram": recipe.held_out.ngram, "held_out": sets, "demonstrations": known}
     return replace(stage, steps=steps, config=config)
 
 
@@ -58,6 +59,12 @@ def _held_out(run: RunDir, recipe: Recipe, which: str, rows: Callable[[], Iterab
 
 def _real(run: RunDir) -> list[Known]:
     return _known(run.rows(run.tasks("train")))
+
+
+def _demonstrated(run: RunDir) -> list[Known]:
+    """The demonstrations' questions, which are known though none of them is shown: their answers are published."""
+    folder = run.tasks("demonstrations")
+    return _known(run.rows(folder)) if run.manifest(folder) else []
 
 
 def _made(run: RunDir, rounds: Iterable[int]) -> list[Known]:

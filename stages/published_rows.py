@@ -60,7 +60,7 @@ def published_rows(
                 "round": round_,
                 "method": method.name if round_ else "demonstration",
                 "model": "" if real else row.payload["model"],
-                "sampling": None if real else row.payload.get("sampling", recipe.sampling.as_json),
+                "sampling": None if real else getattr(given, "sampling", None) or row.payload.get("sampling", recipe.sampling.as_json),
                 "verdict": row.payload.get("verdict"),
             }
             yield made(given, row, lineage)

@@ -56,7 +56,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
     rules = preferences.Rules(
         recipe.preferences, held_out, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
     )
-    steps: dict[str, DatasetStep] = {"exact_duplicates": dedup.exact_duplicates(tuple)} if recipe.preferences.distinct else {}
+    steps: dict[str, DatasetStep] = {"exact_duplicates": dedup.exact_duplicates(tuple, method.identity)} if recipe.preferences.distinct else {}
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
         "preferences": recipe.preferences.model_dump(mode="json"),
@@ -71,7 +71,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
     manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, prompts=method.question_prompts(), config=config), source, recipe)
     if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest, []), recipe.seed, DPO)
+        publish(rows, folder, _facts(run, round_, recipe, method, manifest, _pair_notes(run, round_, method)), recipe.seed, DPO)
     return manifest
 
 
@@ -81,6 +81,12 @@ def _notes(run: RunDir, round_: int, recipe: Recipe, method: Method, role: str) 
     notes += [f"Role: {role}"] if role else []
     left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, STAGE)))
     return notes + ([f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"] if left_out else [])
+
+
+def _pair_notes(run: RunDir, round_: int, method: Method) -> list[str]:
+    """Return what the card of pairs says: how many are hinted, and what the method says of the answers that are published."""
+    hinted = [row.payload["hinted"] for row in run.rows(run.stage(round_, preferences.STAGE))]
+    return [f"Pairs of which a side was made by a model that was shown the answer: {sum(hinted)} of {len(hinted)}", *method.pair_notes(round_)]
 
 
 def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:
@@ -112,7 +118,7 @@ def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: 
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_, method), method.said)
     for which, questions in held_out_questions(run, recipe).items():
-        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram)
+        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, method.learnt)
     steps["max_length"] = fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
@@ -133,8 +139,9 @@ def held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
 
 
 def _earlier(run: RunDir, round_: int, method: Method) -> Iterator[tuple[str, str]]:
-    """Question and answer of every row that an earlier round published."""
-    return ((row.payload["question"], method.said(row)) for row in _rows_of(run, range(round_), STAGE))
+    """Question and answer of every row that an earlier round published; that it taught more beside its answer makes that no other one."""
+    for row in _rows_of(run, range(round_), STAGE):
+        yield from ((row.payload["question"], said) for said in {method.said(row), str(row.payload["text"])})
 
 
 def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:
@@ -169,12 +176,12 @@ def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator
 def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]) -> CardFacts:
     manifests = {s: run.manifest(run.stage(round_, s)) for s in (PROPOSE, *STAGES)} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
-    model = next((m.model for m in found.values() if m.model), "")
+    writers = {row.payload.get(name) for row in run.rows(run.stage(round_, last.stage)) for name in ("model", "chosen_model", "rejected_model")}
     said = (f"{name.capitalize()}: {m.extra['note']}" for name, m in found.items() if m.extra.get("note"))
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
         method=method.name if round_ else "real demonstrations",
-        model=model,
+        model=", ".join(sorted(filter(None, writers))),
         round=round_,
         stages={
             name: {"in": m.rows_in, "out": m.rows_out, "dropped": sum(m.dropped_in_all().values()), "failed": sum(m.rows_failed.values())}
@@ -183,7 +190,7 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
         dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
         notes=(
             f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(),
-            *((f"Verifier: {judge}",) if (judge := method.verified_by()) else ()),
+            *((f"Verifier: {judge}",) if (judge := method.verified_by(round_)) else ()),
             *notes,
             *said,
         ),

@@ -132,6 +132,8 @@ class ReGenesis(Method):
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One question in, one row per chain out. All chains of the question run at once."""
         chains = await self._chains(row, llm, [*await self._selections(row, llm, self.options.n_selected), *self._raw(row, llm)])
+        if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
+            raise EngineError(f"every chain of the question was refused, the first with: {chains[0].payload['problem']}")
         answer = row.payload["answer"]
         if self.options.hinted_chains and answer is not None and not await self._any_accepted(chains):
             starts = await self._selections(row, llm, self.options.hinted_chains, answer, len(chains))
@@ -159,10 +161,7 @@ class ReGenesis(Method):
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
         """Run chains side by side."""
-        chains = await together(self._chain(row, llm, start) for start in starts)
-        if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
-            raise EngineError(f"every chain of the question was refused, the first with: {chains[0].payload['problem']}")
-        return chains
+        return await together(self._chain(row, llm, start) for start in starts)
 
     async def _chain(self, row: Row, llm: LLM, start: Start) -> Row:
         """guideline -> adapted guideline -> reasoning structure -> path. A chain that cannot go on ends where it is."""

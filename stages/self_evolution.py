@@ -32,16 +32,15 @@ from pipeline.runner.llm import LLM
 from stages import answers, critic, filters, verifiers
 from stages.new_questions import questions_in
 from stages.samples import StepSampling, answer_fields
-from stages.self_options import SelfOptions
+from stages.self_options import WITH_TRUTH, SelfOptions
 
-VERSION = 1
+VERSION = 2
 SOLVE = "direct/solve"  # asked in training and evaluation as `direct` asks it, so that both can be compared
 FEEDBACK, REFINE = "self/feedback", "self/refine"  # turns of the conversation that begins with the question
 HINTED_FEEDBACK, ANNOTATE_FEEDBACK, ANNOTATE_REFINE = "self/hinted_feedback", "self/annotate_feedback", "self/annotate_refine"
 OPENING_FEEDBACK, OPENING_REFINE = SCAFFOLD = ("self/opening_feedback", "self/opening_refine")
 NEW_QUESTIONS = "self/propose"
 META, EVOLVE = "meta_skill", "evolution"  # payload["phase"]
-WITH_TRUTH = "self_with_truth"  # payload["annotator"] where it is not an endpoint
 
 
 class SelfEvolution(Method):
@@ -55,9 +54,14 @@ class SelfEvolution(Method):
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has learnt to answer goes on with a list once it has begun; endpoints as a rule let nobody begin for them.
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
-        if self.options.annotator is not None and self.options.scaffold:
-            raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; the endpoint under method.annotator writes its own.")
+        if self.options.scaffold and (self.options.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
+            raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start.")
         self._check_new_questions(recipe)
+        if self.options.annotator is None and recipe.rounds > self.options.meta_rounds and not recipe.new_questions:
+            raise ConfigError(
+                "phase 2 would ask again the questions whose answers phase 1 was shown and trained on: set new_questions: true, and questions_per_round to at "
+                f"most the tasks divided by {recipe.rounds} rounds. Or name an endpoint under method.annotator, which is shown no answers."
+            )
         if self.options.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
@@ -94,7 +98,7 @@ class SelfEvolution(Method):
                 row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), version=VERSION, facts=partial(critic.base_rate, o.max_positive),
                 config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold},
             ),
-            "filter": filters.stage(self.recipe),
+            "filter": replace(filters.stage(self.recipe), row=self.filter, version=VERSION),
             "verify": Stage(row=self.verify, config={**shared, "verifier": self.recipe.verifier}, version=VERSION, facts=partial(critic.quality, self._known)),
         }  # fmt: skip
 
@@ -125,10 +129,13 @@ class SelfEvolution(Method):
         phase = META if int(llm.round) <= self.options.meta_rounds else EVOLVE
         return Kept(
             [
-                row.child("generate", f"{llm.round}/{i}", phase=phase, sample=i, model=llm.model, initial=c.text.strip(), initial_tokens=c.completion_tokens)
+                row.child(
+                    "generate", f"{llm.round}/{i}", phase=phase, sample=i, model=llm.model, initial=c.text.strip(), initial_tokens=c.completion_tokens,
+                    initial_finish_reason=c.finish_reason, initial_sampling=sampling.as_json,
+                )
                 for i, c in enumerate(answered)
             ]
-        )
+        )  # fmt: skip
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Have the answer criticised, refined, and in phase 2 the refined one judged. Drops empty_answer, unparsable_feedback."""
@@ -140,7 +147,8 @@ class SelfEvolution(Method):
         if verdict is None:
             return Dropped("unparsable_feedback", self._expected(), feedback.text)
         refined = await (self._annotated_refinement(row, llm, feedback) if meta else self._refinement(row, llm, initial, feedback))
-        made = {"feedback": feedback.text.strip(), "initial_verdict": verdict, **answer_fields(refined)}
+        asked = self.options.sampling.feedback.over(llm.sampling).as_json
+        made = {"feedback": feedback.text.strip(), "feedback_sampling": asked, "initial_verdict": verdict, **answer_fields(refined)}
         if meta:
             made |= {"annotator": llm.model if self.options.annotator else WITH_TRUTH, "hinted": not self.options.annotator}
         else:
@@ -149,6 +157,14 @@ class SelfEvolution(Method):
             made["approved"] = critic.read_verdict(check, self.options.verdict_words) if check else None
         sampling = self.options.sampling.refine.over(llm.sampling).as_json
         return Kept([row.child("critique", 0, **made, initial_model=row.payload["model"], model=llm.model, sampling=sampling)])
+
+    async def filter(self, row: Row, llm: LLM) -> Outcome:
+        """The shared filters on the refined answer; a feedback that is learnt too must not repeat itself either (feedback_repetition)."""
+        if fault := filters.problem(row, self.recipe.filters):
+            return Dropped(*fault, row.payload["text"])
+        if self._teaches_feedback(row) and (loop := filters.repetition(row.payload["feedback"], self.recipe.filters)):
+            return Dropped("feedback_repetition", loop, row.payload["feedback"])
+        return Kept([row.child("filter", 0)])
 
     async def verify(self, row: Row, llm: LLM) -> Outcome:
         """Accept a refined answer. Phase 1: the annotator's, checked when that was shown the truth. Phase 2: what the model approves.
@@ -243,23 +259,35 @@ class SelfEvolution(Method):
         direct = Example(self.question(row), [_assistant(said["text"])])
         if not self._teaches_feedback(row):
             return [direct]
-        feedback = Example(self._criticising(row, said["initial"]), [_assistant(said["feedback"])])
+        feedback = Example(self._criticising(row, said["initial"]), [_assistant(said["feedback"])], sampling=said["feedback_sampling"])
         return [direct, feedback, Example(self._refining(row, said["initial"], said["feedback"]), [_assistant(said["text"])])]
 
     def said(self, row: Row) -> str:
         """Return the refined answer; a row that teaches feedback and refinement is another one when the first answer is another."""
         return "\n".join(row.payload[text] for text in (("text", "initial") if self._teaches_feedback(row) else ("text",)))
 
+    def learnt(self, row: Row) -> list[str]:
+        """The refined answer; of a row that teaches feedback and refinement also these, and the first answer, which is in their prompts."""
+        return [row.payload[text] for text in (("text", "initial", "feedback") if self._teaches_feedback(row) else ("text",))]
+
+    def identity(self, row: Row) -> str:
+        """Return both answers: they are what is paired."""
+        return f"{row.payload['text']}\n{row.payload['initial']}"
+
     def _teaches_feedback(self, row: Row) -> bool:
         return row.payload.get("phase") in ((META, EVOLVE) if self.options.keep_feedback else (META,))
 
     def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
-        """Pair a refined answer with the first one of its own row, where the critic said no to that; no ground truth is looked at."""
+        """Pair a refined answer with the first one of its own row, where the critic said no to that; no ground truth is looked at.
+
+        A first answer that the filters would refuse (cut off, or repeating itself) is no example of a wrong one.
+        """
         for row in right:
-            if not row.payload["initial_verdict"]:
-                said = row.payload
+            said = row.payload
+            if not said["initial_verdict"] and not filters.refused(said["initial"], said["initial_tokens"], said["initial_finish_reason"], self.recipe.filters):
                 first = Row(row.id, {**said, "model": said["initial_model"], "verdict": {"correct": False, "by": said["verdict"]["by"]}}, row.parents)
-                yield Pair(self.question(row), [_assistant(said["text"])], [_assistant(said["initial"])], row, first)
+                sampled = {"chosen": said["sampling"], "rejected": said["initial_sampling"]}
+                yield Pair(self.question(row), [_assistant(said["text"])], [_assistant(said["initial"])], row, first, sampled)
 
     def refinement(self) -> Any:
         """What answering in three steps depends on, or None when it is not evaluated."""
@@ -277,10 +305,22 @@ class SelfEvolution(Method):
             return answer
         return await self._refinement(row, llm, text, feedback, sampling)
 
+    def verified_by(self, round_: int) -> str:
+        """Phase 1: the annotator, checked where it is the model itself. Phase 2: the model itself."""
+        if round_ > self.options.meta_rounds:
+            return "none but the model itself, which approved the refined answers"
+        return "the annotator" if self.options.annotator else f"{self.recipe.verifier}, of the first answer's verdict and of the refined answer"
+
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Say who wrote the meta-skill corpus, and who decided what is in it."""
         phases = {row.payload.get("annotator", "") for row in rows}
         return [self._note(annotator) for annotator in sorted(phases)]
+
+    def pair_notes(self, round_: int) -> list[str]:
+        """Say whose judgement the pairs rest on."""
+        if round_ > self.options.meta_rounds:
+            return [self._note("")]
+        return [self._note(self.options.annotator_name())]
 
     def _note(self, annotator: str) -> str:
         if not annotator:

@@ -74,7 +74,7 @@ class SelfLengthen(Method):
         if recipe.evaluate.samples:
             raise ConfigError("evaluate.samples: self_lengthen measures one text for each instruction; leave it out.")
 
-    def verified_by(self) -> str:
+    def verified_by(self, round_: int) -> str:
         """Rules."""
         return f"rules for long texts, and more than {self.options.growth:g} times the words of the draft"
 

@@ -8,6 +8,8 @@ from pipeline.config.models import OpenaiEngine, ScriptedEngine
 from pipeline.methods import Options
 from stages.samples import StepSampling
 
+WITH_TRUTH = "self_with_truth"  # payload["annotator"] where it is not an endpoint
+
 
 class Steps(BaseModel):
     """The steps of both phases."""
@@ -63,6 +65,10 @@ class SelfOptions(Options):
     def fingerprint(self) -> dict[str, Any]:
         """As it is, but for how patiently an endpoint is asked."""
         return self.model_dump(mode="json", exclude={"annotator"}) | {"annotator": self.annotator_identity()}
+
+    def annotator_name(self) -> str:
+        """Return who annotates, as payload["annotator"] and the card name it."""
+        return getattr(self.annotator, "model", None) or self.annotator.kind if self.annotator else WITH_TRUTH
 
     def annotator_identity(self) -> dict[str, Any] | None:
         """Return what the annotator's texts depend on."""

@@ -133,6 +133,9 @@ def _without_pairs(run: RunDir, round_: int, recipe: Recipe) -> list[Kind]:
         f"wrong answer to one question. See selfloop inspect --run {run.root} --round {round_} --stage pairs"
     )
     if recipe.train.kind == "dpo":
-        raise StageError(f"{why}. More samples per question, or sampling.temperature higher, make more; train.kind: sft_then_dpo goes on without.")
+        raise StageError(
+            f"{why}. More samples per question, or sampling.temperature higher, make more; "
+            f"To go on without: selfloop branch {run.root} --to DIR --round {round_ - 1} --set train.kind=sft_then_dpo"
+        )
     console.print(f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False)
     return [SFT]

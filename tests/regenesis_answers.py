@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.engines.base import Request
+from pipeline.errors import EngineError
 
 
 class Case(NamedTuple):
@@ -116,4 +117,11 @@ def dies_once(request: Request, index: int) -> str:
     if request.step.endswith("execute") and not flag.exists():
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    return chains(request, index)
+
+
+def refuses_hints(request: Request, index: int) -> str:
+    """As `chains`, from an endpoint that does not take prompts with an answer in them."""
+    if request.step.startswith("regenesis/hinted_"):
+        raise EngineError("answered 400: refused")
     return chains(request, index)

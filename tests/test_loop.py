@@ -12,7 +12,7 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
-from pipeline.errors import SelfloopError, StaleError
+from pipeline.errors import SelfloopError, StageError, StaleError
 from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
@@ -144,6 +144,10 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
     [
         ({"filters": {"drop_truncated": False}}, ["generate", "critique"]),  # the arms of a method differ in a later stage
         ({"sampling": {"temperature": 0.5}}, []),
+        ({"questions_per_round": 20}, []),  # other questions
+        ({"new_questions": True}, []),
+        ({"engine": {"answers": "hash"}}, []),
+        ({"engine": {"latency": 0.5}}, [*STAGES, "publish"]),
         ({"method": {"name": "direct", "samples": 3}}, []),
         ({"accumulate": {"policy": "replace"}}, [*STAGES, "publish"]),
         ({"method": {"name": "direct", "keep_per_question": 1}}, [*STAGES]),  # which publish does
@@ -154,11 +158,62 @@ def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
 ) -> None:
     run, recipe = finished
     other, given = RunDir(tmp_path / "other"), recipe.model_dump(mode="json")
-    branch(run, other, build_recipe({**given, **{k: {**given[k], **v} for k, v in changed.items()}}), 0)
+    branch(run, other, build_recipe({**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}}), 0)
     there = [name for name in (*STAGES, "publish") if other.manifest(other.stage(1, name)) is not None]
     assert other.branched_from() == 0 and run.branched_from() is None
     assert there == shared and Path(other.dataset("sft", 1)).exists() == ("publish" in shared)
     assert other.manifest(other.stage(0, "publish")) is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"tasks": {"limit": 40}}, "tasks.limit: None -> 40"),
+        ({"held_out": {"count": 10}}, "held_out.count: 30 -> 10"),
+        ({"demonstrations": None}, "demonstrations"),
+        ({"model": {"base": "smollm2-135m-instruct"}}, "model.base"),
+        ({"evaluate": {"max_tokens": 3}}, "evaluate.max_tokens: None -> 3"),
+        ({"verifier": "task_scorer"}, "verifier: 'ground_truth' -> 'task_scorer'"),
+    ],
+)
+def test_a_branch_does_not_claim_other_settings_for_what_it_takes_over(
+    finished: tuple[RunDir, Recipe], tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    run, recipe = finished
+    given = recipe.model_dump(mode="json")
+    other = build_recipe({**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}})
+    with pytest.raises(SelfloopError, match=f"takes over tasks, models and evaluations(.|\n)*{said}"):
+        branch(run, RunDir(tmp_path / "other"), other, 0)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_branch_of_a_branch_shares_what_was_published_under_its_own_recipe_only(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = finished
+    given = recipe.model_dump(mode="json")
+    changed = build_recipe({**given, "method": {**given["method"], "keep_per_question": 1}})
+    one, two = RunDir(tmp_path / "one"), RunDir(tmp_path / "two")
+    branch(run, one, changed, 1)
+    branch(one, two, changed, 0)  # one's round 1 is run's: published with another cap
+    assert two.manifest(two.stage(1, "verify")) is not None and two.manifest(two.stage(1, "publish")) is None
+    asyncio.run(Loop(two, changed).publish(1))
+
+
+def test_a_model_that_was_removed_to_make_room_is_missed_only_where_it_is_needed(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = finished
+    other = RunDir(tmp_path / "other")
+    branch(run, other, recipe, 2)
+    for round_ in (0, 1):
+        shutil.rmtree(other.model(round_))
+    (tmp_path / "other" / "branch.json").unlink()  # a run like any other: all its rounds are gone through
+    def made() -> dict[Path, int]:
+        return {p: p.stat().st_mtime_ns for name in ("manifest.json", "train.json") for p in Path(other.root).rglob(name)}
+
+    before = made()
+    iterate(other, recipe)
+    assert made() == before and not Path(other.model(0)).exists()
+    shutil.rmtree(other.stage(1, "evaluate"))
+    with pytest.raises(StageError, match="models/round-001 was removed, and the evaluation of round 1 needs it"):
+        iterate(other, recipe)
 
 
 def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:

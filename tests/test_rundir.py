@@ -63,13 +63,16 @@ def test_what_may_not_change_is_named_with_both_values(run: RunDir, make_recipe:
 def test_settings_that_may_change_exist() -> None:
     """A renamed setting must not fall out of MAY_CHANGE unseen."""
     from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
+    from pipeline.config.models import Dpo, Train
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
     assert "annotator" in registry.resolve("method", "self").Options.model_fields
     of_methods = {f"annotator.{name}" for name in engines} | registry.resolve("method", "agent_r").Options.model_fields.keys()
+    engines |= {key.removeprefix("engine."): None for key in MAY_CHANGE if key.startswith("engine.args.")}  # these by tests/engines/test_vllm.py
+    of_training = Train.model_fields.keys() | {f"dpo.{name}" for name in Dpo.model_fields}
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
-        known = {"engine": engines, "method": of_methods}.get(section) or getattr(Recipe.model_fields[section].annotation, "model_fields", {})
+        known = {"engine": engines, "method": of_methods, "train": of_training}.get(section) or getattr(Recipe.model_fields[section].annotation, "model_fields", {})
         assert section in Recipe.model_fields and (not name or name in known), key
 
 

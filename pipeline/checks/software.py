@@ -60,9 +60,15 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
     ]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        yield warning("lock file", f"{len(wrong)} packages differ: {', '.join(wrong[:8])}{more}", f"pip install --no-deps -r {lock.name}")
+        yield warning("lock file", f"{len(wrong)} packages differ: {', '.join(wrong[:8])}{more}", _mend(lock, engine))
     else:
         yield ok("lock file", f"all {len(wanted)} packages are as in {lock.name}")
+
+
+def _mend(lock: Path, engine: str | None) -> str:
+    if engine == "vllm":
+        return f"{lock.name} is for CPUs: on GPUs its versions are a guide, and vllm's own needs come first. Nothing to do while it works."
+    return f"pip install --no-deps -r {lock.name}"
 
 
 def read_lock(lock: Path) -> dict[str, str]:

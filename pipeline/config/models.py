@@ -255,6 +255,7 @@ class Runner(Section):
     sync_seconds: float = Field(1.0, gt=0, description="finished requests are durable within this time")
     max_attempts: int = Field(3, ge=1, description="a row that kills its worker is tried this often, then recorded as failed")
     max_failed_share: float = Field(0.5, ge=0, le=1, description="more failed rows than this stop the run with the first error")
+    on_unanswered: Literal["stop", "fail"] = Field("stop", description="rows whose requests were still not answered (time-outs, 429, 5xx, no connection) at a second try: stop, so that the same command tries them again; or record them as failed")
     no_progress_seconds: float = Field(900, gt=0, description="nothing finished for so long: say what hangs, and fail")
     address: str | None = Field(None, description="Ray address; default: RAY_ADDRESS, else a local Ray")
     engine_pool: str | None = Field(None, description="name given to jobs.serve: attach to these engines instead of starting some")

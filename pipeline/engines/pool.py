@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 
 from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
-from pipeline.errors import EngineDied, EngineError, SelfloopError
+from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef, differ_in_weights_only
 
 NAMESPACE = "selfloop"
 CLOSE_SECONDS = 30.0
+IN_USE_SECONDS = 60.0  # requests for another model are waited for so long before they are taken for another job's
 
 
 class VllmReplica:
@@ -34,14 +36,21 @@ class VllmReplica:
         self._engine: Engine | None = None
         self._model: ModelRef | None = None
         self._loading = asyncio.Lock()
+        self._running = 0  # requests
 
-    async def load(self, model: ModelRef | None, trust_remote_code: bool = False) -> None:
-        """Serve `model` from now on; None only frees the memory."""
+    async def load(self, model: ModelRef | None, trust_remote_code: bool = False, force: bool = False) -> None:
+        """Serve `model` from now on; None only frees the memory.
+
+        Requests under way for another model, which another job may have attached for, are waited for; EngineError when they take long. `force`
+        ends them.
+        """
         from pipeline.engines.vllm import VllmClient
 
         async with self._loading:
             if model == self._model and self._engine is not None:
                 return
+            if not force:
+                await self._unused()
             if await self._reloaded(model):
                 return
             if self._engine is not None:
@@ -59,6 +68,16 @@ class VllmReplica:
                     raise
                 self._engine, self._model = engine, model
 
+    async def _unused(self) -> None:
+        end = time.monotonic() + IN_USE_SECONDS
+        while self._running and self._model is not None:
+            if time.monotonic() > end:
+                raise EngineError(
+                    f"the engine answers {self._running} requests with {self._model.name}: another job uses it (selfloop serve --status). "
+                    "Wait for that job, or start a pool of your own."
+                )
+            await asyncio.sleep(0.2)
+
     async def _reloaded(self, model: ModelRef | None) -> bool:
         """Give a running engine other weights, where the models differ in nothing else. Returns whether that was done."""
         if self._engine is None or model is None or self._model is None or model.adapters or self._model.adapters:
@@ -74,15 +93,20 @@ class VllmReplica:
         self._model = model
         return True
 
-    async def generate(self, request: Request) -> list[Completion]:
-        """Pass a request on. After an EngineDied the caller is expected to `load` again."""
-        if self._engine is None:
+    async def generate(self, request: Request, model: ModelRef) -> list[Completion]:
+        """Pass a request on that `model` is to answer. After an EngineDied the caller is expected to `load` again."""
+        if self._engine is None or self._model is None:
             raise EngineDied("the replica has no model loaded (it was restarted)")
+        if self._model != model:
+            raise EngineLost(f"the engine now serves {self._model.name}, not {model.name}: another job has attached to the same pool")
+        self._running += 1
         try:
             return await self._engine.generate(request)
         except EngineDied:
             self._model = None  # so that the next `load` starts a fresh engine
             raise
+        finally:
+            self._running -= 1
 
     async def status(self) -> tuple[ModelRef | None, EngineStatus]:
         """Return what is served and how busy it is."""
@@ -90,7 +114,7 @@ class VllmReplica:
 
     async def close(self) -> None:
         """End the engine and its processes."""
-        await self.load(None)
+        await self.load(None, force=True)
 
 
 @dataclass(frozen=True)
@@ -169,6 +193,8 @@ class ReplicaRouter:
                         return await self._send(request)
                     finally:
                         self._nobody_alone.set()
+            except EngineLost:
+                raise
             except EngineDied as e:
                 last = e
                 await self._heal(self._home.get(request.row, 0))
@@ -186,9 +212,10 @@ class ReplicaRouter:
         """Nothing to close: the replicas belong to the pool."""
 
     async def _send(self, request: Request) -> list[Completion]:
-        i = self._home.setdefault(request.row, min(range(len(self._busy)), key=self._busy.__getitem__))
+        well = [i for i, healing in enumerate(self._healing) if not healing.locked()] or range(len(self._busy))  # a dead one is the least busy
+        i = self._home.setdefault(request.row, min(well, key=self._busy.__getitem__))
         self._busy[i] += 1
-        answer = self._handle.replicas[i].generate.remote(request)
+        answer = self._handle.replicas[i].generate.remote(request, self._handle.model)
         try:
             return await asyncio.wait_for(_unwrap(answer), self._handle.config.request_timeout)
         except TimeoutError:
@@ -207,7 +234,9 @@ class ReplicaRouter:
                     return
                 except EngineDied:
                     await asyncio.sleep(wait)
-        raise EngineDied("the engine could not be started again")
+                except EngineError as e:
+                    raise EngineLost(str(e)) from e
+        raise EngineLost("the engine could not be started again")
 
 
 async def _unwrap(ref: Any) -> Any:
@@ -257,7 +286,7 @@ class EnginePool:
     async def free(self) -> None:
         """Give up cores, GPUs and memory, for training: own replicas are ended, attached ones drop their model."""
         replicas, self._replicas = self._replicas, []
-        closing = [asyncio.ensure_future(_unwrap(r.close.remote())) for r in replicas]
+        closing = [asyncio.ensure_future(_unwrap(r.load.remote(None) if self._attached else r.close.remote())) for r in replicas]
         if closing:  # a dead one is closed too; one that never got its CPUs or GPUs does not answer
             await asyncio.wait(closing, timeout=CLOSE_SECONDS)
             for unanswered in closing:
@@ -266,6 +295,13 @@ class EnginePool:
         if not self._attached:
             for replica in replicas:
                 ray.kill(replica)
+
+    async def leave(self) -> None:
+        """At a driver's end: own replicas are ended, attached ones go on serving what they serve, so that the next job finds it loaded."""
+        if self._attached:
+            self._replicas = []
+        else:
+            await self.free()
 
     async def make_room(self, model: ModelRef) -> None:
         """Give up what a training of `model` needs: everything, but on a laptop without GPU and with memory to spare.

@@ -17,7 +17,7 @@ from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.rows import Failed, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
-from pipeline.store import files, parts
+from pipeline.store import files, lock, parts
 from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
@@ -118,7 +118,7 @@ class Crew:
                 await self._supply(member, source)
                 return
             except RayActorError:
-                self._bury(member)
+                await self._bury(member)
                 member = await self._hire()
 
     async def _supply(self, member: _Member, source: Iterator[Row]) -> None:
@@ -153,8 +153,11 @@ class Crew:
         for part in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow"):
             self._written.add(part.counts)
 
-    def _bury(self, member: _Member) -> None:
-        """A worker died: the rows it had and did not write are suspects."""
+    async def _bury(self, member: _Member) -> None:
+        """A worker died: the rows it had and did not write are suspects, once it is certain that it writes no more."""
+        ray.kill(member.actor)
+        if self._run.local is not None:
+            await lock.let_go(lock.of_worker(self._folder, member.writer))
         self._dismiss(member)
         written = {i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs}
         lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]
@@ -170,7 +173,7 @@ class Crew:
                 try:
                     await self._supply(member, group)
                 except RayActorError:
-                    self._bury(member)
+                    await self._bury(member)
                     self._suspects += group  # those it had not been given when it died
         out = PartWriter(self._kept_folder, self._folder, f"{self._next_writer:05d}")
         for row in self._suspects:

@@ -14,7 +14,7 @@ from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import StageError
 from pipeline.ids import digest
-from pipeline.rows import Row
+from pipeline.rows import UNANSWERED, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.crew import Crew
 from pipeline.runner.steps import run_steps
@@ -22,6 +22,8 @@ from pipeline.runner.worker import StageFactory
 from pipeline.store import files, lock, parts
 from pipeline.store.manifest import Manifest, PartEntry, Requests, Tokens
 from pipeline.store.parts import Counts
+
+SECOND_TRIES = 1
 
 
 @dataclass(frozen=True)
@@ -109,32 +111,67 @@ async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str
         lock.wait_for_old_workers(run.local)
     parts.sweep(rows_folder, folder)
     parts.forget_failed(rows_folder, folder)  # the stage is not done, so what failed in an earlier attempt gets another chance
+    found = None
+    for again in range(1 + SECOND_TRIES):
+        if again and not parts.forget_failed(rows_folder, folder, UNANSWERED):
+            break
+        finished, so_far = _finished(rows_folder)
+        if again:
+            display.note("rows that were not answered are tried again")
+        crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_)
+        await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
+        parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
+        found = found or crew.prefix_cache
+    if run.local is not None:
+        files.remove(lock.of_workers(folder))
+    return found
+
+
+def _finished(rows_folder: str) -> tuple[set[str], Counts]:
+    """Return the ids of the input rows that parts account for, and what became of them. Raises StageError for rows in two parts."""
     finished: set[str] = set()
     so_far = Counts()
     for part in parts.committed(rows_folder):
+        if again := finished.intersection(part.inputs):
+            raise StageError(
+                f"{part.path}: {len(again)} of its rows, such as {min(again)}, stand in an earlier part as well: two workers wrote them, of which one was "
+                "given up by Ray and lived on. Remove that file, and those of its name in dropped/ and failed/, and start the same command again."
+            )
         finished.update(part.inputs)
         so_far.add(part.counts)
-    crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_)
-    await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
-    parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
-    return crew.prefix_cache
+    return finished, so_far
 
 
 def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -> None:
     total = Counts()
     for part in parts.committed(rows_folder):
         total.add(part.counts)
+    if total.rows_in > manifest.rows_in:
+        _finished(rows_folder)  # which names the part that is too many
     manifest.rows_done, manifest.rows_dropped, manifest.rows_failed = total.done, total.dropped, total.failed
     manifest.tokens = Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens)
     manifest.requests = Requests(sent=total.sent, from_log=total.from_log)
     failed = sum(total.failed.values())
+    if (unanswered := total.failed.get(UNANSWERED, 0)) and recipe.runner.on_unanswered == "stop":
+        raise StageError(
+            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered at {1 + SECOND_TRIES} tries. The first error:\n  {_first_error(folder, UNANSWERED)}\n"
+            "What is done is kept; start the same command again when the engine answers, and they are tried again. "
+            "To go on without them, as failed rows: --set runner.on_unanswered=fail"
+        )
     if failed > recipe.runner.max_failed_share * manifest.rows_in:
-        first = next(parts.read_tables(files.join(folder, "failed")))
         raise StageError(
             f"{folder}: {failed} of {manifest.rows_in} rows failed, more than runner.max_failed_share allows: {total.failed}. The first error:\n"
-            f"  {first['reason'][0]}: {first['detail'][0]}\n"
+            f"  {_first_error(folder)}\n"
             "Mend the cause and start the same command again: rows that are done are kept, the failed ones are tried again."
         )
+
+
+def _first_error(folder: str, error: str | None = None) -> str:
+    for table in parts.read_tables(files.join(folder, "failed")):
+        for reject in table.select(["reason", "detail"]).to_pylist():
+            if error in (None, reject["reason"]):
+                return f"{reject['reason']}: {reject['detail']}"
+    return "none is recorded"
 
 
 def _rows_of(folder: str) -> Iterable[Row]:

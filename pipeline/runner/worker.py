@@ -16,15 +16,16 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, ReplicaRouter
-from pipeline.errors import EngineError, StageError
+from pipeline.errors import EngineError, EngineLost, StageError
 from pipeline.methods import Stage
-from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
+from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.store import lock, request_log
 from pipeline.store.files import join
 from pipeline.store.parts import Counts, PartWriter
 
 StageFactory = Callable[[Recipe], Stage]
+OUTAGE = 50  # as many rows in a row without an answer are an engine that is away, not rows
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class StageWorker:
         self._spec = spec
         if spec.run_local is not None:
             self._lock = lock.hold_as_worker(spec.run_local)
+            self._own_lock = lock.hold(lock.of_worker(spec.folder, spec.writer))
         self._stage = spec.factory(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
         self._model = spec.engine.model_name if spec.engine else ""
@@ -104,6 +106,7 @@ class StageWorker:
         self._fresh = Progress()
         self._writing = asyncio.Lock()
         self._last_flush = time.monotonic()
+        self._unanswered = 0  # rows in a row
         self._problem: BaseException | None = None
 
     async def start(self, finished: frozenset[str]) -> None:
@@ -159,6 +162,7 @@ class StageWorker:
         try:
             llm = LLM(lambda request: self._send(request, cost), row.id, self._model, self._spec.recipe.sampling, self._spec.round)
             outcome = storable(await self._outcome(row, llm))
+            self._watch_outage(outcome)
             if self._problem:
                 return
             self._parts.add(row, outcome, cost)
@@ -176,11 +180,23 @@ class StageWorker:
     async def _outcome(self, row: Row, llm: LLM) -> Outcome:
         try:
             return await self._stage.row(row, llm)
+        except EngineLost as e:
+            self._problem = StageError(f"{self._spec.folder}: {e}. What was done so far is kept; start the same command again to go on from here.")
+            return Failed(type(e).__name__, str(e))
         except EngineError as e:
-            return Failed(type(e).__name__, str(e), e.raw)
+            return Failed(UNANSWERED if e.retryable else type(e).__name__, str(e), e.raw)
         except Exception as e:  # whatever a stage raises is recorded with the row; the others go on
             where = traceback.extract_tb(e.__traceback__)[-1]
             return Failed(type(e).__name__, f"{e} ({os.path.basename(where.filename)}:{where.lineno})", str(row.payload.get("text", ""))[:10_000])
+
+    def _watch_outage(self, outcome: Outcome) -> None:
+        """Stop where nothing is answered any more, before a passing outage has gone through all rows that are left."""
+        self._unanswered = self._unanswered + 1 if isinstance(outcome, Failed) and outcome.error == UNANSWERED else 0
+        if self._unanswered >= OUTAGE and self._spec.recipe.runner.on_unanswered == "stop":
+            self._problem = StageError(
+                f"{self._spec.folder}: {OUTAGE} rows one after the other were not answered, the last one: {outcome.detail}\n"
+                "What was done so far is kept; start the same command again when the engine answers: those rows are then tried again."
+            )
 
     async def _send(self, request: Request, cost: Counts) -> list[Completion]:
         key = request.key(self._model)

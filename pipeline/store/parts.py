@@ -7,12 +7,14 @@ A part's schema metadata tells which input rows it accounts for.
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row, rejects_to_table, rows_to_table, table_to_rows
 from pipeline.store import files
@@ -130,27 +132,41 @@ def sweep(kept_folder: str, reject_folder: str) -> None:
     parts = {p.rsplit("/", 1)[1] for p in files.glob(kept_folder, "part-*.arrow")}
     for kind in ("dropped", "failed"):
         for path in files.glob(files.join(reject_folder, kind), "part-*.arrow"):
-            if path.rsplit("/", 1)[1] not in parts:
+            # Looked for once more: where files are seen late, the list may be older than the part.
+            if (name := path.rsplit("/", 1)[1]) not in parts and not files.exists(files.join(kept_folder, name)):
                 files.remove(path)
     for folder in (kept_folder, *(files.join(reject_folder, k) for k in ("dropped", "failed"))):
         for path in files.glob(folder, "*.tmp"):
             files.remove(path)
 
 
-def forget_failed(kept_folder: str, reject_folder: str) -> None:
-    """Take failed rows out of the parts that account for them, so that they are worked on again. Other rows stay."""
+def forget_failed(kept_folder: str, reject_folder: str, error: str | None = None) -> int:
+    """Take failed rows (those that failed with `error`, or all) out of the parts that account for them, so that they are worked on again.
+
+    Other rows stay. Returns how many were taken out.
+    """
+    found = 0
     for path in files.glob(files.join(reject_folder, "failed"), "part-*.arrow"):
         name = path.rsplit("/", 1)[1]
         with _open(path) as reader:
-            failed = set(reader.read_all()["id"].to_pylist())
+            rejects = reader.read_all()
+        chosen = pc.equal(rejects["reason"], error) if error else pa.chunked_array([[True] * len(rejects)], pa.bool_())
+        failed, stay = set(rejects.filter(chosen)["id"].to_pylist()), rejects.filter(pc.invert(chosen))
+        if not failed:
+            continue
+        found += len(failed)
         part = files.join(kept_folder, name)
         with _open(part) as reader:
             table = reader.read_all()
         meta = orjson.loads(table.schema.metadata[META])
         meta["inputs"] = [i for i in meta["inputs"] if i not in failed]
-        meta["counts"]["failed"] = {}
+        meta["counts"]["failed"] = dict(Counter(stay["reason"].to_pylist()))
         _write(part, table.replace_schema_metadata({META: orjson.dumps(meta)}))
-        files.remove(path)
+        if len(stay):
+            _write(path, stay)
+        else:
+            files.remove(path)
+    return found
 
 
 def row_count(path: str) -> int:

@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
-from pipeline.training.checkpoints import remove_torn
+from pipeline.training.checkpoints import last_complete, remove_torn
 from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 # (tests/benchmarks/training.py). Bytes.
 CPU_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "500000000"}
 ATTEMPTS = 3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
+GPU_SECONDS = 20
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
@@ -79,6 +81,8 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
 
 
 def _refuse_other(path: Path, mark: dict[str, Any]) -> None:
+    if not path.exists() and (left := [name for name in ("train.json", "checkpoints", "dataset", "progress.jsonl") if (path.parent / name).exists()]):
+        raise StaleError(f"{path.parent} is half removed: its {path.name} is gone, and {left[0]} is still there. Remove the rest of that folder too.")
     if path.exists() and (changed := differences(read_json(str(path)), mark)):
         what = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in changed)
         raise StaleError(
@@ -99,8 +103,22 @@ def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
             raise ConfigError(
                 f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, which has {total.get(name, 0):g}."
             )
+    if gpus:
+        _wait_for_gpus(gpus * train.workers)
     resources = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
     return ScalingConfig(num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources), None if gpus else cpus
+
+
+def _wait_for_gpus(wanted: float) -> None:
+    """Give engines that were just ended the time to let go of their GPUs; what is held longer than that is said, for Ray would wait in silence."""
+    for _ in range(GPU_SECONDS):
+        if (free := ray.available_resources().get("GPU", 0)) >= wanted:
+            return
+        time.sleep(1)
+    logger.warning(
+        "the training waits for %g GPUs, and %g are free. Other jobs hold them, or engines that are kept warm: see `selfloop serve --status`, "
+        "and end a pool with `selfloop serve --name NAME --stop`.", wanted, free,
+    )  # fmt: skip
 
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
@@ -108,6 +126,8 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
+        checkpoint = last_complete(config["arguments"]["output_dir"])  # one for all workers: each of them might see another one
+        config["checkpoint"] = str(checkpoint) if checkpoint else None
         run = RunConfig(
             name="train",
             storage_path=str(work / "ray"),

@@ -1,10 +1,12 @@
 """serve on a running Ray: a pool is started, listed, refused a second time, and ended. The replicas are stand-ins without a model."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import load_recipe
 from pipeline.engines import pool
 from pipeline.engines.base import EngineStatus
 from pipeline.errors import EngineDied
@@ -51,6 +53,23 @@ def test_a_pool_from_start_to_end(selfloop, recipe):
     assert unknown.status == 2 and "There are: warm." in unknown.text
     assert "stopped 2 engines" in selfloop("serve", "--stop", "--name", "warm", *here).text
     assert "no engines are kept warm" in selfloop("serve", "--status", *here).text
+
+
+def test_a_job_that_attaches_leaves_the_pool_warm(selfloop, recipe):
+    here = ("--address", "this-ray")
+    assert selfloop("serve", recipe, "--name", "warm", *here).status == 0
+    settings, trained = load_recipe(recipe, ["runner.engine_pool=warm"]), pool.ModelRef("/runs/x/models/round-001", "round-001", "fedcba9876543210")
+
+    async def job(end: str) -> None:
+        engines = pool.EnginePool(settings, settings.engine)
+        assert len((await engines.use(trained)).replicas) == 2
+        await getattr(engines, end)()
+
+    asyncio.run(job("leave"))
+    assert "warm/1: ready, round-001@fedcba987654" in selfloop("serve", "--status", *here).text
+    asyncio.run(job("free"))  # for a training
+    assert "warm/1: no model loaded" in selfloop("serve", "--status", *here).text
+    assert "stopped 2 engines" in selfloop("serve", "--stop", "--name", "warm", *here).text
 
 
 def test_engines_that_do_not_start_leave_nothing_behind(selfloop, recipe):

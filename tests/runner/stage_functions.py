@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config import Recipe
+from pipeline.errors import EngineError, EngineLost
 from pipeline.methods import Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
@@ -72,6 +73,30 @@ async def fails_until(flag: str, row: Row, llm: LLM) -> Outcome:
     return Kept([row.child("fails_until", 0)])
 
 
+async def away_until(flag: str, every: int, row: Row, llm: LLM) -> Outcome:
+    """As an endpoint that is away: after the first rows, of every `every` rows one is answered, until the file `flag` is there."""
+    answer = await plain(row, llm)
+    if row.payload["n"] >= 4 and (row.payload["n"] % every or every > 1000) and not Path(flag).exists():
+        raise EngineError("cannot connect (gave up after 6 attempts)", retryable=True)
+    return answer
+
+
+async def busy_once(folder: str, row: Row, llm: LLM) -> Outcome:
+    """Every third row is not answered the first time."""
+    seen = Path(folder) / row.id
+    if row.payload["n"] % 3 == 0 and not seen.exists():
+        seen.touch()
+        raise EngineError("answered 503 (gave up after 6 attempts)", retryable=True)
+    return await plain(row, llm)
+
+
+async def no_engine(row: Row, llm: LLM) -> Outcome:
+    """After a few rows there is no engine any more."""
+    if row.payload["n"] < 4:
+        return await plain(row, llm)
+    raise EngineLost("the engine could not be started again")
+
+
 async def tells_its_pid(folder: str, row: Row, llm: LLM) -> Outcome:
     """As `mixed`; leaves the id of the process it runs in, so that a test can kill it."""
     (Path(folder) / str(os.getpid())).touch()
@@ -116,10 +141,10 @@ def thin_out(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped |
         yield row, Dropped("thin") if int(row.id, 16) % 2 else None
 
 
-def factory(function: str, *args: str, asks: bool = True, version: int = 1) -> Callable[[Recipe], Stage]:
+def factory(function: str, *args: str | int, asks: bool = True, version: int = 1) -> Callable[[Recipe], Stage]:
     """Return what the runner wants: a function from the recipe to the stage, which can be sent to workers."""
     return partial(_make, function, args, asks, version)
 
 
-def _make(function: str, args: tuple[str, ...], asks: bool, version: int, recipe: Recipe) -> Stage:
+def _make(function: str, args: tuple[str | int, ...], asks: bool, version: int, recipe: Recipe) -> Stage:
     return Stage(row=partial(globals()[function], *args), prompts=ASKS if asks else (), version=version)

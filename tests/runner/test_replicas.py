@@ -11,7 +11,7 @@ from pipeline.config import VllmEngine
 from pipeline.engines import pool
 from pipeline.engines.base import Completion, Request
 from pipeline.engines.pool import EngineHandle, EnginePool, ReplicaRouter
-from pipeline.errors import EngineDied, EngineError, SelfloopError
+from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef
 from tests.conftest import tiny_recipe
 
@@ -36,7 +36,8 @@ class Replica:
         self._died = asyncio.Event()
         self.generate, self.load, self.close = Remote(self._generate), Remote(self._load), Remote(self._close)
 
-    async def _generate(self, request: Request) -> list[Completion]:
+    async def _generate(self, request: Request, model: ModelRef) -> list[Completion]:
+        assert model == MODEL
         if not self.alive:
             raise EngineDied("no model loaded")
         self.asked.append(request.prompt)
@@ -95,6 +96,75 @@ async def test_a_request_that_kills_is_found_and_the_others_are_answered() -> No
     assert replica.asked.count("kill") == 3
     assert set(replica.loaded) == {(MODEL, True)}, "a restarted engine gets what the first one was given"
     assert (await client.generate(Request(prompt="after", row="z")))[0].text == "a"
+
+
+async def test_new_rows_go_past_a_replica_that_is_being_started_again() -> None:
+    """It has nothing to do, so it would get them all."""
+    dead, well = Replica("dead"), Replica("well")
+
+    async def slowly(*_: Any) -> None:
+        await asyncio.sleep(0.3)
+        dead.alive = True
+
+    dead.alive, dead.load = False, Remote(slowly)
+    client = router(dead, well)
+    first = asyncio.create_task(client.generate(Request(prompt="x", row="r0")))
+    await asyncio.sleep(0.1)
+    found = await asyncio.gather(*(client.generate(Request(prompt="x", row=f"n{i}")) for i in range(6)))
+    assert [c[0].text for c in found] == ["well"] * 6 and not first.done()
+    assert (await first)[0].text == "dead"
+
+
+async def test_an_engine_that_cannot_be_started_again_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = Replica("dead")
+
+    async def never(*_: Any) -> None:
+        raise EngineDied("no memory")
+
+    async def at_once(_: float) -> None: ...
+
+    dead.alive, dead.load = False, Remote(never)
+    monkeypatch.setattr(pool.asyncio, "sleep", at_once)
+    with pytest.raises(EngineLost, match="could not be started again"):
+        await router(dead).generate(Request(prompt="x", row="r"))
+
+
+class Engine:
+    """What a replica serves: it says which model it has."""
+
+    def __init__(self, config: Any, path: str, **_: Any) -> None:
+        self.path = path
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def generate(self, request: Request) -> list[Completion]:
+        await asyncio.sleep(0.3)
+        return [Completion(self.path, "stop", 1, 1)]
+
+
+async def test_two_jobs_on_one_pool_never_get_each_others_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.engines.vllm.VllmClient", Engine)
+    monkeypatch.setattr(pool, "IN_USE_SECONDS", 0.1)
+    one, two, request = ModelRef("/one", "one", "1"), ModelRef("/two", "two", "2"), Request(prompt="x", row="r")
+    replica = pool.VllmReplica(VllmEngine(), 0, None)
+    await replica.load(one)
+    under_way = asyncio.create_task(replica.generate(request, one))
+    await asyncio.sleep(0.05)
+    with pytest.raises(EngineError, match="answers 1 requests with one: another job uses it"):
+        await replica.load(two)
+    assert (await under_way)[0].text == "/one"
+    await replica.load(two)  # nobody asks now: it may
+    with pytest.raises(EngineLost, match="now serves two, not one: another job"):
+        await replica.generate(request, one)
+    assert (await replica.generate(request, two))[0].text == "/two"
+    under_way = asyncio.create_task(replica.generate(request, two))
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(replica.close(), 0.1)  # its owner need not wait
+    with pytest.raises(EngineDied, match="no model loaded"):
+        await replica.generate(request, two)
+    await under_way
 
 
 async def test_two_deaths_are_forgiven() -> None:

@@ -127,6 +127,59 @@ async def test_the_first_fifty_all_fail(stages: Stages) -> None:
     assert sum(stages.inputs().values()) < 3000
 
 
+async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_path: Path) -> None:
+    """Without anybody having to start the command a second time; nothing of it is left in the manifest."""
+    manifest = await stages(factory("busy_once", str(tmp_path)))
+    assert manifest.rows_done == 40 and manifest.rows_failed == {} and stages.rejects("failed") == {}
+    assert stages.inputs() == dict.fromkeys(ROWS, 1) and len(list(tmp_path.glob("r0*"))) == 14
+
+
+async def test_an_outage_is_not_held_against_the_rows(stages: Stages, tmp_path: Path) -> None:
+    """A share of rows that max_failed_share would allow: were the stage done with them, they would be lost for good."""
+    away = factory("away_until", str(tmp_path / "back"), 2)
+    with pytest.raises(StageError, match=r"18 of 40 rows were not answered at 2 tries. The first error:\n  unanswered: cannot connect"):
+        await stages(away)
+    assert stages.run.manifest(stages.folder) is None
+    accepted = await stages(away, on_unanswered="fail")
+    assert accepted.rows_failed == {"unanswered": 18} and accepted.rows_done == 22
+    Path(stages.folder, "manifest.json").unlink()
+    (tmp_path / "back").touch()
+    manifest = await stages(away)
+    assert manifest.rows_done == 40 and manifest.rows_failed == {} and stages.inputs() == dict.fromkeys(ROWS, 1)
+
+
+async def test_a_long_outage_stops_before_it_has_gone_through_all_rows(stages: Stages, tmp_path: Path) -> None:
+    stages.rows, stages.engine = 3000, {"latency": 0.02}
+    with pytest.raises(StageError, match=r"50 rows one after the other were not answered, the last one: cannot connect"):
+        await stages(factory("away_until", str(tmp_path / "back"), 10**6))
+    assert sum(stages.inputs().values()) < 500
+
+
+async def test_without_an_engine_the_stage_stops_and_no_row_has_failed(stages: Stages) -> None:
+    with pytest.raises(StageError, match="could not be started again. What was done so far is kept"):
+        await stages(factory("no_engine"), in_flight=2)
+    assert stages.rejects("failed") == {}
+    assert (await stages(factory("plain"))).rows_done == 40
+
+
+async def test_a_folder_that_is_half_removed_is_not_taken_for_a_new_one(stages: Stages) -> None:
+    await stages(factory("mixed"))
+    for name in ("fingerprint.json", "manifest.json"):
+        Path(stages.folder, name).unlink()
+    with pytest.raises(StaleError, match="half removed: its fingerprint.json is gone, and .*part-"):
+        await stages(factory("mixed"))
+
+
+async def test_a_row_in_two_parts_is_named(stages: Stages) -> None:
+    """As a worker leaves it that Ray gave up and that lived on, where there are no locks."""
+    await stages(factory("plain"))
+    Path(stages.folder, "manifest.json").unlink()
+    part = min(Path(stages.folder).glob("part-*.arrow"))
+    part.with_name("part-09999-00000.arrow").write_bytes(part.read_bytes())
+    with pytest.raises(StageError, match="part-09999-00000.arrow: 5 of its rows, such as r000, stand in an earlier part as well"):
+        await stages(factory("plain"))
+
+
 async def test_nothing_moves(stages: Stages) -> None:
     stages.engine = {"latency": 600}
     with pytest.raises(StageError, match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running") as e:

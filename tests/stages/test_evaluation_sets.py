@@ -8,8 +8,10 @@ from jinja2 import Environment, meta
 
 from pipeline import prompts
 from pipeline.config import load_recipe
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.rundir import RunDir
 from stages import evaluation, regenesis
+from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 
 GYM = {"source": "reasoning_gym", "dataset": "gcd", "limit": 5}
@@ -54,6 +56,33 @@ def test_mistakes_in_a_set_are_named(sets: str, said: str, tmp_path: Path) -> No
     (tmp_path / "r.yaml").write_text(f"name: r\ntasks: {{source: jsonl, path: t}}\nevaluate:\n  sets: {sets}\n")
     with pytest.raises(ConfigError, match=said):
         load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "of"),
+    [
+        (["olleh", "ollhe", "ollhe", "ollhe"], [True, False, False, False], 0.0),  # a text is no number: that is not one vote for all
+        (["olleh", "ollhe", "olleh"], [True, False, True], 1.0),
+        (["12", "12.0", "13"], [True, True, False], 1.0),
+    ],
+)
+def test_votes_are_by_what_was_said_whatever_the_type_of_answer(said: list[str], right: list[bool], of: float) -> None:
+    task = {"answer_type": "number", "options": None}
+    samples = [{"key": evaluation._vote(text, task), "correct": r} for text, r in zip(said, right, strict=True)]
+    assert evaluation._majority_right(samples, len(samples)) == of
+
+
+@pytest.mark.parametrize(("verifier", "refused"), [("majority_vote", True), ("ground_truth", True), ("task_scorer", False)])
+def test_questions_without_answers_cannot_be_evaluated_on_and_that_is_said_first(verifier: str, refused: bool, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Q {i}?"}}\n' for i in range(20)))
+    tasks = {"source": "jsonl", "path": str(tmp_path / "q.jsonl"), "columns": {"answer": None}}
+    run, recipe = RunDir(tmp_path / "run"), tiny_recipe(tasks=tasks, verifier=verifier, held_out={"count": 5})
+    freeze(run, recipe)
+    if not refused:
+        evaluation.check_answers(run, recipe)
+        return
+    with pytest.raises(DataError, match=r"held_out: 5 of 5 questions have no answer.*held_out: \{source:"):
+        evaluation.check_answers(run, recipe)
 
 
 def test_only_hinted_templates_have_a_place_for_the_answer() -> None:

@@ -318,6 +318,17 @@ async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions
     assert any(p["adapted"] for _, p in refused), "what a chain had when it ended is kept"
 
 
+async def test_refused_hinted_chains_do_not_take_the_others_along(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+    recipe = recipe_in(tmp_path, tiny_model, "refuses_hints", method={"raw_per_question": 2, "hinted_chains": 2})
+    run = RunDir(tmp_path / "run")
+    await make(run, recipe)
+    generate = run.manifest(run.stage(1, "generate"))
+    rows = payloads(run, "generate")
+    hinted = [p for p in rows if p["hinted"]]
+    assert generate.rows_failed == {} and hinted and {p["stopped"] for p in hinted} == {"request_refused"}
+    assert sum(not p["hinted"] for p in rows) == 2 * generate.rows_done
+
+
 @pytest.mark.parametrize(("preset", "requests"), [("paper", 3 * 25), ("released-code", 1 + 3 * 45)])
 async def test_fault_15_the_presets_cost_what_they_have_to(preset: str, requests: int, tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
     run = RunDir(tmp_path / "run")

@@ -15,6 +15,7 @@ from pipeline.publish import measure, publish, published_row
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.training.build import build_trainer
+from stages import decontaminate, dedup
 from stages.self_evolution import SelfEvolution
 from tests.conftest import tiny_recipe
 from tests.publish.conftest import FACTS
@@ -52,7 +53,7 @@ class Model:
 
 
 def method(**options: Any) -> SelfEvolution:
-    changes = options.pop("recipe", {})
+    changes = {"new_questions": True, "questions_per_round": 1, **options.pop("recipe", {})}
     return SelfEvolution(tiny_recipe(method={"name": "self", **options}, **changes))
 
 
@@ -288,6 +289,47 @@ async def test_pairs_are_the_refined_against_the_first_answer_where_the_critic_s
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == ("Answer: 13", "Answer: 12")
 
 
+async def test_a_first_answer_that_was_cut_off_is_no_wrong_one() -> None:
+    mended = await made(2)
+    cut = Row(mended.id, {**mended.payload, "initial_finish_reason": "length"}, mended.parents)
+    looping = Row(mended.id, {**mended.payload, "initial": "so it is and so it is again, then " * 9}, mended.parents)
+    assert list(method().pairs([cut, looping], [])) == []
+    assert len(list(method(recipe={"filters": {"drop_truncated": False}}).pairs([cut], []))) == 1
+
+
+async def test_each_text_goes_with_the_sampling_it_was_made_with() -> None:
+    self_ = method(sampling={"answer": {"max_tokens": 11}, "feedback": {"max_tokens": 22}, "refine": {"max_tokens": 33}})
+    said = {"solve": "Answer: 12", "hinted_feedback": NO, "annotate_refine": f"Answer: {TRUTH}"}
+    row = last(await through(self_, Model(**said), 1))
+    assert [(e.sampling or row.payload["sampling"])["max_tokens"] for e in self_.examples(row)] == [33, 22, 33]
+    [pair] = self_.pairs([row], [])
+    assert (pair.sampling["chosen"]["max_tokens"], pair.sampling["rejected"]["max_tokens"]) == (33, 11)
+
+
+async def test_feedback_that_is_learnt_is_filtered_and_searched_for_held_out_questions() -> None:
+    loops = "it is wrong and it is wrong and it is wrong, " * 8 + f"\n{NO}"
+    said = {"solve": "Answer: 12", "hinted_feedback": loops, "annotate_refine": f"Answer: {TRUTH}"}
+    assert why(await through(method(), Model(**said), 1)) == ("filter", "feedback_repetition")
+    leak = "seven tall ships sail to the island of gold with ninety two brave sailors"
+    row = last(await through(method(), Model(**said | {"hinted_feedback": f"It is not as {leak} said.\n{NO}"}), 1))
+    step = decontaminate.held_out([leak, "What is it?"], 13, method().learnt)
+    assert [why.reason for _, why in step(lambda: [row])] == ["held_out_ngram"]
+    assert [why for _, why in decontaminate.held_out([leak, "What is it?"], 13)(lambda: [row])] == [None], "the answer alone does not show it"
+
+
+def test_the_card_says_who_judged() -> None:
+    assert method().verified_by(1).startswith("ground_truth, of the first") and method(annotator=ENDPOINT).verified_by(1) == "the annotator"
+    assert "the model itself" in method().verified_by(2) and "distillation" in method(annotator=ENDPOINT).pair_notes(1)[0]
+    assert "no ground truth was consulted" in method().pair_notes(2)[0]
+
+
+async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_same() -> None:
+    """Deduplication before pairing must not take the only row that has a wrong first answer for a repetition of one that has not."""
+    rows = [await made(2), Row("o", {**(await made(2)).payload, "initial": "Answer: 13", "initial_verdict": True})]
+    step = dedup.exact_duplicates(tuple, method().identity)
+    assert [why for _, why in step(lambda: rows)] == [None, None]
+
+
 async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answer_is_another() -> None:
     wrong, right, evolved = await made(1), await made(1, YES), await made(2)
     other = Row("o", {**wrong.payload, "initial": "Answer: 11"})
@@ -363,6 +405,8 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
         ({"recipe": {"verifier": "majority_vote"}}, "method.annotator is null.*verifier other than majority_vote"),
         ({"recipe": {"tasks": {"source": "jsonl", "path": "t", "columns": {"answer": None}}}}, "tasks.columns.answer"),
         ({"annotator": ENDPOINT, "scaffold": True}, "method.scaffold begins the texts of the untrained model"),
+        ({"scaffold": True, "recipe": {"engine": ENDPOINT}}, "method.scaffold begins the texts of the untrained model"),
+        ({"recipe": {"rounds": 2, "new_questions": False}}, "phase 2 would ask again the questions whose answers phase 1 was shown"),
         ({"verdict_words": ["Yes", "yes "]}, "two different words"),
         ({"annotator": {**ENDPOINT, "modle": "x"}}, r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?"),
         ({"annotator": {"kind": "vllm"}}, r"method\.annotator.*'openai', 'scripted'"),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from pipeline.config import Recipe
 from pipeline.engines.scripted import ScriptedClient
 from pipeline.errors import StageError, StaleError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES
+from pipeline.methods import STAGES, Proposals, method_stage
 from pipeline.overview import overview
-from pipeline.rows import Kept
+from pipeline.rows import Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
 from pipeline.store import request_log
+from stages import proposing
 from stages.loop import Loop
 from stages.report import rounds_table
 from stages.rouge import rouge_l
@@ -195,6 +197,17 @@ def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDi
     links = trace(finished, made[0])
     assert [link.stage for link in links if link.stage.startswith("tasks")] == ["tasks/train"] * 4, "it leads back to the tasks it was made after"
     assert [link.stage for link in links][4:] == ["propose", "generate", "critique", "filter", "verify"]
+
+
+def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path) -> None:
+    """Its answer is published as real data; the model's own must not stand beside it."""
+    (tmp_path / "worked.jsonl").write_text('{"question": "What is 88 + 77?", "answer": 165}\n')
+    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, demonstrations={"source": "jsonl", "path": str(tmp_path / "worked.jsonl")})
+    freeze(run, recipe)
+    stage = proposing._stage(run, 2, partial(method_stage, "propose"), Proposals(5, 4, 0.7), recipe)
+    rows = [Row("a", {"question": "What is 88 + 77?"})]
+    assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
+    assert [why for _, why in stage.steps["new"](lambda: iter([Row("z", {"question": "How many jars has Zoe?"})]))] == [None]
 
 
 def test_trace_shows_every_text_in_its_order(finished: RunDir, selfloop: Any) -> None:

@@ -1,5 +1,7 @@
 """One driver per run: the lock goes with its owner, however that one ends."""
 
+import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -9,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SelfloopError
+from pipeline.errors import SelfloopError, StageError
+from pipeline.store import lock
 from pipeline.store.lock import RunLock, hold_as_worker, wait_for_old_workers
 
 DRIVER = "import sys, time; from pathlib import Path; from pipeline.store import lock\n"
 HOLD = {
     "driver": DRIVER + "with lock.RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
+    "own": DRIVER + "fd = lock.hold(lock.of_worker(sys.argv[1] + '/rounds/001/generate', '00003')); print('held', flush=True); time.sleep(60)",
     "worker": DRIVER + "fd = lock.hold_as_worker(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)",
 }
 
@@ -83,11 +87,37 @@ def test_object_stores_have_no_lock() -> None:
 def test_old_workers_are_waited_for(tmp_path: Path, holder: Callable) -> None:
     wait_for_old_workers(tmp_path)
     old = holder("worker")
-    with pytest.raises(SelfloopError, match=r"earlier run still holds .*workers\.lock"):
+    with pytest.raises(SelfloopError, match=r"earlier start still holds .*workers\.lock"):
         wait_for_old_workers(tmp_path, seconds=0.3)
     os.kill(old.pid, signal.SIGKILL)
     old.wait()
     wait_for_old_workers(tmp_path, seconds=5)
+
+
+async def test_a_worker_that_was_given_up_and_lives_on_is_waited_for_and_named(tmp_path: Path, holder: Callable) -> None:
+    """It could still write a part with rows that others do again."""
+    path, old = lock.of_worker(str(tmp_path / "rounds/001/generate"), "00003"), holder("own")
+    with pytest.raises(StageError, match=f"00003.lock: a worker that Ray has given up still lives .process {old.pid} on "):
+        await lock.let_go(path, seconds=0.3)
+    asyncio.get_running_loop().call_later(0.5, old.kill)
+    await asyncio.wait_for(lock.let_go(path, seconds=30), 30)
+    await lock.let_go(path.with_name("00004.lock"), seconds=0)  # one that never got so far
+
+
+def test_which_worker_is_waited_for_is_said(tmp_path: Path, holder: Callable) -> None:
+    holder("worker")
+    own = holder("own")
+    with pytest.raises(SelfloopError, match=f"workers.lock after 0 s: process {own.pid} on "):
+        wait_for_old_workers(tmp_path, seconds=0)
+
+
+def test_a_file_system_without_locks_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", none)
+    with pytest.raises(SelfloopError, match="cannot be locked: .*No locks available"), RunLock(tmp_path):
+        pass
 
 
 def test_workers_hold_it_together(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def test_conservation(tmp_path_factory: pytest.TempPathFactory, whats: list, par
     assert total.rows_in == total.sent == len(rows) and total.prompt_tokens == sum(range(len(rows)))
     assert sorted(ids_in(files.join(folder, "rows"))) == sorted(r.id for o in outcomes if isinstance(o, Kept) for r in o.rows)
     assert sorted(rejects_in(folder, "dropped")) == sorted(r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Dropped))
+    # those that failed in one way are forgotten
+    reasons = [o.error for o in outcomes if isinstance(o, Failed)]
+    assert parts.forget_failed(files.join(folder, "rows"), folder, "no such error") == 0
+    if reasons:
+        assert parts.forget_failed(files.join(folder, "rows"), folder, reasons[0]) == reasons.count(reasons[0])
+        counted = sum((Counter(p.counts.failed) for p in parts.committed(files.join(folder, "rows"))), Counter())
+        assert counted == Counter(r for r in reasons if r != reasons[0])
+        assert sorted(rejects_in(folder, "failed")) == sorted(r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Failed) and o.error != reasons[0])
     # the failed are forgotten, all others stay
     parts.forget_failed(files.join(folder, "rows"), folder)
     failed = {r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Failed)}

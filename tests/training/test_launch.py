@@ -11,6 +11,7 @@ from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import measure, publish
 from pipeline.rundir import differences
+from pipeline.training import launch
 from pipeline.training.arguments import trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
@@ -94,3 +95,23 @@ def test_a_fingerprint_names_what_differs(make_spec):
     other = dataclasses.replace(make_spec("replace", seed=4), model=ModelRef("elsewhere", "tiny", "r2"))
     changed = {key for key, _, _ in differences(one, fingerprint(other))}
     assert changed == {"model.revision", "data.round-001", "seed"}
+
+
+def test_gpus_that_are_held_are_said(monkeypatch, caplog):
+    """Ray would wait without a word."""
+    free = iter([0.0, 1.0, 2.0])
+    monkeypatch.setattr(launch.time, "sleep", lambda _: None)
+    monkeypatch.setattr(launch.ray, "available_resources", lambda: {"GPU": next(free)})
+    launch._wait_for_gpus(2)
+    assert not caplog.records, "they were let go of in time"
+    monkeypatch.setattr(launch.ray, "available_resources", dict)
+    launch._wait_for_gpus(2)
+    assert "waits for 2 GPUs, and 0 are free" in caplog.text and "serve --status" in caplog.text
+
+
+def test_a_work_folder_that_is_half_removed_is_not_taken_for_a_new_one(make_spec):
+    """Its checkpoints are of other data: they must not be gone on from."""
+    spec = make_spec()
+    Path(spec.work, "checkpoints").mkdir(parents=True)
+    with pytest.raises(StaleError, match="half removed: its spec.json is gone, and checkpoints is still there"):
+        train(spec)

@@ -109,7 +109,7 @@ def test_a_game_that_goes_another_way_when_played_again_is_noticed() -> None:
 def test_what_is_missing_is_said_with_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find, which = importlib.util.find_spec, shutil.which
     monkeypatch.setattr(importlib.util, "find_spec", lambda module, *a: None if module == name else find(module, *a))
-    with pytest.raises(ConfigError, match=f"environment {name}: its package is not installed; install it with: pip install 'selfloop.{name}.'"):
+    with pytest.raises(ConfigError, match=f"environment {name}: its package is not installed; install it with: pip install -e '..{name.replace('_', '-')}.'"):
         make(name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda module, *a: object() if module == name else find(module, *a))
     monkeypatch.setattr(shutil, "which", lambda command: None if command == "java" else which(command))
