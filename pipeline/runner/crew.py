@@ -145,9 +145,13 @@ class Crew:
         return asyncio.create_task(_call(member.actor.submit.remote(number, rows)))
 
     def _dismiss(self, member: _Member) -> None:
-        """A worker is gone, or may go: count what it has written."""
+        """A worker has done its work and may go."""
         self._members.remove(member)
         ray.kill(member.actor)
+        self._count(member)
+
+    def _count(self, member: _Member) -> None:
+        """Count what a worker that is gone has written."""
         self._gone_requests += member.progress.finished_requests
         self._gone_tokens += member.progress.finished_tokens
         for part in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow"):
@@ -155,10 +159,11 @@ class Crew:
 
     async def _bury(self, member: _Member) -> None:
         """A worker died: the rows it had and did not write are suspects, once it is certain that it writes no more."""
+        self._members.remove(member)
         ray.kill(member.actor)
         if self._run.local is not None:
             await lock.let_go(lock.of_worker(self._folder, member.writer))
-        self._dismiss(member)
+        self._count(member)
         written = {i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs}
         lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]
         self._suspects += lost
