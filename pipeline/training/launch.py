@@ -19,7 +19,7 @@ from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
-from pipeline.training.checkpoints import last_complete, remove_torn
+from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
@@ -126,8 +126,6 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
-        checkpoint = last_complete(config["arguments"]["output_dir"])  # one for all workers: each of them might see another one
-        config["checkpoint"] = str(checkpoint) if checkpoint else None
         run = RunConfig(
             name="train",
             storage_path=str(work / "ray"),

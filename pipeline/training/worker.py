@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.store.files import atomic_folder
 from pipeline.training.build import build_trainer
-from pipeline.training.checkpoints import alone
+from pipeline.training.checkpoints import alone, last_complete
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
     `config` (JSON values): kind (name of the dataset's kind), model, reference (dpo: folder or None), trust_remote_code, datasets (folders),
     arguments (fields of TRL's config), lora (or None), adapter (folder to go on from, or None), merge (false: save the adapter alone), precision,
-    threads (or None), checkpoint (folder to resume from, or None), out, progress (file), reference_file (dpo), log (file; the
+    threads (or None), out, progress (file), reference_file (dpo), log (file; the
     rank is put before its suffix), lock (file).
     """
     context = ray.train.get_context()
@@ -45,11 +45,20 @@ def train_loop(config: dict[str, Any]) -> None:
 
 def _train(config: dict[str, Any]) -> None:
     trainer = build_trainer(config)
-    checkpoint = config["checkpoint"]
+    checkpoint = _agreed(last_complete(trainer.args.output_dir))
     logger.info("%d examples, %s", len(trainer.train_dataset), f"resuming from {checkpoint}" if checkpoint else "starting afresh")
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
         save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]), config.get("merge", True))
+
+
+def _agreed(checkpoint: Path | None) -> Path | None:
+    """Return what the first worker found: on a shared file system another one may not see the newest checkpoint yet, and would resume from an older one."""
+    if not torch.distributed.is_initialized():
+        return checkpoint
+    found = [checkpoint]
+    torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, merge: bool = True) -> None:
