@@ -208,6 +208,10 @@ class SelfLengthen(Method):
             pairs.append(Example(self._extend(made["question"], draft), answer, role=EXTENDER))
         return pairs
 
+    def learnt(self, row: Row) -> list[str]:
+        """The text, and the draft that is in the extender's prompt."""
+        return [row.payload[name] for name in ("text", "draft") if name in row.payload]
+
     def evaluation(self, name: str | None) -> Stage:
         """Write one text for each instruction and measure it."""
         return length_evaluation.stage(self.recipe, WRITE, name, GENERATOR)
