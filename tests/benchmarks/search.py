@@ -1,7 +1,7 @@
 """Agent-R's tree search on vLLM against vLLM alone on the very same requests, both in this one run:
 
-    python -m tests.benchmarks.search data/runs/agent_r/models/round-000      40 trees of jobs/agent_r.yaml by the model that it searched with
-    python -m tests.benchmarks.search data/runs/agent_r/models/round-000 16   fewer trees (40 take about 20 minutes on 2 cores)
+    python -m tests.benchmarks.search data/runs/agent_r/models/round-000      the 26 trees of jobs/agent_r.yaml by the model that it searched with (15 minutes on 2 cores)
+    python -m tests.benchmarks.search data/runs/agent_r/models/round-000 16   fewer trees: the end, when few are left, then weighs more
 
 vLLM alone gets all requests at once: it waits neither for an environment nor for the step before, and writes nothing.
 """
@@ -40,7 +40,7 @@ def logged(run: RunDir) -> list[tuple[Any, dict[str, Any]]]:
     return [(r["messages"], {"n": r["n"]} | {k: v for k, v in r["sampling"].items() if k not in NOT_VLLMS}) for r in records]
 
 
-def compare(folder: Path, name: str = PACKAGED, count: str = "40") -> dict[str, float]:
+def compare(folder: Path, name: str = PACKAGED, count: str = "26") -> dict[str, float]:
     """Return the search's tokens/s, those of vLLM alone, their ratio, and what the search did."""
     recipe, model = load_recipe(RECIPE, [f"tasks.options.train={count}"]), resolve_model(name)
     cluster.connect()
