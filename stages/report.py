@@ -41,7 +41,7 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
     sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
     beside = extra if len(extra) <= BESIDE else []
     table = Table(title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left")
-    for name in ("model", "greedy [95% interval]", *beside, f"against {_reference(facts)}", "flips +/-", "real + synthetic", "kept of made", "tokens", "minutes"):
+    for name in ("model", "greedy [95% interval]", *beside, f"against {_reference(facts)}", "flips since last", "real + synthetic", "kept of made", "tokens", "minutes"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
         table.add_row(*_cells(f, beside))
