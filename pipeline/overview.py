@@ -135,7 +135,9 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
     folder = run.stage(round_, name)
     done, progress = files.join(folder, "train.json"), files.join(folder, "progress.jsonl")
     if files.exists(done):
-        return {"state": DONE, "result": files.read_json(done), "progress": None}
+        result = files.read_json(done)
+        result["model"] = run.path("models", result["model"].rstrip("/").rsplit("/", 1)[-1])  # where the run is now, not where it was trained
+        return {"state": DONE, "result": result, "progress": None}
     if not files.exists(folder):
         return {"state": NOT_BEGUN, "result": None, "progress": None}
     return {"state": UNDER_WAY, "result": None, "progress": _last_line(progress)}
