@@ -19,6 +19,7 @@ from pipeline.models import ModelRef, differ_in_weights_only
 
 NAMESPACE = "selfloop"
 CLOSE_SECONDS = 30.0
+STATUS_SECONDS = 5.0
 IN_USE_SECONDS = 60.0  # requests for another model are waited for so long before they are taken for another job's
 
 
@@ -137,9 +138,17 @@ class EngineHandle:
         """Return how busy the replicas are and what their prefix caches found, all together; None for an engine that lives in the stage workers, or when one does not say."""
         if not self.replicas:
             return None
+        asked = [asyncio.ensure_future(_unwrap(r.status.remote())) for r in self.replicas]
+        for answer in asked:  # who asked may be cancelled meanwhile, and asyncio complains of an error that nobody looks at
+            answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+        _, late = await asyncio.wait(asked, timeout=STATUS_SECONDS)
+        for answer in late:
+            answer.cancel()
         try:
-            found = await asyncio.wait_for(asyncio.gather(*(_unwrap(r.status.remote()) for r in self.replicas)), 5)
-        except (EngineError, TimeoutError):
+            found = [answer.result() for answer in asked] if not late else []
+        except EngineError:
+            return None
+        if not found:
             return None
         counts = ((s.running, s.waiting, s.looked_up, s.found) for _, s in found)
         return EngineStatus(*map(sum, zip(*counts, strict=True)))

@@ -1,6 +1,7 @@
 """Replicas of an engine, played by plain objects: deaths, hanging requests, and replicas that never come up."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from ray.exceptions import ActorUnavailableError
 
 from pipeline.config import VllmEngine
 from pipeline.engines import pool
-from pipeline.engines.base import Completion, Request
+from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, EnginePool, ReplicaRouter
 from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef
@@ -165,6 +166,39 @@ async def test_two_jobs_on_one_pool_never_get_each_others_answers(monkeypatch: p
     with pytest.raises(EngineDied, match="no model loaded"):
         await replica.generate(request, two)
     await under_way
+
+
+async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage may end while it asks; a replica that does not say, or is dead, is no reason to stop."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def fails() -> Any:
+        await asyncio.sleep(0.05)
+        raise EngineDied("gone")
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def says() -> Any:
+        return None, EngineStatus(2, 1, 10, 5)
+
+    def handle(*answers: Callable[..., Awaitable[Any]]) -> EngineHandle:
+        replicas = [Replica(str(i)) for i in range(len(answers))]
+        for replica, answer in zip(replicas, answers, strict=True):
+            replica.status = Remote(answer)
+        return EngineHandle(VllmEngine(), MODEL, replicas, True)
+
+    asking = asyncio.create_task(handle(fails, never).queue())
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    monkeypatch.setattr(pool, "STATUS_SECONDS", 0.2)
+    assert await handle(says, says).queue() == EngineStatus(4, 2, 20, 10)
+    assert await handle(says, fails).queue() is None and await handle(says, never).queue() is None
+    del asking
+    gc.collect()
+    assert complaints == []
 
 
 async def test_two_deaths_are_forgiven() -> None:
