@@ -9,7 +9,7 @@ from pipeline import fingerprint, registry
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError
 from pipeline.methods import PROPOSE, STAGES, method_stage
-from pipeline.rundir import MAY_CHANGE, RunDir, differences, round_name
+from pipeline.rundir import RunDir, differences, may_change, round_name
 from pipeline.store import files
 from pipeline.store.lock import RunLock
 
@@ -96,7 +96,7 @@ def _asked_alike(one: Recipe, other: Recipe, round_: int) -> bool:
 def _engines_alike(one: Recipe, other: Recipe) -> bool:
     """Tell whether the engines differ in nothing that answers depend on."""
     changed = differences(one.engine.model_dump(mode="json"), other.engine.model_dump(mode="json"))
-    return all(f"engine.{key}" in MAY_CHANGE for key, *_ in changed)
+    return all(may_change(f"engine.{key}") for key, *_ in changed)
 
 
 def _published_alike(one: Recipe, other: Recipe) -> bool:

@@ -92,7 +92,7 @@ class RunDir:
             files.write_bytes(self.path("run.yaml"), dump_recipe(recipe).encode())
             return recipe
         old, new = self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json")
-        changed = [d for d in differences(old, new) if not any(d[0] == k or d[0].startswith(k + ".") for k in MAY_CHANGE)]
+        changed = [d for d in differences(old, new) if not may_change(d[0])]
         if changed:
             lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
             raise StaleError(
@@ -129,6 +129,11 @@ class RunDir:
         found = [p.rstrip("/").rsplit("/", 1)[1] for p in (fs.ls(name, detail=False) if fs.exists(name) else [])]
         keys: list[RoundKey] = [int(f) if f.isdigit() else f for f in found if re.fullmatch(r"\d{3,}|base", f)]
         return sorted(keys, key=lambda k: -1 if isinstance(k, str) else k)
+
+
+def may_change(key: str) -> bool:
+    """Tell whether no outcome depends on the setting `key`, dotted, so that it may differ between two starts."""
+    return any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE)
 
 
 def round_name(round_: RoundKey) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from pipeline.display import console, round_title
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest
-from pipeline.rundir import MAY_CHANGE, RoundKey, RunDir, differences
+from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.statistics import Interval, resampled_means
 from pipeline.store import files
 from stages.evaluation import correct_by_task, documents_by_task
@@ -53,7 +53,7 @@ def _apart(name: str, runs: list[RunDir]) -> Iterator[tuple[str, list[RunDir]]]:
     """Yield the arms in a group of runs: those whose recipes are the same but for the seed, under `name` and the settings that differ in the group."""
     recipes = [run.recipe().model_dump(mode="json") for run in runs]
     changed = {key for recipe in recipes for key, *_ in differences(recipes[0], recipe)}
-    keys = sorted(key for key in changed if not any(key == k or key.startswith(f"{k}.") for k in (*MAY_CHANGE, "name", "seed", "evaluate.base_model")))
+    keys = sorted(key for key in changed if not may_change(key) and key not in ("name", "seed", "evaluate.base_model"))
     found: dict[str, list[RunDir]] = {}
     for run, recipe in zip(runs, recipes, strict=True):
         found.setdefault(", ".join([name, *(f"{key} {_shown(recipe, key)}" for key in keys)]), []).append(run)

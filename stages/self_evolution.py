@@ -318,9 +318,7 @@ class SelfEvolution(Method):
 
     def pair_notes(self, round_: int) -> list[str]:
         """Say whose judgement the pairs rest on."""
-        if round_ > self.options.meta_rounds:
-            return [self._note("")]
-        return [self._note(self.options.annotator_name())]
+        return [self._note("" if round_ > self.options.meta_rounds else self.options.annotator_name())]
 
     def _note(self, annotator: str) -> str:
         if not annotator:

@@ -134,7 +134,7 @@ def _without_pairs(run: RunDir, round_: int, recipe: Recipe) -> list[Kind]:
     )
     if recipe.train.kind == "dpo":
         raise StageError(
-            f"{why}. More samples per question, or sampling.temperature higher, make more; "
+            f"{why}. More samples per question, or sampling.temperature higher, make more. "
             f"To go on without: selfloop branch {run.root} --to DIR --round {round_ - 1} --set train.kind=sft_then_dpo"
         )
     console.print(f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False)

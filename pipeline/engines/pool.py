@@ -144,11 +144,11 @@ class EngineHandle:
         _, late = await asyncio.wait(asked, timeout=STATUS_SECONDS)
         for answer in late:
             answer.cancel()
-        try:
-            found = [answer.result() for answer in asked] if not late else []
-        except EngineError:
+        if late:
             return None
-        if not found:
+        try:
+            found = [answer.result() for answer in asked]
+        except EngineError:
             return None
         counts = ((s.running, s.waiting, s.looked_up, s.found) for _, s in found)
         return EngineStatus(*map(sum, zip(*counts, strict=True)))
