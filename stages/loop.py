@@ -20,6 +20,7 @@ from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
+from pipeline.training.arguments import most_tokens
 from stages import evaluation, proposing, published_rows, publishing, training
 from stages.tasks.freeze import freeze
 
@@ -114,7 +115,7 @@ class Loop:
             return TrainResult(**files.read_json(files.join(self.run.stage(round_, TRAIN), "train.json")))
         if done is None:
             for engines in (self.engines, self.evaluators):  # training needs the cores, or the GPU, and the memory
-                await engines.make_room(self.base)
+                await engines.make_room(self.base, most_tokens(self.recipe.train), self.recipe.train.workers)
         start = self.base
         if self.recipe.train.start == "continue" and round_ > 0:
             start = _present(self.trained(round_ - 1) or self.base, f"the training of round {round_}, which goes on from it (train.start continue)")

@@ -209,7 +209,7 @@ class Train(Section):
     epochs: float = Field(3, gt=0)
     max_steps: int | None = Field(None, ge=1, description="overrides epochs")
     batch_size: int = Field(16, ge=1, description="examples per optimiser step, over all workers")
-    micro_batch_size: int | None = Field(None, ge=1, description="examples per forward pass of one worker; default: the whole batch's share")
+    micro_batch_size: int | None = Field(None, ge=1, description="examples per forward pass of one worker; default: its share of the batch, on CPUs as many as have 2,048 tokens at max_length")
     max_length: int = Field(1024, ge=8, description="tokens; longer examples are left out and counted, never cut")
     packing: bool = False
     precision: Literal["auto", "fp32", "bf16_autocast", "bf16"] = Field("auto", description="auto: fp32 weights with bf16 autocast where the machine has bf16")

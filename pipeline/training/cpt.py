@@ -5,6 +5,7 @@ many workers see it, a resumed training goes on in the middle, and the share of 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ Blocks of tokens in the order of training; `replay` marks those of general text.
 
 
 class Stream:
-    """Cuts texts into blocks of `length` tokens as they come; the end of the last one that fills no block is left over, and counted."""
+    """Cuts texts into blocks of `length` tokens as they come; the end of the last one that fills no block is `rest`, its first block is `first`."""
 
     def __init__(self, texts: Iterable[Sequence[int]], length: int) -> None:
         self._texts, self._length = texts, length
-        self.tokens = self.left_over = 0
+        self.tokens = 0
+        self.first: list[int] = []
+        self.rest: list[int] = []
 
     def __iter__(self) -> Iterator[list[int]]:
         rest: list[int] = []
@@ -43,9 +46,15 @@ class Stream:
             self.tokens += len(text)
             rest.extend(text)
             whole = len(rest) // self._length * self._length
-            yield from (rest[i : i + self._length] for i in range(0, whole, self._length))
+            blocks = [rest[i : i + self._length] for i in range(0, whole, self._length)]
+            self.first = self.first or (blocks[0] if blocks else [])
+            yield from blocks
             rest = rest[whole:]
-        self.left_over = len(rest)
+        self.rest = rest
+
+    def last(self) -> list[int]:
+        """Return the block that ends with the stream's first tokens, so that no token is left over."""
+        return self.rest + self.first[: self._length - len(self.rest)]
 
 
 def mix(blocks: int, replay: int, rate: float, seed: int, *, mode: str = "in_addition", epochs: float = 1, places: int | None = None) -> list[int]:
@@ -106,11 +115,16 @@ def _write(spec: TrainSpec, folder: Path) -> None:
         if spec.replay and not len(replay):
             raise StageError(f"train.cpt.replay: the general texts have {general.tokens} tokens, fewer than one block of train.max_length, {length}.")
         places = spec.train.max_steps * spec.train.batch_size if spec.train.max_steps else None
-        order = mix(len(blocks), len(replay), settings.replay_rate, spec.seed, mode=settings.replay_mode, epochs=spec.train.epochs, places=places)
+        mixed = partial(mix, replay=len(replay), rate=settings.replay_rate, seed=spec.seed, mode=settings.replay_mode, epochs=spec.train.epochs, places=places)
+        order = mixed(len(blocks))
+        if own.rest and sum(i < len(blocks) for i in order) > len(blocks):
+            # What is gone through more than once would never be seen to its end: with a small corpus that is a good part of one text.
+            blocks = _spool([own.last()], aside / "last.arrow", False, blocks)
+            order = mixed(len(blocks))
         chosen = datasets.concatenate_datasets([blocks, replay]).select(order)
         datasets.DatasetDict({SPLIT: chosen}).save_to_disk(str(aside), num_shards={SPLIT: 1})
-        for name in ("own", "replay"):
-            (aside / f"{name}.arrow").unlink()
+        for spool in aside.glob("*.arrow"):
+            spool.unlink()
         (aside / "README.md").write_text(_README, encoding="utf-8")
         files.write_json(str(aside / MANIFEST), shares(texts) | {"packing": _facts(order, len(blocks), own, general, length)})
 
@@ -122,7 +136,7 @@ def _facts(order: list[int], blocks: int, own: Stream, general: Stream, length: 
         "block_tokens": length,
         "blocks": blocks,
         "tokens": own.tokens,
-        "left_over_tokens": own.left_over,
+        "left_over_tokens": len(own.rest) if blocks == own.tokens // length else 0,
         "places": len(order),
         "blocks_not_seen": blocks - len({i for i in order if i < blocks}),
         "passes": round((len(order) - len(replayed)) / blocks, 4),
@@ -139,9 +153,10 @@ def _replay(spec: TrainSpec) -> Iterator[str]:
         yield from (row.payload["question"] for row in rows)
 
 
-def _spool(stream: Stream, path: Path, replay: bool) -> datasets.Dataset:
+def _spool(stream: Iterable[list[int]], path: Path, replay: bool, before: datasets.Dataset | None = None) -> datasets.Dataset:
     with ArrowWriter(features=_BLOCKS, path=str(path), writer_batch_size=500) as writer:
         for block in stream:
             writer.write({"input_ids": block, "tokens_text": len(block), "replay": replay})
         writer.finalize()
-    return datasets.Dataset.from_file(str(path))
+    written = datasets.Dataset.from_file(str(path))
+    return datasets.concatenate_datasets([before, written]) if before else written

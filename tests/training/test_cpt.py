@@ -34,7 +34,9 @@ def test_blocks_are_the_stream_cut_up_and_the_rest_is_counted(texts: list[list[i
     whole = [token for text in texts for token in text]
     assert len(blocks) == len(whole) // length and all(len(block) == length for block in blocks)
     assert [t for block in blocks for t in block] == whole[: len(blocks) * length]
-    assert (stream.tokens, stream.left_over) == (len(whole), len(whole) % length)
+    assert stream.tokens == len(whole) and stream.rest == whole[len(whole) // length * length :]
+    if len(whole) >= length:
+        assert stream.last() == (stream.rest + whole)[:length], "goes on from the beginning"
 
 
 @pytest.mark.parametrize("mode", ["instead", "in_addition"])
@@ -111,11 +113,13 @@ def test_trl_trains_on_every_token_of_every_block_in_the_given_order(make_cpt: A
     assert served == [row["input_ids"] for row in made] and trainer.args.num_train_epochs == 1
     rows = sorted(make_texts(20), key=lambda r: (unit_interval(spec.seed, "mixture", r["row_id"]), r["row_id"]))
     whole = [t for row in rows for t in text_ids(tokenizer, row["text"])]
-    blocks = [whole[i : i + LENGTH] for i in range(0, len(whole) - LENGTH + 1, LENGTH)]
+    assert len(whole) % LENGTH, "or the last block would be whole by chance"
+    whole += whole[: -len(whole) % LENGTH]  # what is gone through twice is filled up with its beginning, not cut
+    blocks = [whole[i : i + LENGTH] for i in range(0, len(whole), LENGTH)]
     own = [row["input_ids"] for row in made if not row["replay"]]
     assert sorted(own) == sorted(blocks * 2), "fault of the paper's replay: none is left out, and each is seen in both epochs"
     packing = data.shares["packing"]
-    assert packing["blocks"] == len(blocks) == len(whole) // LENGTH and packing["left_over_tokens"] == len(whole) % LENGTH
+    assert packing["blocks"] == len(blocks) == len(whole) // LENGTH and packing["left_over_tokens"] == 0
     replayed = sum(made["replay"])
     assert packing["replay_share"] == round(replayed / len(made), 4) and packing["replay_blocks"] == replayed > 0
     assert packing["passes"] == 2 and packing["blocks_not_seen"] == 0 and data.shares["synthetic"] == 20
@@ -154,3 +158,8 @@ def test_too_little_text_is_told(make_cpt: Any, tmp_path: Path) -> None:
 def test_general_text_is_in_the_fingerprint(make_cpt: Any, tmp_path: Path) -> None:
     keys = {key for key, _, _ in differences(fingerprint(make_cpt(replay=False)), fingerprint(make_cpt(cpt={"replay_rate": 0.2, "replay_mode": "instead"})))}
     assert keys == {"cpt.replay_rate", "cpt.replay_mode", "cpt.replay"}
+
+
+def test_one_pass_leaves_over_what_fills_no_block(make_cpt: Any) -> None:
+    packing = prepare_blocks(make_cpt(epochs=1)).shares["packing"]
+    assert packing["left_over_tokens"] == packing["tokens"] - packing["blocks"] * LENGTH > 0
