@@ -34,7 +34,7 @@ from stages.samples import StepSampling, answer_fields
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"
 JUDGE, ASK = "entigraph/judge", "entigraph/ask"
 STYLES = ("simple", "encyclopedic", "scholarly")
@@ -63,7 +63,8 @@ class EntiGraphOptions(Options):
     preset: Literal["careful", "paper"] = Field("careful", description="paper: all pairs, many triples, and no filter, as published")
     arm: Literal["entigraph", "rephrase", "raw"] = Field("entigraph", description="what is made of a document: texts on its entities, rephrasings, or itself")
     token_budget: int | None = Field(None, ge=1, description="tokens of a round that are published (seeded draw; a smaller budget's texts are a part of a larger one's)")
-    entity_attempts: int = Field(3, ge=1, description="tries to get a list of entities that can be read")
+    entity_attempts: int = Field(3, ge=1, description="lists of entities that are asked for, at most")
+    enough_entities: int = Field(2, ge=2, description="another list is asked for until so many entities are found, in all of a document's lists together")
     max_entities: int | None = Field(30, ge=2, description="the model may list so many (guided decoding); where an endpoint ignores that, those that the document names most often; null: all")
     grounded: bool = Field(True, description="drop entities that the document does not name")
     max_pairs: int | None = Field(None, ge=0, description="default: all pairs of a document's entities")
@@ -110,7 +111,7 @@ class EntiGraph(Method):
     def stages(self) -> dict[str, Stage]:
         """Make texts; judge a share of them; drop what says nothing new."""
         o = self.options
-        made = o.model_dump(mode="json", include={"arm", "entity_attempts", "max_entities", "grounded", "max_pairs", "max_triples", "summary",
+        made = o.model_dump(mode="json", include={"arm", "entity_attempts", "enough_entities", "max_entities", "grounded", "max_pairs", "max_triples", "summary",
                                                   "rephrasings", "sections", "truncated", "sampling"})  # fmt: skip
         checks = o.model_dump(mode="json", include={"sections", "check_sections", "copy_chars", "near_duplicate"}) | {"filters": self.recipe.filters.model_dump(mode="json")}
         steps: dict[str, DatasetStep] = {"near_duplicates": copies.near_duplicates(o.near_duplicate)} if o.near_duplicate else {}
@@ -137,11 +138,8 @@ class EntiGraph(Method):
     async def _relations(self, row: Row, llm: LLM) -> Outcome:
         """Ask for the entities, then for a text on each planned set of them."""
         o = self.options
-        for attempt in range(o.entity_attempts):
-            found = await self._entities(row, llm, attempt)
-            if isinstance(found, tuple):
-                break
-        else:
+        found = await self._entities(row, llm)
+        if not isinstance(found, tuple):
             return found
         summary, names = found
         seed = int(unit_interval(self.recipe.seed, "plan", llm.round, row.id) * 2**32)
@@ -150,21 +148,27 @@ class EntiGraph(Method):
         made = await _kept(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
         return Kept([self._row(row, llm, "summary", (), "", summary), *made.rows]) if o.summary else made
 
-    async def _entities(self, row: Row, llm: LLM, attempt: int) -> tuple[dict[str, Any], list[str]] | Failed | Dropped:
-        """Return a document's summary, as fields of a text, and its entities; or what is wrong with this attempt, should it be the last."""
+    async def _entities(self, row: Row, llm: LLM) -> tuple[dict[str, Any], list[str]] | Failed | Dropped:
+        """Return a document's summary, as fields of a text, and its entities; or what is wrong, once as many lists were asked for as may be."""
         document, o = row.payload["question"], self.options
-        [reply] = await llm.ask(ENTITIES, sampling=self._sampling(llm, "entities"), sample_index=attempt, json_schema=entities.schema(o.max_entities), document=document)
-        found = entities.read(reply.text) if reply.finish_reason != "length" else f"cut off after {reply.completion_tokens} tokens"
-        if isinstance(found, str):
+        first: Any = None
+        names: list[str] = []
+        for attempt in range(o.entity_attempts):
+            [reply] = await llm.ask(ENTITIES, sampling=self._sampling(llm, "entities"), sample_index=attempt, json_schema=entities.schema(o.max_entities), document=document)
+            found = entities.read(reply.text) if reply.finish_reason != "length" else f"cut off after {reply.completion_tokens} tokens"
+            if isinstance(found, str):
+                continue
+            first = first or (reply, found.summary.strip())
+            names = entities.distinct([*names, *(n for n in found.entities if not o.grounded or entities.occurrences(n, document))])
+            if len(names) >= o.enough_entities:
+                break
+        if first is None:
             return Failed("unusable_entities", f"none of {o.entity_attempts} replies could be used; the last: {found}", reply.text)
-        names = entities.distinct(found.entities)
-        if o.grounded:
-            names = [name for name in names if entities.occurrences(name, document)]
         names = entities.most_frequent(names, document, o.max_entities)
         if len(names) < 2:
-            return Dropped("too_few_entities", f"in {o.entity_attempts} replies; {len(names)} of the last one's {len(found.entities)} can be used", reply.text)
-        summary = {**answer_fields(reply), "text": found.summary.strip(), "prompt_tokens": 0, "completion_tokens": len(found.summary.split())}
-        return summary, names
+            return Dropped("too_few_entities", f"{len(names)} in {o.entity_attempts} replies; the last one:", reply.text)
+        reply, summary = first
+        return {**answer_fields(reply), "text": summary, "prompt_tokens": 0, "completion_tokens": len(summary.split())}, names
 
     async def _text(self, row: Row, llm: LLM, template: str, form: str, names: tuple[str, ...], number: int, **variables: Any) -> Row:
         """Ask for one text. One that is refused for good is a row that says so, and does not take its document along."""

@@ -131,6 +131,9 @@ def test_too_few_entities_are_a_dropped_document_with_the_reply() -> None:
     assert isinstance(dropped, Dropped) and dropped.reason == "too_few_entities" and "Atlantis" in dropped.raw
     hasty = Model(lambda request, index: '{"summary": "s", "entities": ["Atlantis", "x"]}' if request.sample_index < 2 and request.step.endswith("entities") else writes(request, index))
     assert len(generate(hasty, max_triples=0).rows) == 11 and hasty.steps()["entities"] == 3, "the document does not name them: asked for again"
+    slow = Model(lambda request, index: json.dumps({"summary": f"s{request.sample_index}", "entities": [NAMES[request.sample_index % 5]]}) if request.step.endswith("entities") else writes(request, index))
+    together = generate(slow, max_triples=0, entity_attempts=9, enough_entities=4).rows
+    assert slow.steps()["entities"] == 4 and together[0].payload["text"] == "s0" and len(together) == 1 + 6, "one at a time, until there are enough"
     assert len(generate(Model(), grounded=False, max_triples=0).rows) == 1 + 15, "as published, Atlantis is one of them"
     assert len(generate(Model(), max_entities=3, max_triples=9).rows) == 1 + 3 + 1
 
