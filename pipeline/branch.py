@@ -43,8 +43,8 @@ def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
     Not of the seed: another one draws and samples otherwise from here on; the tasks and the shared rounds are those of the old one.
     """
     old, new = (r.model_dump(mode="json", exclude={"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}) for r in (source.recipe(), recipe))
-    taken_over = {"tasks", "held_out", "demonstrations", "model", "evaluate"}
-    changed = [(key, a, b) for key, a, b in differences(old, new) if key.split(".")[0] in taken_over]
+    taken_over = ("tasks", "held_out", "demonstrations", "model", "evaluate", "train.cpt.replay", "train.cpt.replay_held_out")
+    changed = [(key, a, b) for key, a, b in differences(old, new) if any(f"{key}.".startswith(f"{name}.") for name in taken_over)]
     if registry.resolve("verifier", source.recipe().verifier) is not registry.resolve("verifier", recipe.verifier):
         changed.append(("verifier", source.recipe().verifier, recipe.verifier))  # evaluation's too
     if changed:

@@ -17,11 +17,11 @@ import asyncio
 import importlib.metadata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline import prompts, registry
+from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.ids import digest, row_id, unit_interval
@@ -29,6 +29,7 @@ from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
+from stages.environments import find as find_environment
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
 from stages.search import SOLVED, Games, SearchSettings, Tree, record_facts, search, search_facts
@@ -53,7 +54,7 @@ class AgentROptions(Options):
     depth: int = Field(20, ge=1, description="actions in an episode, in search and evaluation")
     exploration: float = Field(0.25, ge=0, description="c of UCB1; rewards are within [0, 1]")
     merge_states: bool = Field(True, description="a state that stands elsewhere in the tree is not searched on a second time")
-    alpha: list[float] = Field([0.5, 0.7, 1.0], min_length=1, description="least reward of a good episode, by round; the last one goes on")
+    alpha: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.5, 0.7, 1.0], min_length=1, description="least reward of a good episode, by round; the last one goes on")
     beta: float = Field(0.2, ge=0, lt=1, description="a good episode's reward exceeds the bad one's by more than this")
     pairs_per_bad: int = Field(2, ge=1, description="good episodes that one bad episode is paired with")
     pairs_per_task: int = Field(32, ge=1)
@@ -81,12 +82,15 @@ class AgentR(Method):
         super().__init__(recipe)
         if recipe.tasks.source != SOURCE:
             raise ConfigError(f"method agent_r plays in an environment: expected tasks.source: {SOURCE}, and the environment's name as tasks.dataset.")
+        for key, source in (("demonstrations", recipe.demonstrations), ("held_out.source", recipe.held_out.source)):
+            if source is not None and source.source != SOURCE:
+                raise ConfigError(f"method agent_r plays in an environment: {key} is of source {source.source!r}, expected {SOURCE!r}.")
         if recipe.train.kind != "sft":
             raise ConfigError(f"method agent_r learns episodes, of which it makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'.")
 
     @cached_property
     def _games(self) -> Games:
-        return Games(self.options.environments or registry.resolve("environment", self.recipe.tasks.dataset or "").at_once)
+        return Games(self.options.environments or find_environment(self.recipe.tasks.dataset or "").at_once)
 
     def stages(self) -> dict[str, Stage]:
         """Search; pair and judge; drop what cannot be spliced; play what is left again."""
@@ -104,9 +108,14 @@ class AgentR(Method):
 
     def _plays(self) -> dict[str, Any]:
         """Return what the environment's texts and rewards depend on, beside the tasks themselves."""
-        environment = registry.resolve("environment", self.recipe.tasks.dataset or "")
+        environment = find_environment(self.recipe.tasks.dataset or "")
         played = {"environment": self.recipe.tasks.dataset, "environment_version": environment.version}
-        return played | ({"package": importlib.metadata.version(environment.package)} if environment.package else {})
+        if not environment.package:
+            return played
+        try:
+            return played | {"package": importlib.metadata.version(environment.package)}
+        except importlib.metadata.PackageNotFoundError:
+            raise ConfigError(f"environment {self.recipe.tasks.dataset}: its package is not installed here: pip install {environment.package}") from None
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One task in, one tree out. Drop reasons: held_out_task (no test task gets as far as a record, F18)."""
@@ -265,7 +274,7 @@ class AgentR(Method):
             kinds.append(row.payload["kind"])
             found += bool(row.payload.get("first_bad"))
         counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
-        return [f"Records: {counted or 'none'}", f"First bad step found by the model itself: in {found} of {kinds.count('revision')} revisions"]
+        return [f"Records: {counted or 'none'}", f"First bad step found by {'the model itself' if self.options.judge == 'policy' else 'the solver of the environment'}: in {found} of {kinds.count('revision')} revisions"]
 
 
 def _is_game(row: Row) -> bool:

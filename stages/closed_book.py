@@ -34,13 +34,21 @@ async def choose(row: Row, llm: LLM) -> Outcome:
     letter = chr(ord("A") + best)
     judged = {
         "text": task["options"][best],
-        "correct": equal(letter, task["answer"], "choice", task["options"]),
+        "correct": best == _right(task),
         "extracted": letter,
         "key": letter,
         "tokens": sum(map(len, found)),
         "mean_logprobs": [round(mean, 5) for mean in means],
     }
     return Kept([row.child("evaluate", llm.round, greedy=judged, samples=[])])
+
+
+def _right(task: dict[str, Any]) -> int | None:
+    """Return which option is the right one: the one that is the answer's text, else the one that the answer labels."""
+    options, answer = task["options"], task["answer"]
+    if answer in options:
+        return options.index(answer)
+    return next((i for i, option in enumerate(options) if equal(option, answer, "choice", options)), None)
 
 
 async def passage(row: Row, llm: LLM) -> Outcome:

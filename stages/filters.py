@@ -10,6 +10,7 @@ from pipeline.methods import DatasetStep, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
+CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error"])  # how an answer ends that is not whole, by any server's name
 CHARS_PER_WORD = 5  # where a text has no spaces, this many characters stand for a word
 
 
@@ -63,9 +64,9 @@ def refused(text: str, tokens: int, finish_reason: str, filters: Filters) -> tup
     """Return the reason and the detail of the first filter that refuses an answer."""
     if not text.strip():
         return "empty_answer", "the text is blank"
-    if filters.drop_truncated and finish_reason == "length":
-        return "truncated", f"ended by length after {tokens} tokens"
-    if tokens < filters.min_tokens:
+    if filters.drop_truncated and finish_reason in CUT_SHORT:
+        return "truncated", f"ended by {finish_reason} after {tokens} tokens"
+    if 0 < tokens < filters.min_tokens:  # 0: an endpoint that does not count; what is blank was refused above
         return "too_few_tokens", f"{tokens} < {filters.min_tokens}"
     if filters.max_tokens is not None and tokens > filters.max_tokens:
         return "too_many_tokens", f"{tokens} > {filters.max_tokens}"

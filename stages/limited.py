@@ -39,6 +39,7 @@ class OutOfBudgetError(CallError):
 def call(target: str, *arguments: Any) -> Any:
     """Return what the function at `target` ("module:function") gives for JSON `arguments`; its value is JSON as well.
 
+    What the module's `prepare` does with the same arguments, where it has such a function, is not counted: imports are slow on a cold disk.
     Raises OutOfBudgetError after CPU_SECONDS of work, CallError when the function raises or its process dies again and again,
     StageError when no helper starts.
     """
@@ -114,14 +115,18 @@ def serve(target: str) -> None:
     logging.disable()
     out, sys.stdout = sys.stdout, sys.stderr  # what the function prints is no reply
     module, _, name = target.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    target_module = importlib.import_module(module)
+    function, prepare = getattr(target_module, name), getattr(target_module, "prepare", None)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
     print("ready", file=out, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process by default, also inside a long C call
+        arguments = json.loads(line)
         try:
-            reply = json.dumps({"value": function(*json.loads(line))})
+            if prepare:
+                prepare(*arguments)
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process by default, also inside a long C call
+            reply = json.dumps({"value": function(*arguments)})
         except Exception as e:  # any function, any argument: the error is the reply, and the caller raises it
             reply = json.dumps({"kind": type(e).__name__, "detail": str(e)[:2000]})
         signal.setitimer(signal.ITIMER_PROF, 0)

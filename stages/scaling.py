@@ -124,6 +124,8 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[Curve, dict[str, Any]]:
 
 def _mixture(x: np.ndarray, y: np.ndarray, terms: int, range_of: np.ndarray) -> tuple[Curve, dict[str, Any]]:
     steps = np.diff(np.unique(range_of))
+    if not len(steps):
+        return lambda at: y.mean() + 0 * np.asarray(at, dtype=float), {"limit": float(y.mean()), "terms": []}
     grid = np.geomspace(steps.min() / 3, np.ptp(range_of) * 10, _TIMES)
     best: tuple[float, np.ndarray, np.ndarray] = (np.inf, np.array([y.mean(), 0.0]), grid[:1])  # no curve that rises: the mean
     for count in range(1, max(1, terms) + 1):
@@ -152,7 +154,8 @@ def _held_out(fit: Callable[[np.ndarray, np.ndarray], tuple[Curve, dict[str, Any
 
 
 def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
-    """Return both curves for each arm that has points enough (three budgets). Runs of one budget, such as seeds, are one point, their mean."""
+    """Return both curves for each arm that has points enough: three different numbers of tokens. An arm that has seen its whole corpus at
+    every budget has one. Runs of one budget, such as seeds, are one point, their mean."""
     untrained = [p for p in found if p.arm == UNTRAINED]
     made = {}
     for arm in dict.fromkeys(p.arm for p in found if p.arm != UNTRAINED):
@@ -162,6 +165,8 @@ def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
         if len(by_budget) >= 3:
             groups = [*([untrained] if untrained else []), *by_budget.values()]
             x, y = ([float(np.mean([getattr(p, name) for p in group])) for group in groups] for name in ("tokens", "accuracy"))
+            if len({count for count in x if count}) < 3:
+                continue
             made[arm] = {"exponentials": exponentials(x, y), "log_line": log_line(x, y)}
     return made
 

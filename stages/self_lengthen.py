@@ -73,6 +73,8 @@ class SelfLengthen(Method):
         super().__init__(recipe)
         if recipe.evaluate.samples:
             raise ConfigError("evaluate.samples: self_lengthen measures one text for each instruction; leave it out.")
+        if recipe.train.kind != "sft":
+            raise ConfigError(f"method self_lengthen makes no wrong answers to set beside the right ones: train.kind is {recipe.train.kind!r}, expected 'sft'.")
 
     def verified_by(self, round_: int) -> str:
         """Rules."""

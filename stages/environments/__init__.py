@@ -20,7 +20,7 @@ from stages.environments.base import (
     is_reflection,
 )
 
-__all__ = ["REFLECT", "REFLECT_REPLY", "SPLITS", "EnvOptions", "EnvTask", "Environment", "ReplayError", "Split", "Step", "is_reflection", "make"]
+__all__ = ["REFLECT", "REFLECT_REPLY", "SPLITS", "EnvOptions", "EnvTask", "Environment", "ReplayError", "Split", "Step", "find", "is_reflection", "make"]
 
 
 def make(name: str, options: dict[str, Any] | None = None) -> Environment:
@@ -28,11 +28,24 @@ def make(name: str, options: dict[str, Any] | None = None) -> Environment:
 
     Raises ConfigError naming the option that is wrong and the nearest right one, and where something has to be installed first.
     """
-    environment = registry.resolve("environment", name)
+    environment = find(name)
     try:
         return environment(environment.Options.model_validate(options or {}))
     except ValidationError as e:
         raise ConfigError("\n".join(f"environment {name}: {line}" for line in _explain(e, environment.Options))) from None
+
+
+def find(name: str) -> type[Environment]:
+    """Return the class of the environment called `name`. Raises ConfigError naming what a class of the user's own lacks."""
+    found = registry.resolve("environment", name)
+    if not (isinstance(found, type) and issubclass(found, Environment)):
+        raise ConfigError(f"environment {name!r}: expected a subclass of stages.environments.Environment, found {found!r}.")
+    lacking = sorted(found.__abstractmethods__)
+    lacking += [] if getattr(found, "name", "") else ["name"]
+    lacking += [] if found.rules_prompt or found.rules is not Environment.rules else ["rules_prompt (the name of a template) or rules"]
+    if lacking:
+        raise ConfigError(f"environment {name!r}: its class lacks {', '.join(lacking)}; stages/environments/base.py says what each is for.")
+    return found
 
 
 def _explain(error: ValidationError, model: type[EnvOptions]) -> list[str]:

@@ -86,7 +86,7 @@ class ScienceWorld(Replayed):
 
     def _act(self, text: str) -> Step:
         server = self._env.server
-        observation = str(server.step(" ".join(text.split())))
+        observation = str(server.step(" ".join(text.split()).rstrip(".")))  # as siblings are told apart
         score = round(100 * server.getScore()) / 100
         done = bool(server.getCompleted()) or score < 0
         return Step(sorted_listing(observation), min(1.0, max(0.0, score)), done, {"executed": not observation.startswith(_NOT_DONE)})

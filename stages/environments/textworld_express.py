@@ -81,7 +81,7 @@ class TextWorldExpress(Replayed):
         return self._with_game(spec["game"], spec["params"]).reset(seed=spec["seed"], gameFold=spec["fold"], generateGoldPath=solve)
 
     def _act(self, text: str) -> Step:
-        action = " ".join(text.split())
+        action = " ".join(text.split()).rstrip(".")  # siblings that differ in a full stop are one, so it must not decide what is done
         known = next((valid for valid in self._valid if valid.lower() == action.lower()), None)
         text, _, _, info = self._env.step(known or action)
         self._valid = list(info["validActions"])

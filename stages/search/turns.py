@@ -6,6 +6,7 @@ _SAID = r"Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)"
 _ACTION = re.compile(r"\b" + _SAID, re.IGNORECASE)
 _ACTION_LINE = re.compile(r"^[ \t]*" + _SAID, re.IGNORECASE | re.MULTILINE)
 _NEXT = re.compile(r"\n[ \t]*(?:Observation|Thought)\b", re.IGNORECASE)  # here ends the turn, whatever was an action in it
+_MADE_UP = re.compile(r"(?:^|\n)[ \t]*Observation\b", re.IGNORECASE)  # nothing after it is the player's
 _LABEL = re.compile(r"\b(Action[ \t]*\d*)[ \t]*:", re.IGNORECASE)
 
 
@@ -14,11 +15,15 @@ def parse_turn(text: str) -> tuple[str, str]:
 
     The turn ends with its FIRST action. What a model goes on to write is an observation it made up and further actions: were it left
     in, the last of them would be done, and all of them learnt. Agent-R 1.8, F19. An action on a line of its own comes before one that a
-    thought speaks of ("my next action: ...").
+    thought speaks of ("my next action: ..."), and what comes after an observation is no action of this turn.
     """
     text = text.strip()
     next_turn = _NEXT.search(text)
-    found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text)
+    made_up = _MADE_UP.search(text)
+    end = made_up.start() if made_up else len(text)
+    found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text, 0, end)
+    if found is None:
+        text = text[:end].strip()
     return (text, "") if found is None else (text[: found.end()].strip(), found[1].strip())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config import Source
+from pipeline.display import console
 from pipeline.errors import DataError
 from stages.environments import Environment, EnvTask, Split, make
 from stages.tasks.records import BadRow, RawRow, Repeat
@@ -45,6 +46,8 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
         raise DataError("source environment: episodes of the solver (oracle: true) are to learn from, and tasks of split test are held out: leave options.test out.")
     played = make(source.dataset, options.environment)
     try:
+        for note in played.notes():
+            console.print(f"{source.dataset}: {note}", markup=False)
         for split, wanted in ((LEARN_FROM, options.train), (HOLD_OUT, options.test)):
             yield from _tasks(source.dataset, played, split, wanted, options)
     finally:

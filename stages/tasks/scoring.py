@@ -33,8 +33,17 @@ def score_answer(payload: dict[str, Any], answer: str | None) -> float:
     part = entry["metadata"].get("source_dataset", name)  # a composite's entries are scored by the dataset they come from
     if answer is None or (part in _EVALUATE_FORMULAS and not _is_formula(answer)):
         return 0.0
-    scorer = _scorer(name, orjson.dumps(payload["source"].get("options", {}), option=orjson.OPT_SORT_KEYS))
-    return float(scorer.score_answer(answer, unpack(entry)))
+    return float(_scorer_of(payload["source"]).score_answer(answer, unpack(entry)))
+
+
+def prepare(payload: dict[str, Any], answer: str | None) -> None:
+    """Import and make what scores such a task: neither depends on the answer, so neither may count against its time (stages.limited)."""
+    if payload.get("entry") is not None and payload["source"].get("dataset") is not None:
+        _scorer_of(payload["source"])
+
+
+def _scorer_of(source: dict[str, Any]) -> Any:
+    return _scorer(source["dataset"], orjson.dumps(source.get("options", {}), option=orjson.OPT_SORT_KEYS))
 
 
 @lru_cache(maxsize=64)

@@ -145,6 +145,7 @@ def test_fault_19_the_first_action_is_done_and_what_follows_it_is_not_in_the_tur
     wordy = "Thought: go.\nAction: add 1\nObservation: the number is 1\nAction: end\nThought: done"
     assert parse_turn(wordy) == ("Thought: go.\nAction: add 1", "add 1")
     assert parse_turn("Action 1: add 2, then more") == ("Action 1: add 2, then more", "add 2, then more")
+    assert parse_turn("I look.\nObservation: the door is open.\nAction: go north") == ("I look.", ""), "F19: it made the door up, and what it would do then"
     assert parse_turn("I would add 2") == ("I would add 2", "")
     told = "Thought: My next action: get wood first.\nAction: get 2 wood"
     assert parse_turn(told) == (told, "get 2 wood"), "a thought may speak of an action"

@@ -323,5 +323,9 @@ def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
 def test_recipes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="tasks.source"):
         method(tasks={"source": "jsonl", "path": "x"})
+    for key in ("demonstrations", "held_out"):
+        other = {"source": "jsonl", "path": "x.jsonl"}
+        with pytest.raises(ConfigError, match=rf"{key}.* is of source 'jsonl', expected 'environment'"):
+            method(**{key: {"source": other} if key == "held_out" else other})
     with pytest.raises(ConfigError, match="train.kind"):
         method(train={"kind": "dpo"})

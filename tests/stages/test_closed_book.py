@@ -39,6 +39,13 @@ def test_the_option_that_is_likeliest_per_token_is_chosen() -> None:
     assert not ask(question(answer="A"), values)[0]["correct"]
 
 
+def test_an_option_that_looks_like_a_label_is_itself() -> None:
+    groups, values = ["O", "A", "B", "AB"], {" O": [-1.0], " A": [-2.0], " B": [-3.0], " AB": [-4.0]}
+    assert ask(question(options=groups, answer="O"), values)[0]["correct"]
+    assert not ask(question(options=groups, answer="A"), values)[0]["correct"], "the text of the second, not the label of the first"
+    assert ask(question(options=[f"A. {OPTIONS[0]}", f"B. {OPTIONS[1]}"], answer="B"), {f" A. {OPTIONS[0]}": [-2.0], f" B. {OPTIONS[1]}": [-1.0]})[0]["correct"]
+
+
 def test_what_cannot_be_asked_is_told() -> None:
     with pytest.raises(DataError, match=r"columns\.options"):
         ask(question(options=None), {})

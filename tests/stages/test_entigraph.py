@@ -12,9 +12,9 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline import prompts
 from pipeline.branch import branch
-from pipeline.config import Recipe, load_recipe
+from pipeline.config import Recipe, build_recipe, load_recipe
 from pipeline.engines.base import Completion, Request, Sampling
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError, EngineDied, EngineError, SelfloopError
 from pipeline.lineage import trace
 from pipeline.methods import STAGES
 from pipeline.overview import overview
@@ -257,6 +257,11 @@ def test_the_recipe_that_ships_is_one_for_every_arm() -> None:
 def test_a_smaller_budget_branches_from_what_is_written(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     small = recipe.model_copy(update={"method": {**recipe.method, "token_budget": 2000}})
+    given = recipe.model_dump(mode="json")
+    given["train"]["cpt"]["replay"]["path"] = "elsewhere.jsonl"
+    other = build_recipe(given)
+    with pytest.raises(SelfloopError, match=r"takes over(.|\n)*train\.cpt\.replay\.path: .* -> 'elsewhere.jsonl'"):
+        branch(run, RunDir(tmp_path / "other"), other, 0)
     branch(run, half := RunDir(tmp_path / "half"), small, 0)
     assert all(half.manifest(half.stage(1, stage)) for stage in STAGES) and half.manifest(half.stage(1, "publish")) is None
     asyncio.run(Loop(half, half.freeze(small)).publish(1))

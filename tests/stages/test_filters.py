@@ -44,6 +44,8 @@ def test_each_filter():
     assert reason(" \n") == "empty_answer"
     assert reason("so I", "length", drop_truncated=False) == ""
     assert reason("5", "stop", 1, min_tokens=2) == "too_few_tokens"
+    assert reason("5", "stop", 0, min_tokens=2) == "", "an endpoint that does not count tokens"
+    assert reason("so I", "content_filter") == "truncated" and reason("so I", "content_filter", drop_truncated=False) == ""
     assert reason("5", "stop", 9, max_tokens=8) == "too_many_tokens"
     assert reason("5", "stop", 8, max_tokens=8, min_tokens=8) == ""
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from pipeline.errors import StageError
-from stages.limited import CallError, OutOfBudgetError, call
+from stages.limited import CPU_SECONDS, CallError, OutOfBudgetError, call
 
 HERE = "tests.stages.test_limited"
 
@@ -24,6 +24,22 @@ def spin(kind: str) -> int:
     while kind == "python":
         pass
     return len(str(9 ** (9**9)))
+
+
+READY: list[str] = []
+
+
+def prepare(*arguments: object) -> None:
+    """Keeps the processor busy for longer than a call may, once."""
+    if arguments == ("slow",) and not READY:
+        until = time.process_time() + CPU_SECONDS + 0.5
+        while time.process_time() < until:
+            pass
+        READY.append("yes")
+
+
+def told(what: str) -> str:
+    return f"{what}: {READY}"
 
 
 def own_pid() -> int:
@@ -55,6 +71,10 @@ def test_an_error_is_raised_by_its_name():
 def test_a_call_that_never_ends_is_ended(kind: str):
     with pytest.raises(OutOfBudgetError):
         call(f"{HERE}:spin", kind)
+
+
+def test_what_a_call_needs_is_not_counted_against_it():
+    assert call(f"{HERE}:told", "slow") == "slow: ['yes']"
 
 
 def test_a_killed_helper_is_replaced_and_changes_no_outcome():

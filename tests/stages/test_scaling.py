@@ -48,6 +48,11 @@ def test_seeds_of_one_budget_are_no_three_budgets() -> None:
     assert 0 < line.parameters["per_e_fold"] < 0.2
 
 
+def test_an_arm_that_saw_its_whole_corpus_at_every_budget_is_one_point() -> None:
+    assert fits([Point("raw", 6_000, a, 0.2, 0.6, None, budget=b) for b, a in ((25_000, 0.4), (50_000, 0.5), (100_000, 0.5))]) == {}
+    assert exponentials([5, 5, 5], [0.3, 0.3, 0.6]).parameters == {"limit": pytest.approx(0.4), "terms": []}
+
+
 def test_arms_are_drawn_and_fitted_apart(tmp_path) -> None:
     found = [Point(arm, n, 0.25 + n / 1e6 * slope, 0.2, 0.5, 12.0) for arm, slope in (("entigraph", 2), ("raw", 1)) for n in (10_000, 20_000, 40_000)]
     found += [Point("untrained", 0, 0.25, 0.2, 0.3, 12.0), Point("rephrase", 10_000, 0.3, 0.2, 0.4, None)]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.models import Lora
+from pipeline.config.models import Lora, Train
 from pipeline.errors import ConfigError, StageError, StaleError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import measure, publish
 from pipeline.rundir import differences
 from pipeline.training import launch
-from pipeline.training.arguments import trainer_arguments
+from pipeline.training.arguments import most_tokens, trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import fingerprint
@@ -87,6 +87,19 @@ def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, r
         train(make_spec(workers=10_000))
     with pytest.raises(StageError, match=r"longer than train\.max_length"):
         train(dataclasses.replace(make_spec(max_length=8), work=make_spec().work + "-8"))
+
+
+def test_on_a_cpu_a_forward_pass_has_no_more_tokens_than_pay(make_spec):
+    def sizes(use_gpu=False, **settings):
+        made = trainer_arguments(make_spec(**{"batch_size": 8, **settings}), 10, use_gpu, False)
+        return made["per_device_train_batch_size"], made["gradient_accumulation_steps"]
+
+    assert sizes(max_length=128) == (8, 1) and sizes(max_length=512) == (4, 2) and sizes(max_length=1408) == (1, 8)
+    assert sizes(max_length=600, batch_size=6) == (3, 2), "a divisor of the batch: 2,048 tokens have room for three"
+    assert sizes(max_length=4096) == (1, 8) and sizes(max_length=4096, micro_batch_size=4) == (4, 2), "what is asked for is done"
+    assert sizes(use_gpu=True, max_length=4096) == (8, 1)
+    assert most_tokens(Train(max_length=512)) == 2048 and most_tokens(Train(max_length=4096, kind="dpo")) == 8192
+    assert most_tokens(Train(max_length=1000, micro_batch_size=5)) == 5000
 
 
 def test_a_fingerprint_names_what_differs(make_spec):

@@ -105,6 +105,20 @@ def test_a_game_that_goes_another_way_when_played_again_is_noticed() -> None:
         env.restore(state)
 
 
+class Unfinished(Environment):
+    """What somebody's first try may look like."""
+
+    def tasks(self, split: Split) -> Iterator[EnvTask]:
+        yield TASK
+
+
+def test_what_a_class_of_ones_own_lacks_is_said() -> None:
+    with pytest.raises(ConfigError, match="its class lacks _reflected, _step, oracle, reset, restore, snapshot, state_hash, name, rules_prompt"):
+        make(f"{__name__}:Unfinished")
+    with pytest.raises(ConfigError, match="expected a subclass of stages.environments.Environment"):
+        make("math:sqrt")
+
+
 @pytest.mark.parametrize("name", ["textworld_express", "scienceworld"])
 def test_what_is_missing_is_said_with_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find, which = importlib.util.find_spec, shutil.which
