@@ -1,6 +1,7 @@
 """Tokens/s of training on this machine, setting by setting, in one run; each setting in a process of its own.
 
     python -m tests.benchmarks.training            (about 4 minutes on 2 cores)
+    python -m tests.benchmarks.training long       (about 5; needs 16 GiB)
 
 Prints each setting's tokens/s, and its ratio to the first one.
 """
@@ -31,6 +32,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fp32 weights, bf16 autocast": {**FAST, "precision": "bf16_autocast"},
     "bf16 weights (loses small updates)": {**FAST, "precision": "bf16"},
 }
+LONG: dict[str, dict[str, Any]] = {  # 16 texts of some 250 to 1,000 tokens, 4 to a step
+    "long texts, as a run trains": {**FAST, "long": True},
+    "long texts, a whole batch at once": {**FAST, "long": True, "at_once": 4},
+}
 
 
 def measure(setting: dict[str, Any]) -> float:
@@ -50,13 +55,17 @@ def measure(setting: dict[str, Any]) -> float:
     model = resolve_model(PACKAGED)
     with tempfile.TemporaryDirectory() as folder:
         lines = [json.loads(line) for line in (PROJECT / "data/addition/demonstrations.jsonl").read_text().splitlines()]
+        if setting.get("long"):
+            lines = [{"question": "Count.", "answer": " ".join(f"number {k}" for k in range(75 + 17 * i))} for i in range(16)]
         rows = (
             published_row([{"role": "user", "content": d["question"]}], [{"role": "assistant", "content": f"Answer: {d['answer']}"}], row_id=str(i), parent_ids=[],
                           task_id=str(i), kind="real", round=0, method="demonstration")
             for i, d in enumerate(lines)
         )  # fmt: skip
         publish(measure(rows, AutoTokenizer.from_pretrained(model.path)), f"{folder}/data", CardFacts("benchmark", "", "", 0), 0)
-        train = Train(max_steps=STEPS, batch_size=8, precision=setting["precision"], lora=Lora() if setting.get("lora") else None)
+        size = {"batch_size": 4, "max_length": 1408, "micro_batch_size": setting.get("at_once")} if setting.get("long") else {"batch_size": 8}
+        steps, warm = (5, 1) if setting.get("long") else (STEPS, WARM)
+        train = Train(max_steps=steps, **size, precision=setting["precision"], lora=Lora() if setting.get("lora") else None)
         spec = TrainSpec(model, f"{folder}/out", folder, mixture(Accumulate(), 0, {0: f"{folder}/data"}), train, 0)
         arguments = {**trainer_arguments(spec, len(lines), False, wants_bf16(setting["precision"], False)), "save_strategy": "no"}
         trainer = build_trainer(
@@ -74,7 +83,7 @@ def measure(setting: dict[str, Any]) -> float:
 
         trainer.add_callback(Clock())
         trainer.train()
-        (began, before), (ended, after) = seen[WARM - 1], seen[-1]
+        (began, before), (ended, after) = seen[warm - 1], seen[-1]
         return (after - before) / (ended - began)
 
 
@@ -83,7 +92,7 @@ def main() -> None:
         print(json.dumps(measure(json.loads(sys.argv[2]))))
         return
     first = None
-    for name, setting in SETTINGS.items():
+    for name, setting in (LONG if sys.argv[1:2] == ["long"] else SETTINGS).items():
         if setting["precision"].startswith("bf16") and not computes_bf16():
             print(f"{name:48} left out: this CPU has no bf16 instructions and takes many times as long", flush=True)
             continue
