@@ -60,7 +60,7 @@ def micro_batch(train: Train, share: int, answers: int, use_gpu: bool) -> int:
     """Return how many of a worker's `share` of a batch go through the model at once, each with `answers` texts of up to max_length tokens.
 
     On a GPU all of them. On a CPU no more than CPU_TOKENS: beyond that nothing is gained, memory grows by 2 MB a token (a model of 135M), and
-    rows of different lengths are padded to the longest. Four of up to 1,408 tokens: 52 tokens/s at once, 90 one by one.
+    rows of different lengths are padded to the longest. Four of up to 1,408 tokens: 49 tokens/s at once, 83 one by one.
     """
     if train.micro_batch_size or use_gpu:
         return train.micro_batch_size or share
