@@ -97,6 +97,7 @@ class AgentR(Method):
         o, plays = self.options, self._plays()
         tree = o.model_dump(mode="json", include={"width", "simulations", "depth", "exploration", "merge_states"})
         record = o.model_dump(mode="json", include={"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task", "reason", "judge", "judge_tokens"})
+        record |= {"oracle": 2} if o.judge == "oracle" else {}  # how it judges
         record["reflections"] = digest(prompts.source(REFLECTION))
         judged = o.arm in ("agent_r", "revision_only") and o.judge == "policy"
         return {

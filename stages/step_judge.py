@@ -1,7 +1,7 @@
 """The judge of Agent-R (arXiv 2501.11425, section 3.1): the current policy says of one step of an episode whether it is good, bad or uncertain.
 
 A judgement is the reply's last line, strictly. The environment's own solver can judge instead, to tell what the method gains from a judge
-that is always right.
+that knows the game.
 """
 
 import asyncio
@@ -60,7 +60,11 @@ class StepJudge:
 
 
 class OracleJudge:
-    """Judges by the solver's plan: a step is bad after which the plan is no shorter than before, or there is none. Not part of the paper."""
+    """Judges by the length of the solver's plan. Not part of the paper.
+
+    Bad is a step after which there is no plan any more or a longer one, and one that could not be done; good one that shortens it. What leaves
+    it as it was, or was done when there was none, is uncertain. In an environment that knows a single solution, leaving it counts as bad.
+    """
 
     def __init__(self, game: Game) -> None:
         self._game, self._free = game, asyncio.Lock()
@@ -76,11 +80,12 @@ class OracleJudge:
             self._game.step(node.action)
         left, judgements = self._game.steps_left(), []
         for at, node in enumerate(way[after:], after + 1):
-            self._game.step(node.action)
+            executed = self._game.step(node.action).info.get("executed", True)
             before, left = left, self._game.steps_left()
-            bad = left is None or before is None or left >= before
+            bad = before is not None and (left is None or left > before or (left == before and not executed))
+            good = before is not None and left is not None and left < before
             text = f"steps to the goal before: {_count(before)}, after: {_count(left)}"
-            judgements.append({"step": node.depth, "node": node.id, "judgement": BAD if bad else GOOD, "reason": "", "text": text, "read": True})
+            judgements.append({"step": node.depth, "node": node.id, "judgement": BAD if bad else GOOD if good else UNCERTAIN, "reason": "", "text": text, "read": True})
             if bad:
                 return at, judgements
         return None, judgements

@@ -47,7 +47,7 @@ def record_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dic
         labels |= {(row.parents[0], j["node"]): j["judgement"] if j["read"] else UNREADABLE for j in row.payload.get("judge", ())}
     facts = {"records": dict(sorted(kinds.items())), "judged": dict(sorted(Counter(labels.values()).items())), "bad_step_found": len(found), "no_place_to_turn": nowhere}
     facts |= {"found_after": round(fmean(found), 3) if found else None, "turned_after": round(fmean(turned), 3) if turned else None}
-    note = f"records: {_listed(facts['records'])}; the model found the bad step in {len(found)} of {kinds['revision']} pairs"
+    note = f"records: {_listed(facts['records'])}; the bad step was found in {len(found)} of {kinds['revision']} pairs"
     note += f", {facts['found_after']:.1f} steps after the ways part" if found else ""
     note += f" ({facts['turned_after']:.1f} over all pairs, with the whole way where none was found)" if turned else ""
     note += f"; {nowhere} have no place to turn round"

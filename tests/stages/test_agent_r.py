@@ -96,13 +96,13 @@ def test_held_out_games_are_no_demonstrations() -> None:
         read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
 
 
-def test_the_solver_as_judge_finds_the_step_that_brings_the_goal_no_nearer() -> None:
+def test_the_solver_as_judge_finds_the_step_that_takes_the_goal_farther_away() -> None:
     m, sent = method(judge="oracle"), []
     records = [r.payload for row in task_rows(m)[0] for r in through(m, row, model(sent=sent))["critique"] if r.payload["kind"] == "revision"]
     assert records and all(r.step != "agent_r/judge" for r in sent) and m.stages()["critique"].prompts == ()
     for record in records:
         *good, last = record["judge"]
-        assert [j["judgement"] for j in good] == ["good"] * len(good) and record["first_bad"] in (None, last["step"])
+        assert {j["judgement"] for j in good} <= {"good", "uncertain"} and record["first_bad"] in (None, last["step"])
         game = Counter()
         game.reset(EnvTask(record["entry"]["id"], "train", record["entry"]["spec"]))
         for step in record["before"]:
@@ -326,6 +326,6 @@ def test_recipes_that_cannot_work_are_refused() -> None:
     for key in ("demonstrations", "held_out"):
         other = {"source": "jsonl", "path": "x.jsonl"}
         with pytest.raises(ConfigError, match=rf"{key}.* is of source 'jsonl', expected 'environment'"):
-            method(**{key: {"source": other} if key == "held_out" else other})
+            AgentR(tiny_recipe(tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}))
     with pytest.raises(ConfigError, match="train.kind"):
         method(train={"kind": "dpo"})
