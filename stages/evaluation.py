@@ -174,15 +174,15 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
     }
     if documents:
         found["documents"] = len(set(documents.values()))  # what the intervals resample, samples excepted
+    lost = [0.0] * len(failed)
     further = _method(recipe).measures(rows)
     if "score" in further:  # as an episode that fails is no success, its score is none
-        further["score"] = [*further["score"], *[0.0] * len(failed)]
+        further["score"] = [*further["score"], *lost]
     if name is None and run.manifest(resumed := run.stage(round_, RESUMED)):
         nothing = [0.0 for _ in run.rejects(resumed, "failed")]
         further["resumed score"] = [row.payload["resumed"]["score"] for row in run.rows(resumed)] + nothing
     if further:
         found["measures"] = {name: _spread(values, recipe) for name, values in further.items() if values}
-    lost = [0.0] * len(failed)
     for k in [k for k in settings.k if k <= settings.samples]:
         per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
         found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()

@@ -137,7 +137,7 @@ class Loop:
         """Go through all rounds, from wherever an earlier attempt left off. Those of a branch that are another run's are left as they are."""
         freeze(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
-        if rounds:
+        if rounds and self.recipe.new_questions:
             self._questions(rounds)  # too few for the last round is said before the first
         shared = self.run.branched_from()
         if self.recipe.evaluate.base_model and (shared is None or not files.exists(self.run.evaluation("base"))):

@@ -162,11 +162,9 @@ def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
         by_budget: dict[int, list[Point]] = {}
         for p in (p for p in found if p.arm == arm):
             by_budget.setdefault(p.budget or p.tokens, []).append(p)
-        if len(by_budget) >= 3:
-            groups = [*([untrained] if untrained else []), *by_budget.values()]
-            x, y = ([float(np.mean([getattr(p, name) for p in group])) for group in groups] for name in ("tokens", "accuracy"))
-            if len({count for count in x if count}) < 3:
-                continue
+        groups = [*([untrained] if untrained else []), *by_budget.values()]
+        x, y = ([float(np.mean([getattr(p, name) for p in group])) for group in groups] for name in ("tokens", "accuracy"))
+        if len({count for count in x if count}) >= 3:
             made[arm] = {"exponentials": exponentials(x, y), "log_line": log_line(x, y)}
     return made
 

@@ -34,10 +34,15 @@ def kv_bytes(model: str, args: dict[str, Any], replicas: int, asked: float | Non
     return min(most, max(2 * per_token * tokens, 2**28)) if per_token and tokens else most
 
 
+def sizes(model: str) -> dict[str, Any]:
+    """Return the config.json of a model's folder, {} where there is none (a Hub id)."""
+    path = Path(model, "config.json")
+    return orjson.loads(path.read_bytes()) if path.is_file() else {}
+
+
 def _kv_bytes_per_token(model: str, dtype: str) -> int:
     """Return bytes of keys and values of one token over all layers, 0 when the model's config.json does not say."""
-    path = Path(model, "config.json")
-    config = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    config = sizes(model)
     try:
         heads = config["num_attention_heads"]
         size = config.get("head_dim") or config["hidden_size"] // heads

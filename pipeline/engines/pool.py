@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
+from pipeline.engines import cpu
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
 from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef, differ_in_weights_only
@@ -342,8 +342,7 @@ def training_bytes(model: ModelRef, tokens: int) -> float:
     A model whose folder does not tell its sizes is taken for that one.
     """
     weights = sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))
-    path = Path(model.path, "config.json")
-    config = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    config = cpu.sizes(model.path)
     try:
         layer = 8 * config["hidden_size"] + 5 * config["intermediate_size"]
         token = 4 * (config["num_hidden_layers"] * layer + 5 * config["vocab_size"])

@@ -22,9 +22,7 @@ def parse_turn(text: str) -> tuple[str, str]:
     made_up = _MADE_UP.search(text)
     end = made_up.start() if made_up else len(text)
     found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text, 0, end)
-    if found is None:
-        text = text[:end].strip()
-    return (text, "") if found is None else (text[: found.end()].strip(), found[1].strip())
+    return (text[:end].strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
 
 
 def quoted(text: str) -> str:
