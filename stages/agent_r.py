@@ -32,12 +32,13 @@ from stages.environments import REFLECT
 from stages.environments import find as find_environment
 from stages.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
 from stages.general import General
-from stages.search import SOLVED, Games, SearchSettings, Tree, record_facts, search, search_facts
+from stages.search import CUT_OFF, REFUSED, SOLVED, Games, SearchSettings, Tree, record_facts, search, search_facts
 from stages.step_judge import JUDGE, OracleJudge, StepJudge
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.trajectories import Pair, PairRules, Rejected, good_leaves, pairs, replay, steps_of, transition
 
 VERSION = 2
+SEARCH_VERSION = 3
 RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 
@@ -101,7 +102,7 @@ class AgentR(Method):
         record["reflections"] = digest(prompts.source(REFLECTION))
         judged = o.arm in ("agent_r", "revision_only") and o.judge == "policy"
         return {
-            "generate": Stage(row=self.generate, prompts=(RULES,), config={**tree, **plays}, version=VERSION, facts=search_facts),
+            "generate": Stage(row=self.generate, prompts=(RULES,), config={**tree, **plays}, version=SEARCH_VERSION, facts=search_facts),
             "critique": Stage(row=self.critique, prompts=(JUDGE,) if judged else (), config=record, version=VERSION, facts=record_facts),
             "filter": Stage(row=self.filter, config={"record_steps": o.record_steps}, version=VERSION),
             "verify": Stage(row=self.verify, config={"alpha": o.alpha, **plays}, version=VERSION),
@@ -119,16 +120,18 @@ class AgentR(Method):
             raise ConfigError(f"environment {self.recipe.tasks.dataset}: its package is not installed here: pip install {environment.package}") from None
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One task in, one tree out. Drop reasons: held_out_task (no test task gets as far as a record, F18)."""
+        """One task in, one tree out. Drop reasons: held_out_task (no test task gets as far as a record, F18), cut_off (every first turn)."""
         if row.payload.get("split") != LEARN_FROM:
             return Dropped("held_out_task", f"task {row.payload['entry']['id']} is of split {row.payload.get('split')}")
         o = self.options
         settings = SearchSettings(o.width, o.simulations, o.depth, o.exploration, o.merge_states, self.recipe.seed)
         async with self._games.play(row.payload["entry"]) as game:
             tree = await search(llm, game, self.question(row), settings)
+        if tree.root.end:
+            return Dropped("cut_off", f"none of the {o.width} first turns was whole after {llm.sampling.max_tokens} tokens (sampling.max_tokens)")
         made = len(tree.nodes) - 1
         counts = {
-            "llm_calls": sum(bool(n.children) or n.end == "refused" for n in tree.nodes),
+            "llm_calls": sum(bool(n.children) or n.end in (REFUSED, CUT_OFF) for n in tree.nodes),
             "environment_steps": game.steps + game.replayed,
             "states_restored": game.restored,
             "children": made,

@@ -3,6 +3,9 @@
 from stages.search.facts import SOLVED, record_facts, search_facts
 from stages.search.game import Game, Games
 from stages.search.search import SearchSettings, search
-from stages.search.tree import DEPTH, DONE, REFUSED, REPEAT, Node, Tree, ucb
+from stages.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree, ucb
 
-__all__ = ["DEPTH", "DONE", "REFUSED", "REPEAT", "SOLVED", "Game", "Games", "Node", "SearchSettings", "Tree", "record_facts", "search", "search_facts", "ucb"]
+__all__ = [
+    "CUT_OFF", "DEPTH", "DONE", "REFUSED", "REPEAT", "SOLVED",
+    "Game", "Games", "Node", "SearchSettings", "Tree", "record_facts", "search", "search_facts", "ucb",
+]  # fmt: skip

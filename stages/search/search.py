@@ -9,8 +9,8 @@ from pipeline.errors import EngineDied, EngineError
 from pipeline.ids import unit_interval
 from pipeline.runner.llm import LLM
 from stages.search.game import Game, Reached
-from stages.search.tree import DEPTH, DONE, REFUSED, REPEAT, Node, Tree
-from stages.search.turns import normalised, parse_turn
+from stages.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree
+from stages.search.turns import cut_off, normalised, parse_turn
 
 STEP = "agent_r/rules"
 
@@ -31,7 +31,8 @@ async def search(llm: LLM, game: Game, opening: Sequence[Message], settings: Sea
     """Return the tree of one task. `opening` is the conversation before the first turn: rules and first observation.
 
     Everything is a function of the completions and the seed: a killed search that is begun again asks the same requests in the same
-    order, and those that were finished come from the log. Raises EngineError when the opening itself is refused.
+    order, and those that were finished come from the log. Raises EngineError when the opening itself is refused. If no first turn is
+    whole, the root has an `end` and no children.
     """
     tree = Tree(*await asyncio.to_thread(game.start))
 
@@ -65,6 +66,9 @@ async def _expand(tree: Tree, node: Node, llm: LLM, game: Game, opening: Sequenc
         tree.end(node, REFUSED)  # as a rule the conversation has become too long for the model
         return
     turns = _different(sampled)
+    if not turns:
+        tree.end(node, CUT_OFF)
+        return
     reached = await asyncio.to_thread(game.branch, node.id, [action for _, action in turns], len(tree.nodes))
     made: list[Node] = []
     for turn, found in zip(turns, reached, strict=True):
@@ -73,9 +77,11 @@ async def _expand(tree: Tree, node: Node, llm: LLM, game: Game, opening: Sequenc
 
 
 def _different(sampled: Sequence[Completion]) -> list[tuple[str, str]]:
-    """Return (turn, action) of the samples, the first of those with the same action."""
+    """Return (turn, action) of the samples that are whole, the first of those with the same action."""
     first: dict[str, tuple[str, str]] = {}
     for completion in sampled:
+        if cut_off(completion.text, completion.finish_reason):
+            continue
         turn, action = parse_turn(completion.text)
         first.setdefault(normalised(action), (turn, action))
     return list(first.values())

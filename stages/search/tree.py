@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# Why nothing follows a node. The first three are terminal: leaves of an episode, whose reward counts. A repeat is the state of a node
+# Why nothing follows a node. The first four are terminal: leaves of an episode, whose reward counts. A repeat is the state of a node
 # elsewhere in the tree, where it is searched on.
-DONE, DEPTH, REFUSED, REPEAT = "done", "depth", "refused", "repeat"
-TERMINAL = (DONE, DEPTH, REFUSED)
+DONE, DEPTH, REFUSED, CUT_OFF, REPEAT = "done", "depth", "refused", "cut_off", "repeat"
+TERMINAL = (DONE, DEPTH, REFUSED, CUT_OFF)
 
 
 @dataclass(slots=True)

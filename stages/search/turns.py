@@ -2,6 +2,8 @@
 
 import re
 
+from stages.filters import CUT_SHORT
+
 _SAID = r"Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)"
 _ACTION = re.compile(r"\b" + _SAID, re.IGNORECASE)
 _ACTION_LINE = re.compile(r"^[ \t]*" + _SAID, re.IGNORECASE | re.MULTILINE)
@@ -23,6 +25,14 @@ def parse_turn(text: str) -> tuple[str, str]:
     end = made_up.start() if made_up else len(text)
     found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text, 0, end)
     return (text[:end].strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
+
+
+def cut_off(text: str, finish_reason: str) -> bool:
+    """Tell whether a turn was broken off: its action, or the thought before it, goes on to where the engine stopped writing.
+
+    What would be done is then not what was meant ("get 1" of "get 12"), and learnt it would teach to stop midway.
+    """
+    return finish_reason in CUT_SHORT and parse_turn(text)[0] == text.strip()
 
 
 def quoted(text: str) -> str:

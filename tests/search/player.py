@@ -41,8 +41,8 @@ def play_and_judge(request: Request, index: int) -> str:
     return answer(request, index, ("add 1", "add 2", "double", "fly"))
 
 
-def completion(text: str) -> Completion:
-    return Completion(text, "stop", 10, 5)
+def completion(text: str, finish_reason: str = "stop") -> Completion:
+    return Completion(text, finish_reason, 10, 5)
 
 
 def llm(send: Send, row: str = "task-1", round: int = 1) -> LLM:

@@ -10,8 +10,8 @@ from pipeline import prompts
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import DataError, EngineError
 from stages.environments.base import EnvTask
-from stages.search import DEPTH, REFUSED, REPEAT, Game, Games, SearchSettings, Tree, search
-from stages.search.turns import normalised, parse_turn, quoted
+from stages.search import CUT_OFF, DEPTH, REFUSED, REPEAT, Game, Games, SearchSettings, Tree, search
+from stages.search.turns import cut_off, normalised, parse_turn, quoted
 from tests.search.counter import Counter, Replayed, Wild
 from tests.search.player import completion, llm, player
 
@@ -134,6 +134,24 @@ def test_a_conversation_that_the_engine_refuses_ends_there() -> None:
 
     with pytest.raises(EngineError):
         grown(never)
+
+
+def test_a_turn_that_was_cut_off_is_neither_done_nor_learnt() -> None:
+    assert cut_off("Thought: the goal is", "length") and cut_off("Action: add 1", "max_tokens")
+    assert not cut_off("Action: add 1", "stop") and not cut_off("Action: add 1\nObservation: The", "length"), "its action is whole"
+
+    async def send(request: Request) -> list[Completion]:
+        deep = len(request.messages) >= len(OPENING) + 4
+        return [completion("Thought: I go. Action: add 1", "length"), completion("Thought: I g", "length"), completion("Action: add 2", "length" if deep else "stop")]
+
+    tree, _ = grown(send, simulations=2)
+    assert [n.action for n in tree.nodes[1:]] == ["add 2", "add 2"]
+    assert [n.end for n in tree.nodes] == ["", "", CUT_OFF] and tree.root.visits == len(tree.leaves()) == 1 and tree.root.closed
+
+    async def never(request: Request) -> list[Completion]:
+        return [completion("Thought: I g", "length")]
+
+    assert [n.end for n in grown(never)[0].nodes] == [CUT_OFF]
 
 
 def test_fault_11_rewards_outside_0_and_1_are_refused() -> None:
