@@ -52,10 +52,11 @@ def serve(
         raise ConfigError(
             f"{recipe}: engine.kind is {settings.engine.kind}; only vllm engines are started by selfloop, so only they can be kept warm."
         )
-    _connect(address or settings.runner.address)
+    address = address or settings.runner.address
+    _connect(address)
     asyncio.run(_start(settings, name, model, logs))
     show(f"ready. Jobs on this cluster use these engines with: --set runner.engine_pool={name}")
-    show(f"end them with: selfloop serve --name {name} --stop")
+    show(f"end them with: selfloop serve --name {name} --stop{f' --address {address}' if address else ''}")
 
 
 def _connect(address: str | None) -> None:
