@@ -159,8 +159,10 @@ def _from_hub(base: str, revision: str | None) -> ModelRef:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    # The same patterns when looking as when fetching: a snapshot that lacks other files, such as a README, is whole.
+    patterns = [f"*{suffix}" for suffix in _HASHED]
     try:
-        folder = Path(snapshot_download(base, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(base, revision=revision, local_files_only=True, allow_patterns=patterns))
         if not any(folder.glob("*.safetensors")):
             raise LocalEntryNotFoundError(f"the cached snapshot {folder} has no safetensors")
     except LocalEntryNotFoundError:
@@ -170,7 +172,6 @@ def _from_hub(base: str, revision: str | None) -> ModelRef:
                 f"model.base: {base!r} is neither a folder nor in the local Hub cache{at}, and HF_HUB_OFFLINE is set. "
                 f"Fetch it with `hf download {base}` where there is a network, or give a folder or {PACKAGED!r}."
             ) from None
-        patterns = [f"*{suffix}" for suffix in _HASHED]
         try:
             folder = Path(snapshot_download(base, revision=revision, allow_patterns=patterns))
         except (HfHubHTTPError, LocalEntryNotFoundError) as e:

@@ -16,7 +16,7 @@ from pipeline.ids import digest, unit_interval
 from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.runner.stage import Input, given_to, input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
@@ -86,7 +86,13 @@ class Loop:
         own = self.method.engine(name, round_)
         pool = self.engines if own in (None, UNTRAINED) else EnginePool(self.recipe, own)
         model = self.generator(round_) if own is None else self.base
-        return pool.handle(model) if self.run.manifest(self.run.stage(round_, name)) else await pool.use(_present(model, f"{name} of round {round_}"))
+        return pool.handle(model) if self.run.manifest(self.run.stage(round_, name)) else await self._use(pool, _present(model, f"{name} of round {round_}"))
+
+    async def _use(self, pool: EnginePool, model: ModelRef) -> EngineHandle:
+        """Return a handle to engines of `pool` with `model`; those of the other pool are ended first, which may hold the GPUs or the memory."""
+        for other in {self.engines, self.evaluators} - {pool} if pool in (self.engines, self.evaluators) else ():
+            await other.free()
+        return await pool.use(model)
 
     async def _asked(self, round_: int) -> Input:
         """Return the questions of a round: those that are drawn, and those that the method lets the model make."""
@@ -128,7 +134,7 @@ class Loop:
         if model is None:
             raise SelfloopError(f"round {round_} has no model to evaluate yet. Run: train --round {round_}")
         done = evaluation.is_done(self.run, round_, self.recipe)
-        engine = self.evaluators.handle(model) if done else await self.evaluators.use(_present(model, f"the evaluation of round {round_}"))
+        engine = self.evaluators.handle(model) if done else await self._use(self.evaluators, _present(model, f"the evaluation of round {round_}"))
         facts = await evaluation.evaluate(self.run, round_, self.recipe, engine)
         self.method.report(self.run)
         return facts
@@ -178,7 +184,9 @@ class Loop:
             return everything
         left = self._ids(everything)
         for earlier in range(1, round_) if self.recipe.new_questions else ():
-            left = sorted(set(left) - self._draw(left, earlier, wanted))
+            # What was asked, not what would be drawn now: a branch may have another seed or questions_per_round.
+            asked = given_to(self.run, self.run.stage(earlier, "generate")) or self._draw(left, earlier, wanted)
+            left = sorted(set(left) - asked)
         if len(left) < wanted and self.recipe.new_questions:
             raise StageError(
                 f"round {round_}: {len(left)} of {everything.count} tasks were not drawn before, and questions_per_round is {wanted}. "

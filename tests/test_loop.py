@@ -12,6 +12,7 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
+from pipeline.engines.pool import EnginePool
 from pipeline.errors import SelfloopError, StageError, StaleError
 from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
@@ -242,6 +243,24 @@ def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Rec
     written = Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns
     asyncio.run(Loop(other, changed).publish(1))
     assert Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns == written
+
+
+def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sets of engines may want the same GPU, or the memory of one laptop."""
+    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, evaluate={"engine": {"kind": "scripted", "answers": "hash"}}))
+    freed: list[EnginePool] = []
+
+    async def free(pool: EnginePool) -> None:
+        freed.append(pool)
+
+    monkeypatch.setattr(EnginePool, "free", free)
+    asyncio.run(loop._use(loop.engines, loop.base))
+    asyncio.run(loop._use(loop.evaluators, loop.base))
+    asyncio.run(loop._use(EnginePool(loop.recipe, loop.recipe.engine), loop.base))  # an annotator's endpoint
+    assert freed == [loop.evaluators, loop.engines] and loop.engines is not loop.evaluators
+    one = Loop(RunDir(tmp_path / "one"), recipe_in(tmp_path, tiny_model))
+    asyncio.run(one._use(one.evaluators, one.base))
+    assert len(freed) == 2, "one set of engines for both goes on"
 
 
 def test_a_round_without_its_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:

@@ -1,10 +1,14 @@
 """The recipe: every setting of a run, typed, with its default and its meaning. `--print-config` shows all of it."""
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.engines.base import Sampling
+
+_SECRET = re.compile("key|token|secret|sig|auth|pass|code|cred", re.IGNORECASE)  # in the name of a query parameter
 
 
 class Section(BaseModel):
@@ -59,6 +63,9 @@ class OpenaiEngine(EngineSection):
     def _no_credentials(self) -> "OpenaiEngine":
         if "@" in self.base_url.partition("://")[2].partition("/")[0]:  # said before anything is stored, and without the URL
             raise ValueError("base_url holds credentials, and would be stored with the run: take them out, use api_key_env")
+        names = [name for name, _ in parse_qsl(self.base_url.partition("?")[2], keep_blank_values=True)]
+        if secret := next((name for name in names if _SECRET.search(name)), None):
+            raise ValueError(f"base_url has {secret!r} in its query, which would be stored with the run: take it out, use api_key_env (sent as a bearer token)")
         return self
 
 

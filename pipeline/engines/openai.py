@@ -17,7 +17,7 @@ from yarl import URL
 from pipeline.config.models import OpenaiEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.retry import Failure, Retrier, retry_after_seconds
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost
 
 SHOWN = 500  # characters of a reply that an error message shows
 KEPT = 20_000  # characters of a reply that an error keeps as `raw`
@@ -25,6 +25,8 @@ KEPT = 20_000  # characters of a reply that an error keeps as `raw`
 IDLE_SECONDS = 4
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RETRYABLE = {408, 409, 425, 429}  # and every 5xx
+# No key, no credit, no such model: true of every request to come, and no row's doing. (403 is also how some refuse one prompt.)
+REFUSES_ALL = {401, 402, 404}
 # What a choice ends with when the server broke it off: its text is no answer.
 BROKEN_OFF = (None, "abort", "error")
 # Ways of ending that explain an answer without any content (all tokens went into reasoning; the answer was withheld).
@@ -151,7 +153,7 @@ class OpenAIClient:
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raw = self._scrub(body.decode(errors="replace"))
             cause = f"no {e}" if isinstance(e, KeyError) else str(e)
-            return Failure(f"malformed reply of {_shown(url)} (status 200), {cause}: {raw[:SHOWN]}", raw=raw[:KEPT])
+            return Failure(f"malformed reply of {_shown(url)} (status 200), {cause}: {raw[:SHOWN]}", raw=raw[:KEPT], of_request=isinstance(e, _NoContent))
         if logprobs and any(c.logprobs is None for c in completions):
             return Failure(f"{_shown(url)} sends no log-probabilities, which were asked for", retryable=False)
         return completions
@@ -164,6 +166,7 @@ class OpenAIClient:
             retryable=status in RETRYABLE or status >= 500,
             retry_after=retry_after_seconds(response.headers.get("Retry-After")),
             raw=raw[:KEPT],
+            error=EngineLost if status in REFUSES_ALL else EngineError,
         )
 
     def _advice(self, response: aiohttp.ClientResponse) -> str:
@@ -214,7 +217,8 @@ def build_body(request: Request, config: OpenaiEngine, n: int = 1, first: int = 
     if sampling.stop:
         body["stop"] = sampling.stop
     if sampling.seed is not None:
-        body["seed"] = sampling.seed + first  # as vLLM does for n > 1; the same seed again would give the same sample again
+        # As vLLM does for n > 1; the same seed again would give the same sample again.
+        body["seed"] = sampling.seed + request.sample_index + first
     if sampling.logprobs is not None:
         chat = request.messages is not None
         body |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": sampling.logprobs}
@@ -264,6 +268,10 @@ def apportion(total: int, weights: list[int]) -> list[int]:
     return shares
 
 
+class _NoContent(ValueError):
+    """The model has answered, and with nothing: a refusal, as a rule, and it will refuse again."""
+
+
 def _text(choice: dict[str, Any]) -> str:
     finish = choice["finish_reason"]
     if finish in BROKEN_OFF:
@@ -272,7 +280,7 @@ def _text(choice: dict[str, Any]) -> str:
     if text is None and finish in MAY_BE_EMPTY:
         return ""
     if not isinstance(text, str):
-        raise ValueError("a choice has no content")
+        raise _NoContent("a choice has no content")
     return text
 
 

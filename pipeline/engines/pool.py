@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 
 from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
 from pipeline.engines import cpu
@@ -250,10 +250,10 @@ class ReplicaRouter:
 
 
 async def _unwrap(ref: Any) -> Any:
-    """Await a Ray reference; Ray's wrapping of errors is undone, and a dead actor is an EngineDied."""
+    """Await a Ray reference; Ray's wrapping of errors is undone, and an actor that died, or was ended for want of memory, is an EngineDied."""
     try:
         return await ref
-    except (ActorDiedError, ActorUnavailableError, RayActorError) as e:
+    except (ActorDiedError, ActorUnavailableError, RayActorError, OutOfMemoryError) as e:
         raise EngineDied(f"the engine's process ended: {str(e).splitlines()[0]}") from e
     except RayTaskError as e:
         if isinstance(e.cause, EngineError | SelfloopError):

@@ -24,13 +24,16 @@ class Failure:
     """Why one attempt failed. `retry_after` is what the endpoint asked for, in seconds; `raw` is its reply.
 
     A value, not an exception: nothing of the HTTP layer (whose errors carry the request's headers, and so the API key)
-    can then hang on to the EngineError as its context.
+    can then hang on to the EngineError as its context. `error` is what is raised in the end. `of_request`: where every
+    attempt ends like this, it is the request's doing, not the endpoint's, and later attempts will not help either.
     """
 
     message: str
     retryable: bool = True
     retry_after: float = 0.0
     raw: str = ""
+    error: type[EngineError] = EngineError
+    of_request: bool = False
 
 
 class Retrier:
@@ -45,7 +48,7 @@ class Retrier:
         """Return what `attempt` (given the number of attempts before it) returns once that is not a Failure.
 
         Raises EngineError when a failure is not retryable or the retries are used up. The error stays `retryable` in
-        the second case: the same request may well succeed later.
+        the second case, as the same request may well succeed later; not where the failure is `of_request`.
         """
         for tried in count():
             outcome = await attempt(tried)
@@ -53,7 +56,7 @@ class Retrier:
                 return outcome
             if not outcome.retryable or tried >= self.max_retries:
                 attempts = f" (gave up after {tried + 1} attempt{'s' if tried else ''})"
-                raise EngineError(outcome.message + attempts, retryable=outcome.retryable, raw=outcome.raw)
+                raise outcome.error(outcome.message + attempts, retryable=outcome.retryable and not outcome.of_request, raw=outcome.raw)
             self.retries += 1
             wait = self.wait(tried, outcome.retry_after)
             logger.debug("attempt %d failed, next in %.2f s: %s", tried + 1, wait, outcome.message)

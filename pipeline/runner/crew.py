@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from pipeline.config import Recipe
 from pipeline.display import StageDisplay
@@ -21,7 +21,7 @@ from pipeline.store import files, lock, parts
 from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
-EARLY_FAILURES = 50  # as many failures before any success stop the stage at once
+EARLY_FAILURES = 50  # as many rows that fail before one succeeds stop the stage at once
 STARTS = 3  # tries to start a worker
 NO_NODE_SECONDS = 10.0
 
@@ -40,13 +40,14 @@ class Crew:
     """See `work`."""
 
     def __init__(self, run: RunDir, folder: str, kept_folder: str, factory: StageFactory, recipe: Recipe, engine: EngineHandle | None,
-                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts, round_: RoundKey = 0) -> None:  # fmt: skip
+                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts, round_: RoundKey = 0, failed_before: int = 0) -> None:  # fmt: skip
         self._run, self._folder, self._kept_folder, self._factory = run, folder, kept_folder, factory
         self._recipe, self._engine, self._plugins, self._display = recipe, engine, plugins, display
         self._settings, self._round = recipe.runner, round_
         self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
         self._members: list[_Member] = []
         self._written = so_far  # by earlier attempts, and by workers that are gone
+        self._may_fail = EARLY_FAILURES + failed_before  # rows that failed in an earlier attempt come first, and may well fail again
         self._gone_requests = self._gone_tokens = 0
         self._next_writer = 1 + max((int(w) for w in self._writers_before()), default=-1)
         self._next_chunk = 0
@@ -67,15 +68,15 @@ class Crew:
         source = chain(first, rows)
         before = await self._engine.queue() if self._engine else None
         poller = asyncio.create_task(self._poll())
-        feeders = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
+        tasks = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
         try:
-            await _all_or_first_error(feeders, poller)
-            suspects = asyncio.create_task(self._try_suspects())
-            await _all_or_first_error([suspects], poller)
+            await _all_or_first_error(tasks, poller)
+            tasks.append(asyncio.create_task(self._try_suspects()))
+            await _all_or_first_error(tasks[-1:], poller)
         finally:
-            for task in (*feeders, poller):
+            for task in (*tasks, poller):
                 task.cancel()
-            await asyncio.gather(*feeders, poller, return_exceptions=True)
+            await asyncio.gather(*tasks, poller, return_exceptions=True)
             for member in self._members:
                 ray.kill(member.actor)
             self._display.stop()
@@ -240,7 +241,7 @@ class Crew:
 
     def _stop_if_all_fail(self, progress: Progress) -> None:
         c = progress.counts
-        if not c.done and not c.dropped and sum(c.failed.values()) >= EARLY_FAILURES and self._settings.max_failed_share < 1:
+        if not c.done and not c.dropped and sum(c.failed.values()) >= self._may_fail and self._settings.max_failed_share < 1:
             raise StageError(
                 f"{self._folder}: the first {sum(c.failed.values())} rows all failed: {c.failed}. The first error:\n  {progress.first_error}\n"
                 "Mend the cause and start the same command again; the failed rows are then tried again."
@@ -248,9 +249,11 @@ class Crew:
 
 
 async def _call(ref: Any) -> Any:
-    """Await a Ray call; an error for people that a worker raised comes out as itself."""
+    """Await a Ray call; an error for people that a worker raised comes out as itself, and a worker ended for want of memory as one that died."""
     try:
         return await ref
+    except OutOfMemoryError as e:
+        raise RayActorError(error_msg=str(e)) from e
     except RayTaskError as e:
         if isinstance(e.cause, SelfloopError | EngineError):
             raise e.cause from None

@@ -105,20 +105,27 @@ async def run_stage(
     return manifest
 
 
+def given_to(run: RunDir, folder: str) -> frozenset[str]:
+    """Return the ids of the rows that a done stage accounts for; none when it is not done."""
+    if run.manifest(folder) is None:
+        return frozenset()
+    return frozenset(i for at in (folder, files.join(folder, "rows")) for part in parts.committed(at) for i in part.inputs)
+
+
 async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
                     engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> dict[str, int] | None:  # fmt: skip
     if run.local is not None:
         lock.wait_for_old_workers(run.local)
     parts.sweep(rows_folder, folder)
-    parts.forget_failed(rows_folder, folder)  # the stage is not done, so what failed in an earlier attempt gets another chance
+    failed_before = parts.forget_failed(rows_folder, folder)  # the stage is not done, so what failed in an earlier attempt gets another chance
     found = None
     for again in range(1 + SECOND_TRIES):
-        if again and not parts.forget_failed(rows_folder, folder, UNANSWERED):
+        if again and not (failed_before := parts.forget_failed(rows_folder, folder, UNANSWERED)):
             break
         finished, so_far = _finished(rows_folder)
         if again:
             display.note("rows that were not answered are tried again")
-        crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_)
+        crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_, failed_before)
         await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
         parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
         found = found or crew.prefix_cache

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, ReplicaRouter
-from pipeline.errors import EngineError, EngineLost, StageError
+from pipeline.errors import ConfigError, EngineError, EngineLost, StageError
 from pipeline.methods import Stage
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.store import lock, request_log
-from pipeline.store.files import join
+from pipeline.store.files import exists, join
 from pipeline.store.parts import Counts, PartWriter
 
 StageFactory = Callable[[Recipe], Stage]
@@ -64,11 +65,12 @@ class StageWorkerActor:
     pay for that each time (a twentieth of a row's CPU time)."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._worker = StageWorker(spec)
-        gc.freeze()  # what was imported stays: the collector need not look through it again and again
-        gc.set_threshold(20_000, 20, 20)
+        self._spec = spec
 
     async def start(self, finished: frozenset[str]) -> None:
+        self._worker = StageWorker(self._spec)  # here, so that an error for people comes out as itself
+        gc.freeze()  # what was imported stays: the collector need not look through it again and again
+        gc.set_threshold(20_000, 20, 20)
         await self._worker.start(finished)
 
     async def submit(self, chunk: int, rows: list[Row]) -> None:
@@ -81,6 +83,15 @@ class StageWorkerActor:
         await self._worker.close()
 
 
+def _see_run(spec: WorkerSpec) -> None:
+    """Raise ConfigError where this node has another disk under the run's path: what was made would stay on it."""
+    if not exists(join(spec.folder, "fingerprint.json")):
+        raise ConfigError(
+            f"{spec.run_local}: node {socket.gethostname()} does not see the run directory that the driver writes to. With more than one node, --run must be "
+            "a path on a file system that all of them share (selfloop doctor --run DIR)."
+        )
+
+
 class StageWorker:
     """Works on rows in the process that it is made in."""
 
@@ -89,6 +100,7 @@ class StageWorker:
             registry.load(plugin)
         self._spec = spec
         if spec.run_local is not None:
+            _see_run(spec)
             self._lock = lock.hold_as_worker(spec.run_local)
             self._own_lock = lock.hold(lock.of_worker(spec.folder, spec.writer))
         self._stage = spec.factory(spec.recipe)

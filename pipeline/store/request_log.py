@@ -69,9 +69,10 @@ class RequestLogWriter:
             self._dirty = False
             try:
                 self._store()
-            except OSError as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
-                self._error = e
-                raise
+            except Exception as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
+                # An object store's client has errors of its own, which are no OSErrors.
+                self._error = e if isinstance(e, OSError) else OSError(f"{self._folder}: the request log cannot be written: {type(e).__name__}: {e}")
+                raise self._error from None
 
     def close(self) -> None:
         """Sync and close the file."""

@@ -17,7 +17,7 @@ from pipeline.config.models import OpenaiEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.openai import OpenAIClient, apportion, build_body
 from pipeline.engines.retry import MAX_BACKOFF, MAX_RETRY_AFTER, Retrier, retry_after_seconds
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost
 from tests.engines.server import Fault, LocalServer, Seen, in_order, shares
 
 KEY = "sk-secret-0123456789abcdef"
@@ -155,6 +155,12 @@ async def test_missing_samples_are_asked_for_when_the_endpoint_ignores_n(server:
     assert sorted(seen.body["seed"] for seen in server.seen) == list(range(10, 15, max_n))
 
 
+async def test_later_samples_of_a_prompt_have_seeds_of_their_own(server: LocalServer) -> None:
+    """A method that asks the same prompt again says from which sample on."""
+    await outcome(server, request=chat(n=2, sample_index=2, sampling=Sampling(seed=10)))
+    assert server.seen[0].body["seed"] == 12
+
+
 async def test_never_fewer_samples_in_silence(server: LocalServer) -> None:
     with pytest.raises(EngineError, match="gave 3 of 4 samples") as e:
         await outcome(server, fixed("a", "b"), fixed("c"), request=chat(n=4))
@@ -225,6 +231,7 @@ async def test_refusals_are_final(server: LocalServer, status: int) -> None:
     with pytest.raises(EngineError, match=f"{server.url}/chat/completions answered {status} .*as planned") as e:
         await outcome(server, *[Fault(status, headers={"Location": "https://elsewhere/v1"})] * 9)
     assert not e.value.retryable and server.requests == 1 and "as planned" in e.value.raw
+    assert isinstance(e.value, EngineLost) == (status in (401, 404)), "no key, no such model: no row can be blamed for that"
 
 
 async def test_gives_up_after_max_retries_and_says_what_came(server: LocalServer) -> None:
@@ -249,7 +256,7 @@ async def test_gives_up_after_max_retries_and_says_what_came(server: LocalServer
 async def test_malformed_replies_are_kept(server: LocalServer, fault: Fault, cause: str) -> None:
     with pytest.raises(EngineError, match=cause) as e:
         await outcome(server, *[fault] * 9, max_retries=1)
-    assert e.value.retryable and server.requests == 2
+    assert e.value.retryable == (cause != "a choice has no content") and server.requests == 2, "a refusal is the row's, an outage is nobody's"
     assert e.value.raw and (fault.body is None or e.value.raw == fault.body.decode())
 
 

@@ -148,3 +148,11 @@ def factory(function: str, *args: str | int, asks: bool = True, version: int = 1
 
 def _make(function: str, args: tuple[str | int, ...], asks: bool, version: int, recipe: Recipe) -> Stage:
     return Stage(row=partial(globals()[function], *args), prompts=ASKS if asks else (), version=version)
+
+
+async def fails_slowly(row: Row, llm: LLM) -> Outcome:
+    """Fails but for the first rows, one batch after the other."""
+    await asyncio.sleep(0.3)
+    if row.payload["n"] >= 4:
+        raise RuntimeError("as always")
+    return Kept([row.child("fails_slowly", 0)])

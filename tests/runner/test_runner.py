@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError, RayActorError
 
-from pipeline.errors import StageError, StaleError
+from pipeline.engines.pool import _unwrap
+from pipeline.errors import ConfigError, EngineDied, StageError, StaleError
 from pipeline.methods import Stage
+from pipeline.runner.crew import _call
 from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.runner.worker import StageWorker, WorkerSpec
 from pipeline.store import files
 from tests.conftest import tiny_recipe
 from tests.runner.conftest import Stages
@@ -125,6 +129,33 @@ async def test_the_first_fifty_all_fail(stages: Stages) -> None:
     with pytest.raises(StageError, match=r"the first \d+ rows all failed: .*\n  EngineError: the scripted engine rejects"):
         await stages(factory("plain"))
     assert sum(stages.inputs().values()) < 3000
+
+
+async def test_rows_that_failed_before_may_fail_again(stages: Stages) -> None:
+    """They come first in the next attempt: that all of those fail does not mean that all rows will."""
+    stages.rows = 64
+    with pytest.raises(StageError, match="60 of 64 rows failed"):
+        await stages(factory("fails_slowly", asks=False))
+    manifest = await stages(factory("fails_slowly", asks=False), max_failed_share=0.95)
+    assert manifest.rows_done == 4 and manifest.rows_failed == {"RuntimeError": 60}
+
+
+async def test_a_node_that_does_not_see_the_run_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "disk_of_another_node"
+    spec = WorkerSpec(factory("plain"), tiny_recipe(), str(elsewhere / "generate"), str(elsewhere / "generate"), elsewhere, "00000", None, 1, ())
+    with pytest.raises(ConfigError, match="does not see the run directory that the driver writes to"):
+        StageWorker(spec)
+    assert not elsewhere.exists()
+
+
+async def test_a_worker_or_engine_that_ray_ends_for_want_of_memory_has_died() -> None:
+    async def ended() -> None:
+        raise OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+    with pytest.raises(RayActorError, match="low on memory"):
+        await _call(ended())
+    with pytest.raises(EngineDied, match="low on memory"):
+        await _unwrap(ended())
 
 
 async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_path: Path) -> None:

@@ -44,6 +44,21 @@ def test_an_appended_record_survives_a_kill_of_the_process(tmp_path: Path) -> No
     writer.close()
 
 
+def test_any_error_of_an_object_store_s_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all of them are OSErrors; were one lost, a part would be written without its requests."""
+    writer = RequestLogWriter("memory://log", "00000", sync_seconds=0.01)
+
+    def unreachable(*_: Any) -> None:
+        raise RuntimeError("EndpointConnectionError")
+
+    monkeypatch.setattr(files, "write_bytes", unreachable)
+    writer.append(record(1))
+    writer._thread.join(5)  # its own sync meets the error first
+    for call in (writer.sync, lambda: writer.append(record(2)), writer.close):
+        with pytest.raises(OSError, match="the request log cannot be written: RuntimeError: EndpointConnectionError"):
+            call()
+
+
 def test_a_tail_torn_anywhere_loses_that_record_only(tmp_path: Path) -> None:
     write(tmp_path, "00000", 0, 1, 2)
     path = tmp_path / "00000.jsonl"

@@ -1,5 +1,7 @@
 """Names of models: the packaged one, folders, Hub ids in the cache; and errors that say what to do."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -57,6 +59,9 @@ def test_a_hub_id_is_its_cached_commit(tiny_model, tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    listed = {name: {"size": 1, "blob_id": "0"} for name in (*os.listdir(tiny_model), "README.md", "onnx/model.onnx")}
+    (repository / "trees").mkdir()  # as huggingface_hub keeps it: all files of the commit, also those that are of no use here and are not fetched
+    (repository / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": listed}))
     found = resolve_model("some/model")
     assert (Path(found.path), found.name, found.revision) == (repository / "snapshots" / commit, "some/model", commit)
     with pytest.raises(ConfigError, match="hf download some/other"):
