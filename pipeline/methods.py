@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry
 from pipeline.config.models import OpenaiEngine, ScriptedEngine
@@ -33,7 +33,22 @@ class Options(BaseModel):
     """Base of every method's options: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by the option `preset`: what other options then are, unless they are set themselves
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_preset(cls, data: Any) -> Any:
+        preset = data.get("preset", cls.model_fields["preset"].default) if cls.presets and isinstance(data, dict) else None
+        return {**cls.presets.get(preset, {}), **data} if isinstance(preset, str) else data
+
+    @classmethod
+    def of_preset(cls, preset: Any = None) -> dict[str, Any]:
+        """Return the options that presets are about, as they are with `preset` (default: the default's) and nothing else."""
+        if not cls.presets:
+            return {}
+        own = cls.presets.get(preset or cls.model_fields["preset"].default, {})
+        return {key: own.get(key, cls.model_fields[key].default) for parts in cls.presets.values() for key in parts}
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
@@ -176,6 +191,10 @@ class Method(ABC):
     def question_prompts(self) -> tuple[str, ...]:
         """Return the templates that `question` renders, for evaluation's fingerprint; as a rule, those of generate."""
         return self.stages()["generate"].prompts
+
+    def example_prompts(self) -> tuple[str, ...]:
+        """Return the templates that `examples` and `pairs` render, for publishing's fingerprint; as a rule, the question's."""
+        return self.question_prompts()
 
     def evaluation(self, name: str | None) -> Stage | None:
         """Return how one row of the held-out set (None), or of the set `name`, is evaluated.

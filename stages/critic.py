@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.engines.base import Completion
 from pipeline.errors import StageError
 from pipeline.rows import Row
+from stages.filters import CUT_SHORT
 
 MIN_VERDICTS = 20  # with fewer, "always yes" may be chance
 
@@ -24,7 +25,7 @@ def read_verdict(feedback: Completion, words: tuple[str, str]) -> bool | None:
     Feedback that was cut off has no last line.
     """
     lines = feedback.text.strip().splitlines()
-    if feedback.finish_reason == "length" or not lines:
+    if feedback.finish_reason in CUT_SHORT or not lines:
         return None
     said = re.fullmatch(rf"[\W_]*verdict[\W_]+({'|'.join(map(re.escape, words))})[\W_]*", lines[-1], re.IGNORECASE)
     return said[1].casefold() == words[0].casefold() if said else None

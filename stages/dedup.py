@@ -10,8 +10,13 @@ from pipeline.rows import Dropped, Row
 Pairs = Callable[[], Iterable[tuple[str, str]]]
 
 
+def question_of(row: Row) -> str:
+    """Return what a row's answer is an answer to: the question, and the options, where there are some."""
+    return "\n".join([row.payload["question"], *(row.payload.get("options") or ())])
+
+
 def exact_duplicates(earlier: Pairs, said: Callable[[Row], str] = lambda row: row.payload["text"]) -> DatasetStep:
-    """Return a step that drops as duplicate what repeats another row, or one of the `earlier` (question, text) pairs.
+    """Return a step that drops as duplicate what repeats another row, or one of the `earlier` (question, text) pairs (see `question_of`).
 
     `said` is a row's text. Texts are equal when they differ in white space only. Of equal rows the one with the smallest id stays, whatever their
     order. Memory: a 16-byte digest for each earlier pair and each row, not the texts.
@@ -25,10 +30,10 @@ def _exact_duplicates(
     before = {_digest(question, text) for question, text in earlier()}
     first: dict[bytes, str] = {}  # digest: the smallest id that has it
     for row in rows():
-        key = _digest(row.payload["question"], said(row))
+        key = _digest(question_of(row), said(row))
         first[key] = min(row.id, first.get(key, row.id))
     for row in rows():
-        key = _digest(row.payload["question"], said(row))
+        key = _digest(question_of(row), said(row))
         if key in before:
             yield row, Dropped("duplicate", "of an answer of an earlier round")
         elif row.id != first[key]:

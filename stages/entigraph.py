@@ -18,9 +18,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
@@ -59,6 +59,7 @@ class Steps(BaseModel):
 class EntiGraphOptions(Options):
     """Options of `entigraph`."""
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"careful": {}, "paper": PAPER}
     name: Literal["entigraph"] = "entigraph"
     preset: Literal["careful", "paper"] = Field("careful", description="paper: all pairs, many triples, and no filter, as published")
     arm: Literal["entigraph", "rephrase", "raw"] = Field("entigraph", description="what is made of a document: texts on its entities, rephrasings, or itself")
@@ -78,11 +79,6 @@ class EntiGraphOptions(Options):
     near_duplicate: float | None = Field(0.8, gt=0, le=1, description="drop a text this similar to another of its document (MinHash); null: off")
     faithfulness: float = Field(0.0, ge=0, le=1, description="share of the texts that the model compares with their document; unfaithful ones are dropped")
     sampling: Steps = Field(default_factory=Steps)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, data: Any) -> Any:
-        return {**PAPER, **data} if isinstance(data, dict) and data.get("preset") == "paper" else data
 
 
 class Judgement(BaseModel):

@@ -90,7 +90,8 @@ def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str
 
 def _vote(extracted: str, task: dict[str, Any]) -> str | None:
     """Return what equal answers share. A scorer of the task's own reads answers that are none of its answer_type: they are texts then, not all one vote."""
-    return normalised(extracted, task["answer_type"], task.get("options")) or normalised(extracted, "text") or None
+    mapping = extracted.count("=") > 1  # "A=1, B=2": of which a number would be the last
+    return (None if mapping else normalised(extracted, task["answer_type"], task.get("options"))) or normalised(extracted, "text") or None
 
 
 def check_answers(run: RunDir, recipe: Recipe) -> None:

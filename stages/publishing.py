@@ -36,7 +36,7 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
     }
     general = _general(run, round_, recipe, method, tokenizer)
     config |= {"general": general.digest} if general else {}
-    manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, prompts=method.question_prompts(), config=config), source, recipe)
+    manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config), source, recipe)
     own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
     for role in dataset_roles(recipe, method):
         if _is_wanted(folder := run.dataset(dataset_name(kind, role), round_), manifest):
@@ -68,7 +68,7 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     source = judged.judged_answers(run, round_)
-    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, prompts=method.question_prompts(), config=config), source, recipe)
+    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config), source, recipe)
     if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
         publish(rows, folder, _facts(run, round_, recipe, method, manifest, _pair_notes(run, round_, method)), recipe.seed, DPO)
@@ -141,7 +141,7 @@ def held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
 def _earlier(run: RunDir, round_: int, method: Method) -> Iterator[tuple[str, str]]:
     """Question and answer of every row that an earlier round published; that it taught more beside its answer makes that no other one."""
     for row in _rows_of(run, range(round_), STAGE):
-        yield from ((row.payload["question"], said) for said in {method.said(row), str(row.payload["text"])})
+        yield from ((dedup.question_of(row), said) for said in {method.said(row), str(row.payload["text"])})
 
 
 def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:

@@ -16,7 +16,7 @@ resumes; and unhinted and hinted rows go through the same later stages together.
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -32,12 +32,11 @@ from stages.guidelines import DEFAULT, REVISION, Guideline, read_guidelines
 from stages.leaks import leak
 from stages.samples import StepSampling, answer_fields
 
-VERSION = 1
+VERSION = 2
 SOLVE = "direct/solve"  # asked in training and evaluation as `direct` asks it, so that both can be compared
 SELECT = "regenesis/select"
 ADAPT, STRUCTURE, EXECUTE = PLAIN = ("regenesis/adapt", "regenesis/structure", "regenesis/execute")
 HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hinted_execute")
-PRESETS = {"paper": {"n_selected": 0, "use_raw": True}, "released-code": {"n_selected": 20, "use_raw": True}}
 
 
 class Steps(BaseModel):
@@ -54,6 +53,7 @@ class Steps(BaseModel):
 class ReGenesisOptions(Options):
     """Options of `regenesis`."""
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"n_selected": 0, "use_raw": True}, "released-code": {"n_selected": 20, "use_raw": True}}
     name: Literal["regenesis"] = "regenesis"
     preset: Literal["paper", "released-code"] = Field("paper", description="paper: the raw guidelines; released-code: 20 selections as well")
     guidelines: dict[int, Guideline] = Field(DEFAULT, validate_default=True, description="a file of guidelines; frozen with the run")
@@ -64,12 +64,6 @@ class ReGenesisOptions(Options):
     keep_per_question: int = Field(5, ge=1, description="accepted paths kept per question and round (seeded choice)")
     mark_answers: bool = Field(True, description='give a path whose answer stands in a box alone the line "Answer: ..." that the prompts ask for')
     hinted_chains: int = Field(0, ge=0, description="chains that are told the answer, for questions without an accepted path; 0: none")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, data: Any) -> Any:
-        preset = data.get("preset", "paper") if isinstance(data, dict) else None
-        return {**PRESETS.get(preset, {}), **data} if isinstance(preset, str) else data
 
     @field_validator("guidelines", mode="before")
     @classmethod
@@ -91,13 +85,17 @@ class ReGenesisOptions(Options):
 
 
 class Start(NamedTuple):
-    """What a chain begins with. `label` ("raw:7") is its place in row ids, `number` tells equal prompts of a question apart."""
+    """What a chain begins with. `label` ("raw:7") is its place in row ids, `number` tells equal prompts of a question apart.
+
+    `refused` is why the engine did not take the request for a selection.
+    """
 
     label: str
     number: int
     guideline: str
     type: str
     hint: str | None = None
+    refused: str = ""
 
 
 class ReGenesis(Method):
@@ -155,9 +153,15 @@ class ReGenesis(Method):
         known = self.options.guidelines.values()
         offered = [g.text for g in known if hint is None or g.type != REVISION] or [g.text for g in known]
         sampling = self._sampling(llm, "select")
-        chosen = await llm.ask(SELECT, n=n, sampling=sampling, sample_index=first, task=self._task(row), guidelines=offered)
+        try:
+            chosen = [c.text.strip() for c in await llm.ask(SELECT, n=n, sampling=sampling, sample_index=first, task=self._task(row), guidelines=offered)]
+            refused = ""
+        except EngineError as e:  # as a rule the list of guidelines is too long for the model; the question's other chains need no selection
+            if e.retryable or isinstance(e, EngineDied):
+                raise
+            chosen, refused = [""] * n, str(e)
         label = "selected" if hint is None else "hinted"
-        return [Start(f"{label}:{i}", first + i, c.text.strip(), "selected", hint) for i, c in enumerate(chosen)]
+        return [Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)]
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
         """Run chains side by side."""
@@ -167,6 +171,8 @@ class ReGenesis(Method):
         """guideline -> adapted guideline -> reasoning structure -> path. A chain that cannot go on ends where it is."""
         adapt, structure, execute = HINTED if start.hint is not None else PLAIN
         task, made = self._task(row), {"adapted": "", "structure": "", "text": "", "stopped": "", "problem": ""}
+        if start.refused:
+            return self._row(row, llm, start, {**made, "stopped": "request_refused", "problem": start.refused})
         try:
             if not start.guideline:
                 return self._row(row, llm, start, {**made, "stopped": "empty_guideline"})
@@ -229,7 +235,8 @@ class ReGenesis(Method):
         text = chain["text"]
         if not self.options.mark_answers or answers.on_a_line(text):
             return {}
-        kinds = (chain["answer_type"], "text")  # a procedural task's own scorer reads what is no answer of the recipe's type
+        # A procedural task's own scorer reads answers as they are written: of "A=1, B=2" a number would be the 2 alone.
+        kinds = ("text",) if self.recipe.verifier == "task_scorer" else (chain["answer_type"], "text")
         answer = next((a for kind in kinds if (a := answers.extract(text, kind, chain.get("options")).answer) is not None), None)
         return {} if answer is None else {"text": f"{text}\n{answers.mark(answer)}"}
 

@@ -24,7 +24,7 @@ from typing import Any
 from pipeline import prompts
 from pipeline.config.models import OpenaiEngine, ScriptedEngine
 from pipeline.engines.base import Completion, Message, Sampling
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.ids import row_id
 from pipeline.methods import UNTRAINED, Example, Method, Pair, Proposals, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
@@ -54,30 +54,7 @@ class SelfEvolution(Method):
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has learnt to answer goes on with a list once it has begun; endpoints as a rule let nobody begin for them.
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
-        if self.options.scaffold and (self.options.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
-            raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start.")
-        self._check_new_questions(recipe)
-        if self.options.annotator is None and recipe.rounds > self.options.meta_rounds and not recipe.new_questions:
-            raise ConfigError(
-                "phase 2 would ask again the questions whose answers phase 1 was shown and trained on: set new_questions: true, and questions_per_round to at "
-                f"most the tasks divided by {recipe.rounds} rounds. Or name an endpoint under method.annotator, which is shown no answers."
-            )
-        if self.options.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
-            raise ConfigError(
-                "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
-                "tasks.columns.answer and a verifier other than majority_vote. Or name an endpoint under method.annotator."
-            )
-
-    def _check_new_questions(self, recipe: Any) -> None:
-        """Refuse questions of the model's own where they would lack what answering or annotating them needs."""
-        new, tasks = self.options.new_questions, recipe.tasks
-        first = new.from_round or self.options.meta_rounds + 2
-        if not new.calls or recipe.rounds < first:
-            return
-        if tasks.columns.options or tasks.answer_type == "choice":
-            raise ConfigError("questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks.")
-        if first <= self.options.meta_rounds and self.options.annotator is None:
-            raise ConfigError("method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have.")
+        self.options.refuse_contradictions(recipe)
 
     def stages(self) -> dict[str, Stage]:
         """Answer; criticise, refine, judge; filter; decide. And propose, before all that, where the method makes questions."""
@@ -86,6 +63,7 @@ class SelfEvolution(Method):
         shared = {"meta_rounds": o.meta_rounds, "verdict_words": list(o.verdict_words), "annotator": o.annotator_identity()}
         sampling = o.sampling.model_dump(mode="json")
         steps = {step: sampling[step] for step in ("feedback", "refine")}
+        shared_filter = filters.stage(self.recipe)
         return {
             "propose": Stage(
                 row=self.propose, prompts=(NEW_QUESTIONS,), version=VERSION,
@@ -98,7 +76,7 @@ class SelfEvolution(Method):
                 row=self.critique, prompts=(SOLVE, FEEDBACK, REFINE, *annotate), version=VERSION, facts=partial(critic.base_rate, o.max_positive),
                 config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold},
             ),
-            "filter": replace(filters.stage(self.recipe), row=self.filter, version=VERSION),
+            "filter": replace(shared_filter, row=self.filter, version=VERSION, config=shared_filter.config | ({"keep_feedback": True} if o.keep_feedback else {})),
             "verify": Stage(row=self.verify, config={**shared, "verifier": self.recipe.verifier}, version=VERSION, facts=partial(critic.quality, self._known)),
         }  # fmt: skip
 
@@ -115,7 +93,7 @@ class SelfEvolution(Method):
         """Known questions in, new ones out. A question that was cut off is none."""
         asked = {"shown": row.payload["shown"], "wanted": self.options.new_questions.wanted}
         reply = (await llm.ask(NEW_QUESTIONS, sampling=self.options.sampling.propose.over(llm.sampling), prefill=self._opening, **asked))[0]
-        text = reply.text if reply.finish_reason != "length" else reply.text.rpartition("\n")[0]
+        text = reply.text if reply.finish_reason not in filters.CUT_SHORT else reply.text.rpartition("\n")[0]
         made = [(row_id([row.id], "propose", i), question) for i, question in enumerate(questions_in(text))]
         if not made:
             return Dropped("no_question", "the reply holds none", reply.text)
@@ -126,16 +104,9 @@ class SelfEvolution(Method):
         """One question in, its answers out. They have no `text` yet: what is trained on is the refined answer."""
         sampling = self.options.sampling.answer.over(llm.sampling)
         answered = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples, sampling=sampling)
-        phase = META if int(llm.round) <= self.options.meta_rounds else EVOLVE
-        return Kept(
-            [
-                row.child(
-                    "generate", f"{llm.round}/{i}", phase=phase, sample=i, model=llm.model, initial=c.text.strip(), initial_tokens=c.completion_tokens,
-                    initial_finish_reason=c.finish_reason, initial_sampling=sampling.as_json,
-                )
-                for i, c in enumerate(answered)
-            ]
-        )  # fmt: skip
+        common = {"phase": META if int(llm.round) <= self.options.meta_rounds else EVOLVE, "model": llm.model, "initial_sampling": sampling.as_json}
+        made = ({"initial": c.text.strip(), "initial_tokens": c.completion_tokens, "initial_finish_reason": c.finish_reason} for c in answered)
+        return Kept([row.child("generate", f"{llm.round}/{i}", sample=i, **answer, **common) for i, answer in enumerate(made)])
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Have the answer criticised, refined, and in phase 2 the refined one judged. Drops empty_answer, unparsable_feedback."""
@@ -181,7 +152,7 @@ class SelfEvolution(Method):
             reason = "unparsable_verdict" if said["approved"] is None else "not_approved"
             return Dropped(reason, self._expected() if said["approved"] is None else said["check"], said["check"])
         found = self._extract(row, said["text"])
-        if found.answer is None:
+        if found.answer is None and ":" not in self.recipe.verifier:  # a verifier of the user's own says itself what it reads
             return Dropped(found.problem, raw=said["text"])
         verdict = verifiers.Verdict(True, found.answer, "", None)._asdict() | {"by": "annotator" if phase == META else "the model itself"}
         return Kept([row.child("verify", 0, verdict=verdict)])
@@ -201,7 +172,7 @@ class SelfEvolution(Method):
             return None
         try:
             return self._score(row, text)
-        except DataError:  # the data has no ground truth
+        except Exception:  # no ground truth, or a verifier of the user's own that cannot take this text: measured, nothing hangs on it
             return None
 
     def _criticising(self, row: Row, answer: str) -> list[Message]:
@@ -248,7 +219,11 @@ class SelfEvolution(Method):
 
     def question_prompts(self) -> tuple[str, ...]:
         """The question's template, and those of its refinement."""
-        return (SOLVE, FEEDBACK, REFINE) if self.options.refine_in_evaluation else (SOLVE,)
+        return self.example_prompts() if self.options.refine_in_evaluation else (SOLVE,)
+
+    def example_prompts(self) -> tuple[str, ...]:
+        """The templates of the three skills, whether or not evaluation asks for a refinement."""
+        return (SOLVE, FEEDBACK, REFINE)
 
     def _task(self, row: Row) -> str:
         return self.question(row)[-1]["content"]
@@ -313,24 +288,11 @@ class SelfEvolution(Method):
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Say who wrote the meta-skill corpus, and who decided what is in it."""
-        phases = {row.payload.get("annotator", "") for row in rows}
-        return [self._note(annotator) for annotator in sorted(phases)]
+        return [self.options.card_note(annotator) for annotator in sorted({row.payload.get("annotator", "") for row in rows})]
 
     def pair_notes(self, round_: int) -> list[str]:
         """Say whose judgement the pairs rest on."""
-        return [self._note("" if round_ > self.options.meta_rounds else self.options.annotator_name())]
-
-    def _note(self, annotator: str) -> str:
-        if not annotator:
-            return "Evolution (phase 2): refined answers that the model itself approved; no ground truth was consulted."
-        by = f"{annotator}, whose judgement is learnt here: distillation, not self-supervision"
-        if annotator == WITH_TRUTH:
-            by = (
-                "self_with_truth, the untrained model itself, shown the ground truth while it wrote the feedback; what is wrong by that truth was dropped. "
-                + ("Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). " if self.options.scaffold else "")
-                + "A deviation from the paper, whose annotator is a stronger model"
-            )
-        return f"Meta-skill corpus (phase 1): a row gives an example of the direct answer, one of feedback and one of refinement. Annotator: {by}."
+        return [self.options.card_note("" if round_ > self.options.meta_rounds else self.options.annotator_name())]
 
 
 def _assistant(text: str) -> Message:

@@ -125,3 +125,10 @@ def refuses_hints(request: Request, index: int) -> str:
     if request.step.startswith("regenesis/hinted_"):
         raise EngineError("answered 400: refused")
     return chains(request, index)
+
+
+def refuses_selections(request: Request, index: int) -> str:
+    """As `chains`, from a model that is too short for a list of guidelines."""
+    if request.step == "regenesis/select":
+        raise EngineError("answered 400: too long")
+    return chains(request, index)

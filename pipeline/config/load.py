@@ -1,5 +1,6 @@
 """From a YAML file and overrides to a Recipe, with errors that name file, line, key and the nearest right key."""
 
+import copy
 import types
 import typing
 from difflib import get_close_matches
@@ -12,15 +13,16 @@ from pydantic import BaseModel, ValidationError
 from pipeline import registry
 from pipeline.config.models import Recipe
 from pipeline.errors import ConfigError
+from pipeline.store import files
 
 Loc = tuple[str | int, ...]
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     """Read the recipe at `path` with `overrides` ("a.b=c", values in YAML) laid over it. Raises ConfigError."""
-    path = Path(path)
+    path = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_bytes(path).decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe. Recipes that come with selfloop are in jobs/*.yaml.") from None
     except (OSError, UnicodeDecodeError) as e:
@@ -33,8 +35,11 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping of settings at the top level, got {type(data).__name__}.")
     set_by: dict[Loc, str] = {}
+    before = copy.deepcopy(data.get("method"))
     for override in overrides:
         set_by[_apply(data, override)] = override
+    if ("method", "preset") in set_by:
+        _leave_preset(data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1})
     lines = _lines(path, node) if node else {}
     return build_recipe(data, lambda loc: _place(path, lines, set_by, loc))
 
@@ -81,7 +86,16 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
     return tuple(keys)
 
 
-def _lines(path: Path, node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
+def _leave_preset(method: dict[str, Any], before: Any, set_too: set[str | int]) -> None:
+    """Take out of `method`, whose preset is another one now, what only spelt out the preset that it had `before`, as a run's recipe does."""
+    if not (isinstance(before, dict) and isinstance(method.get("name"), str) and before.get("name") == method["name"]):
+        return
+    for key, value in registry.resolve("method", method["name"]).Options.of_preset(before.get("preset")).items():
+        if key not in set_too and key in before and before[key] == value:
+            del method[key]
+
+
+def _lines(path: str, node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
     found = {loc: node.start_mark.line + 1}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -96,7 +110,7 @@ def _lines(path: Path, node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
     return found
 
 
-def _place(path: Path, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) -> str:
+def _place(path: str, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) -> str:
     name = ".".join(map(str, loc)) or "the recipe"
     for at in (loc[:i] for i in range(len(loc), -1, -1)):
         if at in set_by:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.config import Recipe, build_recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
+from pipeline.store import files
 from tests.conftest import tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs"
@@ -127,6 +128,7 @@ def test_all_errors_at_once(recipe: Path) -> None:
         ("{kind: openai, base_url: x}", "engine.model: is missing"),
         ("{kind: openai, base_url: x, model: m, replicas: 1}", "'replicas'; known here: api_key_env, backoff, base_url"),
         ("{kind: openai, base_url: 'https://me:sk-1@host/v1', model: m}", "base_url holds credentials"),
+        ("{kind: openai, base_url: 'https://host/v1?api-version=1&API_KEY=sk-1', model: m}", "base_url has 'API_KEY' in its query"),
         ("{kind: scripted, replicas: 1}", "'replicas'; known here: answers"),
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
         ("{kind: vlm}", "'vllm', 'openai', 'scripted'"),
@@ -237,3 +239,28 @@ def test_the_recipes_that_ship_can_be_read(recipe: Path) -> None:
 def test_every_setting_says_what_it_means_or_is_plain() -> None:
     """A typo in a constraint shows here: each default is valid, and the schema can be built."""
     assert Recipe.model_json_schema()["title"] == "Recipe"
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "of_preset"),
+    [
+        ({"method": {"name": "regenesis"}, "set": "released-code"}, "n_selected", 20),
+        ({"method": {"name": "entigraph"}, "train": {"kind": "cpt"}, "set": "paper"}, "max_triples", 2000),
+    ],
+)
+def test_another_preset_over_a_run_s_recipe_takes_its_parts_along(tmp_path: Path, settings: dict[str, Any], part: str, of_preset: int) -> None:
+    """In a run's recipe every part of its preset is spelt out; one that was chosen stays."""
+    preset, path = settings.pop("set"), tmp_path / "run.yaml"
+    path.write_text(dump_recipe(tiny_recipe(**settings)))
+    assert load_recipe(path, [f"method.preset={preset}"]).method[part] == of_preset
+    assert load_recipe(path, [f"method.preset={preset}", f"method.{part}=7"]).method[part] == 7
+    assert load_recipe(path, [f"method.{part}=7"]).method[part] == 7
+    path.write_text(dump_recipe(load_recipe(path, [f"method.{part}=7"])))
+    assert load_recipe(path, [f"method.preset={preset}"]).method[part] == 7
+
+
+def test_a_recipe_on_an_object_store() -> None:
+    files.write_bytes("memory://bucket/run.yaml", dump_recipe(tiny_recipe()).encode())
+    assert load_recipe("memory://bucket/run.yaml", ["seed=3"]).seed == 3
+    with pytest.raises(ConfigError, match="memory://bucket/none.yaml: no such recipe"):
+        load_recipe("memory://bucket/none.yaml")

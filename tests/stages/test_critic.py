@@ -42,7 +42,8 @@ def test_a_verdict_is_the_last_line_and_nothing_else(text: str, verdict: bool | 
 
 
 def test_a_verdict_that_was_cut_off_is_none() -> None:
-    assert read_verdict(said("Verdict: correct", "length"), WORDS) is None
+    for how in ("length", "max_tokens", "content_filter"):  # by any server's name
+        assert read_verdict(said("Verdict: correct", how), WORDS) is None
 
 
 def test_other_words() -> None:

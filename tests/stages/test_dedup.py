@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.rows import Row
-from stages.dedup import exact_duplicates
+from stages.dedup import exact_duplicates, question_of
 
 
 def row(row_id: str, text: str, question: str = "q") -> Row:
@@ -27,6 +27,14 @@ def test_white_space_makes_no_difference_but_the_question_does():
     assert verdicts([row("a", "x  y"), row("b", "x\ny ")]) == {"a": "kept", "b": "duplicate"}
     assert verdicts([row("a", "x"), row("b", "x", "other")]) == {"a": "kept", "b": "kept"}
     assert verdicts([row("a", "b c", "a"), row("b", "c", "a b")]) == {"a": "kept", "b": "kept"}
+
+
+def test_the_options_are_part_of_the_question():
+    """Two tasks with one stem: the same letter is another answer."""
+    rows = [Row(i, {"question": "Which is a mammal?", "options": options, "text": "Answer: B"}) for i, options in (("a", ["cod", "cat"]), ("b", ["bat", "bee"]))]
+    assert verdicts(rows) == {"a": "kept", "b": "kept"}
+    assert verdicts(rows[:1], [(question_of(rows[1]), "Answer: B")]) == {"a": "kept"}
+    assert verdicts(rows[:1], [(question_of(rows[0]), "Answer: B")]) == {"a": "duplicate"}
 
 
 def test_earlier_rounds_count():

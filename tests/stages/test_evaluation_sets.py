@@ -58,6 +58,12 @@ def test_mistakes_in_a_set_are_named(sets: str, said: str, tmp_path: Path) -> No
         load_recipe(tmp_path / "r.yaml")
 
 
+def test_a_mapping_is_no_number_in_a_vote() -> None:
+    """As cryptarithm is answered: its last number alone would make all mappings one vote."""
+    task = {"answer_type": "number"}
+    assert evaluation._vote("A=1, B=3", task) != evaluation._vote("A=2, B=3", task) and evaluation._vote("x = 3", task) == evaluation._vote("3.0", task)
+
+
 @pytest.mark.parametrize(
     ("said", "right", "of"),
     [

@@ -294,6 +294,9 @@ async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(tm
     assert loop.method._marked({"text": "Answer: \\boxed{5}", "answer_type": "number"}) == {}
     assert loop.method._marked({"text": "I do not know.", "answer_type": "number"}) == {}
     assert loop.method._marked({"text": "\\boxed{Tuesday}", "answer_type": "number"}) == {"text": "\\boxed{Tuesday}\nAnswer: Tuesday"}
+    gym = Loop(RunDir(tmp_path / "gym"), recipe_in(tmp_path, tiny_model, "cases", verifier="task_scorer"))
+    mapping = "\\boxed{A=1, B=2}"  # as cryptarithm wants it: a number would be the 2 alone
+    assert gym.method._marked({"text": mapping, "answer_type": "number"}) == {"text": f"{mapping}\nAnswer: A=1, B=2"}
 
 
 async def test_fault_12_nothing_but_generate_asks_the_model(tmp_path: Path, tiny_model: Path) -> None:
@@ -318,8 +321,9 @@ async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions
     assert any(p["adapted"] for _, p in refused), "what a chain had when it ended is kept"
 
 
-async def test_refused_hinted_chains_do_not_take_the_others_along(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
-    recipe = recipe_in(tmp_path, tiny_model, "refuses_hints", method={"raw_per_question": 2, "hinted_chains": 2})
+@pytest.mark.parametrize("answers", ["refuses_hints", "refuses_selections"])
+async def test_refused_hinted_chains_do_not_take_the_others_along(answers: str, tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+    recipe = recipe_in(tmp_path, tiny_model, answers, method={"raw_per_question": 2, "hinted_chains": 2})
     run = RunDir(tmp_path / "run")
     await make(run, recipe)
     generate = run.manifest(run.stage(1, "generate"))

@@ -15,7 +15,7 @@ from pipeline.publish import measure, publish, published_row
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.training.build import build_trainer
-from stages import decontaminate, dedup
+from stages import decontaminate, dedup, verifiers
 from stages.self_evolution import SelfEvolution
 from tests.conftest import tiny_recipe
 from tests.publish.conftest import FACTS
@@ -194,6 +194,27 @@ async def test_phase_2_needs_no_truth_and_a_readable_answer() -> None:
     assert why(await through(method(), Model(**{**said, "feedback": [NO, YES]}, refine="Some."), 3, own)) == ("verify", "no_marked_answer")
     with pytest.raises(DataError, match="no ground truth to show"):
         await through(method(), Model(**said), 1, own)
+
+
+def any_text(payload: dict[str, Any]) -> verifiers.Verdict:
+    """A verifier of the user's own, for texts without a marked answer; there is one that it cannot take."""
+    if "odd" in payload["text"]:
+        raise RuntimeError("odd")
+    return verifiers.Verdict("poem" in payload["text"], None, "", None)
+
+
+async def test_open_tasks_need_no_marked_answer_where_the_verifier_is_the_users_own() -> None:
+    self_ = method(recipe={"verifier": "tests.stages.test_self:any_text"}, verdict_words=["acceptable", "needs work"])
+    model = Model(solve="A verse.", feedback=["Longer.\nVerdict: needs work", "Good.\nVerdict: acceptable"], refine="A longer poem.")
+    row = last(await through(self_, model, 3))
+    assert row.payload["text"] == "A longer poem." and row.payload["verdict"]["correct"]
+    assert self_._known(row, "A poem.") is True and self_._known(row, "An odd text.") is None, "it measures only, so it stops nothing"
+
+
+def test_what_stages_depend_on_is_in_their_fingerprints() -> None:
+    plain, talks, brief = method(), method(keep_feedback=True), method(refine_in_evaluation=False)
+    assert plain.stages()["filter"].config != talks.stages()["filter"].config, "a looping feedback is dropped where feedback is learnt"
+    assert set(plain.example_prompts()) == set(brief.example_prompts()) == {"direct/solve", "self/feedback", "self/refine"}
 
 
 async def test_several_answers_each_have_a_criticism_of_their_own() -> None:

@@ -267,6 +267,16 @@ async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_le
     assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
 
 
+async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+    """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
+    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
+    await make(run, recipe, (1,), "generate")
+    asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
+    for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
+        drawn = {row.id for row in Loop(run, recipe_in(tmp_path, tiny_model, **changes))._questions(2).rows()}
+        assert len(asked_before) == 40 and not drawn & asked_before and len(drawn) == changes.get("questions_per_round", 40), changes
+
+
 async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
     """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
     run = RunDir(tmp_path / "run")
