@@ -1,12 +1,14 @@
 """Files that are either whole or not there: written aside, synced, renamed. Any fsspec path; local paths are synced to disk."""
 
+import fcntl
 import io
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +17,8 @@ import orjson
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import SelfloopError
+
+_WRITING = ".writing"
 
 
 def filesystem(path: str) -> tuple[Any, str]:
@@ -72,10 +76,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a folder to write into that becomes the local folder `path`, replacing it, when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir()
     try:
-        yield aside
+        with _held(aside):
+            yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 with open(file, "rb") as f:
@@ -87,12 +93,33 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             path.rename(old)
             aside.rename(path)
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             aside.rename(path)
         sync_folder(str(path.parent))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Have a locked file in a folder while it is written to; the kernel lets go of it however this process ends."""
+    with open(folder / _WRITING, "w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        (folder / _WRITING).unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left of `path`, half written or on its way out: of a model these are gigabytes."""
+    for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        with suppress(OSError), open(left / _WRITING) as file:  # without that file: it has been written, and is about to be moved
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody writes there any more
+            shutil.rmtree(left, ignore_errors=True)
+    if path.exists():
+        for left in path.parent.glob(f".{escape(path.name)}.*.old"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_bytes(path: str, data: bytes) -> None:

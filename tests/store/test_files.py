@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +117,27 @@ def test_atomic_folder(tmp_path: Path) -> None:
         (aside / "y").write_text("half")
         raise ValueError
     assert os.listdir(tmp_path) == ["model"] and os.listdir(target) == ["sub"]
+
+
+def test_what_a_kill_left_of_a_folder_goes_and_what_another_process_writes_stays(tmp_path: Path) -> None:
+    target, other = tmp_path / "model", tmp_path / "model-2"
+    writer = "import os, sys, time\nfrom pipeline.store import files\nwith files.atomic_folder(sys.argv[1]) as a:\n  print(a.name, flush=True)\n  time.sleep(60)"
+    killed, alive, neighbour = (
+        subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True) for path in (target, target, other)
+    )
+    names = [process.stdout.readline().strip() for process in (killed, alive, neighbour)]
+    for process in (killed, neighbour):
+        process.kill()
+        process.wait()
+    try:
+        (tmp_path / ".model.0.old").mkdir()
+        for _ in range(2):  # the second time there is one to replace
+            with files.atomic_folder(target) as aside:
+                (aside / "x").write_text("new")
+        assert sorted(os.listdir(tmp_path)) == sorted(["model", *names[1:]]) and os.listdir(target) == ["x"]
+    finally:
+        alive.kill()
+        alive.wait()
 
 
 def test_remove(folder: str) -> None:
