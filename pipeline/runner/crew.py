@@ -101,7 +101,7 @@ class Crew:
             member = _Member(ray.remote(StageWorkerActor).options(**options).remote(spec), writer)
             try:
                 await _call(member.actor.start.remote(finished))
-            except RayActorError as e:
+            except (RayActorError, RayTaskError) as e:
                 problem = e
             except EngineError as e:
                 raise StageError(f"{self._folder}: the engine cannot be reached: {e}") from e
