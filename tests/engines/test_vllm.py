@@ -66,6 +66,16 @@ async def test_a_greedy_answer_is_the_same_twice_and_is_counted(engine: Engine) 
     assert first.finish_reason == ("length" if first.completion_tokens == 24 else "stop")
 
 
+async def test_regenesis_fault_16_the_prompt_is_what_the_chat_template_gives_and_nothing_before_it(engine: Engine) -> None:
+    """No second BOS: a template that was rendered to text and then tokenised would get one."""
+    from transformers import AutoTokenizer
+
+    request = chat("What is the capital of France?")
+    [answer] = await engine.generate(request)
+    ids = AutoTokenizer.from_pretrained(resolve_model(PACKAGED).path).apply_chat_template(request.messages, add_generation_prompt=True, return_dict=False)
+    assert answer.prompt_tokens == len(ids)
+
+
 async def test_what_the_prefix_cache_finds_is_counted(pool: EnginePool, engine: Engine) -> None:
     handle = await pool.use(resolve_model(PACKAGED))
     before = await handle.queue()
