@@ -20,6 +20,15 @@ class DataError(SelfloopError):
     """An input file or a row of it cannot be used."""
 
 
+class DamagedError(DataError, ValueError):
+    """A file that selfloop wrote cannot be read any more."""
+
+    @classmethod
+    def of(cls, path: str, why: object) -> "DamagedError":
+        """Return the error of one file."""
+        return cls(f"{path}: {why}. Put it back from a copy; or remove the folder of its stage, and what was made of it, and start again: the rest is made anew.")
+
+
 class StageError(SelfloopError):
     """A stage could not be finished: conservation broken, too many failures, or no progress."""
 

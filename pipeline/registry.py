@@ -37,5 +37,5 @@ def resolve(kind: str, name: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, SyntaxError) as e:
-        raise ConfigError(f"{kind} {name!r} points at {target!r}, which cannot be imported: {e}") from e
+    except (Exception, SystemExit) as e:  # a module of the user's own may raise anything
+        raise ConfigError(f"{kind} {name!r} points at {target!r}, which cannot be imported: {type(e).__name__}: {e}") from e

@@ -23,6 +23,8 @@ def test_module_and_attribute() -> None:
         ("direkt", "unknown method 'direkt'. Did you mean 'direct'?"),
         ("no_such_module:thing", "points at 'no_such_module:thing', which cannot be imported"),
         ("math:no_such", "cannot be imported"),
+        ("tests.breaks_on_import:thing", "RuntimeError: broken"),
+        ("..above:thing", "cannot be imported"),
         ("xyzzy", "or your own as 'module:Name'"),
     ],
 )

@@ -51,12 +51,21 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
     except ValidationError as e:
         raise ConfigError(_explain(e, Recipe, place, data)) from None
     method = registry.resolve("method", recipe.method["name"])
+    _check_method(method, recipe.method["name"])
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
         raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)) from None
     method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
+
+
+def _check_method(method: Any, name: str) -> None:
+    options = getattr(method, "Options", None)
+    if not (isinstance(method, type) and isinstance(options, type) and issubclass(options, BaseModel)):
+        raise ConfigError(f"method.name: {name!r} is {method!r}; expected a subclass of pipeline.methods.Method that names its options' class as Options.")
+    if lacks := sorted(getattr(method, "__abstractmethods__", ())):
+        raise ConfigError(f"method.name: {name!r} does not define {', '.join(lacks)} (see pipeline.methods.Method).")
 
 
 def dump_recipe(recipe: Recipe) -> str:

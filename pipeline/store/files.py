@@ -16,7 +16,7 @@ import fsspec
 import orjson
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import SelfloopError
+from pipeline.errors import DamagedError, SelfloopError
 
 _WRITING = ".writing"
 
@@ -141,8 +141,11 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_json(path: str) -> Any:
-    """Return a JSON file's value. Raises FileNotFoundError."""
-    return orjson.loads(read_bytes(path))
+    """Return a JSON file's value. Raises FileNotFoundError, and DamagedError for what is no JSON."""
+    try:
+        return orjson.loads(read_bytes(path))
+    except orjson.JSONDecodeError as e:
+        raise DamagedError.of(path, f"damaged, it is no JSON ({e})") from None
 
 
 def exists(path: str) -> bool:

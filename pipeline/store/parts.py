@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import DamagedError
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row, rejects_to_table, rows_to_table, table_to_rows
 from pipeline.store import files
 
@@ -176,7 +178,9 @@ def row_count(path: str) -> int:
 
 
 def read_rows(path: str) -> Iterator[Row]:
-    """Yield the rows of a part, one record batch in memory at a time."""
+    """Yield the rows of a part, one record batch in memory at a time. Raises DamagedError for one that is not whole, or not there."""
+    if not files.exists(path):
+        raise DamagedError.of(path, "not there, and a manifest.json says that it is")
     with _open(path) as reader:
         for batch in reader:
             yield from table_to_rows(batch)
@@ -206,15 +210,21 @@ def _write(path: str, table: pa.Table) -> None:
     files.write_bytes(path, sink.getbuffer())
 
 
-class _open:
-    def __init__(self, path: str) -> None:
-        fs, name = files.filesystem(path)
-        self._file = fs.open(name, "rb")
-        self._reader = pa.ipc.open_stream(self._file)
+@contextmanager
+def damage_is_told(path: str) -> Iterator[None]:
+    """Raise DamagedError where pyarrow finds that the file at `path` is none of its own, or half of one."""
+    try:
+        yield
+    except pa.ArrowInvalid as e:
+        raise DamagedError.of(path, f"damaged ({e})") from None
+    except OSError as e:
+        if e.errno is not None:  # a disk's or a network's, with its own word for it
+            raise
+        raise DamagedError.of(path, f"damaged ({e})") from None
 
-    def __enter__(self) -> pa.RecordBatchStreamReader:
-        return self._reader
 
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()
-        self._file.close()
+@contextmanager
+def _open(path: str) -> Iterator[pa.RecordBatchStreamReader]:
+    fs, name = files.filesystem(path)
+    with damage_is_told(path), fs.open(name, "rb") as file, pa.ipc.open_stream(file) as reader:
+        yield reader

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.store import files
-from pipeline.store.parts import META
+from pipeline.store.parts import META, damage_is_told
 
 
 class Found(NamedTuple):
@@ -31,7 +31,7 @@ def read_columns(path: str, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         file = pa.memory_map(name) if files.is_local(path) else fs.open(name, "rb")
     except FileNotFoundError:
         return
-    with file:
+    with damage_is_told(path), file:
         schema = pa.ipc.open_stream(file).schema
         wanted = [i for i, field in enumerate(schema.names) if field in names]
         file.seek(0)

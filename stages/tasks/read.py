@@ -1,9 +1,11 @@
 """Reads a recipe's source into task rows: the same rows, with the same ids, every time."""
 
+import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from pipeline.config import Source
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SelfloopError
 from pipeline.registry import resolve
 from pipeline.rows import Row
 from stages.tasks.content import UnusableError, mapped_columns, missing, to_row
@@ -57,7 +59,7 @@ def _read(source: Source, seed: int, section: str) -> TaskSet:
 def _records(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     """Yield what the source yields, up to `limit` rows, bad ones included."""
     left = source.limit
-    for record in resolve("source", source.source)(source, seed):
+    for record in _made(source, seed):
         if not isinstance(record, RawRow | BadRow | Repeat):
             raise DataError(f"source {source.source} gave a {type(record).__name__}; expected stages.tasks.RawRow, BadRow or Repeat.")
         yield record
@@ -65,6 +67,18 @@ def _records(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
             left -= 1
             if left == 0:
                 return
+
+
+def _made(source: Source, seed: int) -> Iterator[Any]:
+    """Yield what the source gives; whatever code of the user's own, or a package with odd options, raises is an error for people."""
+    try:
+        yield from resolve("source", source.source)(source, seed)
+    except (SelfloopError, OSError):
+        raise
+    except Exception as e:
+        at = traceback.extract_tb(e.__traceback__)[-1]
+        what = f"source {source.source}: {source.path or source.dataset or ''}".rstrip(": ")
+        raise DataError(f"{what}, options {source.options}: {type(e).__name__}: {e} ({at.filename}:{at.lineno})") from e
 
 
 def _use(raw: RawRow, source: Source, section: str, rows: dict[str, Row]) -> Row | BadRow:

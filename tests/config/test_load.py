@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.config import Recipe, build_recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
+from pipeline.methods import Method, Options
 from pipeline.store import files
 from tests.conftest import tiny_recipe
 
@@ -264,3 +265,32 @@ def test_a_recipe_on_an_object_store() -> None:
     assert load_recipe("memory://bucket/run.yaml", ["seed=3"]).seed == 3
     with pytest.raises(ConfigError, match="memory://bucket/none.yaml: no such recipe"):
         load_recipe("memory://bucket/none.yaml")
+
+
+class Unfinished(Method):
+    """A method of the user's own that lacks most of it."""
+
+    name = "unfinished"
+    Options = Options
+
+    def question(self, row: Any) -> Any:
+        return []
+
+
+class NotAMethod:
+    """It has options, which are no class of options."""
+
+    Options = 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tests.config.test_load:Unfinished", "does not define examples, stages"),
+        ("tests.config.test_load:NotAMethod", "expected a subclass of pipeline.methods.Method"),
+        ("math:sqrt", "expected a subclass of pipeline.methods.Method"),
+    ],
+)
+def test_a_method_of_one_s_own_that_is_none_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        tiny_recipe(method={"name": name})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SelfloopError
+from pipeline.errors import DamagedError, SelfloopError
 from pipeline.store import files
 
 
@@ -82,6 +82,9 @@ def test_a_failed_sync_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatc
 def test_json(folder: str) -> None:
     files.write_json(files.join(folder, "x.json"), {"ü": [1, None]})
     assert files.read_json(files.join(folder, "x.json")) == {"ü": [1, None]}
+    files.write_bytes(files.join(folder, "torn.json"), b'{"a": ')
+    with pytest.raises(DamagedError, match="torn.json: damaged, it is no JSON"):
+        files.read_json(files.join(folder, "torn.json"))
     with pytest.raises(FileNotFoundError):
         files.read_json(files.join(folder, "y.json"))
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import DamagedError
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
-from pipeline.store import files, parts
+from pipeline.store import files, parts, search
 from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts, PartWriter
 
@@ -189,3 +190,24 @@ def test_no_folder(tmp_path: Path) -> None:
     parts.forget_failed(str(tmp_path / "none"), str(tmp_path / "none"))
     assert list(parts.committed(str(tmp_path / "none"))) == []
     shutil.rmtree(tmp_path / "none", ignore_errors=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.95, None])
+def test_a_part_that_is_damaged_or_gone_is_named(tmp_path: Path, share: float | None) -> None:
+    """Cut anywhere, overwritten, or removed: whoever reads it is told which file, and what to do."""
+    writer = PartWriter(str(tmp_path), str(tmp_path), "00000")
+    for i in range(20):
+        writer.add(Row(f"r{i}", {"text": f"text {i}" * 20}), Kept([Row(f"k{i}", {"text": f"text {i}" * 20})]))
+    writer.flush()
+    [path] = tmp_path.glob("part-*.arrow")
+    assert len(list(parts.read_rows(str(path)))) == 20
+    whole = path.read_bytes()
+    contents = [b"no arrow", b"\xff" * 200] if share is None else [whole[: int(len(whole) * share)]]
+    for content in contents:
+        path.write_bytes(content)
+        for read in (lambda: list(parts.read_rows(str(path))), lambda: list(search.with_ids(str(path), {"k1"}))):
+            with pytest.raises(DamagedError, match=f"{path}: damaged .*remove the folder of its stage"):
+                read()
+    path.unlink()
+    with pytest.raises(DamagedError, match=f"{path}: not there, and a manifest.json says"):
+        list(parts.read_rows(str(path)))

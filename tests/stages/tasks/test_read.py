@@ -194,3 +194,15 @@ def test_a_source_of_ones_own() -> None:
         read_tasks(Source(source=f"{__name__}:wrong"), 0)
     with pytest.raises(ConfigError, match="Did you mean 'jsonl'"):
         read_tasks(Source(source="jsonll"), 0)
+
+
+def breaks(source: Source, seed: int) -> Iterator[RawRow]:
+    yield RawRow("0", {"question": "1+1?", "answer": 2})
+    raise KeyError("no such thing")
+
+
+def test_a_source_that_raises_is_an_error_that_says_where() -> None:
+    with pytest.raises(DataError, match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' \(.*test_read.py:\d+\)"):
+        read_tasks(Source(source="tests.stages.tasks.test_read:breaks", options={"a": 1}), 0)
+    with pytest.raises(DataError, match="source documents"):
+        read_tasks(Source(source="documents", path="x", options={"from": 3}), 0)
