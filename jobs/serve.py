@@ -72,7 +72,7 @@ def _connect(address: str | None) -> None:
 
 
 async def _start(settings: Any, name: str, model: str | None, logs: str | None) -> None:
-    from pipeline.engines.pool import start_replicas
+    from pipeline.engines.pool import all_of, start_replicas
     from pipeline.models import resolve_model
 
     if _actors(name):
@@ -85,7 +85,7 @@ async def _start(settings: Any, name: str, model: str | None, logs: str | None) 
     replicas = start_replicas(config, logs, name)
     try:
         await asyncio.wait_for(
-            asyncio.gather(*(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas)), config.start_timeout
+            all_of(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas), config.start_timeout
         )
     except BaseException as e:
         await _end(replicas)

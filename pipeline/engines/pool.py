@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,13 @@ async def _unwrap(ref: Any) -> Any:
         raise
 
 
+def all_of(awaited: Iterable[Awaitable[Any]]) -> asyncio.Future[list[Any]]:
+    """Gather, so that nobody complains when who waits for it with a time limit is cancelled (Ctrl-C): its error counts as seen."""
+    gathered = asyncio.gather(*awaited)
+    gathered.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return gathered
+
+
 class EnginePool:
     """The engines of one driver. `use` gives a handle for a model; replicas are started once and keep serving."""
 
@@ -276,10 +284,7 @@ class EnginePool:
             if not self._replicas:
                 self._replicas = self._attach() if self._recipe.runner.engine_pool else start_replicas(config, self._logs)
             try:
-                await asyncio.wait_for(
-                    asyncio.gather(*(_unwrap(r.load.remote(model, self._recipe.model.trust_remote_code)) for r in self._replicas)),
-                    config.start_timeout,
-                )
+                await asyncio.wait_for(all_of(_unwrap(r.load.remote(model, self._recipe.model.trust_remote_code)) for r in self._replicas), config.start_timeout)
             except TimeoutError:
                 raise SelfloopError(
                     f"the vLLM engine was not ready within engine.start_timeout = {config.start_timeout:g} s. Does the cluster have the CPUs or GPUs "

@@ -238,3 +238,25 @@ async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.wait_for(engines.free(), 10)
     assert killed == [never]
     await engines.free()
+
+
+async def test_nobody_complains_when_the_wait_for_an_engine_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while it starts: "stopped", and no "exception was never retrieved" with a traceback after it."""
+
+    async def wait(*_: Any) -> None:
+        await asyncio.sleep(3600)
+
+    never, complaints = Replica("a"), []
+    never.load = Remote(wait)
+    monkeypatch.setattr(pool, "start_replicas", lambda *_: [never])
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    recipe = tiny_recipe(engine={"kind": "vllm"})
+    using = asyncio.create_task(EnginePool(recipe, recipe.engine).use(MODEL))
+    await asyncio.sleep(0.05)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    del using
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not complaints
