@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -25,10 +26,12 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster; default: the one this job was submitted to, else a local one")]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # or no longer to be written to
+# A path that somebody gave, or a file that somebody moved.
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def job(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function a job: a SelfloopError or a full disk becomes a message and exit status 2, Ctrl-C tells how to go on."""
+    """Make a function a job: a SelfloopError, a full disk or a path that cannot be becomes a message and exit status 2, Ctrl-C tells how to go on."""
 
     @functools.wraps(function)
     def run_job(*args: Any, **kwargs: Any) -> Any:
@@ -38,6 +41,10 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
             console.print(f"error: {e}", markup=False, style="red")
             raise typer.Exit(2) from None
         except OSError as e:
+            if e.errno in NO_PLACE and e.filename is not None:
+                at = traceback.extract_tb(e.__traceback__)[-1]
+                console.print(f"error: {e.filename2 or e.filename}: {e.strerror} ({at.filename}:{at.lineno})", markup=False, style="red")
+                raise typer.Exit(2) from None
             if e.errno not in FULL:
                 raise
             console.print(f"error: {e}. What was written so far is kept: make room, then start the same command again.", markup=False, style="red")

@@ -11,10 +11,11 @@ from typing import Any, Self
 from pipeline import registry
 from pipeline.config import OpenaiEngine, Recipe, VllmEngine
 from pipeline.engines.pool import EngineHandle, EnginePool
-from pipeline.errors import SelfloopError, StageError
+from pipeline.errors import ConfigError, SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
+from pipeline.publish.kinds import KINDS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, given_to, input_of, run_stage
 from pipeline.store import files
@@ -31,6 +32,7 @@ class Loop:
     def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.method: Method = registry.resolve("method", recipe.method["name"])(recipe)
+        _check(self.method)
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
@@ -202,6 +204,16 @@ class Loop:
     @staticmethod
     def _ids(source: Input) -> list[str]:
         return [row.id for row in source.rows()]
+
+
+def _check(method: Method) -> None:
+    """Raise ConfigError for a method, as a rule the user's own, that lacks a stage or publishes what no training reads."""
+    made = method.stages()
+    lacks = [name for name in STAGES if name not in made] if isinstance(made, dict) else list(STAGES)
+    if lacks:
+        raise ConfigError(f"method {method.name}: its stages() gives no stage for {', '.join(lacks)}; expected all of {', '.join(STAGES)} (Stage() lets rows pass through).")
+    if method.dataset not in KINDS:
+        raise ConfigError(f"method {method.name}: its dataset is {method.dataset!r}; expected one of {', '.join(sorted(KINDS))}.")
 
 
 def _only(source: Input, chosen: frozenset[str]) -> Any:

@@ -13,11 +13,12 @@ from datasets import load_dataset, load_from_disk
 from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
 from pipeline.engines.pool import EnginePool
-from pipeline.errors import SelfloopError, StageError, StaleError
+from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 from stages.comparison import compare
+from stages.direct import Direct, DirectOptions
 from stages.loop import Loop
 from stages.report import rounds_table
 from tests.conftest import tiny_recipe
@@ -261,6 +262,35 @@ def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(tmp_
     one = Loop(RunDir(tmp_path / "one"), recipe_in(tmp_path, tiny_model))
     asyncio.run(one._use(one.evaluators, one.base))
     assert len(freed) == 2, "one set of engines for both goes on"
+
+
+class AnyName(DirectOptions):
+    """Options of methods that a recipe names as module:Class."""
+
+    name: str
+
+
+class Lacking(Direct):
+    """A method of the user's own that forgot a stage."""
+
+    Options = AnyName
+
+    def stages(self) -> dict[str, Any]:
+        return {name: stage for name, stage in super().stages().items() if name != "verify"}
+
+
+class Elsewhere(Direct):
+    """A method of the user's own with a dataset that nothing trains on."""
+
+    Options = AnyName
+    dataset = "poems"
+
+
+@pytest.mark.parametrize(("name", "said"), [("Lacking", "gives no stage for verify"), ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo")])
+def test_a_method_of_one_s_own_that_lacks_something_is_told_before_anything_runs(tmp_path: Path, tiny_model: Path, name: str, said: str) -> None:
+    recipe = recipe_in(tmp_path, tiny_model, method={"name": f"tests.test_loop:{name}"})
+    with pytest.raises(ConfigError, match=said):
+        Loop(RunDir(tmp_path / "run"), recipe)
 
 
 def test_a_round_without_its_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:

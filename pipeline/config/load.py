@@ -97,7 +97,7 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
 
 def _leave_preset(method: dict[str, Any], before: Any, set_too: set[str | int]) -> None:
     """Take out of `method`, whose preset is another one now, what only spelt out the preset that it had `before`, as a run's recipe does."""
-    if not (isinstance(before, dict) and isinstance(method.get("name"), str) and before.get("name") == method["name"]):
+    if not (isinstance(before, dict) and isinstance(method, dict) and isinstance(method.get("name"), str) and before.get("name") == method["name"]):
         return
     for key, value in registry.resolve("method", method["name"]).Options.of_preset(before.get("preset")).items():
         if key not in set_too and key in before and before[key] == value:

@@ -240,7 +240,7 @@ class Evaluate(Section):
     base_model: bool = Field(True, description="evaluate the untrained model as well")
     max_tokens: int | None = Field(None, ge=1, description="default: as in sampling")
     samples: int = Field(0, ge=0, description="sampled answers per question for pass@k and maj@k, beside the greedy one")
-    k: list[int] = Field(default_factory=lambda: [1, 4])
+    k: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [1, 4])
     temperature: float = Field(0.8, gt=0)
     bootstrap: int = Field(2000, ge=100, description="resamples for the 95% intervals")
 

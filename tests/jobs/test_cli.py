@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from jobs import cli
-from jobs.common import as_module
+from jobs.common import as_module, job
 from pipeline.cluster import PROJECT
 
 NOT_JOBS = {"__init__", "__main__", "cli", "common", "stage", "trees", "rendering", "showing"}
@@ -93,3 +94,12 @@ def test_serve_keeps_only_vllm_warm(selfloop, tmp_path: Path):
     recipe.write_text("name: x\nengine: {kind: scripted}\ntasks: {source: jsonl, path: x.jsonl}\n")
     assert "engine.kind is scripted" in selfloop("serve", recipe, "--name", "warm").text
     assert "needs a running cluster" in selfloop("serve", recipe, "--name", "warm", "--set", "engine={kind: vllm}").text
+
+
+@pytest.mark.parametrize("below", ["file/x.png", "no/such/x.png", "."])
+def test_a_path_that_cannot_be_is_a_message(tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(typer.Exit) as e:
+        job(lambda: (tmp_path / below).write_text(""))()
+    assert e.value.exit_code == 2
+    assert f"error: {tmp_path / below}: " in "".join(capsys.readouterr().out.splitlines())
