@@ -93,6 +93,9 @@ def existing_runs(runs: list[str]) -> list[RunDir]:
     for directory in directories:
         if not directory.exists():
             raise SelfloopError(f"{directory.root}: no run here (run.yaml is missing)")
+    places = [os.path.realpath(directory.root) for directory in directories]
+    if twice := next((place for i, place in enumerate(places) if place in places[:i]), None):
+        raise SelfloopError(f"{twice}: named twice; as two runs it would count as two seeds.")
     return directories
 
 

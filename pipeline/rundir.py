@@ -86,14 +86,16 @@ class RunDir:
         """Store the recipe, or compare it with the one the run was started with.
 
         What may change between two starts (MAY_CHANGE) is taken from the new one; any other difference is a StaleError
-        that names the keys.
+        that names the keys. Where no stage has begun there is nothing to mix with, and the new one takes the old one's place.
         """
         if not self.exists():
             files.write_bytes(self.path("run.yaml"), dump_recipe(recipe).encode())
             return recipe
         old, new = self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json")
         changed = [d for d in differences(old, new) if not may_change(d[0])]
-        if changed:
+        if changed and not any(files.exists(self.path(name)) for name in ("rounds", "branch.json")):
+            files.remove(self.path("tasks"))  # as the old recipe had them
+        elif changed:
             lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
             raise StaleError(
                 f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. Take another --run directory, set the old values, "

@@ -54,10 +54,22 @@ def test_what_may_change(run: RunDir, make_recipe: Make, changes: dict[str, Any]
 )
 def test_what_may_not_change_is_named_with_both_values(run: RunDir, make_recipe: Make, changes: dict[str, Any], said: str) -> None:
     run.freeze(make_recipe())
+    files.write_json(run.path("rounds", "base", "evaluate", "fingerprint.json"), {})
     with pytest.raises(StaleError) as e:
         run.freeze(make_recipe(**changes))
     assert said in str(e.value) and "runner" not in str(e.value)
     assert run.recipe() == make_recipe()
+
+
+def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(run: RunDir, make_recipe: Make) -> None:
+    run.freeze(make_recipe(verifier="majority_vote"))
+    files.write_json(run.path("tasks", "train", "manifest.json"), {})
+    assert run.freeze(make_recipe(seed=1)) == run.recipe() == make_recipe(seed=1)
+    assert not files.exists(run.path("tasks")), "read again, by the new recipe"
+    run.freeze(make_recipe(seed=1))
+    files.write_json(run.path("branch.json"), {"source": "x", "round": 0})
+    with pytest.raises(StaleError, match="seed: 1 -> 2"):
+        run.freeze(make_recipe(seed=2))
 
 
 def test_settings_that_may_change_exist() -> None:

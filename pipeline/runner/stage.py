@@ -12,7 +12,7 @@ from pipeline import fingerprint
 from pipeline.config import Recipe
 from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
-from pipeline.errors import StageError
+from pipeline.errors import DamagedError, StageError
 from pipeline.ids import digest
 from pipeline.rows import UNANSWERED, Row
 from pipeline.rundir import RoundKey, RunDir
@@ -202,5 +202,8 @@ def _entry(run: RunDir, path: str) -> PartEntry:
 
 def _seconds(folder: str) -> float:
     path = files.join(folder, "seconds.json")
-    found: Any = files.read_json(path) if files.exists(path) else 0.0
+    try:
+        found: Any = files.read_json(path) if files.exists(path) else 0.0
+    except DamagedError:  # how long it took so far is no reason to stop
+        return 0.0
     return float(found)

@@ -9,8 +9,11 @@ import pytest
 import typer
 
 from jobs import cli
-from jobs.common import as_module, job
+from jobs.common import as_module, existing_runs, job
 from pipeline.cluster import PROJECT
+from pipeline.errors import SelfloopError
+from pipeline.rundir import RunDir
+from tests.conftest import tiny_recipe
 
 NOT_JOBS = {"__init__", "__main__", "cli", "common", "stage", "trees", "rendering", "showing"}
 
@@ -103,3 +106,13 @@ def test_a_path_that_cannot_be_is_a_message(tmp_path: Path, below: str, capsys: 
         job(lambda: (tmp_path / below).write_text(""))()
     assert e.value.exit_code == 2
     assert f"error: {tmp_path / below}: " in "".join(capsys.readouterr().out.splitlines())
+
+
+def test_a_run_that_is_named_twice_is_not_two_seeds(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.freeze(tiny_recipe())
+    (tmp_path / "same").symlink_to(tmp_path / "run")
+    assert len(existing_runs([run.root])) == 1
+    for again in (f"{run.root}/.", str(tmp_path / "same")):
+        with pytest.raises(SelfloopError, match="named twice"):
+            existing_runs([run.root, again])

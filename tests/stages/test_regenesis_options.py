@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import dump_recipe, load_recipe
 from pipeline.errors import ConfigError, StaleError
 from pipeline.rundir import RunDir
+from pipeline.store import files
 from stages import guidelines
 from tests.conftest import tiny_recipe
 
@@ -86,6 +87,7 @@ def test_the_default_is_found_from_any_directory_and_frozen_with_the_run(tmp_pat
     assert load_recipe(tmp_path / "again.yaml") == recipe
     run = RunDir(tmp_path / "run")
     run.freeze(recipe)
+    files.write_json(run.path("rounds", "001", "generate", "fingerprint.json"), {})
     other = load_recipe(tmp_path / "again.yaml", ["method.guidelines.3.text=Something else."])
     with pytest.raises(StaleError, match=r"method.guidelines.3.text: '.*' -> 'Something else.'"):
         run.freeze(other)
