@@ -40,7 +40,9 @@ def connect(address: str | None = None) -> None:
 
 
 def check_run_path(run: str) -> None:
-    """Refuse a run inside the working directory that `ray job submit` uploaded: it is deleted with the job."""
+    """Refuse a run inside the working directory that `ray job submit` uploaded, which is deleted with the job, and one without a name."""
+    if not run.strip():
+        raise SelfloopError("--run is empty (a variable that is not set?): give the path of the run directory.")
     path = os.path.abspath(run) if "://" not in run else run
     if "/runtime_resources/working_dir_files/" in path:
         raise SelfloopError(

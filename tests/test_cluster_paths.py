@@ -20,6 +20,12 @@ def test_a_relative_run_in_the_uploaded_folder_is_refused(monkeypatch: pytest.Mo
         cluster.check_run_path("data/runs/x")
 
 
+@pytest.mark.parametrize("run", ["", " "])
+def test_a_run_without_a_name_is_refused(run: str) -> None:
+    with pytest.raises(SelfloopError, match="--run is empty"):
+        cluster.check_run_path(run)
+
+
 @pytest.mark.parametrize("run", ["/data/runs/x", "runs/x", "s3://bucket/run"])
 def test_others_are_not(run: str) -> None:
     cluster.check_run_path(run)

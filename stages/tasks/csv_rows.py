@@ -19,6 +19,10 @@ def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterato
         raise DataError(f"options.delimiter is {delimiter!r}: expected one character.")
     reader = csv.reader(at, delimiter=delimiter, strict=True)
     header: list[str] | None = source.options.get("header")
+    if header is not None:
+        if not (isinstance(header, list) and header and all(isinstance(name, str) for name in header)):
+            raise DataError(f"options.header is {header!r}: expected the columns' names, such as [question, answer].")
+        no_duplicates("options.header", header)
     while True:
         at.begin()
         try:

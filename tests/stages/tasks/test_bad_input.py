@@ -169,6 +169,9 @@ def test_csv_headers(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.csv").write_bytes(b"1+1?,2\n2+2?,4\n")
     assert "no column 'question' for the question; there are: '1+1?', '2'" in refuse(path, "csv")
     assert len(read_tasks(source(path, "csv", options={"header": ["question", "answer"]}), 0).rows) == 2
+    assert "'answer' stands more than once" in refuse(path, "csv", options={"header": ["question", "answer", "answer"]})
+    for header in ([1, 2], "question,answer", []):
+        assert "expected the columns' names, such as [question, answer]" in refuse(path, "csv", options={"header": header})
     path.write_bytes(b"question,answer,answer\n1+1?,2,2\n")
     assert f"{path}:1: the column 'answer' stands more than once" in refuse(path, "csv")
     path.write_bytes(b"question,\xff\n")
