@@ -5,7 +5,6 @@ import functools
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ import typer
 import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
 from pipeline.config import Recipe, load_recipe
 from pipeline.display import console
-from pipeline.errors import ConfigError, SelfloopError
+from pipeline.errors import ConfigError, SelfloopError, raised_at
 from pipeline.rundir import RunDir
 from pipeline.store.lock import RunLock
 
@@ -42,8 +41,7 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(2) from None
         except OSError as e:
             if e.errno in NO_PLACE and e.filename is not None:
-                at = traceback.extract_tb(e.__traceback__)[-1]
-                console.print(f"error: {e.filename2 or e.filename}: {e.strerror} ({at.filename}:{at.lineno})", markup=False, style="red")
+                console.print(f"error: {e.filename2 or e.filename}: {e.strerror} ({raised_at(e)})", markup=False, style="red")
                 raise typer.Exit(2) from None
             if e.errno not in FULL:
                 raise

@@ -1,5 +1,13 @@
 """Errors that are shown to people as one message, without a traceback."""
 
+import traceback
+
+
+def raised_at(error: BaseException) -> str:
+    """Return "path:line" of the place that raised a caught error, for messages that show no traceback."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
+
 
 class SelfloopError(Exception):
     """A mistake or a condition the person at the keyboard can do something about.

@@ -47,7 +47,7 @@ class Options(BaseModel):
         """Return the options that presets are about, as they are with `preset` (default: the default's) and nothing else."""
         if not cls.presets:
             return {}
-        own = cls.presets.get(preset or cls.model_fields["preset"].default, {})
+        own = cls.presets.get(preset if isinstance(preset, str) else cls.model_fields["preset"].default, {})
         return {key: own.get(key, cls.model_fields[key].default) for parts in cls.presets.values() for key in parts}
 
     def fingerprint(self) -> dict[str, Any]:

@@ -92,8 +92,10 @@ class Loop:
 
     async def _use(self, pool: EnginePool, model: ModelRef) -> EngineHandle:
         """Return a handle to engines of `pool` with `model`; those of the other pool are ended first, which may hold the GPUs or the memory."""
-        for other in {self.engines, self.evaluators} - {pool} if pool in (self.engines, self.evaluators) else ():
-            await other.free()
+        own = {self.engines, self.evaluators}
+        if pool in own:  # not an annotator's
+            for other in own - {pool}:
+                await other.free()
         return await pool.use(model)
 
     async def _asked(self, round_: int) -> Input:

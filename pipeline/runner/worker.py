@@ -5,7 +5,6 @@ import gc
 import os
 import socket
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, ReplicaRouter
-from pipeline.errors import ConfigError, EngineError, EngineLost, StageError
+from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
 from pipeline.methods import Stage
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
@@ -198,8 +197,7 @@ class StageWorker:
         except EngineError as e:
             return Failed(UNANSWERED if e.retryable else type(e).__name__, str(e), e.raw)
         except Exception as e:  # whatever a stage raises is recorded with the row; the others go on
-            where = traceback.extract_tb(e.__traceback__)[-1]
-            return Failed(type(e).__name__, f"{e} ({os.path.basename(where.filename)}:{where.lineno})", str(row.payload.get("text", ""))[:10_000])
+            return Failed(type(e).__name__, f"{e} ({os.path.basename(raised_at(e))})", str(row.payload.get("text", ""))[:10_000])
 
     def _watch_outage(self, outcome: Outcome) -> None:
         """Stop where nothing is answered any more, before a passing outage has gone through all rows that are left."""

@@ -179,11 +179,12 @@ def row_count(path: str) -> int:
 
 def read_rows(path: str) -> Iterator[Row]:
     """Yield the rows of a part, one record batch in memory at a time. Raises DamagedError for one that is not whole, or not there."""
-    if not files.exists(path):
-        raise DamagedError.of(path, "not there, and a manifest.json says that it is")
-    with _open(path) as reader:
-        for batch in reader:
-            yield from table_to_rows(batch)
+    try:
+        with _open(path) as reader:
+            for batch in reader:
+                yield from table_to_rows(batch)
+    except FileNotFoundError:
+        raise DamagedError.of(path, "not there, and a manifest.json says that it is") from None
 
 
 def read_tables(folder: str, pattern: str = "*.arrow") -> Iterator[pa.Table]:

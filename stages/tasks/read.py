@@ -1,11 +1,10 @@
 """Reads a recipe's source into task rows: the same rows, with the same ids, every time."""
 
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config import Source
-from pipeline.errors import DataError, SelfloopError
+from pipeline.errors import DataError, SelfloopError, raised_at
 from pipeline.registry import resolve
 from pipeline.rows import Row
 from stages.tasks.content import UnusableError, mapped_columns, missing, to_row
@@ -76,9 +75,8 @@ def _made(source: Source, seed: int) -> Iterator[Any]:
     except (SelfloopError, OSError):
         raise
     except Exception as e:
-        at = traceback.extract_tb(e.__traceback__)[-1]
         what = f"source {source.source}: {source.path or source.dataset or ''}".rstrip(": ")
-        raise DataError(f"{what}, options {source.options}: {type(e).__name__}: {e} ({at.filename}:{at.lineno})") from e
+        raise DataError(f"{what}, options {source.options}: {type(e).__name__}: {e} ({raised_at(e)})") from e
 
 
 def _use(raw: RawRow, source: Source, section: str, rows: dict[str, Row]) -> Row | BadRow:
