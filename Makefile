@@ -8,7 +8,7 @@ setup:
 	@.ci/setup
 
 quickstart: setup
-	@$(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml
+	@$(PYTHON_BIN) -m jobs.iterate jobs/recipes/quickstart.yaml
 
 # The comparison in the README: the quickstart over 3 seeds, the data of all rounds kept or replaced, from the same round 0. An hour or more on 2 cores.
 SEEDS := 0 1 2
@@ -16,7 +16,7 @@ results: setup
 	@set -e; runs=; for seed in $(SEEDS); do \
 	    run=data/runs/quickstart-$$seed; base=false; \
 	    if [ $$seed = 0 ]; then run=data/runs/quickstart; base=true; fi; \
-	    $(PYTHON_BIN) -m jobs.iterate jobs/quickstart.yaml --run $$run --set seed=$$seed --set evaluate.base_model=$$base; \
+	    $(PYTHON_BIN) -m jobs.iterate jobs/recipes/quickstart.yaml --run $$run --set seed=$$seed --set evaluate.base_model=$$base; \
 	    runs="$$runs $$run"; \
 	done; \
 	for run in $$runs; do \

@@ -15,6 +15,7 @@ import stages  # noqa: F401 - makes the built-in methods, sources and verifiers 
 from pipeline.config import Recipe, load_recipe
 from pipeline.display import console
 from pipeline.errors import ConfigError, SelfloopError, raised_at
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.store.lock import RunLock
 
@@ -79,7 +80,7 @@ def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None
     if recipe is not None:
         return directory.freeze(load_recipe(recipe, overrides or ()))
     if not directory.exists():
-        raise ConfigError(f"{directory.root}: no run here yet. Start one with --recipe RECIPE (recipes that come with selfloop are in jobs/*.yaml).")
+        raise ConfigError(f"{directory.root}: no run here yet. Start one with --recipe RECIPE (recipes that come with selfloop are in jobs/recipes/*.yaml).")
     if overrides:
         return directory.freeze(load_recipe(directory.path("run.yaml"), overrides))
     return directory.recipe()
@@ -101,9 +102,7 @@ def default_run(recipe: Recipe) -> str:
     """Return the run directory used when none is given: data/runs/<name> in the project."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
         raise ConfigError("--run: a submitted job needs an absolute path outside the uploaded working directory.")
-    from pipeline import cluster
-
-    return str(cluster.PROJECT / "data" / "runs" / recipe.name)
+    return str(PROJECT / "data" / "runs" / recipe.name)
 
 
 def say(text: str) -> None:

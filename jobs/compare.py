@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.common import existing_runs, main
-from stages.comparison import compare as compare_runs
+from stages.reports.comparison import compare as compare_runs
 
 
 def compare(

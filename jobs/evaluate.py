@@ -9,8 +9,8 @@ from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main,
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.rundir import RoundKey, RunDir
-from stages.loop import Loop
-from stages.report import rounds_table
+from stages.reports.table import rounds_table
+from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 

@@ -16,7 +16,7 @@ from pipeline.methods import RESUMED
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
-from stages.report import measured
+from stages.reports.table import measured
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
@@ -105,7 +105,7 @@ def _whole(run: RunDir, round_: RoundKey | None, as_json: bool) -> None:
     show_overview(facts)
     if round_ is None and any(r["evaluation"] for r in facts["rounds"]):
         import stages  # noqa: F401 - the table names the run's method, which has to be known
-        from stages.report import rounds_table
+        from stages.reports.table import rounds_table
 
         show()
         rounds_table(run)

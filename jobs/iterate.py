@@ -8,12 +8,12 @@ import typer
 from jobs.common import AddressOption, SetOption, default_run, main, opened, say
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.rundir import RunDir
-from stages.loop import Loop
-from stages.report import rounds_table
+from stages.reports.table import rounds_table
+from stages.rounds.loop import Loop
 
 
 def iterate(
-    recipe: Annotated[str, typer.Argument(help="recipe, such as jobs/quickstart.yaml")],
+    recipe: Annotated[str, typer.Argument(help="recipe, such as jobs/recipes/quickstart.yaml")],
     run: Annotated[str | None, typer.Option("--run", help="run directory; default: data/runs/<name of the recipe>")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="rounds of self-training; default: as the recipe says")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="print the recipe with every default, and stop")] = False,

@@ -4,7 +4,7 @@ import asyncio
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
 from pipeline.overview import published
-from stages.loop import Loop
+from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 

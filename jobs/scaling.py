@@ -10,8 +10,8 @@ from jobs.common import existing_runs, main, say
 from jobs.showing import print_json
 from pipeline.display import console
 from pipeline.statistics import Interval
-from stages.report import interval
-from stages.scaling import Point, draw, fits, points
+from stages.reports.scaling import Point, draw, fits, points
+from stages.reports.table import interval
 
 
 def scaling(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
 from pipeline.config import Recipe
 from pipeline.rundir import RunDir
-from stages.loop import Loop
+from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 

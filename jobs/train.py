@@ -3,7 +3,7 @@
 import asyncio
 
 from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened
-from stages.loop import Loop
+from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 

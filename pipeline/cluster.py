@@ -3,13 +3,11 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 
 import ray
 
 from pipeline.errors import SelfloopError
-
-PROJECT = Path(__file__).resolve().parent.parent
+from pipeline.places import PROJECT
 
 
 def connect(address: str | None = None) -> None:

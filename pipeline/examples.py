@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from pipeline.rows import Row
-from pipeline.store import files, parts, search
+from pipeline.store import files, parts
+from pipeline.store import lookup as search
 
 
 def spread(paths: list[str], n: int) -> list[Row]:

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from pipeline.errors import SelfloopError
 from pipeline.methods import PROPOSE, RESUMED, STAGES
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.store import files, search
+from pipeline.store import files
+from pipeline.store import lookup as search
 
 MIN_PREFIX = 6
 MAX_DESCENDANTS = 200  # links below the row that was asked for; the ids of all are in the fates' `children`

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry
-from pipeline.config.models import OpenaiEngine, ScriptedEngine
+from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Outcome, Row

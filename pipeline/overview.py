@@ -151,7 +151,10 @@ def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
 
 
 def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
-    from pipeline.publish.kinds import KINDS, SFT  # here: it takes a second, which a look at stages need not wait
+    from pipeline.publish.kinds import (  # here: it takes a second, which a look at stages need not wait
+        KINDS,
+        SFT,
+    )
 
     for kind in files.glob(run.path("datasets"), "*"):
         folder = files.join(kind, f"round-{round_:03d}")

@@ -2,12 +2,12 @@
 
 from pipeline.registry import register
 
-register("method", "direct", "stages.direct:Direct")
-register("method", "regenesis", "stages.regenesis:ReGenesis")
-register("method", "self", "stages.self_evolution:SelfEvolution")
-register("method", "agent_r", "stages.agent_r:AgentR")
-register("method", "self_lengthen", "stages.self_lengthen:SelfLengthen")
-register("method", "entigraph", "stages.entigraph:EntiGraph")
+register("method", "direct", "stages.methods.direct.method:Direct")
+register("method", "regenesis", "stages.methods.regenesis.method:ReGenesis")
+register("method", "self", "stages.methods.self.method:SelfEvolution")
+register("method", "agent_r", "stages.methods.agent_r.method:AgentR")
+register("method", "self_lengthen", "stages.methods.self_lengthen.method:SelfLengthen")
+register("method", "entigraph", "stages.methods.entigraph.method:EntiGraph")
 
 register("source", "reasoning_gym", "stages.tasks.gym:reasoning_gym")
 register("source", "jsonl", "stages.tasks.files:jsonl")
@@ -21,6 +21,6 @@ register("environment", "crafting", "stages.environments.crafting:Crafting")
 register("environment", "textworld_express", "stages.environments.textworld_express:TextWorldExpress")
 register("environment", "scienceworld", "stages.environments.scienceworld:ScienceWorld")
 
-register("verifier", "ground_truth", "stages.verifiers:ground_truth")
-register("verifier", "task_scorer", "stages.verifiers:task_scorer")
-register("verifier", "majority_vote", "stages.verifiers:ground_truth")  # to evaluate with: a vote needs many answers, a score one
+register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
+register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
+register("verifier", "majority_vote", "stages.steps.verifiers:ground_truth")  # to evaluate with: a vote needs many answers, a score one

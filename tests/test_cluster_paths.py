@@ -4,6 +4,7 @@ import pytest
 
 from pipeline import cluster
 from pipeline.errors import SelfloopError
+from pipeline.places import PROJECT
 
 UPLOADED = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1"
 
@@ -33,4 +34,4 @@ def test_others_are_not(run: str) -> None:
 
 def test_submit_line() -> None:
     line = cluster.submit_line(["/somewhere/jobs/generate.py", "--run", "/shared/run", "--round", "1"])
-    assert line == f"ray job submit --working-dir {cluster.PROJECT} -- python -m jobs.generate --run /shared/run --round 1"
+    assert line == f"ray job submit --working-dir {PROJECT} -- python -m jobs.generate --run /shared/run --round 1"

@@ -7,7 +7,7 @@ from pipeline.errors import ConfigError
 
 
 def test_a_registered_name_is_imported_when_asked_for() -> None:
-    from stages.direct import Direct
+    from stages.methods.direct.method import Direct
 
     assert registry.resolve("method", "direct") is Direct
     assert "direct" in registry.names("method")

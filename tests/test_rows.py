@@ -3,7 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rows import REJECT_SCHEMA, ROW_SCHEMA, Dropped, Failed, Row, rejects_to_table, rows_to_table, table_to_rows
+from pipeline.rows import (
+    REJECT_SCHEMA,
+    ROW_SCHEMA,
+    Dropped,
+    Failed,
+    Row,
+    rejects_to_table,
+    rows_to_table,
+    table_to_rows,
+)
 
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline import models
 from pipeline.checks.finding import Finding, ok, problem, warning
+from pipeline.places import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 LOCK = PROJECT / "requirements.lock"
 # Packages without which nothing works, and those whose version changes what a run does.
 KEY = ("ray", "torch", "transformers", "trl", "datasets", "pyarrow", "accelerate", "peft", "pydantic", "math-verify", "reasoning-gym")

@@ -1,7 +1,7 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
 from pipeline.config.load import build_recipe, dump_recipe, load_recipe
-from pipeline.config.models import (
+from pipeline.config.recipe import (
     Accumulate,
     Cpt,
     Dpo,

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline import registry
-from pipeline.config.models import Recipe
+from pipeline.config.recipe import Recipe
 from pipeline.errors import ConfigError
 from pipeline.store import files
 
@@ -24,7 +24,7 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     try:
         text = files.read_bytes(path).decode()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe. Recipes that come with selfloop are in jobs/*.yaml.") from None
+        raise ConfigError(f"{path}: no such recipe. Recipes that come with selfloop are in jobs/recipes/*.yaml.") from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
     try:

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from pipeline.config.models import OpenaiEngine
+from pipeline.config.recipe import OpenaiEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.retry import Failure, Retrier, retry_after_seconds
 from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
-from pipeline.config.models import ScriptedEngine
+from pipeline.config.recipe import ScriptedEngine
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.retry import Failure, Retrier
 from pipeline.errors import ConfigError

@@ -21,7 +21,7 @@ _TRAINERS = {SFT.command: sft_trainer, DPO.command: dpo_trainer}
 
 
 def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGroupedDPOTrainer:
-    """Return the trainer for `config` (see pipeline.training.worker), its data prepared and checked."""
+    """Return the trainer for `config` (see pipeline.training.process), its data prepared and checked."""
     # Otherwise `datasets` puts its cache files into the published folders themselves.
     datasets.disable_caching()
     datasets.disable_progress_bars()

@@ -39,7 +39,7 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
 
 
 def dpo_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedDPOTrainer:
-    """Return the trainer for `config` (see pipeline.training.worker); `common` is what all of TRL's trainers are given.
+    """Return the trainer for `config` (see pipeline.training.process); `common` is what all of TRL's trainers are given.
 
     Without config["reference"] the reference is the model as it is before training: with LoRA the weights without the
     adapter, else what was computed beforehand or a copy of it.

@@ -151,7 +151,9 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from pipeline.training.worker import train_loop  # here: the driver needs no TRL, which takes seconds to import
+    from pipeline.training.process import (
+        train_loop,  # here: the driver needs no TRL, which takes seconds to import
+    )
 
     train_loop(config)
 

@@ -17,5 +17,5 @@ class LengthGroupedSFTTrainer(GroupsByLength, SFTTrainer):
 
 
 def sft_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedSFTTrainer:
-    """Return the trainer for `config` (see pipeline.training.worker); `common` is what all of TRL's trainers are given."""
+    """Return the trainer for `config` (see pipeline.training.process); `common` is what all of TRL's trainers are given."""
     return LengthGroupedSFTTrainer(args=SFTConfig(**arguments), **common)

@@ -1,4 +1,4 @@
-"""Mathematical equality with math-verify, without a time limit of its own: called through stages.limited only."""
+"""Mathematical equality with math-verify, without a time limit of its own: called through pipeline.limited only."""
 
 import sympy
 from math_verify import parse, verify

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from stages.limited import CallError, call
+from pipeline.limited import CallError, call
 
 MAX_CHARS = 1000  # longer expressions are compared as text only
 

@@ -10,8 +10,8 @@ from pipeline.rows import Failed, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
-from stages import decontaminate
-from stages.samples import demonstration
+from stages.steps import decontaminate
+from stages.steps.samples import demonstration
 from stages.tasks.read import TaskSet, read_demonstrations, read_tasks
 from stages.tasks.records import BadRow
 from stages.tasks.split import same_question, split_held_out

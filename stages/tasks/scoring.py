@@ -37,7 +37,7 @@ def score_answer(payload: dict[str, Any], answer: str | None) -> float:
 
 
 def prepare(payload: dict[str, Any], answer: str | None) -> None:
-    """Import and make what scores such a task: neither depends on the answer, so neither may count against its time (stages.limited)."""
+    """Import and make what scores such a task: neither depends on the answer, so neither may count against its time (pipeline.limited)."""
     if payload.get("entry") is not None and payload["source"].get("dataset") is not None:
         _scorer_of(payload["source"])
 
@@ -48,7 +48,10 @@ def _scorer_of(source: dict[str, Any]) -> Any:
 
 @lru_cache(maxsize=64)
 def _scorer(name: str, options: bytes) -> Any:
-    from stages.tasks.gym import find_dataset, make_dataset  # a second of CPU, which every stage worker would pay for
+    from stages.tasks.gym import (  # a second of CPU, which every stage worker would pay for
+        find_dataset,
+        make_dataset,
+    )
 
     for other in _EVALUATE_LISTS:  # all of them, because a composite may hold any
         module = sys.modules[find_dataset(other)[0].__module__]

@@ -13,11 +13,11 @@ import sys
 import time
 from typing import Any
 
-from pipeline.cluster import PROJECT
 from pipeline.config import VllmEngine
 from pipeline.engines import cpu
 from pipeline.engines.base import Request, Sampling
 from pipeline.models import PACKAGED, resolve_model
+from pipeline.places import PROJECT
 
 ARGS = {"max_model_len": 128, "max_num_seqs": 128}  # the quickstart's
 QUESTIONS, SAMPLES, TOKENS = 64, 4, 16

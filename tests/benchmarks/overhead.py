@@ -24,6 +24,7 @@ from pipeline.engines.base import Message, Sampling
 from pipeline.engines.pool import EnginePool
 from pipeline.methods import method_stage
 from pipeline.models import ModelRef, resolve_model
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store.manifest import Manifest
@@ -106,7 +107,7 @@ def scripted(rows: int = 20_000) -> dict[str, float]:
 def endpoint(rows: int = 40_000, workers: int = 1) -> dict[str, float]:
     """Rows/s through an endpoint of 50 ms with 64 in flight in all, against the ideal and against a bare aiohttp script."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.engines.server", "--port", "0", "--latency", str(LATENCY)], stdout=subprocess.PIPE, text=True, cwd=cluster.PROJECT
+        [sys.executable, "-m", "tests.engines.server", "--port", "0", "--latency", str(LATENCY)], stdout=subprocess.PIPE, text=True, cwd=PROJECT
     )
     try:
         url = server.stdout.readline().split()[-1]
@@ -195,7 +196,7 @@ def raw(model: str, requests: str) -> dict[str, float]:
 
 def part(*arguments: str) -> dict[str, float]:
     """Run a part in a process of its own, so that one part's memory and Ray do not disturb another's."""
-    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.overhead", "--json", *arguments], cwd=cluster.PROJECT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.overhead", "--json", *arguments], cwd=PROJECT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

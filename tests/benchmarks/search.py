@@ -1,6 +1,6 @@
 """Agent-R's tree search on vLLM against vLLM alone on the very same requests, both in this one run:
 
-    python -m tests.benchmarks.search data/runs/agent_r/models/round-000      the 26 trees of jobs/agent_r.yaml by the model that it searched with (15 minutes on 2 cores)
+    python -m tests.benchmarks.search data/runs/agent_r/models/round-000      the 26 trees of jobs/recipes/agent_r.yaml by the model that it searched with (15 minutes on 2 cores)
     python -m tests.benchmarks.search data/runs/agent_r/models/round-000 16   fewer trees: the end, when few are left, then weighs more
 
 vLLM alone gets all requests at once: it waits neither for an environment nor for the step before, and writes nothing.
@@ -23,7 +23,7 @@ from pipeline.store.manifest import Manifest
 from stages.tasks.freeze import freeze
 from tests.benchmarks.overhead import generate, part, write_requests
 
-RECIPE = "jobs/agent_r.yaml"
+RECIPE = "jobs/recipes/agent_r.yaml"
 NOT_VLLMS = {"extra", "seed"}  # fields of Sampling that are no keywords of SamplingParams, or that the CPU engine does not take
 
 

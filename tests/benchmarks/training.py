@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import PROJECT
 from pipeline.engines.cpu import computes_bf16
+from pipeline.places import PROJECT
 from pipeline.training.launch import CPU_ALLOCATOR
 
 STEPS, WARM = 10, 3  # WARM steps are not counted

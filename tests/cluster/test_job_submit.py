@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.cluster import PROJECT
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(550)]

@@ -15,7 +15,7 @@ from pipeline.methods import Method, Options
 from pipeline.store import files
 from tests.conftest import tiny_recipe
 
-RECIPES = Path(__file__).parents[2] / "jobs"
+RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
 GOOD = """\
 name: test
 engine:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.models import OpenaiEngine
+from pipeline.config.recipe import OpenaiEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.openai import OpenAIClient, apportion, build_body
 from pipeline.engines.retry import MAX_BACKOFF, MAX_RETRY_AFTER, Retrier, retry_after_seconds

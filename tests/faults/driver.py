@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.cluster import PROJECT
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 

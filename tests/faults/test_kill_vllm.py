@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.cluster import PROJECT
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 

@@ -8,14 +8,14 @@ import pytest
 from pipeline.config import dump_recipe
 from tests.conftest import tiny_recipe
 from tests.faults.driver import Driver, logged
-from tests.stages.test_entigraph import write_inputs
+from tests.stages.methods.entigraph.test_entigraph import write_inputs
 
 TEXTS = 3 * (1 + 10 + 6)  # documents; a summary, the pairs and six triples of five entities
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    engine = {"kind": "scripted", "answers": "tests.entigraph_answers:writes", "latency": 0.4, "jitter": 0.9}
+    engine = {"kind": "scripted", "answers": "tests.stages.methods.entigraph.answers:writes", "latency": 0.4, "jitter": 0.9}
     recipe = tiny_recipe(**write_inputs(tmp_path), engine=engine, method={"name": "entigraph", "max_triples": 6}, sampling={"max_tokens": 400})
     (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
     return tmp_path

@@ -9,8 +9,8 @@ from tests.faults.driver import Driver, logged
 TREES = 8
 RECIPE = f"""
 name: trees
-engine: {{kind: scripted, answers: "tests.search.player:play_and_judge", latency: 0.3, jitter: 0.5}}
-tasks: {{source: environment, dataset: "tests.search.counter:Counter", options: {{train: {TREES}, test: 2}}}}
+engine: {{kind: scripted, answers: "tests.stages.methods.agent_r.search.player:play_and_judge", latency: 0.3, jitter: 0.5}}
+tasks: {{source: environment, dataset: "tests.stages.methods.agent_r.search.counter:Counter", options: {{train: {TREES}, test: 2}}}}
 method: {{name: agent_r, depth: 5, simulations: 4}}
 runner: {{in_flight: 4}}
 """

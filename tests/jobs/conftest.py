@@ -270,7 +270,7 @@ def selfloop(monkeypatch: pytest.MonkeyPatch) -> Any:
     from jobs import common, showing
     from jobs.cli import app
     from pipeline import display
-    from stages import report
+    from stages.reports import table as report
 
     monkeypatch.setenv("RAY_ADDRESS", "")
     plain = Console(highlight=False, soft_wrap=True, width=150)  # writes to what stdout is at the time

@@ -10,8 +10,8 @@ import typer
 
 from jobs import cli
 from jobs.common import as_module, existing_runs, job
-from pipeline.cluster import PROJECT
 from pipeline.errors import SelfloopError
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from tests.conftest import tiny_recipe
 

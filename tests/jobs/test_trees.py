@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jobs.trees import draw, save
 from pipeline.errors import ConfigError
-from stages.search import DEPTH, DONE, Node, Tree
+from stages.methods.agent_r.search import DEPTH, DONE, Node, Tree
 
 HOSTILE = "\x1b[31m<script>alert(1)</script> [bold]x[/bold] & \u202eback"
 

@@ -5,10 +5,20 @@ from typing import Any
 import pytest
 from datasets import load_dataset, load_from_disk
 
-from pipeline.config.models import Accumulate
+from pipeline.config.recipe import Accumulate
 from pipeline.errors import DataError
 from pipeline.ids import digest
-from pipeline.publish import CPT, TEXT_FEATURES, TextRow, load_mixture, measure, mixture, publish, text_ids, text_row
+from pipeline.publish import (
+    CPT,
+    TEXT_FEATURES,
+    TextRow,
+    load_mixture,
+    measure,
+    mixture,
+    publish,
+    text_ids,
+    text_row,
+)
 from pipeline.publish.corpus import TEXT_SCHEMA_VERSION
 from pipeline.publish.schema import TRL_NAMES
 from tests.publish.conftest import FACTS

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DamagedError
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
-from pipeline.store import files, parts, search
+from pipeline.store import files, parts
+from pipeline.store import lookup as search
 from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts, PartWriter
 

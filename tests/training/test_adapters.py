@@ -10,11 +10,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.config.models import Lora
+from pipeline.config.recipe import Lora
 from pipeline.models import ModelRef, folder_revision, with_adapters
 from pipeline.training.build import build_trainer
+from pipeline.training.process import save_model
 from pipeline.training.spec import fingerprint
-from pipeline.training.worker import save_model
 from tests.training.test_preparation import config
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}

@@ -16,8 +16,8 @@ from stages.environments import SPLITS, Environment, EnvTask, ReplayError, Split
 from stages.environments.base import EnvOptions
 from stages.environments.replay import Replayed
 from stages.environments.scienceworld import sorted_listing
-from stages.search import Game, SearchSettings, search
-from tests.search.player import llm, player
+from stages.methods.agent_r.search import Game, SearchSettings, search
+from tests.stages.methods.agent_r.search.player import llm, player
 
 TASK, OTHER = (EnvTask(name, "train", {"target": n}) for name, n in (("seven", 7), ("three", 3)))
 

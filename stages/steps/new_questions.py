@@ -1,0 +1,101 @@
+"""New questions as a model writes them: what it is shown, how its list is read, and what keeps a question from being asked.
+
+Of what comes back a question is dropped as too_short, too_long, not_a_question or malformed_number, and as near_duplicate of a known,
+a held-out or another new one (ROUGE-L). Sources: self-instruct (Wang et al. 2022, arXiv 2212.10560), SELF 2.3.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+from typing import NamedTuple
+
+from pipeline.ids import digest, row_id
+from pipeline.methods import PROPOSE, DatasetStep, Proposals
+from pipeline.rows import Dropped, Row
+from stages.steps import decontaminate
+from stages.steps.rouge import rouge_l
+
+MODEL_MADE = 4  # one of so many shown questions is model-made, where there are such (2 of 8 in self-instruct)
+LENGTHS = (0.5, 2.0)  # shortest and longest new question, as a multiple of the shortest and longest known one
+
+_NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
+_WELL_FORMED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
+
+
+class Known(NamedTuple):
+    """A question there is already."""
+
+    id: str
+    question: str
+
+
+def requests(real: list[Known], made: list[Known], proposals: Proposals, seed: int, round_: int) -> list[Row]:
+    """Return the rows that ask for new questions: payload["shown"] holds known ones, drawn by `seed` and ids alone."""
+    found = []
+    for i in range(proposals.calls):
+        draw = Random(digest([seed, PROPOSE, round_, i]))
+        few = min(len(made), proposals.shown // MODEL_MADE)
+        shown = [*draw.sample(made, few), *draw.sample(real, proposals.shown - few)]
+        draw.shuffle(shown)
+        ids = [known.id for known in shown]
+        found.append(Row(row_id(ids, PROPOSE, f"{round_}/{i}"), {"shown": [known.question for known in shown]}, ids))
+    return found
+
+
+def questions_in(text: str) -> list[str]:
+    """Return the questions of a list, one to a line; numbers, dashes and empty lines are left out."""
+    bare = (re.sub(r"^\s*(?:\d{1,3}[.):]|[-*])(?:\s+|$)", "", line).strip() for line in text.splitlines())
+    return list(dict.fromkeys(line for line in bare if line))
+
+
+def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
+    """Return a step that drops what cannot be a question like those of `pool`.
+
+    A question ends with a question mark, or begins as one of the pool that has none ("Calculate"); its numbers are written as numbers are.
+    """
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+        known = [k.question for k in pool()]
+        lengths = [len(decontaminate.words(q)) for q in known]
+        shortest, longest = LENGTHS[0] * min(lengths), LENGTHS[1] * max(lengths)
+        begins = {decontaminate.words(q)[0] for q in known if not q.rstrip().endswith("?")}
+        for row in rows():
+            yield row, malformed(row.payload["question"], shortest, longest, begins)
+
+    return step
+
+
+def malformed(question: str, shortest: float, longest: float, begins: set[str]) -> Dropped | None:
+    """Return why a text is no well-formed question of `shortest` to `longest` words with a question mark, or one of `begins` at its start."""
+    words = decontaminate.words(question)
+    length = len(words)
+    if length < max(1, shortest):
+        return Dropped("too_short", f"{length} words; the shortest allowed here has {shortest:g}", question)
+    if length > longest:
+        return Dropped("too_long", f"{length} words; the longest allowed here has {longest:g}", question)
+    if not question.endswith("?") and words[0] not in begins:
+        return Dropped("not_a_question", f"it has no question mark, and begins with {words[0]!r} as no known question without one does", question)
+    if bad := next((n for n in _NUMBER.findall(question) if not _WELL_FORMED.fullmatch(n)), None):
+        return Dropped("malformed_number", bad, question)
+    return None
+
+
+def new(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
+    """Return a step that drops a question whose ROUGE-L with one of the `pool`, or with one that it kept before, is `max_rouge` or more.
+
+    Of new ones that are too alike the one with the smallest id stays, whatever their order.
+    """
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+        known = {tuple(decontaminate.words(k.question)): k.question for k in pool()}
+        for row in sorted(rows(), key=lambda row: row.id):
+            question = row.payload["question"]
+            words = tuple(decontaminate.words(question))
+            like = next((k for k in known if (score := rouge_l(words, k)) >= max_rouge), None)
+            if like is not None:
+                yield row, Dropped("near_duplicate", f"ROUGE-L {score:.2f} with: {known[like][:200]}", question)
+            else:
+                known[words] = question
+                yield row, None
+
+    return step

@@ -1,0 +1,179 @@
+"""Preference pairs: a round's right answers against its wrong ones, question by question.
+
+Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why it is in none:
+held_out_exact, held_out_ngram and too_long are its own fault, same_text, earlier_pair and length_mismatch that of every pair it
+could be in; over_cap means that others were drawn, no_counterpart that nothing usable stands on the other side.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import orjson
+
+from pipeline.config.recipe import Preferences
+from pipeline.engines.base import Message
+from pipeline.errors import StageError
+from pipeline.ids import digest, row_id, unit_interval
+from pipeline.methods import DatasetStep, Method, Pair
+from pipeline.publish import joint_tokens, token_lengths
+from pipeline.rows import Dropped, Kept, Row
+from stages.steps.decontaminate import HeldOut
+
+STAGE = "pairs"
+
+
+class Rules(NamedTuple):
+    """What a pair has to satisfy, and how pairs are drawn. `earlier` yields the pair rows of earlier rounds."""
+
+    preferences: Preferences
+    held_out: Sequence[HeldOut]
+    tokenizer: Any
+    max_length: int
+    seed: int
+    earlier: Callable[[], Iterable[Row]] = tuple
+
+
+def pair_up(method: Method, rules: Rules) -> DatasetStep:
+    """Return the step that makes pairs of answers.
+
+    It wants the answers of one question together, those with payload["verdict"]["correct"] right, the others wrong; the order
+    within a question does not matter. Memory: the answers of one question, and a digest for each pair of earlier rounds.
+    """
+    return partial(_pair_up, method, rules)
+
+
+def _pair_up(method: Method, rules: Rules, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept]]:
+    before = {_content(row) for row in rules.earlier()} if rules.preferences.distinct else set()
+    for _, answers in groupby(rows(), key=lambda row: row.payload["task_id"]):
+        yield from _Question(sorted(answers, key=lambda row: row.id), method, rules, before).outcomes()
+
+
+class _Question:
+    """The answers to one question: their candidate pairs, those that are drawn, and why an answer is in none."""
+
+    def __init__(self, answers: list[Row], method: Method, rules: Rules, before: set[str]) -> None:
+        self._answers, self._method, self._rules, self._before = answers, method, rules, before
+        self._lengths: dict[bytes, tuple[int, int]] = {}
+        self._why: dict[str, tuple[int, Dropped]] = {}  # answer: the reason that came closest to a pair
+
+    def outcomes(self) -> Iterator[tuple[Row, Dropped | Kept]]:
+        """Yield each answer once: with the pairs in which it is the chosen one, or with the reason why it is in no pair."""
+        usable = [row for pair in self._candidates() if (row := self._usable(pair))]
+        drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
+        for row in usable:
+            for answer in row.parents:
+                self._note(answer, 3, Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn"))
+        used = {answer for row in drawn for answer in row.parents}
+        for answer in self._answers:
+            if answer.id in used:
+                yield answer, Kept([row for row in drawn if row.parents[0] == answer.id])
+            else:
+                other = "wrong" if _right(answer) else "right"
+                none = Dropped("no_counterpart", f"no usable {other} answer to this question")
+                found = self._why.get(answer.id, (0, none))[1]
+                yield answer, Dropped(found.reason, found.detail, answer.payload["text"])
+
+    def _candidates(self) -> Iterator[Pair]:
+        """Yield what the method pairs. Raises StageError for two answers that must not be a pair."""
+        right, wrong = [r for r in self._answers if _right(r)], [r for r in self._answers if not _right(r)]
+        choosable, refusable = {r.id for r in right}, {r.id for r in wrong}
+        for pair in self._method.pairs(right, wrong):
+            a, b = pair.chosen_row.id, pair.rejected_row.id
+            if a not in choosable or (b not in refusable and a != b):
+                raise StageError(
+                    f"method {self._method.name} made a preference pair of rows {a} and {b}: the chosen one must be a right answer, "
+                    "the rejected one a wrong answer to the same question, or an earlier version in the same row."
+                )
+            yield pair
+
+    def _usable(self, pair: Pair) -> Row | None:
+        """Return the pair as a row, or None when something is wrong with it, which is noted for those answers it is the fault of."""
+        sides = ((pair.chosen_row, pair.chosen), (pair.rejected_row, pair.rejected))
+        faults = [(row.id, fault) for row, reply in sides if (fault := self._fault(row, pair.prompt, reply))]
+        for answer, fault in faults:
+            self._note(answer, 1, fault)
+        if faults:
+            return None
+        row = self._row(pair)
+        if mismatch := self._mismatch(row):
+            for answer in row.parents:
+                self._note(answer, 2, mismatch)
+            return None
+        return row
+
+    def _fault(self, row: Row, prompt: list[Message], reply: list[Message]) -> Dropped | None:
+        for held_out in self._rules.held_out:
+            if leak := held_out.leak(row.payload["question"], text_of(reply)):
+                return leak
+        tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
+        return Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None
+
+    def _mismatch(self, row: Row) -> Dropped | None:
+        chosen, rejected = (row.payload[f"tokens_{side}"] for side in ("chosen", "rejected"))
+        limit = self._rules.preferences.length_matched
+        if _same(row.payload["chosen"], row.payload["rejected"]):
+            return Dropped("same_text", "chosen and rejected say the same")
+        if limit is not None and max(chosen, rejected) > limit * max(1, min(chosen, rejected)):
+            return Dropped("length_mismatch", f"{chosen} tokens chosen, {rejected} rejected; preferences.length_matched is {limit:g}")
+        return Dropped("earlier_pair", "an earlier round has this pair") if _content(row) in self._before else None
+
+    def _row(self, pair: Pair) -> Row:
+        a, b = pair.chosen_row, pair.rejected_row
+        lengths = {"chosen": self._count(pair.prompt, pair.chosen), "rejected": self._count(pair.prompt, pair.rejected)}
+        payload = {
+            **{name: a.payload.get(name) for name in ("task_id", "question", "answer", "answer_type")},
+            "prompt": pair.prompt,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "chosen_model": a.payload.get("model", ""),
+            "rejected_model": b.payload.get("model", ""),
+            "chosen_verdict": a.payload.get("verdict"),
+            "rejected_verdict": b.payload.get("verdict"),
+            "sampling": pair.sampling or a.payload.get("sampling"),
+            "hinted": bool(a.payload.get("hinted") or b.payload.get("hinted")),
+            **joint_tokens(lengths),
+        }
+        # What was said is part of the id: two answers may be paired in several ways.
+        parents = list(dict.fromkeys((a.id, b.id)))
+        return Row(row_id([a.id, b.id], STAGE, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents)
+
+    def _count(self, prompt: list[Message], reply: list[Message]) -> tuple[int, int]:
+        key = orjson.dumps([prompt, reply])
+        if key not in self._lengths:
+            self._lengths[key] = token_lengths(self._rules.tokenizer, prompt, reply)
+        return self._lengths[key]
+
+    def _note(self, answer: str, closeness: int, why: Dropped) -> None:
+        if closeness > self._why.get(answer, (0,))[0]:
+            self._why[answer] = (closeness, why)
+
+
+def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
+    """Choose `n` of one question's pairs (None: all) by `seed` and ids alone: those whose answers are in no pair yet come first."""
+    fresh, again, used = [], [], set[str]()
+    for pair in sorted(pairs, key=lambda row: (unit_interval(seed, STAGE, row.id), row.id)):
+        if used.isdisjoint(pair.parents):
+            used.update(pair.parents)
+            fresh.append(pair)
+        else:
+            again.append(pair)
+    return [*fresh, *again][:n]
+
+
+def text_of(messages: list[Message]) -> str:
+    """Return what messages say."""
+    return "\n".join(m["content"] for m in messages)
+
+
+def _same(one: list[Message], other: list[Message]) -> bool:
+    return text_of(one).split() == text_of(other).split()
+
+
+def _right(answer: Row) -> bool:
+    return bool(answer.payload["verdict"]["correct"])
+
+
+def _content(row: Row) -> str:
+    return digest([row.payload["task_id"], row.payload["chosen"], row.payload["rejected"]])

@@ -1,0 +1,110 @@
+"""Verdicts: read or refused, counted, and held against a ground truth that decided nothing."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engines.base import Completion
+from pipeline.errors import StageError
+from pipeline.rows import Row
+from stages.methods.self.critic import base_rate, quality, read_verdict
+
+WORDS = ("correct", "incorrect")
+
+
+def said(text: str, finish: str = "stop") -> Completion:
+    return Completion(text, finish, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("It is 3.\nVerdict: correct", True),
+        ("It is 3.\nVerdict: incorrect", False),
+        ("**Verdict: Correct.**  \n", True),
+        ("verdict = INCORRECT", False),
+        ("Verdict: correct\nSo we are done.", None),
+        ("It is 3. Verdict: correct", None),
+        ("Verdict: not correct", None),
+        ("Verdict: correct or incorrect", None),
+        ("Verdict: correctly", None),
+        ("Verdict: in", None),
+        ("The verdict is correct", None),
+        ("correct", None),
+        ("", None),
+        (" \n ", None),
+    ],
+)
+def test_a_verdict_is_the_last_line_and_nothing_else(text: str, verdict: bool | None) -> None:
+    assert read_verdict(said(text), WORDS) is verdict
+
+
+def test_a_verdict_that_was_cut_off_is_none() -> None:
+    for how in ("length", "max_tokens", "content_filter"):  # by any server's name
+        assert read_verdict(said("Verdict: correct", how), WORDS) is None
+
+
+def test_other_words() -> None:
+    words = ("acceptable", "needs work")
+    assert read_verdict(said("Too long.\nVerdict: needs work"), words) is False
+    assert read_verdict(said("Verdict: acceptable"), words) is True
+    assert read_verdict(said("Verdict: correct"), words) is None
+
+
+@given(st.text(), st.sampled_from([("correct", "incorrect"), ("a+b", "(")]))
+def test_any_text_is_read_without_an_error(text: str, words: tuple[str, str]) -> None:
+    assert read_verdict(said(text), words) is None or re.search("verdict", text, re.IGNORECASE)
+
+
+def rows(*approved: bool | None, initial: bool = False) -> list[Row]:
+    made = {"initial_verdict": initial, "initial_tokens": 4, "completion_tokens": 6}
+    return [Row(f"r{i}", {**made, "approved": a}) for i, a in enumerate(approved)]
+
+
+def test_a_critic_that_says_yes_to_more_than_the_limit_stops_the_run() -> None:
+    with pytest.raises(StageError, match=r"the critic said yes to 39 of 40 answers \(97.5%\), more than method.max_positive = 95% allows.*selfloop branch"):
+        base_rate(0.95, rows(*[True] * 39, False), [])
+    assert base_rate(0.95, rows(*[True] * 38, False, False), [])["base_rate"] == 0.95, "the limit itself is allowed"
+    assert base_rate(1.0, rows(*[True] * 40), [])["base_rate"] == 1.0
+    with pytest.raises(StageError, match="39 of 39"):
+        base_rate(0.95, rows(*[True] * 39, *[None] * 30), [])
+    assert base_rate(0.95, rows(*[True] * 19), [])["positive"] == 19, "too few to tell"
+
+
+def test_in_phase_1_the_verdicts_on_first_answers_count() -> None:
+    meta = [Row(f"m{i}", {"initial_verdict": i > 0, "initial_tokens": 2, "completion_tokens": 3}) for i in range(30)]
+    with pytest.raises(StageError, match="29 of 30"):
+        base_rate(0.95, meta, [])
+    facts = base_rate(0.97, meta, [("unparsable_feedback", Row("x", {})), ("empty_answer", Row("y", {}))])
+    assert (facts["judged"], facts["positive"], facts["unparsable"]) == (30, 29, 1)
+    assert facts["note"] == (
+        "the critic said yes to 29 of 30 first answers (96.7%); 1 verdicts could not be read; mean tokens 2.0 before refinement, 3.0 after"
+    )
+
+
+def test_lengths_and_rates_are_told() -> None:
+    facts = base_rate(0.95, rows(True, False, None, True, initial=True), [("unparsable_feedback", Row("x", {}))])
+    assert facts["note"] == (
+        "the critic said yes to 2 of 3 refined answers (66.7%) and to 4 of 4 first answers (100.0%); 2 verdicts could not be read; "
+        "mean tokens 4.0 before refinement, 6.0 after"
+    )
+    assert base_rate(0.95, [], [])["base_rate"] is None
+
+
+def test_precision_and_recall_by_the_hidden_truth() -> None:
+    """Texts say whether they are right: of 5 known rows 3 are kept, 2 of them right, and 1 right one was dropped."""
+
+    def row(initial: str, text: str, yes: bool) -> Row:
+        return Row(f"{initial}{text}{yes}", {"initial": initial, "text": text, "initial_verdict": yes})
+
+    kept = [row("wrong", "right", False), row("right", "right", True), row("right", "wrong", False), row("?", "?", True)]
+    dropped = [("not_approved", row("wrong", "right", True)), ("not_approved", row("wrong", "wrong", False))]
+    facts = quality(lambda _, text: {"right": True, "wrong": False, "?": None}[text], kept, dropped)
+    assert (facts["truth_known"], facts["truth_unknown"], facts["kept"], facts["right"], facts["kept_right"]) == (5, 1, 3, 3, 2)
+    assert facts["precision"] == facts["recall"] == 2 / 3 and facts["initial_accuracy"] == 0.4
+    assert (facts["mended"], facts["spoilt"]) == (2, 1) and facts["verdict_accuracy"] == 0.6 and facts["wrong_found"] == 2 / 3
+    assert "2 of 3 (66.7%) kept ones are right (precision), 2 of 3 (66.7%) right ones were kept (recall)" in facts["note"]
+    none = quality(lambda _, text: None, kept, dropped)
+    assert none["precision"] is None and none["note"] == "no ground truth to measure the filter by"

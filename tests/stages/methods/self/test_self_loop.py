@@ -1,0 +1,327 @@
+"""SELF through the real runner, on the scripted engine: a round of each phase, what people see of them, a critic that says yes to all, an endpoint."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from datasets import load_from_disk
+
+from pipeline.config import Recipe
+from pipeline.engines.scripted import ScriptedClient
+from pipeline.errors import StageError, StaleError
+from pipeline.lineage import trace
+from pipeline.methods import STAGES, Proposals, method_stage
+from pipeline.overview import overview
+from pipeline.rows import Kept, Row
+from pipeline.rundir import RunDir
+from pipeline.runner.llm import LLM
+from pipeline.store import request_log
+from stages.reports.table import rounds_table
+from stages.rounds import proposing
+from stages.rounds.loop import Loop
+from stages.steps.rouge import rouge_l
+from stages.tasks.freeze import freeze
+from tests.conftest import tiny_recipe
+from tests.engines.server import Fault, LocalServer, Seen
+from tests.jobs.conftest import selfloop
+from tests.training.conftest import tiny_model
+
+__all__ = ["selfloop", "tiny_model"]
+pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
+
+ROUNDS = (1, 2)
+NEW = {"calls": 5, "shown": 4, "wanted": 6, "from_round": 2}
+
+
+def recipe_in(folder: Path, model: Path, script: str = "skilled", flag: str = "", method: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    tasks = [{"question": f"What is {i} + {i % 7}?{flag}", "answer": i + i % 7} for i in range(1000, 1090)]
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tasks))
+    settings: dict[str, Any] = {
+        "rounds": 2,
+        "model": {"base": str(model)},
+        "engine": {"kind": "scripted", "answers": f"tests.stages.methods.self.answers:{script}"},
+        "tasks": {"source": "jsonl", "path": str(folder / "tasks.jsonl")},
+        "held_out": {"count": 10},
+        "questions_per_round": 40,
+        "new_questions": True,
+        "method": {"name": "self", "new_questions": NEW, **(method or {})},
+        "evaluate": {"samples": 3, "k": [1, 3], "bootstrap": 100},
+    }
+    return tiny_recipe(**{**settings, **changes})
+
+
+async def make(run: RunDir, recipe: Recipe, rounds: tuple[int, ...], *stages: str, publish: bool = False) -> Loop:
+    """Run stages of rounds; the scripted model needs no training to go on."""
+    loop = Loop(run, run.freeze(recipe))
+    freeze(run, recipe)
+    for round_ in rounds:
+        for name in stages or STAGES:
+            await loop.stage(round_, name)
+        if publish:
+            await loop.publish(round_)
+    return loop
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> RunDir:
+    """A round of each phase up to its published data and pairs, and one evaluation."""
+    folder = tmp_path_factory.mktemp("self")
+    run = RunDir(folder / "run")
+
+    async def all_of_it() -> None:
+        loop = await make(run, recipe_in(folder, tiny_model, train={"kind": "sft_then_dpo"}), ROUNDS, publish=True)
+        await loop.evaluate("base")
+
+    asyncio.run(all_of_it())
+    return run
+
+
+def payloads(run: RunDir, round_: int, stage: str) -> list[dict[str, Any]]:
+    return [row.payload for row in run.rows(run.stage(round_, stage))]
+
+
+def asked(run: RunDir, round_: int, stage: str) -> list[dict[str, Any]]:
+    return list(request_log.records(f"{run.stage(round_, stage)}/requests"))
+
+
+def right(payload: dict[str, Any], name: str) -> bool:
+    return payload[name].endswith(f"Answer: {payload['answer']}")
+
+
+def test_no_row_is_lost_and_questions_differ_from_round_to_round(finished: RunDir) -> None:
+    drawn: set[str] = set()
+    for round_ in ROUNDS:
+        for stage in (*STAGES, "publish", "pairs"):
+            finished.manifest(finished.stage(round_, stage)).check()
+        tasks = {p["task_id"] for p in payloads(finished, round_, "generate") if "proposed_by" not in p}
+        assert len(tasks) == 40 and not tasks & drawn
+        drawn |= tasks
+    phases = [{p["phase"] for p in payloads(finished, r, "critique")} for r in ROUNDS]
+    assert phases == [{"meta_skill"}, {"evolution"}]
+
+
+async def test_tasks_run_out_with_a_sentence(finished: RunDir) -> None:
+    with pytest.raises(StageError, match="round 3: 0 of 80 tasks were not drawn before, and questions_per_round is 40"):
+        await Loop(finished, finished.recipe()).stage(3, "generate")
+
+
+def test_each_phase_asks_what_it_has_to(finished: RunDir) -> None:
+    steps = [Counter(r["step"] for r in asked(finished, r, "critique")) for r in ROUNDS]
+    unread = [finished.manifest(finished.stage(r, "critique")).rows_dropped.get("unparsable_feedback", 0) for r in ROUNDS]
+    assert all(unread)
+    assert steps[0] == {"self/hinted_feedback": 40, "self/annotate_refine": 40 - unread[0]}
+    made = finished.manifest(finished.stage(2, "generate")).rows_out
+    assert steps[1] == {"self/feedback": 2 * made - unread[1], "self/refine": made - unread[1]}
+
+
+def test_no_prompt_holds_the_truth_but_those_that_say_so(finished: RunDir) -> None:
+    """What the model itself has said before is taken out of a prompt, as is the question; no number that is left is the answer."""
+    tasks = {row.id: row.payload for row in finished.rows(finished.tasks("train"))}
+    seen: Counter[tuple[str, bool]] = Counter()
+    for round_ in ROUNDS:
+        generated = {row.id: row.payload for row in finished.rows(finished.stage(round_, "generate"))}
+        for stage in ("generate", "critique"):
+            replies = {c["text"].strip() for r in [*asked(finished, round_, "generate"), *asked(finished, round_, "critique")] for c in r["completions"]}
+            for record in asked(finished, round_, stage):
+                task = tasks.get(record["row"]) or generated.get(record["row"], {})
+                if task.get("answer") is None:
+                    continue
+                text = "\n".join(m["content"] for m in record["messages"] if m["content"] not in replies).replace(task["question"], "")
+                for reply in sorted(replies, key=len, reverse=True):
+                    text = text.replace(reply, "")
+                seen[record["step"], task["answer"] in re.findall(r"\d+", text)] += 1
+    assert {step for step, told in seen if told} == {"self/hinted_feedback"}
+    assert seen["self/hinted_feedback", True] == 40 and seen["self/feedback", False] > 50 and seen["direct/solve", False] == 80
+
+
+def test_phase_1_keeps_what_the_truth_confirms_and_phase_2_what_the_critic_approves(finished: RunDir) -> None:
+    for p in payloads(finished, 1, "verify"):
+        assert right(p, "text") and p["initial_verdict"] == right(p, "initial") and p["hinted"]
+    reasons = finished.manifest(finished.stage(1, "verify")).rows_dropped
+    assert reasons["wrong_verdict"] and set(reasons) <= {"wrong_verdict", "wrong_answer"}
+    kept = payloads(finished, 2, "verify")
+    assert all(p["approved"] and p["check"].endswith("Verdict: correct") and not p.get("hinted") for p in kept)
+    assert {right(p, "text") for p in kept if p["answer"] is not None} == {True, False}, "the critic errs, and nothing corrects it"
+    assert set(finished.manifest(finished.stage(2, "verify")).rows_dropped) == {"not_approved", "unparsable_verdict"}
+
+
+def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, selfloop: Any) -> None:
+    manifest, critic = (finished.manifest(finished.stage(2, s)) for s in ("verify", "critique"))
+    kept = [p for p in payloads(finished, 2, "verify") if p["answer"] is not None]
+    before = [p for p in payloads(finished, 2, "filter") if p["answer"] is not None]
+    good = sum(right(p, "text") for p in kept)
+    assert manifest.extra["precision"] == good / len(kept) and manifest.extra["recall"] == good / sum(right(p, "text") for p in before)
+    assert manifest.extra["initial_accuracy"] == sum(right(p, "initial") for p in before) / len(before)
+    assert manifest.extra["truth_unknown"] > 0, "the model's own questions have no truth"
+    judged = [p["approved"] for p in payloads(finished, 2, "critique") if p["approved"] is not None]
+    assert critic.extra["base_rate"] == sum(judged) / len(judged) and 0.3 < critic.extra["base_rate"] < 0.95
+    assert critic.extra["unparsable"] > 0
+    card = Path(finished.dataset("sft", 2), "README.md").read_text()
+    assert f"- Verify: {manifest.extra['note']}" in card and f"- Critique: {critic.extra['note']}" in card
+    shown = selfloop("inspect", "--run", finished.root)
+    assert shown.status == 0 and "round 2, verify: by the hidden ground truth of" in " ".join(shown.text.split()), shown.text
+    assert "the critic said yes to" in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
+    facts = next(r for r in overview(finished)["rounds"] if r["round"] == 2)["stages"]["verify"]["facts"]
+    assert facts["precision"] == finished.manifest(finished.stage(2, "verify")).extra["precision"]
+
+
+def test_the_card_names_the_annotator_and_rows_their_kind(finished: RunDir) -> None:
+    cards = [Path(finished.dataset("sft", r), "README.md").read_text() for r in ROUNDS]
+    assert "Annotator: self_with_truth" in cards[0] and "deviation from the paper" in cards[0]
+    assert "refined answers that the model itself approved" in cards[1] and "Annotator" not in cards[1]
+    first, second = (load_from_disk(finished.dataset("sft", r))["train"] for r in (1, 2))
+    assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(first["src_hinted"])
+    assert {len(p) for p in second["prompt"]} == {2} and not any(second["src_hinted"])
+
+
+def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDir) -> None:
+    assert finished.manifest(finished.stage(1, "propose")) is None
+    manifest = finished.manifest(finished.stage(2, "propose"))
+    manifest.check()
+    assert [step.name for step in manifest.steps] == ["well_formed", "held_out", "new"]
+    dropped = manifest.dropped_in_all()
+    assert {"too_short": 5, "malformed_number": 5, "not_a_question": 5, "too_long": 5}.items() <= dropped.items() and dropped["near_duplicate"] >= 5
+    own = list(finished.rows(finished.stage(2, "propose")))
+    known = [row.payload["question"] for which in ("train", "held_out") for row in finished.rows(finished.tasks(which))]
+    assert own and all(rouge_l(row.payload["question"].lower().split(), q.lower().split()) < 0.7 for row in own for q in known)
+    generated = {row.payload["task_id"] for row in finished.rows(finished.stage(2, "generate"))}
+    assert {row.id for row in own} <= generated and len(generated) == 40 + len(own)
+    made = [row.id for row in finished.rows(finished.stage(2, "publish")) if row.payload.get("proposed_by")]
+    links = trace(finished, made[0])
+    assert [link.stage for link in links if link.stage.startswith("tasks")] == ["tasks/train"] * 4, "it leads back to the tasks it was made after"
+    assert [link.stage for link in links][4:] == ["propose", "generate", "critique", "filter", "verify"]
+
+
+def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path) -> None:
+    """Its answer is published as real data; the model's own must not stand beside it."""
+    (tmp_path / "worked.jsonl").write_text('{"question": "What is 88 + 77?", "answer": 165}\n')
+    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, demonstrations={"source": "jsonl", "path": str(tmp_path / "worked.jsonl")})
+    freeze(run, recipe)
+    stage = proposing._stage(run, 2, partial(method_stage, "propose"), Proposals(5, 4, 0.7), recipe)
+    rows = [Row("a", {"question": "What is 88 + 77?"})]
+    assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
+    assert [why for _, why in stage.steps["new"](lambda: iter([Row("z", {"question": "How many jars has Zoe?"})]))] == [None]
+
+
+def test_trace_shows_every_text_in_its_order(finished: RunDir, selfloop: Any) -> None:
+    row = next(row for row in finished.rows(finished.stage(2, "publish")) if not row.payload["initial_verdict"])
+    shown = selfloop("trace", "--run", finished.root, row.id, "--full")
+    assert shown.status == 0, shown.text
+    p = row.payload
+    texts = [p["question"], p["initial"], p["feedback"], p["text"], p["check"]]
+    links = trace(finished, row.id, 2)
+    below = next(link for link in links if link.stage == "critique").payload
+    assert [below[k] for k in ("question", "initial", "feedback", "text", "check")] == texts
+    flat = " ".join(shown.text.split())
+    heading = flat.index("made by critique")
+    places = [flat.index(" ".join(t.split()), heading) for t in texts[2:]]
+    assert all(a < b for a, b in pairwise(places)), shown.text
+    assert all(" ".join(t.split()) in flat for t in texts) and "published as" in flat
+
+
+def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
+    rows = {row.id: row.payload for row in finished.rows(finished.stage(2, "verify"))}
+    pairs = list(finished.rows(finished.stage(2, "pairs")))
+    assert pairs
+    for pair in pairs:
+        [parent] = pair.parents
+        assert pair.payload["chosen"][0]["content"] == rows[parent]["text"] and pair.payload["rejected"][0]["content"] == rows[parent]["initial"]
+        assert rows[parent]["initial_verdict"] is False
+
+
+def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(Path(finished.evaluation("base")).read_text())
+    rows = payloads_of_evaluation(finished)
+    assert {"greedy", "refined", "maj@3", "refined maj@3"} <= set(found) and found["n"] == len(rows) == 10
+    for name in ("greedy", "refined"):
+        assert found[name]["mean"] == pytest.approx(sum(r[name]["correct"] for r in rows) / 10)
+    lost, won = (sum(r["greedy"]["correct"] - r["refined"]["correct"] == d for r in rows) for d in (1, -1))
+    assert (found["refined"]["right_to_wrong"], found["refined"]["wrong_to_right"]) == (lost, won)
+    assert all(len(r["refined_samples"]) == 3 for r in rows)
+    [facts] = rounds_table(finished)
+    assert facts["refined maj@3"] == found["refined maj@3"] and facts["refined"] == found["refined"]
+    first, _, ways = " ".join(capsys.readouterr().out.split()).partition("other ways to answer")
+    assert "refined maj@3" in ways and "refined" not in first, "so many ways have a table of their own"
+
+
+def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
+    return [row.payload for row in run.rows(run.stage("base", "evaluate"))]
+
+
+async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_learnt(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
+    with pytest.raises(StageError, match=r"the critic said yes to 40 of 40 answers \(100.0%\), more than method.max_positive = 95%"):
+        await make(run, recipe, (2,))
+    assert run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
+    before = len(asked(run, 2, "critique"))
+    with pytest.raises(StageError, match="the critic said yes"):
+        await make(run, recipe, (2,))
+    assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
+
+
+async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+    """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
+    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
+    await make(run, recipe, (1,), "generate")
+    asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
+    for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
+        drawn = {row.id for row in Loop(run, recipe_in(tmp_path, tiny_model, **changes))._questions(2).rows()}
+        assert len(asked_before) == 40 and not drawn & asked_before and len(drawn) == changes.get("questions_per_round", 40), changes
+
+
+async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+    """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
+    run = RunDir(tmp_path / "run")
+    recipe = recipe_in(tmp_path, tiny_model, "dies_once", f" [{tmp_path}/flag]", questions_per_round=12)
+    loop = await make(run, recipe, (1,), "generate", "critique")
+    log = Counter(r["key"] for r in asked(run, 1, "critique"))
+    manifest = run.manifest(run.stage(1, "critique"))
+    assert (tmp_path / "flag").exists() and manifest.requests.from_log > 0 and set(log.values()) == {1}
+    undisturbed: dict[str, dict[str, Any]] = {}
+    for row in run.rows(run.stage(1, "generate")):
+        outcome = await loop.method.critique(row, LLM(ScriptedClient(recipe.engine).generate, row.id, manifest.model, recipe.sampling, 1))
+        undisturbed |= {made.id: made.payload for made in outcome.rows} if isinstance(outcome, Kept) else {}
+    assert undisturbed == {row.id: row.payload for row in run.rows(run.stage(1, "critique"))}
+
+
+def teacher(seen: Seen) -> Fault:
+    """Answer as a good annotator does, and only that: it is asked nothing else."""
+    text = seen.body["messages"][-1]["content"]
+    a, b = (int(n) for n in re.findall(r"What is (\d+) \+ (\d+)\?", text)[-1])
+    given = re.findall(r"Answer: (\d+)", text)[-1]
+    verdict = "correct" if int(given) == a + b else "incorrect"
+    said = f"Checked.\nAnswer: {a + b}" if "Feedback:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+    return Fault(body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}))
+
+
+async def test_an_endpoint_annotates_phase_1_and_nothing_else(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+    async with LocalServer(plan=teacher) as server:
+        endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher"}
+        recipe = recipe_in(tmp_path, tiny_model, method={"annotator": endpoint})
+        run = RunDir(tmp_path / "run")
+        await make(run, recipe, (1,), publish=True)
+        assert server.requests == 2 * 40, "feedback and refinement of phase 1"
+    critique = run.manifest(run.stage(1, "critique"))
+    assert critique.model == f"teacher@{server.url}" != run.manifest(run.stage(1, "generate")).model
+    log = asked(run, 1, "critique")
+    assert {r["model"] for r in log} == {critique.model} and {r["step"] for r in log} == {"self/annotate_feedback", "self/annotate_refine"}
+    quality = run.manifest(run.stage(1, "verify")).extra
+    assert quality["precision"] == quality["verdict_accuracy"] == 1.0 and quality["initial_accuracy"] < 1
+    published = load_from_disk(run.dataset("sft", 1))["train"]
+    assert set(published["src_model"]) == {critique.model} and not any(published["src_hinted"])
+    assert f"Annotator: {critique.model}, whose judgement is learnt here: distillation" in Path(run.dataset("sft", 1), "README.md").read_text()
+    patient = run.recipe().model_dump(mode="json")
+    patient["method"]["annotator"]["concurrency"] = 2
+    await make(run, tiny_recipe(**patient), (1,), publish=True)
+    patient["method"]["annotator"]["model"] = "other"
+    with pytest.raises(StaleError, match=r"method\.annotator\.model"):
+        await make(run, tiny_recipe(**patient), (1,))

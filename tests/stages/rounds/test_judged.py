@@ -1,0 +1,28 @@
+"""A round's judged answers: right ones from verify's rows, wrong ones from what it dropped, and nothing else."""
+
+import pytest
+
+from pipeline.errors import StageError
+from stages.rounds.judged import judged_answers
+from tests.jobs.conftest import HOSTILE, Built, built
+
+__all__ = ["built"]
+
+
+def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Built):
+    """Of five answers one was voted right, one compared and found wrong, two outvoted; the verifier failed on one."""
+    source = judged_answers(built.run, 1)
+    rows = list(source.rows())
+    assert source.count == len(rows) == 4
+    found = {row.id: row.payload["verdict"] for row in rows}
+    right, wrong = built.child("t1", 0, "filter", "verify"), built.child("t1", 1, "filter")
+    assert found[right]["correct"] and not found[wrong]["correct"]
+    assert found[wrong]["problem"] == "wrong_answer" and HOSTILE[:20] in str(next(r.payload["text"] for r in rows if r.id == wrong))
+    minority = {built.child("t3", i, "filter", "verify") for i in (0, 1)}
+    assert found.keys() == {right, wrong} | minority and all(found[i]["problem"] == "minority" for i in minority)
+    assert source.digest == judged_answers(built.run, 1).digest
+
+
+def test_before_verify_is_done(built: Built):
+    with pytest.raises(StageError, match="has to be done first"):
+        judged_answers(built.run, 2)

@@ -1,0 +1,121 @@
+"""Row filters and the cap per question."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import cloudpickle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.recipe import Recipe
+from pipeline.rows import Dropped, Kept, Row
+from stages.steps import filters
+from stages.steps.filters import cap_per_question, repeated
+
+
+def outcome(text: str, finish_reason: str = "stop", tokens: int = 10, **settings):
+    recipe = Recipe(name="r", tasks={"source": "jsonl", "path": "x"}, filters=settings)
+    row = Row("a", {"text": text, "finish_reason": finish_reason, "completion_tokens": tokens})
+    return asyncio.run(cloudpickle.loads(cloudpickle.dumps(filters.stage(recipe))).row(row, None))
+
+
+def reason(text: str, *args, **settings) -> str:
+    result = outcome(text, *args, **settings)
+    return "" if isinstance(result, Kept) else result.reason
+
+
+def test_a_sound_answer_passes_unchanged():
+    kept = outcome("2 + 3 = 5\n\nAnswer: 5")
+    assert kept.rows[0].payload["text"] == "2 + 3 = 5\n\nAnswer: 5"
+    assert kept.rows[0].parents == ["a"]
+
+
+def test_fault_17_drops_are_named_and_keep_the_text():
+    assert outcome("so I", "length", 512) == Dropped("truncated", "ended by length after 512 tokens", "so I")
+
+
+def test_each_filter():
+    assert reason(" \n") == "empty_answer"
+    assert reason("so I", "length", drop_truncated=False) == ""
+    assert reason("5", "stop", 1, min_tokens=2) == "too_few_tokens"
+    assert reason("5", "stop", 0, min_tokens=2) == "", "an endpoint that does not count tokens"
+    assert reason("so I", "content_filter") == "truncated" and reason("so I", "content_filter", drop_truncated=False) == ""
+    assert reason("5", "stop", 9, max_tokens=8) == "too_many_tokens"
+    assert reason("5", "stop", 8, max_tokens=8, min_tokens=8) == ""
+
+
+def test_repetition_of_words():
+    sentence = "and then we add the two numbers once more. "
+    assert reason("First. " + sentence * 4) == "repetition"
+    assert reason("First. " + sentence * 3) == ""
+    assert reason("First. " + sentence * 3, repetition_limit=3) == "repetition"
+    assert sentence[:20] in outcome(sentence * 4).detail
+
+
+def test_repetition_without_spaces():
+    assert reason("ha" * 200) == "repetition"
+    assert reason("我们再加一次。" * 40) == "repetition"
+    assert reason("-" * 80 + "\nAnswer: 5") == ""
+
+
+def test_short_repeats_are_no_loop():
+    assert reason("The digits are 0 0 0 0 0 0 0 0 0 0 0 0.") == ""
+    assert repeated("aaaa", 2, 2) == "aa"
+    assert repeated("aaa", 2, 2) is None
+
+
+@pytest.mark.parametrize("text", ["a" * 400_000, "ab " * 200_000, " ".join(map(str, range(200_000)))])
+def test_repetition_takes_linear_time(text):
+    start = time.process_time()
+    outcome(text)
+    assert time.process_time() - start < 3
+
+
+# ---- cap per question ----
+
+
+def rows_of(sizes: dict[str, int]) -> list[Row]:
+    return [Row(f"{q}-{i}", {"task_id": q}) for q, n in sizes.items() for i in range(n)]
+
+
+def kept(rows: list[Row], n: int, seed: int) -> set[str]:
+    return {row.id for row, verdict in cap_per_question(n, seed)(lambda: iter(rows)) if verdict is None}
+
+
+@given(st.dictionaries(st.sampled_from("pqrs"), st.integers(0, 9)), st.integers(1, 5), st.integers(0, 3), st.randoms())
+def test_cap_conserves_rows_and_is_independent_of_order(sizes: dict[str, int], n: int, seed: int, rng: random.Random):
+    rows = rows_of(sizes)
+    results = list(cap_per_question(n, seed)(lambda: iter(rows)))
+    assert [row for row, _ in results] == rows
+    assert {verdict.reason for _, verdict in results if verdict} <= {"over_cap"}
+    assert kept(rows, n, seed) == kept(rng.sample(rows, len(rows)), n, seed)
+    by_question = Counter(row_id[0] for row_id in kept(rows, n, seed))
+    assert by_question == Counter({q: min(n, size) for q, size in sizes.items() if size})
+
+
+def test_cap_depends_on_the_seed_and_is_uniform():
+    rows = rows_of({"q": 6})
+    draws = Counter(row_id for seed in range(600) for row_id in kept(rows, 2, seed))
+    assert all(140 < count < 260 for count in draws.values()) and len(draws) == 6  # 200 expected, standard deviation 12
+
+
+def test_cap_is_independent_of_the_hash_seed():
+    code = "from tests.stages.steps.test_filters import kept, rows_of; print(sorted(kept(rows_of({'q': 9}), 3, 1)))"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": h, "PYTHONPATH": "."}, capture_output=True, check=True
+        ).stdout
+        for h in ("0", "1")
+    }
+    assert len(outputs) == 1
+
+
+def test_a_cap_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        cap_per_question(0, 0)
