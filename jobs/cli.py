@@ -76,7 +76,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def selfloop(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="print the version and stop")) -> None:
+def selfloop(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="print the version and stop"
+    ),
+) -> None:
     """A language model makes its own training data, checks it, learns from it, and does so again."""
 
 

@@ -10,7 +10,9 @@ from stages.reports.comparison import compare as compare_runs
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="run directories; those that differ in their seed alone are one arm")],
+    runs: Annotated[
+        list[str], typer.Argument(help="run directories; those that differ in their seed alone are one arm")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON as well")] = False,
 ) -> None:
     """Print the accuracy by round of each arm, and its gain over round 0 with a 95% paired bootstrap interval."""

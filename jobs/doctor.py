@@ -15,7 +15,9 @@ _LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "proble
 
 
 def doctor(
-    run: Annotated[str | None, typer.Option("--run", help="run directory to check, whether it is there yet or not")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="run directory to check, whether it is there yet or not")
+    ] = None,
     address: AddressOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not start Ray to see whether it starts")] = False,
     as_json: JsonOption = False,
@@ -30,7 +32,10 @@ def doctor(
     if as_json:
         print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in found]})
     else:
-        show(f"{problems} problems, {warnings} warnings" if problems or warnings else "all in order", style="bold")
+        show(
+            f"{problems} problems, {warnings} warnings" if problems or warnings else "all in order",
+            style="bold",
+        )
     if problems:
         raise typer.Exit(1)
 

@@ -16,7 +16,9 @@ from stages.tasks.freeze import freeze
 
 def evaluate(
     run: RunOption,
-    round: Annotated[int | None, typer.Option("--round", min=0, help="round whose model is evaluated")] = None,
+    round: Annotated[
+        int | None, typer.Option("--round", min=0, help="round whose model is evaluated")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="evaluate the untrained model instead")] = False,
     recipe: RecipeOption = None,
     set: SetOption = None,

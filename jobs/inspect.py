@@ -21,20 +21,41 @@ from stages.reports.table import measured
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
 
-RoundChoice = Annotated[str | None, typer.Option("--round", metavar="K|base", help="round number, or base", show_default=False)]
+RoundChoice = Annotated[
+    str | None, typer.Option("--round", metavar="K|base", help="round number, or base", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 
 def inspect(
     run: RunOption,
     round: RoundChoice = None,
-    stage: Annotated[str | None, typer.Option("--stage", help=f"one of {', '.join(STAGE_NAMES)}", show_default=False)] = None,
-    dropped: Annotated[bool, typer.Option("--dropped", help="examples of rows that were dropped, for each reason")] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="examples of rows that failed, for each error")] = False,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help=f"one of {', '.join(STAGE_NAMES)}", show_default=False)
+    ] = None,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="examples of rows that were dropped, for each reason")
+    ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="examples of rows that failed, for each error")
+    ] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="how many examples")] = 5,
     full: Annotated[bool, typer.Option("--full", help="show long texts whole")] = False,
-    tree: Annotated[str | None, typer.Option("--tree", metavar="ROW_ID", help="draw the search tree of a row of generate", show_default=False)] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="FILE", help="with --tree: draw it into a file as well, .svg or .html", show_default=False)] = None,
+    tree: Annotated[
+        str | None,
+        typer.Option(
+            "--tree", metavar="ROW_ID", help="draw the search tree of a row of generate", show_default=False
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="with --tree: draw it into a file as well, .svg or .html",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run has made so far: all of it, or one stage with examples. Reads only; a running stage does not notice."""
@@ -42,7 +63,9 @@ def inspect(
     key = parse_round(round)
     recipe = overview.recipe_of(directory)
     if stage is None and (dropped or failed):
-        raise ConfigError(f"--{'dropped' if dropped else 'failed'}: say of which stage, with --stage (one of {', '.join(STAGE_NAMES)}).")
+        raise ConfigError(
+            f"--{'dropped' if dropped else 'failed'}: say of which stage, with --stage (one of {', '.join(STAGE_NAMES)})."
+        )
     if to is not None and tree is None:
         raise ConfigError("--to: say which tree, with --tree ROW_ID.")
     if tree is not None:
@@ -58,10 +81,20 @@ def inspect(
         return
     _check_stage(stage, recipe)
     if stage == "tasks":
-        facts = _tasks(directory, [*TASK_SETS, *(f"sets/{name}" for name in overview.evaluation_sets(recipe))], dropped, failed, number)
+        facts = _tasks(
+            directory,
+            [*TASK_SETS, *(f"sets/{name}" for name in overview.evaluation_sets(recipe))],
+            dropped,
+            failed,
+            number,
+        )
     else:
         key = _round_of(directory, key, stage, recipe)
-        facts = _train(directory, key, stage) if stage in TRAININGS else _stage(directory, key, stage, dropped, failed, number)
+        facts = (
+            _train(directory, key, stage)
+            if stage in TRAININGS
+            else _stage(directory, key, stage, dropped, failed, number)
+        )
     if as_json:
         print_json(facts)
     elif stage in TRAININGS:
@@ -72,7 +105,9 @@ def inspect(
             show_rejects(kind, facts[f"{kind}_examples"], full)
         show_rows(facts["rows"], full)
         if drawn := [row["id"] for row in facts["rows"] if "tree" in row["payload"]]:
-            show(f"a tree is drawn with: selfloop inspect --run {directory.root} --round {key} --tree {drawn[0]}")
+            show(
+                f"a tree is drawn with: selfloop inspect --run {directory.root} --round {key} --tree {drawn[0]}"
+            )
 
 
 def parse_round(text: str | None) -> RoundKey | None:
@@ -132,25 +167,44 @@ def _names(run: RunDir) -> str:
 
 def _stage(run: RunDir, round_: RoundKey, stage: str, dropped: bool, failed: bool, n: int) -> dict[str, Any]:
     folder = run.stage(round_, stage)
-    facts: dict[str, Any] = {"run": run.root, "round": round_, "stage": stage, **overview.stage_facts(run, round_, stage)}
+    facts: dict[str, Any] = {
+        "run": run.root,
+        "round": round_,
+        "stage": stage,
+        **overview.stage_facts(run, round_, stage),
+    }
     manifest = run.manifest(folder)
     reasons = dict(facts["dropped"]) if manifest is None else manifest.dropped_in_all()
     facts["dropped_in_all"] = reasons
     rejects_only = dropped or failed
-    facts["dropped_examples"] = _some(folder, "dropped", n, set(reasons), dropped) if dropped or not rejects_only else {}
-    facts["failed_examples"] = _some(folder, "failed", n, set(facts["failed"]), failed) if failed or not rejects_only else {}
+    facts["dropped_examples"] = (
+        _some(folder, "dropped", n, set(reasons), dropped) if dropped or not rejects_only else {}
+    )
+    facts["failed_examples"] = (
+        _some(folder, "failed", n, set(facts["failed"]), failed) if failed or not rejects_only else {}
+    )
     paths = [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
-    facts["rows"] = [] if rejects_only or facts["state"] == NOT_BEGUN else [asdict(r) for r in examples.spread(paths, n)]
+    facts["rows"] = (
+        [] if rejects_only or facts["state"] == NOT_BEGUN else [asdict(r) for r in examples.spread(paths, n)]
+    )
     if stage in ("publish", "pairs"):
-        facts["datasets"] = [d for d in overview.published(run, round_) if (d["unit"] == "pairs") == (stage == "pairs")]
+        facts["datasets"] = [
+            d for d in overview.published(run, round_) if (d["unit"] == "pairs") == (stage == "pairs")
+        ]
     if stage.startswith("evaluate"):
         facts["measured"] = measured(run)
         whole = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else None
-        facts["evaluation"] = whole if stage == "evaluate" else (whole or {}).get("sets", {}).get(stage.removeprefix("evaluate-"))
+        facts["evaluation"] = (
+            whole
+            if stage == "evaluate"
+            else (whole or {}).get("sets", {}).get(stage.removeprefix("evaluate-"))
+        )
     return facts
 
 
-def _some(folder: str, kind: str, n: int, reasons: set[str], all_wanted: bool) -> dict[str, list[dict[str, Any]]]:
+def _some(
+    folder: str, kind: str, n: int, reasons: set[str], all_wanted: bool
+) -> dict[str, list[dict[str, Any]]]:
     """Return `n` rejects of each reason; without `all_wanted` about `n` in all, so that no reason crowds out the rest."""
     each = n if all_wanted else max(1, n // max(1, len(reasons)))
     return examples.rejects(folder, kind, each, reasons)
@@ -179,7 +233,9 @@ def _tasks(run: RunDir, sets: list[str], dropped: bool, failed: bool, n: int) ->
         "dropped_in_all": manifest.dropped_in_all(),
         "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in sets},
         "dropped_examples": {},  # duplicates are only counted: they say what another task says
-        "failed_examples": examples.rejects(run.tasks("rejected"), "failed", n) if failed or not dropped else {},
+        "failed_examples": examples.rejects(run.tasks("rejected"), "failed", n)
+        if failed or not dropped
+        else {},
         "rows": rows,
     }
 

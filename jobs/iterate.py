@@ -14,9 +14,16 @@ from stages.rounds.loop import Loop
 
 def iterate(
     recipe: Annotated[str, typer.Argument(help="recipe, such as jobs/recipes/quickstart.yaml")],
-    run: Annotated[str | None, typer.Option("--run", help="run directory; default: data/runs/<name of the recipe>")] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=0, help="rounds of self-training; default: as the recipe says")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="print the recipe with every default, and stop")] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", help="run directory; default: data/runs/<name of the recipe>")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", min=0, help="rounds of self-training; default: as the recipe says"),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print the recipe with every default, and stop")
+    ] = False,
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:

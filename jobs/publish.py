@@ -8,7 +8,13 @@ from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 
-def publish(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+def publish(
+    run: RunOption,
+    round: RoundOption,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+    address: AddressOption = None,
+) -> None:
     """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN (or turns/, cpt/), and pairs as datasets/dpo/round-NNN."""
     with opened(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)

@@ -10,26 +10,59 @@ from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 
 # What a payload holds of its task beyond question and answer, and what is shown in the heading: not repeated below it.
-_PLUMBING = {"task_id", "answer_type", "entry", "source", "sample", "model", "finish_reason", "prompt_tokens", "completion_tokens", "where", "sampling", "tree"}
+_PLUMBING = {
+    "task_id",
+    "answer_type",
+    "entry",
+    "source",
+    "sample",
+    "model",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "where",
+    "sampling",
+    "tree",
+}
 
 
 def show_overview(facts: dict[str, Any]) -> None:
     """Print the run's heading, and a table of stages for the rounds that have begun."""
-    show(f"{facts['name']}: method {facts['method']}, model {facts['model']}, engine {facts['engine']}", style="bold")
+    show(
+        f"{facts['name']}: method {facts['method']}, model {facts['model']}, engine {facts['engine']}",
+        style="bold",
+    )
     show(f"run: {facts['run']}")
     tasks = facts["tasks"]
     known = tasks["train"] is not None
     show(
         f"tasks: {tasks['train']} to train on, {tasks['held_out']} held out, {tasks['demonstrations'] or 0} demonstrations"
-        + "".join(f", {n or 0} of {name.removeprefix('sets/')} to evaluate with" for name, n in tasks.items() if name.startswith("sets/"))
+        + "".join(
+            f", {n or 0} of {name.removeprefix('sets/')} to evaluate with"
+            for name, n in tasks.items()
+            if name.startswith("sets/")
+        )
         if known
         else "tasks: not read yet"
     )
     begun = [r for r in facts["rounds"] if _begun(r)]
     if begun:
         table = Table(show_edge=False, pad_edge=False)
-        for name in ("round", "stage", "state", "in", "done", "dropped", "failed", "out", "tokens", "seconds"):
-            table.add_column(name, justify="left" if name in ("round", "stage", "state") else "right", no_wrap=True)
+        for name in (
+            "round",
+            "stage",
+            "state",
+            "in",
+            "done",
+            "dropped",
+            "failed",
+            "out",
+            "tokens",
+            "seconds",
+        ):
+            table.add_column(
+                name, justify="left" if name in ("round", "stage", "state") else "right", no_wrap=True
+            )
         for r in begun:
             for name, stage in r["stages"].items():
                 if name == "evaluate":
@@ -53,18 +86,33 @@ def show_stage(facts: dict[str, Any]) -> None:
     if facts["state"] == NOT_BEGUN:
         return
     if facts["passes_through"]:
-        show(f"nothing to do here for this method: the {facts['out']} rows of {facts['passes_through']} pass through", 2)
+        show(
+            f"nothing to do here for this method: the {facts['out']} rows of {facts['passes_through']} pass through",
+            2,
+        )
         return
     dropped, failed = sum(facts["dropped"].values()), sum(facts["failed"].values())
     of = f" of {facts['expected']}" if facts["state"] == UNDER_WAY and facts["expected"] is not None else ""
-    show(f"{facts['in']}{of} in = {facts['done']} done + {dropped} dropped + {failed} failed; {facts['out']} rows out", 2)
+    show(
+        f"{facts['in']}{of} in = {facts['done']} done + {dropped} dropped + {failed} failed; {facts['out']} rows out",
+        2,
+    )
     for step in facts["steps"]:
-        show(f"step {step['name']}: {step['rows_in']} in = {step['rows_out']} out + {sum(step['dropped'].values())} dropped", 2)
+        show(
+            f"step {step['name']}: {step['rows_in']} in = {step['rows_out']} out + {sum(step['dropped'].values())} dropped",
+            2,
+        )
     if facts["completion_tokens"]:
         cost = f"{facts['prompt_tokens']:,} prompt + {facts['completion_tokens']:,} completion tokens, {facts['requests_sent']} requests"
-        show(cost + (f" and {facts['requests_from_log']} from the log" if facts["requests_from_log"] else ""), 2)
+        show(
+            cost + (f" and {facts['requests_from_log']} from the log" if facts["requests_from_log"] else ""),
+            2,
+        )
     if cache := (facts.get("facts") or {}).get("prefix_cache"):
-        show(f"prefix cache: {cache['found']:,} of {cache['looked_up']:,} prompt tokens ({cache['found'] / cache['looked_up']:.0%})", 2)
+        show(
+            f"prefix cache: {cache['found']:,} of {cache['looked_up']:,} prompt tokens ({cache['found'] / cache['looked_up']:.0%})",
+            2,
+        )
     if facts["model"]:
         show(f"model {facts['model']}", 2)
     if facts["seconds"] is not None:
@@ -76,7 +124,10 @@ def show_stage(facts: dict[str, Any]) -> None:
     for dataset in facts.get("datasets", []):
         show(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})", 2)
     if facts.get("evaluation"):
-        found, which = facts["evaluation"], "held-out questions" if facts["stage"] == "evaluate" else "questions"
+        found, which = (
+            facts["evaluation"],
+            "held-out questions" if facts["stage"] == "evaluate" else "questions",
+        )
         show(f"greedy {facts['measured']}: {found['greedy']['mean']:.1%} on {found['n']} {which}", 2)
     for kind, reasons in (("dropped", facts["dropped_in_all"]), ("failed", facts["failed"])):
         for reason, count in sorted(reasons.items(), key=lambda kv: (-kv[1], kv[0])):
@@ -104,7 +155,9 @@ def show_rows(rows: list[dict[str, Any]], full: bool) -> None:
         show("rows, for example:", style="bold")
     for row in rows:
         payload = row["payload"]
-        told = [f"{k} {payload[k]}" for k in ("sample", "model", "finish_reason") if payload.get(k) is not None]
+        told = [
+            f"{k} {payload[k]}" for k in ("sample", "model", "finish_reason") if payload.get(k) is not None
+        ]
         show(f"{row['id']}  {', '.join([row['set']] if 'set' in row else told)}", 2)
         show_payload(payload, 4, full)
 
@@ -115,7 +168,11 @@ def show_payload(payload: dict[str, Any], indent: int, full: bool = False) -> No
         if name in _PLUMBING or value in (None, "", [], {}):
             continue
         if name == "verdict" and isinstance(value, dict):
-            judged = "right" if value.get("correct") else f"wrong{': ' + str(value['problem']) if value.get('problem') else ''}"
+            judged = (
+                "right"
+                if value.get("correct")
+                else f"wrong{': ' + str(value['problem']) if value.get('problem') else ''}"
+            )
             score = f", score {value['score']:g}" if isinstance(value.get("score"), int | float) else ""
             show_field(
                 name,
@@ -129,14 +186,24 @@ def show_payload(payload: dict[str, Any], indent: int, full: bool = False) -> No
             for i, item in enumerate(value if isinstance(value, list) else [value]):
                 _show_item(item, indent + 2, full, f"{i + 1}." if isinstance(value, list) else "")
         else:
-            show_field(name, str(value), indent, max(10, len(name) + 2), full=full, style="cyan" if name == "text" else "")
+            show_field(
+                name,
+                str(value),
+                indent,
+                max(10, len(name) + 2),
+                full=full,
+                style="cyan" if name == "text" else "",
+            )
 
 
 def show_train(facts: dict[str, Any]) -> None:
     """Print what came of a training, or how far it is."""
     show(f"round {facts['round']} {facts['stage']}: {facts['state']}", style="bold")
     if line := facts["progress"]:
-        show(f"step {line['step']} of {line['total']}, loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tokens/s", 2)
+        show(
+            f"step {line['step']} of {line['total']}, loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tokens/s",
+            2,
+        )
     if result := facts["result"]:
         for name in (
             "model",
@@ -162,7 +229,11 @@ def _show_item(item: Any, indent: int, full: bool, mark: str) -> None:
     if isinstance(item, dict) and set(item) == {"role", "content"}:
         show_field(f"{item['role']}:", str(item["content"]), indent, 12, full=full)
     elif isinstance(item, dict):
-        facts = ", ".join(f"{k} {v!r}" for k, v in item.items() if k not in ("text", "messages") and not isinstance(v, dict | list))
+        facts = ", ".join(
+            f"{k} {v!r}"
+            for k, v in item.items()
+            if k not in ("text", "messages") and not isinstance(v, dict | list)
+        )
         show(f"{mark} {facts if full else one_line(facts, 300)}".strip(), indent)
         for name in [k for k, v in item.items() if k in ("text", "messages") or isinstance(v, dict | list)]:
             show_payload({name: item[name]}, indent + 2, full)
@@ -171,7 +242,9 @@ def _show_item(item: Any, indent: int, full: bool, mark: str) -> None:
 
 
 def _begun(r: dict[str, Any]) -> bool:
-    return any(s["state"] != NOT_BEGUN for s in (*r["stages"].values(), *(r[t] for t in TRAININGS if r.get(t))))
+    return any(
+        s["state"] != NOT_BEGUN for s in (*r["stages"].values(), *(r[t] for t in TRAININGS if r.get(t)))
+    )
 
 
 def _stage_cells(name: str, s: dict[str, Any]) -> list[str]:
@@ -201,13 +274,30 @@ def _train_cells(name: str, train: dict[str, Any]) -> list[Any]:
         return [name, NOT_BEGUN]
     result, line = train["result"], train["progress"]
     if result:
-        return [name, DONE, str(result["examples"]), "", "", "", "", f"{result['tokens']:,}", f"{result['seconds']:.1f}"]
+        return [
+            name,
+            DONE,
+            str(result["examples"]),
+            "",
+            "",
+            "",
+            "",
+            f"{result['tokens']:,}",
+            f"{result['seconds']:.1f}",
+        ]
     return [name, f"step {line['step']}/{line['total']}" if line else UNDER_WAY]
 
 
 def _notes(r: dict[str, Any]) -> list[str]:
-    notes = [f"round {r['round']} published {d['rows']} {d['unit']} ({d['kind']}): {d['path']}" for d in r["datasets"]]
-    notes += [f"round {r['round']}, {name}: {note}" for name, s in r["stages"].items() if (note := (s.get("facts") or {}).get("note"))]
+    notes = [
+        f"round {r['round']} published {d['rows']} {d['unit']} ({d['kind']}): {d['path']}"
+        for d in r["datasets"]
+    ]
+    notes += [
+        f"round {r['round']}, {name}: {note}"
+        for name, s in r["stages"].items()
+        if (note := (s.get("facts") or {}).get("note"))
+    ]
     for result in (r[t]["result"] for t in TRAININGS if r.get(t) and r[t]["result"]):
         loss = f", final loss {result['final_loss']:.3f}" if result["final_loss"] is not None else ""
         unit = seen_as(result.get("kind", "sft"))

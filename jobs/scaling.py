@@ -15,7 +15,12 @@ from stages.reports.table import interval
 
 
 def scaling(
-    runs: Annotated[list[str], typer.Argument(help="run directories with train.kind cpt: arms and token budgets that are to be compared")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="run directories with train.kind cpt: arms and token budgets that are to be compared"
+        ),
+    ],
     out: Annotated[str, typer.Option("--out", help="where the plot goes")] = "scaling.png",
     as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
@@ -28,8 +33,17 @@ def scaling(
     curves = fits(found)
     draw(found, curves, out)
     if as_json:
-        made = {arm: {name: {"parameters": f.parameters, "held_out_error": f.held_out_error} for name, f in both.items()} for arm, both in curves.items()}
-        as_facts = [{name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()} for p in found]
+        made = {
+            arm: {
+                name: {"parameters": f.parameters, "held_out_error": f.held_out_error}
+                for name, f in both.items()
+            }
+            for arm, both in curves.items()
+        }
+        as_facts = [
+            {name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()}
+            for p in found
+        ]
         print_json({"points": as_facts, "fits": made, "plot": out})
         return
     console.print(_table(found, compared[0].recipe().method.get("arm", "the first")))
@@ -45,14 +59,32 @@ def scaling(
 def _table(found: Sequence[Point], first: str) -> Table:
     """One line per model; the differences are paired over questions."""
     table = Table(title="closed-book accuracy, with 95% intervals", title_justify="left")
-    names = ("arm", "different\ntokens", "passes", "general\ntext", "accuracy", "minus untrained", f"minus {first}", "perplexity of\ngeneral text")
+    names = (
+        "arm",
+        "different\ntokens",
+        "passes",
+        "general\ntext",
+        "accuracy",
+        "minus untrained",
+        f"minus {first}",
+        "perplexity of\ngeneral text",
+    )
     for name in names:
         table.add_column(name, justify="left" if name == "arm" else "right")
     for p in found:
         trained = (f"{p.passes:.1f}", f"{p.replay_share:.1%}") if p.tokens else ("", "")
-        differences = ("" if d is None else interval(d._asdict(), signed=True) for d in (p.over_untrained, p.over_first))
+        differences = (
+            "" if d is None else interval(d._asdict(), signed=True) for d in (p.over_untrained, p.over_first)
+        )
         accuracy = f"{p.accuracy:.1%} [{p.low:.1%}, {p.high:.1%}]"
-        table.add_row(p.arm, f"{p.tokens:,}", *trained, accuracy, *differences, "" if p.perplexity is None else f"{p.perplexity:.2f}")
+        table.add_row(
+            p.arm,
+            f"{p.tokens:,}",
+            *trained,
+            accuracy,
+            *differences,
+            "" if p.perplexity is None else f"{p.perplexity:.2f}",
+        )
     return table
 
 

@@ -15,17 +15,30 @@ from pipeline.errors import ConfigError, EngineError, SelfloopError
 STATUS_SECONDS = 10.0
 STOP_SECONDS = 60.0
 NameOption = Annotated[
-    str | None, typer.Option("--name", help="name of the pool; jobs use it with --set runner.engine_pool=NAME", show_default=False)
+    str | None,
+    typer.Option(
+        "--name", help="name of the pool; jobs use it with --set runner.engine_pool=NAME", show_default=False
+    ),
 ]
 
 
 def serve(
-    recipe: Annotated[str | None, typer.Argument(help="recipe whose engine section is served", show_default=False)] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="recipe whose engine section is served", show_default=False)
+    ] = None,
     name: NameOption = None,
-    model: Annotated[str | None, typer.Option("--model", help="folder or Hub id to load first; default: the recipe's model.base")] = None,
-    logs: Annotated[str | None, typer.Option("--logs", help="folder for what vLLM prints, on every node; default: Ray's logs")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="folder or Hub id to load first; default: the recipe's model.base"),
+    ] = None,
+    logs: Annotated[
+        str | None,
+        typer.Option("--logs", help="folder for what vLLM prints, on every node; default: Ray's logs"),
+    ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="end the pool NAME")] = False,
-    status: Annotated[bool, typer.Option("--status", help="list the pools, their models and their load")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="list the pools, their models and their load")
+    ] = False,
     set: SetOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -85,7 +98,8 @@ async def _start(settings: Any, name: str, model: str | None, logs: str | None) 
     replicas = start_replicas(config, logs, name)
     try:
         await asyncio.wait_for(
-            all_of(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas), config.start_timeout
+            all_of(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas),
+            config.start_timeout,
         )
     except BaseException as e:
         await _end(replicas)
@@ -137,13 +151,30 @@ async def _status(name: str | None) -> list[dict[str, Any]]:
     found = []
     for actor in _actors(name):
         pool, _, number = actor.rpartition("/")
-        facts: dict[str, Any] = {"pool": pool, "engine": int(number), "model": None, "running": None, "waiting": None, "state": "ready"}
+        facts: dict[str, Any] = {
+            "pool": pool,
+            "engine": int(number),
+            "model": None,
+            "running": None,
+            "waiting": None,
+            "state": "ready",
+        }
         try:
-            model, load = await asyncio.wait_for(_answer(ray.get_actor(actor, NAMESPACE).status.remote()), STATUS_SECONDS)
-            facts |= {"model": f"{model.name}@{model.revision[:12]}" if model else None, "running": load.running, "waiting": load.waiting}
+            model, load = await asyncio.wait_for(
+                _answer(ray.get_actor(actor, NAMESPACE).status.remote()), STATUS_SECONDS
+            )
+            facts |= {
+                "model": f"{model.name}@{model.revision[:12]}" if model else None,
+                "running": load.running,
+                "waiting": load.waiting,
+            }
             facts["state"] = "ready" if model else "no model loaded"
         except (TimeoutError, EngineError, ValueError) as e:
-            facts["state"] = "no answer: it starts, waits for CPUs or GPUs, or hangs" if isinstance(e, TimeoutError) else str(e)
+            facts["state"] = (
+                "no answer: it starts, waits for CPUs or GPUs, or hangs"
+                if isinstance(e, TimeoutError)
+                else str(e)
+            )
         found.append(facts)
     return found
 
@@ -165,8 +196,12 @@ def _actors(name: str | None) -> list[str]:
 
     from pipeline.engines.pool import NAMESPACE
 
-    names = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE]
-    mine = [n for n in names if n.rpartition("/")[2].isdigit() and (name is None or n.rpartition("/")[0] == name)]
+    names = [
+        a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE
+    ]
+    mine = [
+        n for n in names if n.rpartition("/")[2].isdigit() and (name is None or n.rpartition("/")[0] == name)
+    ]
     return sorted(mine, key=lambda n: (n.rpartition("/")[0], int(n.rpartition("/")[2])))
 
 

@@ -24,7 +24,9 @@ def show(text: str = "", indent: int = 0, style: str = "") -> None:
             console.print(Text(" " * indent) + line)
 
 
-def show_field(name: str, text: str, indent: int = 0, width: int = 10, *, full: bool = False, style: str = "") -> None:
+def show_field(
+    name: str, text: str, indent: int = 0, width: int = 10, *, full: bool = False, style: str = ""
+) -> None:
     """Print a named text, its further lines under the first."""
     lines = (printable(text) if full else cut(text, CHARACTERS, LINES)).split("\n")
     for i, line in enumerate(lines):

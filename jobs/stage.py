@@ -13,7 +13,13 @@ from stages.tasks.freeze import freeze
 def stage_job(name: str) -> Callable[..., None]:
     """Return the job that runs stage `name` of one round."""
 
-    def run_stage(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+    def run_stage(
+        run: RunOption,
+        round: RoundOption,
+        recipe: RecipeOption = None,
+        set: SetOption = None,
+        address: AddressOption = None,
+    ) -> None:
         with opened(run, recipe, set, address) as (directory, settings):
             freeze(directory, settings)
             asyncio.run(_run(directory, settings, round, name))

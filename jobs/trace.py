@@ -14,12 +14,24 @@ from pipeline.lineage import trace as find
 from pipeline.printable import one_line
 from pipeline.rundir import RoundKey, RunDir
 
-_DEFAULTS = {"temperature": None, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "max_tokens": None}
+_DEFAULTS = {
+    "temperature": None,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "max_tokens": None,
+}
 _STEP = 4
 
 
 def trace(
-    row: Annotated[str, typer.Argument(metavar="ROW_ID", help="id of a row or of a published example, or its first 6 or more characters")],
+    row: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROW_ID", help="id of a row or of a published example, or its first 6 or more characters"
+        ),
+    ],
     run: RunOption,
     round: RoundChoice = None,
     full: Annotated[bool, typer.Option("--full", help="show long texts whole")] = False,
@@ -44,9 +56,16 @@ def _tree(links: list[Link]) -> list[tuple[Link, int]]:
     below: dict[tuple[str, RoundKey | None] | None, list[Link]] = {}
     tasks = [link for link in links if link.round is None]
     for link in links:
-        keys = [k for p in link.parents for k in ((p, link.round), (p, None)) if k in by_key and by_key[k] is not link]
+        keys = [
+            k
+            for p in link.parents
+            for k in ((p, link.round), (p, None))
+            if k in by_key and by_key[k] is not link
+        ]
         # A row whose parents are not stored hangs from its task.
-        other = [(t.id, None) for t in tasks if link.round is not None and t.id == link.payload.get("task_id")]
+        other = [
+            (t.id, None) for t in tasks if link.round is not None and t.id == link.payload.get("task_id")
+        ]
         earlier = [(x.id, x.round) for p in link.parents for x in links if x.id == p and x is not link]
         below.setdefault(next(iter([*keys, *earlier, *other]), None), []).append(link)
     ordered: list[tuple[Link, int]] = []
@@ -81,7 +100,14 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
         if example.text:
             show_field("text:", example.text, indent + 4, 12, full=full)
         for turn in example.turns:
-            show_field(f"{turn['role']}:", turn["content"], indent + 4, 12, full=full, style="green" if turn["loss"] else "")
+            show_field(
+                f"{turn['role']}:",
+                turn["content"],
+                indent + 4,
+                12,
+                full=full,
+                style="green" if turn["loss"] else "",
+            )
         for name, style in (("chosen", "green"), ("rejected", "red")):
             for message in getattr(example, name):
                 show_field(f"{name}:", message["content"], indent + 4, 12, full=full, style=style)
@@ -89,8 +115,14 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
 
 def _news(link: Link, links: list[Link]) -> dict[str, Any]:
     """Return what the row's payload says that its parents' payloads did not say already."""
-    said = [other.payload for other in links if other is not link and (other.id in link.parents or other.id == link.payload.get("task_id"))]
-    return {k: v for k, v in link.payload.items() if not any(k in payload and payload[k] == v for payload in said)}
+    said = [
+        other.payload
+        for other in links
+        if other is not link and (other.id in link.parents or other.id == link.payload.get("task_id"))
+    ]
+    return {
+        k: v for k, v in link.payload.items() if not any(k in payload and payload[k] == v for payload in said)
+    }
 
 
 def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: bool) -> None:
@@ -98,7 +130,11 @@ def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: boo
     for request in requests:
         _show_request(fate, request, indent, full)
     if hidden := len(fate.requests) - len(requests):
-        show(f"{fate.stage}, round {fate.round}: {hidden} other {'request' if hidden == 1 else 'requests'} of this row (--full shows all)", indent, "yellow")
+        show(
+            f"{fate.stage}, round {fate.round}: {hidden} other {'request' if hidden == 1 else 'requests'} of this row (--full shows all)",
+            indent,
+            "yellow",
+        )
     where = f"{fate.stage}, round {fate.round}" + (f", step {fate.step}" if fate.step else "")
     if fate.outcome in ("dropped", "failed"):
         detail = fate.detail if full else one_line(fate.detail, 400)
@@ -119,7 +155,9 @@ def _show_fate(fate: Fate, link: Link, links: list[Link], indent: int, full: boo
 def _told(requests: list[dict[str, Any]], links: list[Link]) -> list[dict[str, Any]]:
     """Return the requests whose replies stand in the rows that are shown, or all when no reply does (a method may take them apart)."""
     texts = {v.strip() for link in links for v in link.payload.values() if isinstance(v, str)}
-    return [r for r in requests if any(c.get("text", "").strip() in texts for c in r.get("completions") or [])] or requests
+    return [
+        r for r in requests if any(c.get("text", "").strip() in texts for c in r.get("completions") or [])
+    ] or requests
 
 
 def _show_request(fate: Fate, record: dict[str, Any], indent: int, full: bool) -> None:
@@ -127,8 +165,15 @@ def _show_request(fate: Fate, record: dict[str, Any], indent: int, full: bool) -
     tokens = sum(c.get("completion_tokens", 0) for c in completions)
     prompt_tokens = completions[0].get("prompt_tokens", 0) if completions else 0
     again = f", call {record['sample_index'] + 1} of this prompt" if record.get("sample_index") else ""
-    show(f"{fate.stage}, round {fate.round}: asked {record.get('model')} {record.get('step', '')}{again}", indent, "yellow")
-    show(f"{_sampling(record)}; {prompt_tokens} prompt + {tokens} completion tokens, {record.get('seconds', 0):g} s", indent + 2)
+    show(
+        f"{fate.stage}, round {fate.round}: asked {record.get('model')} {record.get('step', '')}{again}",
+        indent,
+        "yellow",
+    )
+    show(
+        f"{_sampling(record)}; {prompt_tokens} prompt + {tokens} completion tokens, {record.get('seconds', 0):g} s",
+        indent + 2,
+    )
     for message in record.get("messages") or []:
         show_field(f"{message['role']}:", str(message["content"]), indent + 2, 12, full=full)
     if record.get("prompt"):
@@ -137,7 +182,9 @@ def _show_request(fate: Fate, record: dict[str, Any], indent: int, full: bool) -
         show_field("prefill:", record["prefill"], indent + 2, 12, full=full)
     for i, completion in enumerate(completions):
         ended = "" if completion.get("finish_reason") == "stop" else f" [{completion.get('finish_reason')}]"
-        show_field(f"reply {i + 1}:", completion.get("text", "") + ended, indent + 2, 12, full=full, style="cyan")
+        show_field(
+            f"reply {i + 1}:", completion.get("text", "") + ended, indent + 2, 12, full=full, style="cyan"
+        )
 
 
 def _sampling(record: dict[str, Any]) -> str:

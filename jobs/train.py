@@ -7,7 +7,13 @@ from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 
-def train(run: RunOption, round: RoundOption, recipe: RecipeOption = None, set: SetOption = None, address: AddressOption = None) -> None:
+def train(
+    run: RunOption,
+    round: RoundOption,
+    recipe: RecipeOption = None,
+    set: SetOption = None,
+    address: AddressOption = None,
+) -> None:
     """Publish a round's rows, if that is not done, and train on what was accumulated."""
     with opened(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)

@@ -36,12 +36,23 @@ def trees(run: RunDir, round_: RoundKey, row: str | None) -> list[dict[str, Any]
                 kept = {k: record.payload.get(k) for k in ("kind", "leaves", "prefix", "t_prime", "judge")}
                 records[parent].append({"id": record.id, "fate": fates.get(record.id, ""), **kept})
     return [
-        {"id": r.id, "task": r.payload["question"], "nodes": r.payload["tree"], "search": r.payload["search"], "records": records[r.id]} for r in found
+        {
+            "id": r.id,
+            "task": r.payload["question"],
+            "nodes": r.payload["tree"],
+            "search": r.payload["search"],
+            "records": records[r.id],
+        }
+        for r in found
     ]
 
 
 def _trees(run: RunDir, round_: RoundKey, row: str | None) -> Iterator[Row]:
-    return (r for r in _rows(run, run.stage(round_, "generate")) if "tree" in r.payload and (row is None or r.id.startswith(row)))
+    return (
+        r
+        for r in _rows(run, run.stage(round_, "generate"))
+        if "tree" in r.payload and (row is None or r.id.startswith(row))
+    )
 
 
 def round_with_tree(run: RunDir, row: str) -> RoundKey | None:
@@ -53,7 +64,11 @@ def show_tree(run: RunDir, round_: RoundKey, row: str, to: str | None, full: boo
     """Print the tree of one row, and write it to a file that ends in .svg or .html if one is named. Raises SelfloopError."""
     found = trees(run, round_, row)
     if len(found) != 1:
-        there = f"begins the ids of {len(found)} trees; give more of it" if found else f"is no tree of round {round_} (selfloop inspect --stage generate shows ids)"
+        there = (
+            f"begins the ids of {len(found)} trees; give more of it"
+            if found
+            else f"is no tree of round {round_} (selfloop inspect --stage generate shows ids)"
+        )
         raise SelfloopError(f"--tree {row!r}: it {there}.")
     drawing = draw(found[0], full)
     show(one_line(found[0]["task"], 200), style="bold")
@@ -71,7 +86,9 @@ def save(drawing: Drawing, to: str, title: str) -> None:
     ending = Path(to).suffix.lower()
     if ending not in (".svg", ".html"):
         raise ConfigError(f"--to {to!r}: expected a file that ends in .svg or .html")
-    recorder = Console(record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    recorder = Console(
+        record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor", force_terminal=True
+    )
     recorder.print(drawing)
     text = recorder.export_svg(title=printable(title)) if ending == ".svg" else recorder.export_html()
     files.write_bytes(to, text.encode())
@@ -105,7 +122,9 @@ def _label(node: dict[str, Any], marks: dict[int, list[str]], wrong: set[int]) -
     mean = f"{node['value'] / node['visits']:.2f}" if node["visits"] else "-"
     text.append(f"  visits {node['visits']}, value {mean}", style="cyan")
     if node["end"]:
-        text.append(f"  {node['end']}, reward {node['reward']:g}", style="green" if node["reward"] >= 1 else "yellow")
+        text.append(
+            f"  {node['end']}, reward {node['reward']:g}", style="green" if node["reward"] >= 1 else "yellow"
+        )
     if node["id"] in wrong:
         text.append("  <- judged bad", style="red")
     for mark in marks.get(node["id"], []):
@@ -142,7 +161,13 @@ def _rows(run: RunDir, folder: str) -> Iterator[Row]:
 
 def _fates(run: RunDir, round_: RoundKey) -> dict[str, str]:
     """Return why filter or verify dropped a record, by the record's id; a record that verify saw is there under its filter row's id."""
-    fates = {r["id"]: f"dropped by filter: {r['reason']}" for r in run.rejects(run.stage(round_, "filter"), "dropped")}
-    after = {r["id"]: f"dropped by verify: {r['reason']}" for r in run.rejects(run.stage(round_, "verify"), "dropped")}
+    fates = {
+        r["id"]: f"dropped by filter: {r['reason']}"
+        for r in run.rejects(run.stage(round_, "filter"), "dropped")
+    }
+    after = {
+        r["id"]: f"dropped by verify: {r['reason']}"
+        for r in run.rejects(run.stage(round_, "verify"), "dropped")
+    }
     seen = {r.id: r.parents for r in _rows(run, run.stage(round_, "filter"))}
     return fates | {parent: after[i] for i, parents in seen.items() if i in after for parent in parents}

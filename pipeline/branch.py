@@ -27,9 +27,13 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
     if target.exists():
         raise SelfloopError(f"{target.root}: there is a run here already; a branch needs a new directory.")
     _refuse_contradictions(source, recipe)
-    untrained = round_ == 0 and source.recipe().demonstrations is None  # there is no round 0: what the run starts from is the base model
+    untrained = (
+        round_ == 0 and source.recipe().demonstrations is None
+    )  # there is no round 0: what the run starts from is the base model
     if not (untrained or files.exists(source.evaluation(round_))):
-        raise SelfloopError(f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it.")
+        raise SelfloopError(
+            f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it."
+        )
     with RunLock(target.local):
         for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
@@ -42,10 +46,29 @@ def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
 
     Not of the seed: another one draws and samples otherwise from here on; the tasks and the shared rounds are those of the old one.
     """
-    old, new = (r.model_dump(mode="json", exclude={"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}) for r in (source.recipe(), recipe))
-    taken_over = ("tasks", "held_out", "demonstrations", "model", "evaluate", "train.cpt.replay", "train.cpt.replay_held_out")
-    changed = [(key, a, b) for key, a, b in differences(old, new) if any(f"{key}.".startswith(f"{name}.") for name in taken_over)]
-    if registry.resolve("verifier", source.recipe().verifier) is not registry.resolve("verifier", recipe.verifier):
+    old, new = (
+        r.model_dump(
+            mode="json", exclude={"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}
+        )
+        for r in (source.recipe(), recipe)
+    )
+    taken_over = (
+        "tasks",
+        "held_out",
+        "demonstrations",
+        "model",
+        "evaluate",
+        "train.cpt.replay",
+        "train.cpt.replay_held_out",
+    )
+    changed = [
+        (key, a, b)
+        for key, a, b in differences(old, new)
+        if any(f"{key}.".startswith(f"{name}.") for name in taken_over)
+    ]
+    if registry.resolve("verifier", source.recipe().verifier) is not registry.resolve(
+        "verifier", recipe.verifier
+    ):
         changed.append(("verifier", source.recipe().verifier, recipe.verifier))  # evaluation's too
     if changed:
         lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
@@ -60,13 +83,19 @@ def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
     root, names = source.local, ["base", *(round_name(r) for r in range(round_ + 1))]
     yield from (root / part for part in ("tasks", *(f"rounds/{n}" for n in names)) if (root / part).exists())
     for r in range(round_ + 1):
-        yield from (p for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r))) if p.exists())
+        yield from (
+            p
+            for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r)))
+            if p.exists()
+        )
     if (base := Path(source.evaluation("base"))).exists():
         yield base
     made = _made_alike(source, recipe, round_ + 1)
     yield from (Path(source.stage(round_ + 1, stage)) for stage in made)
     for datasets in (root / "datasets").glob("*"):
-        yield from (p for r in range(round_ + 1 + ("publish" in made)) if (p := datasets / f"round-{r:03d}").exists())
+        yield from (
+            p for r in range(round_ + 1 + ("publish" in made)) if (p := datasets / f"round-{r:03d}").exists()
+        )
 
 
 def _made_alike(source: RunDir, recipe: Recipe, round_: int) -> list[str]:
@@ -76,8 +105,14 @@ def _made_alike(source: RunDir, recipe: Recipe, round_: int) -> list[str]:
         return []  # other questions, or another engine: nothing of the round is alike
     while alike < len(STAGES) and _is_alike(source, recipe, round_, STAGES[alike]):
         alike += 1
-    own = (source.branched_from() or 0) < round_  # else the source has that round from a run whose recipe may be another one
-    published = ["publish", "pairs"] if alike == len(STAGES) and own and _published_alike(source.recipe(), recipe) else []
+    own = (
+        source.branched_from() or 0
+    ) < round_  # else the source has that round from a run whose recipe may be another one
+    published = (
+        ["publish", "pairs"]
+        if alike == len(STAGES) and own and _published_alike(source.recipe(), recipe)
+        else []
+    )
     names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
     return [name for name in names if source.manifest(source.stage(round_, name)) is not None]
 
@@ -86,10 +121,16 @@ def _asked_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     """Tell whether both recipes ask a round the same questions: those that are drawn, and those that the method lets the model make."""
     if (one.questions_per_round, one.new_questions) != (other.questions_per_round, other.new_questions):
         return False
-    made = [registry.resolve("method", recipe.method["name"])(recipe).proposals(round_) for recipe in (one, other)]
+    made = [
+        registry.resolve("method", recipe.method["name"])(recipe).proposals(round_) for recipe in (one, other)
+    ]
     if made == [None, None]:
         return True
-    configured = [(method_stage(PROPOSE, recipe).config, recipe.sampling, recipe.held_out.ngram) for recipe in (one, other) if None not in made]
+    configured = [
+        (method_stage(PROPOSE, recipe).config, recipe.sampling, recipe.held_out.ngram)
+        for recipe in (one, other)
+        if None not in made
+    ]
     return made[0] == made[1] and configured[0] == configured[1]
 
 
@@ -101,7 +142,10 @@ def _engines_alike(one: Recipe, other: Recipe) -> bool:
 
 def _published_alike(one: Recipe, other: Recipe) -> bool:
     sections = ("method", "filters", "held_out", "preferences")
-    return all(getattr(one, s) == getattr(other, s) for s in sections) and one.train.max_length == other.train.max_length
+    return (
+        all(getattr(one, s) == getattr(other, s) for s in sections)
+        and one.train.max_length == other.train.max_length
+    )
 
 
 def _is_alike(source: RunDir, recipe: Recipe, round_: int, name: str) -> bool:
@@ -110,7 +154,11 @@ def _is_alike(source: RunDir, recipe: Recipe, round_: int, name: str) -> bool:
         return False
     stored = fingerprint.stored(folder)
     now = fingerprint.components(
-        method_stage(name, recipe), sampling=recipe.sampling, model=stored["model"], inputs=stored["input"], seed=recipe.seed
+        method_stage(name, recipe),
+        sampling=recipe.sampling,
+        model=stored["model"],
+        inputs=stored["input"],
+        seed=recipe.seed,
     )
     return not fingerprint.changed(stored, now)
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import ray
 
@@ -14,7 +15,9 @@ def connect(address: str | None = None) -> None:
     """Connect to Ray at `address`, else RAY_ADDRESS, else start it here. Does nothing when already connected."""
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without GPUs keep CUDA_VISIBLE_DEVICES as it is
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # actors without GPUs keep CUDA_VISIBLE_DEVICES as it is
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,7 +25,11 @@ def connect(address: str | None = None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if not address:
         # Workers find this package, and the user's own modules beside the recipe, where the driver does.
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(PROJECT), os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            dict.fromkeys(
+                [str(PROJECT), os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+            )
+        )
         # When this process is killed, its Ray dies with it, but for two helpers that would look for their head for a minute.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
         # Without "local" Ray would join whatever cluster last ran on this machine, and wait for it when it is gone.
@@ -40,7 +47,9 @@ def connect(address: str | None = None) -> None:
 def check_run_path(run: str) -> None:
     """Refuse a run inside the working directory that `ray job submit` uploaded, which is deleted with the job, and one without a name."""
     if not run.strip():
-        raise SelfloopError("--run is empty (a variable that is not set?): give the path of the run directory.")
+        raise SelfloopError(
+            "--run is empty (a variable that is not set?): give the path of the run directory."
+        )
     path = os.path.abspath(run) if "://" not in run else run
     if "/runtime_resources/working_dir_files/" in path:
         raise SelfloopError(

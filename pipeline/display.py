@@ -41,8 +41,17 @@ class StageDisplay:
         self._before: Counts | None = None
         self._bar: Bar | None = None
         if console.is_terminal and total:
-            self._bar = Bar(TextColumn("[bold]{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[info]}"),
-                            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+            self._bar = Bar(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[info]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
             self._task = self._bar.add_task(title, total=total, info="")
             self._bar.start()
 
@@ -74,18 +83,30 @@ class StageDisplay:
         if note := manifest.extra.get("note"):
             console.print(f"    {note}", markup=False)
         for kind in ("dropped", "failed"):
-            found = examples.rejects(run.stage(manifest.round, manifest.stage), kind, EXAMPLES, look_at=LOOK_AT)
+            found = examples.rejects(
+                run.stage(manifest.round, manifest.stage), kind, EXAMPLES, look_at=LOOK_AT
+            )
             for reject in examples.mixed(found, EXAMPLES):
                 raw = f" | {one_line(reject['raw'], 100)}" if reject["raw"] else ""
-                console.print(f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False)
+                console.print(
+                    f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False
+                )
 
     def _info(self, counts: Counts, queue: EngineStatus, requests: int, tokens: int) -> str:
         rate = tokens / max(time.monotonic() - self._began, 1e-6)
-        several = f"{requests:,} requests answered, " if requests >= 2 * max(1, counts.rows_in - self._before.rows_in) else ""
+        several = (
+            f"{requests:,} requests answered, "
+            if requests >= 2 * max(1, counts.rows_in - self._before.rows_in)
+            else ""
+        )
         judged = counts.done + sum(counts.dropped.values())
         kept = f", kept {counts.done / judged:.0%}" if judged and counts.dropped else ""
         failed = f", failed {sum(counts.failed.values())}" if counts.failed else ""
-        return f"{several}{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}" if rate or queue.running else f"{kept}{failed}".strip(", ")
+        return (
+            f"{several}{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}"
+            if rate or queue.running
+            else f"{kept}{failed}".strip(", ")
+        )
 
     def _eta(self, counts: Counts) -> str:
         done = counts.rows_in - self._before.rows_in
@@ -96,7 +117,9 @@ class StageDisplay:
 def summary(m: Manifest) -> str:
     """Return one line with a stage's counts."""
     if m.passes_through:
-        return f"{round_title(m.round)}, {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
+        return (
+            f"{round_title(m.round)}, {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
+        )
     text = f"{round_title(m.round)}, {m.stage}: {m.rows_in} in = {m.rows_done} done + {sum(m.rows_dropped.values())} dropped + {sum(m.rows_failed.values())} failed"
     for step in m.steps:
         if step.dropped:
@@ -108,7 +131,9 @@ def summary(m: Manifest) -> str:
         text += f", {cache['found'] / cache['looked_up']:.0%} of prompt tokens from the prefix cache"
     if m.requests.from_log:
         text += f", {m.requests.from_log} of {m.requests.sent + m.requests.from_log} requests from the log"
-    reasons = ", ".join(f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1]))
+    reasons = ", ".join(
+        f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1])
+    )
     return text + (f"\n    {reasons}" if reasons else "")
 
 
@@ -153,5 +178,6 @@ class TrainDisplay:
         cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
         console.print(
             f"{self._title}: {result.examples} {seen_as(result.kind)} ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
-            f"{result.steps} steps{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)", markup=False,
-        )  # fmt: skip
+            f"{result.steps} steps{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)",
+            markup=False,
+        )

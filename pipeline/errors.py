@@ -34,7 +34,9 @@ class DamagedError(DataError, ValueError):
     @classmethod
     def of(cls, path: str, why: object) -> "DamagedError":
         """Return the error of one file."""
-        return cls(f"{path}: {why}. Put it back from a copy; or remove the folder of its stage, and what was made of it, and start again: the rest is made anew.")
+        return cls(
+            f"{path}: {why}. Put it back from a copy; or remove the folder of its stage, and what was made of it, and start again: the rest is made anew."
+        )
 
 
 class StageError(SelfloopError):
@@ -49,7 +51,9 @@ class EngineError(Exception):
         self.retryable = retryable
         self.raw = raw
 
-    def __reduce__(self):  # keyword-only arguments do not survive pickling between Ray processes by themselves
+    def __reduce__(
+        self,
+    ):  # keyword-only arguments do not survive pickling between Ray processes by themselves
         return (_rebuild_engine_error, (type(self), str(self), self.retryable, self.raw))
 
 

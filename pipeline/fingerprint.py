@@ -14,7 +14,12 @@ from pipeline.store import files
 # Left out on purpose, because they do not change what a row becomes: engine replicas and sizes, timeouts, retries,
 # concurrency, part sizes, worker counts, Ray addresses, display.
 
-MADE = ("manifest.json", "part-*.arrow", "rows/part-*.arrow", "requests/*.jsonl")  # what a stage leaves beside its fingerprint, which comes first
+MADE = (
+    "manifest.json",
+    "part-*.arrow",
+    "rows/part-*.arrow",
+    "requests/*.jsonl",
+)  # what a stage leaves beside its fingerprint, which comes first
 
 
 def components(stage: Stage, *, sampling: Any, model: str, inputs: str, seed: int) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def check(folder: str, parts: dict[str, Any]) -> str:
     path = _path(folder)
     if not files.exists(path):
         if left := [name for pattern in MADE for name in files.glob(folder, pattern)]:
-            raise StaleError(f"{folder} is half removed: its fingerprint.json is gone, and {left[0]} is still there. Remove the rest of that folder too.")
+            raise StaleError(
+                f"{folder} is half removed: its fingerprint.json is gone, and {left[0]} is still there. Remove the rest of that folder too."
+            )
         files.write_json(path, _as_read(parts))
         return digest(stored(folder))
     before = stored(folder)
@@ -66,7 +73,9 @@ def _path(folder: str) -> str:
 
 
 def _as_read(parts: dict[str, Any]) -> dict[str, Any]:
-    return orjson.loads(orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS))  # a tuple is read back as a list: not a difference
+    return orjson.loads(
+        orjson.dumps(parts, option=orjson.OPT_NON_STR_KEYS)
+    )  # a tuple is read back as a list: not a difference
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,9 @@ ID_CHARS = 20  # 80 bits: a collision among 10^9 rows has a chance of about 4e-7
 
 def digest(value: Any) -> str:
     """Return the sha256 hex digest of `value` as canonical JSON (keys sorted)."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
+    return hashlib.sha256(
+        orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    ).hexdigest()
 
 
 def row_id(parents: Sequence[str], stage: str, index: int | str) -> str:

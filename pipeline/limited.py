@@ -60,9 +60,13 @@ class _Helper:
                 if line := self._exchange(json.dumps(arguments)):
                     break
                 if self.stop() == -signal.SIGPROF:
-                    raise OutOfBudgetError("OutOfBudget", f"{self._target} took more than {CPU_SECONDS} s of CPU time")
+                    raise OutOfBudgetError(
+                        "OutOfBudget", f"{self._target} took more than {CPU_SECONDS} s of CPU time"
+                    )
             else:
-                raise CallError("HelperDied", f"the helper process for {self._target} died {ATTEMPTS} times over one call")
+                raise CallError(
+                    "HelperDied", f"the helper process for {self._target} died {ATTEMPTS} times over one call"
+                )
         reply = json.loads(line)
         if "kind" in reply:
             raise CallError(reply["kind"], reply["detail"])
@@ -92,7 +96,9 @@ class _Helper:
         # One thread: BLAS would else take address space for every core, which counts against MEMORY.
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, "-c", f"from pipeline.limited import serve; serve({self._target!r})"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         if self._process.stdout.readline() != "ready\n":
             self.stop()
             raise StageError(f"the helper process for {self._target} did not start: see what it wrote above.")
@@ -111,21 +117,27 @@ def _stop_all() -> None:
 def serve(target: str) -> None:
     """Be a helper until the input is closed: for each line of arguments write {"value": ...} or {"kind": ..., "detail": ...}."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the end of the input is the sign to leave
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent; the end of the input is the sign to leave
     logging.disable()
     out, sys.stdout = sys.stdout, sys.stderr  # what the function prints is no reply
     module, _, name = target.partition(":")
     target_module = importlib.import_module(module)
     function, prepare = getattr(target_module, name), getattr(target_module, "prepare", None)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
+    resource.setrlimit(
+        resource.RLIMIT_AS, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard)
+    )
     print("ready", file=out, flush=True)
     for line in sys.stdin:
         arguments = json.loads(line)
         try:
             if prepare:
                 prepare(*arguments)
-            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process by default, also inside a long C call
+            signal.setitimer(
+                signal.ITIMER_PROF, CPU_SECONDS
+            )  # SIGPROF ends the process by default, also inside a long C call
             reply = json.dumps({"value": function(*arguments)})
         except Exception as e:  # any function, any argument: the error is the reply, and the caller raises it
             reply = json.dumps({"kind": type(e).__name__, "detail": str(e)[:2000]})

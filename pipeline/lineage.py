@@ -21,7 +21,10 @@ from pipeline.store import lookup as search
 
 MIN_PREFIX = 6
 MAX_DESCENDANTS = 200  # links below the row that was asked for; the ids of all are in the fates' `children`
-_NO_ANCESTORS = ("publish", "pairs")  # no row is made from one that these make; those they are given stand here again
+_NO_ANCESTORS = (
+    "publish",
+    "pairs",
+)  # no row is made from one that these make; those they are given stand here again
 _TASK_SETS = ("train", "held_out", "demonstrations", "rejected")
 Key = tuple[str, RoundKey | None]
 
@@ -51,11 +54,15 @@ class Published:
     tokens_prompt: int = 0
     completion: list[dict[str, str]] = field(default_factory=list)
     tokens_completion: int = 0
-    chosen: list[dict[str, str]] = field(default_factory=list)  # a preference pair has these two in place of a completion
+    chosen: list[dict[str, str]] = field(
+        default_factory=list
+    )  # a preference pair has these two in place of a completion
     tokens_chosen: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
     tokens_rejected: int = 0
-    turns: list[dict[str, Any]] = field(default_factory=list)  # a conversation has these in place of prompt and completion
+    turns: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # a conversation has these in place of prompt and completion
     tokens_context: int = 0
     tokens_loss: int = 0
     text: str = ""  # of continued pretraining, in place of all those
@@ -98,7 +105,11 @@ class _Place(NamedTuple):
     def kept(self) -> list[str]:
         if self.stage == "tasks/rejected":
             return files.glob(files.join(self.folder, "failed"), "part-*.arrow")
-        folders = [files.join(self.folder, "rows"), *files.glob(files.join(self.folder, "steps"), "*"), self.folder]
+        folders = [
+            files.join(self.folder, "rows"),
+            *files.glob(files.join(self.folder, "steps"), "*"),
+            self.folder,
+        ]
         return [p for folder in folders for p in files.glob(folder, "part-*.arrow")]
 
 
@@ -112,11 +123,18 @@ class _Trace:
 
     def __init__(self, run: RunDir, round_: RoundKey | None) -> None:
         self._run = run
-        sets = [f"sets/{folder.rstrip('/').rsplit('/', 1)[1]}" for folder in files.glob(run.tasks("sets"), "*")]
-        self._tasks = [_Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])]
+        sets = [
+            f"sets/{folder.rstrip('/').rsplit('/', 1)[1]}" for folder in files.glob(run.tasks("sets"), "*")
+        ]
+        self._tasks = [
+            _Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])
+        ]
         rounds = [r for r in run.rounds() if round_ is None or r == round_]
         evaluations = ["evaluate", RESUMED, *(s.replace("sets/", "evaluate-") for s in sets)]
-        self._rounds = {r: [_Place(s, r, run.stage(r, s)) for s in (PROPOSE, *STAGES, *_NO_ANCESTORS, *evaluations)] for r in rounds}
+        self._rounds = {
+            r: [_Place(s, r, run.stage(r, s)) for s in (PROPOSE, *STAGES, *_NO_ANCESTORS, *evaluations)]
+            for r in rounds
+        }
         self._nodes: dict[Key, _Node] = {}
 
     def links(self, row_id: str) -> list[Link]:
@@ -155,12 +173,21 @@ class _Trace:
         if found and len(row_id) >= MIN_PREFIX:
             few = ", ".join(sorted(found)[:5])
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            raise SelfloopError(f"{row_id!r} begins the ids of {len(found)} rows of {self._run.root}: {few}{more}. Give more of it.")
-        if not found and example:  # the second and further examples of one row are published as <row id>-1, -2, ...
+            raise SelfloopError(
+                f"{row_id!r} begins the ids of {len(found)} rows of {self._run.root}: {few}{more}. Give more of it."
+            )
+        if (
+            not found and example
+        ):  # the second and further examples of one row are published as <row id>-1, -2, ...
             return self._resolve(example[1])
-        looked = "; ".join(f"{'tasks' if r is None else f'round {r}'} ({', '.join(names)})" for r, names in self._looked().items())
+        looked = "; ".join(
+            f"{'tasks' if r is None else f'round {r}'} ({', '.join(names)})"
+            for r, names in self._looked().items()
+        )
         short = f" An id, or at least its first {MIN_PREFIX} characters, is needed." if found else ""
-        raise SelfloopError(f"no row {row_id!r} in {self._run.root}.{short} Looked in: {looked or 'nothing, for it has no rows yet'}.")
+        raise SelfloopError(
+            f"no row {row_id!r} in {self._run.root}.{short} Looked in: {looked or 'nothing, for it has no rows yet'}."
+        )
 
     def _take(self, row_id: str, places: list[_Place]) -> list[Key]:
         """Make nodes of the row's first appearances: as a task, or else once in each round."""
@@ -175,7 +202,11 @@ class _Trace:
     def _ancestors(self, key: Key) -> None:
         """Add the row's ancestors, walking back from its stage; rows of the same round come before those of earlier ones."""
         known, missing = {key[0]}, set(self._nodes[key].row.parents)
-        before = [p for p in self._places() if p.round is None or (key[1] is not None and _order(p.round) <= _order(key[1]))]
+        before = [
+            p
+            for p in self._places()
+            if p.round is None or (key[1] is not None and _order(p.round) <= _order(key[1]))
+        ]
         found: list[Key] = []
         for place in (p for p in reversed(before) if p.stage not in _NO_ANCESTORS):
             while missing and (new := self._find(place, partial(search.with_ids, ids=missing))):
@@ -183,7 +214,9 @@ class _Trace:
                 known |= {k[0] for k in new}
                 missing = {p for k in new for p in self._nodes[k].row.parents} | missing
                 missing -= known
-            missing -= {k[0] for k in self._nodes if k[1] == place.round}  # found by the trace of another round
+            missing -= {
+                k[0] for k in self._nodes if k[1] == place.round
+            }  # found by the trace of another round
         if key[1] is not None and not any(k[1] is None for k in found):
             # A method may give a row without parents that are stored; its payload still names the task.
             task = self._payload(key).get("task_id")
@@ -191,8 +224,12 @@ class _Trace:
                 for place in self._tasks:
                     found += self._find(place, partial(search.with_ids, ids=[task]))
         moved = {k: self._nodes.pop(k) for k in reversed(found)}
-        self._nodes = {**{k: n for k, n in moved.items() if k[1] is None}, **{k: n for k, n in self._nodes.items() if k != key},
-                       **{k: n for k, n in moved.items() if k[1] is not None}, key: self._nodes[key]}  # fmt: skip
+        self._nodes = {
+            **{k: n for k, n in moved.items() if k[1] is None},
+            **{k: n for k, n in self._nodes.items() if k != key},
+            **{k: n for k, n in moved.items() if k[1] is not None},
+            key: self._nodes[key],
+        }
 
     def _descendants(self, key: Key) -> None:
         for round_ in [key[1]] if key[1] is not None else list(self._rounds):
@@ -201,7 +238,9 @@ class _Trace:
                 while new := self._find(place, partial(search.with_parents, ids=frontier), MAX_DESCENDANTS):
                     frontier |= {k[0] for k in new}
 
-    def _find(self, place: _Place, search_in: Callable[[str], Iterator[search.Found]], limit: int | None = None) -> list[Key]:
+    def _find(
+        self, place: _Place, search_in: Callable[[str], Iterator[search.Found]], limit: int | None = None
+    ) -> list[Key]:
         """Add the rows that a search finds in a place; return the keys of those that are new, at most `limit` of them."""
         new: list[Key] = []
         for path in place.kept:
@@ -243,14 +282,20 @@ def _add_fates(run: RunDir, place: _Place, links: dict[str, Link]) -> None:
     for kind in ("dropped", "failed"):
         for path in files.glob(files.join(place.folder, kind), "part-*.arrow"):
             name = path.rsplit("/", 1)[1]
-            for r in search.rejects(path, links) if name in parts else ():  # without their part, they are leftovers of a kill
-                fates[r["id"]] = Fate(place.stage, round_, kind, _step(run, place, name), r["reason"], r["detail"], r["raw"])
+            for r in (
+                search.rejects(path, links) if name in parts else ()
+            ):  # without their part, they are leftovers of a kill
+                fates[r["id"]] = Fate(
+                    place.stage, round_, kind, _step(run, place, name), r["reason"], r["detail"], r["raw"]
+                )
     for path in kept:
         if not path.rsplit("/", 1)[1].startswith("part-step-"):
             for i in search.inputs_among(path, links.keys() - fates.keys()):
                 fates[i] = Fate(place.stage, round_, "kept")
         elif path in passed_on:
-            for i in search.inputs_among(path, links.keys() - fates.keys()):  # those that a step dropped have their fate already
+            for i in search.inputs_among(
+                path, links.keys() - fates.keys()
+            ):  # those that a step dropped have their fate already
                 if (links[i].stage, links[i].round) != (place.stage, place.round):
                     fates[i] = Fate(place.stage, round_, "kept")
     for path in files.glob(files.join(place.folder, "requests"), "*.jsonl"):
@@ -261,7 +306,12 @@ def _add_fates(run: RunDir, place: _Place, links: dict[str, Link]) -> None:
     for path in kept:
         for found in search.with_parents(path, fates):
             for parent in found.parents:
-                if parent in fates and fates[parent].outcome == "kept" and found.id not in fates and found.id not in fates[parent].children:
+                if (
+                    parent in fates
+                    and fates[parent].outcome == "kept"
+                    and found.id not in fates
+                    and found.id not in fates[parent].children
+                ):
                     fates[parent].children.append(found.id)
     for i, fate in fates.items():
         fate.requests.sort(key=lambda r: r.get("time", 0))
@@ -277,11 +327,15 @@ def _step(run: RunDir, place: _Place, part: str) -> str:
 
 
 def _examples(run: RunDir, round_: RoundKey, row_id: str) -> Iterable[Published]:
-    for folder in (files.join(kind, f"round-{round_name(round_)}") for kind in files.glob(run.path("datasets"), "*")):
+    for folder in (
+        files.join(kind, f"round-{round_name(round_)}") for kind in files.glob(run.path("datasets"), "*")
+    ):
         for path in files.glob(files.join(folder, "train"), "data-*.arrow"):
             columns = {f.name for f in fields(Published)} - {"folder"}
             for batch in search.read_columns(path, columns):
-                for row in batch.filter(pc.match_substring_regex(batch["row_id"], f"^{re.escape(row_id)}(-\\d+)?$")).to_pylist():
+                for row in batch.filter(
+                    pc.match_substring_regex(batch["row_id"], f"^{re.escape(row_id)}(-\\d+)?$")
+                ).to_pylist():
                     yield Published(folder, **row)
 
 

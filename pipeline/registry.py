@@ -33,9 +33,13 @@ def resolve(kind: str, name: str) -> Any:
     if not target:
         near = get_close_matches(name, names(kind), 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names(kind))}; or your own as 'module:Name'.")
+        raise ConfigError(
+            f"unknown {kind} {name!r}.{hint} Known: {', '.join(names(kind))}; or your own as 'module:Name'."
+        )
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as e:  # a module of the user's own may raise anything
-        raise ConfigError(f"{kind} {name!r} points at {target!r}, which cannot be imported: {type(e).__name__}: {e}") from e
+        raise ConfigError(
+            f"{kind} {name!r} points at {target!r}, which cannot be imported: {type(e).__name__}: {e}"
+        ) from e

@@ -63,19 +63,24 @@ class Failed:
 
 Outcome = Kept | Dropped | Failed
 
-UNANSWERED = "unanswered"  # error of a row whose request was given up for now: sent again, it may well be answered
+UNANSWERED = (
+    "unanswered"  # error of a row whose request was given up for now: sent again, it may well be answered
+)
 
 
 def rows_to_table(rows: Sequence[Row]) -> pa.Table:
     """Return a table in ROW_SCHEMA."""
     return pa.table(
-        [[r.id for r in rows], [r.parents for r in rows], [orjson.dumps(r.payload).decode() for r in rows]], schema=ROW_SCHEMA
+        [[r.id for r in rows], [r.parents for r in rows], [orjson.dumps(r.payload).decode() for r in rows]],
+        schema=ROW_SCHEMA,
     )
 
 
 def table_to_rows(table: pa.Table | pa.RecordBatch) -> Iterable[Row]:
     """Yield the rows of a table in ROW_SCHEMA (or of rejects, whose reason is then left out)."""
-    for i, p, d in zip(table["id"].to_pylist(), table["parents"].to_pylist(), table["payload"].to_pylist(), strict=True):
+    for i, p, d in zip(
+        table["id"].to_pylist(), table["parents"].to_pylist(), table["payload"].to_pylist(), strict=True
+    ):
         yield Row(i, orjson.loads(d), p)
 
 

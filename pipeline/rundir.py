@@ -1,13 +1,13 @@
 """The run directory: the only state there is, and the one place that knows where things are in it.
 
-    run.yaml                       resolved recipe, frozen
-    tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen (and replay, replay_held_out: general text)
-    rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-    datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
-    models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
-    evaluation/round-001.json      (and base.json)
-    branch.json                    of a branch: what it branched from, and the last round that both share
-    logs/
+run.yaml                       resolved recipe, frozen
+tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen (and replay, replay_held_out: general text)
+rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
+datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
+models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
+evaluation/round-001.json      (and base.json)
+branch.json                    of a branch: what it branched from, and the last round that both share
+logs/
 """
 
 import re
@@ -26,12 +26,41 @@ from pipeline.store.manifest import Manifest, read_manifest
 RoundKey = int | str  # a number, or "base" for the untrained model
 # Settings that may change between two starts of one run: none of them changes what a row becomes.
 _OF_ENDPOINTS = ("api_key_env", "request_timeout", "max_retries", "concurrency", "connect_timeout", "backoff")
-MAY_CHANGE = ("rounds", "runner", "evaluate.engine", "evaluate.bootstrap", "engine.replicas", "engine.api_key_env", "engine.request_timeout", "engine.max_retries", "engine.concurrency",
-              "engine.connect_timeout", "engine.backoff", "engine.cpu_cores", "engine.cpu_kv_gib", "engine.gpus", "engine.start_timeout",
-              "engine.latency", "engine.jitter", "engine.fail_share", "engine.reject_share", "engine.kill_on", "train.workers", "train.cpus_per_worker",
-              "train.gpus_per_worker", "train.save_steps", "train.micro_batch_size", "train.dpo.micro_batch_size", "engine.tensor_parallel_size",
-              "engine.pipeline_parallel_size", "engine.args.max_num_seqs", "engine.args.max_num_batched_tokens", "engine.args.gpu_memory_utilization",
-              "method.environments", *(f"method.annotator.{name}" for name in _OF_ENDPOINTS))  # fmt: skip
+MAY_CHANGE = (
+    "rounds",
+    "runner",
+    "evaluate.engine",
+    "evaluate.bootstrap",
+    "engine.replicas",
+    "engine.api_key_env",
+    "engine.request_timeout",
+    "engine.max_retries",
+    "engine.concurrency",
+    "engine.connect_timeout",
+    "engine.backoff",
+    "engine.cpu_cores",
+    "engine.cpu_kv_gib",
+    "engine.gpus",
+    "engine.start_timeout",
+    "engine.latency",
+    "engine.jitter",
+    "engine.fail_share",
+    "engine.reject_share",
+    "engine.kill_on",
+    "train.workers",
+    "train.cpus_per_worker",
+    "train.gpus_per_worker",
+    "train.save_steps",
+    "train.micro_batch_size",
+    "train.dpo.micro_batch_size",
+    "engine.tensor_parallel_size",
+    "engine.pipeline_parallel_size",
+    "engine.args.max_num_seqs",
+    "engine.args.max_num_batched_tokens",
+    "engine.args.gpu_memory_utilization",
+    "method.environments",
+    *(f"method.annotator.{name}" for name in _OF_ENDPOINTS),
+)
 
 
 class RunDir:
@@ -39,7 +68,9 @@ class RunDir:
 
     def __init__(self, root: str | Path) -> None:
         fs, name = files.filesystem(str(root))
-        self.root = str(Path(name).absolute()) if files.is_local(str(root)) else fs.unstrip_protocol(name)  # as files.glob writes it
+        self.root = (
+            str(Path(name).absolute()) if files.is_local(str(root)) else fs.unstrip_protocol(name)
+        )  # as files.glob writes it
 
     @property
     def local(self) -> Path | None:
@@ -64,7 +95,9 @@ class RunDir:
 
     def evaluation(self, round_: RoundKey) -> str:
         """Return the path of a round's evaluation."""
-        return self.path("evaluation", f"{round_}.json" if isinstance(round_, str) else f"round-{round_:03d}.json")
+        return self.path(
+            "evaluation", f"{round_}.json" if isinstance(round_, str) else f"round-{round_:03d}.json"
+        )
 
     def exists(self) -> bool:
         """Tell whether a run was started here."""
@@ -75,7 +108,9 @@ class RunDir:
         try:
             return build_recipe(yaml.safe_load(files.read_bytes(self.path("run.yaml"))))
         except FileNotFoundError:
-            raise SelfloopError(f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}") from None
+            raise SelfloopError(
+                f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}"
+            ) from None
 
     def branched_from(self) -> int | None:
         """Return the last round that the run has from another one (pipeline.branch), None where all rounds are its own."""
@@ -128,8 +163,12 @@ class RunDir:
     def rounds(self) -> list[RoundKey]:
         """Return the rounds there is something of: "base" first, then by number."""
         fs, name = files.filesystem(self.path("rounds"))
-        found = [p.rstrip("/").rsplit("/", 1)[1] for p in (fs.ls(name, detail=False) if fs.exists(name) else [])]
-        keys: list[RoundKey] = [int(f) if f.isdigit() else f for f in found if re.fullmatch(r"\d{3,}|base", f)]
+        found = [
+            p.rstrip("/").rsplit("/", 1)[1] for p in (fs.ls(name, detail=False) if fs.exists(name) else [])
+        ]
+        keys: list[RoundKey] = [
+            int(f) if f.isdigit() else f for f in found if re.fullmatch(r"\d{3,}|base", f)
+        ]
         return sorted(keys, key=lambda k: -1 if isinstance(k, str) else k)
 
 
@@ -146,5 +185,9 @@ def round_name(round_: RoundKey) -> str:
 def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     """Return (dotted key, old, new) for each leaf in which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [d for k in sorted(old.keys() | new.keys()) for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
+        return [
+            d
+            for k in sorted(old.keys() | new.keys())
+            for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)
+        ]
     return [] if old == new else [(key, old, new)]

@@ -16,7 +16,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0, clusters: Sequence[str] | None = None) -> Interval:
+def bootstrap(
+    values: Sequence[float], resamples: int = 2000, seed: int = 0, clusters: Sequence[str] | None = None
+) -> Interval:
     """Return the mean of `values` (one per question) with its 95% percentile bootstrap interval.
 
     `clusters` names for each value what it belongs to, such as a document: whole clusters are resampled then, as questions about
@@ -30,7 +32,9 @@ def bootstrap(values: Sequence[float], resamples: int = 2000, seed: int = 0, clu
     return Interval(float(data.mean()), float(low), float(high))
 
 
-def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator, clusters: Sequence[str] | None = None) -> np.ndarray:
+def resampled_means(
+    values: np.ndarray, resamples: int, rng: np.random.Generator, clusters: Sequence[str] | None = None
+) -> np.ndarray:
     """Return the means of `resamples` draws with replacement, of values or of whole clusters."""
     if clusters is None:
         return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
@@ -44,14 +48,25 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
     """Return the distribution of `values` in six numbers: tenths, quartiles, median and maximum; {} of none."""
     if not len(values):
         return {}
-    names, found = ("p10", "p25", "p50", "p75", "p90", "max"), np.percentile(values, [10, 25, 50, 75, 90, 100])
+    names, found = (
+        ("p10", "p25", "p50", "p75", "p90", "max"),
+        np.percentile(values, [10, 25, 50, 75, 90, 100]),
+    )
     return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
 
 
-def paired_difference(old: dict[str, float], new: dict[str, float], resamples: int = 2000, seed: int = 0, clusters: Mapping[str, str] | None = None) -> Interval:
+def paired_difference(
+    old: dict[str, float],
+    new: dict[str, float],
+    resamples: int = 2000,
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
+) -> Interval:
     """Return new minus old over the questions (ids) that both answered, resampling questions (or clusters), so that pairs stay pairs."""
     both = sorted(old.keys() & new.keys())
-    return bootstrap([new[i] - old[i] for i in both], resamples, seed, [clusters[i] for i in both] if clusters else None)
+    return bootstrap(
+        [new[i] - old[i] for i in both], resamples, seed, [clusters[i] for i in both] if clusters else None
+    )
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:

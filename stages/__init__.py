@@ -23,4 +23,6 @@ register("environment", "scienceworld", "stages.environments.scienceworld:Scienc
 
 register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
-register("verifier", "majority_vote", "stages.steps.verifiers:ground_truth")  # to evaluate with: a vote needs many answers, a score one
+register(
+    "verifier", "majority_vote", "stages.steps.verifiers:ground_truth"
+)  # to evaluate with: a vote needs many answers, a score one

@@ -33,7 +33,11 @@ def local_ray() -> Iterator[Any]:
 
 def tiny_recipe(**changes: Any) -> Recipe:
     """Return a recipe with the scripted engine; `changes` are its top-level sections, as in YAML."""
-    small = {"name": "test", "engine": {"kind": "scripted"}, "tasks": {"source": "jsonl", "path": "tasks.jsonl"}}
+    small = {
+        "name": "test",
+        "engine": {"kind": "scripted"},
+        "tasks": {"source": "jsonl", "path": "tasks.jsonl"},
+    }
     return build_recipe({**small, **changes})
 
 

@@ -34,4 +34,7 @@ def test_others_are_not(run: str) -> None:
 
 def test_submit_line() -> None:
     line = cluster.submit_line(["/somewhere/jobs/generate.py", "--run", "/shared/run", "--round", "1"])
-    assert line == f"ray job submit --working-dir {PROJECT} -- python -m jobs.generate --run /shared/run --round 1"
+    assert (
+        line
+        == f"ray job submit --working-dir {PROJECT} -- python -m jobs.generate --run /shared/run --round 1"
+    )

@@ -15,11 +15,23 @@ from pipeline.rows import (
 )
 
 VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
     max_leaves=8,
 )
-ROWS = st.lists(st.builds(Row, st.text(min_size=1), st.dictionaries(st.text(), VALUE, max_size=4), st.lists(st.text(), max_size=3)), max_size=8)
+ROWS = st.lists(
+    st.builds(
+        Row,
+        st.text(min_size=1),
+        st.dictionaries(st.text(), VALUE, max_size=4),
+        st.lists(st.text(), max_size=3),
+    ),
+    max_size=8,
+)
 
 
 @given(ROWS)
@@ -31,7 +43,10 @@ def test_rows_round_trip(rows: list[Row]) -> None:
 
 @given(ROWS, st.text(), st.text())
 def test_rejects_round_trip(rows: list[Row], detail: str, raw: str) -> None:
-    rejects = [(r, Dropped("bad", detail, raw) if i % 2 else Failed("broken", detail, raw)) for i, r in enumerate(rows)]
+    rejects = [
+        (r, Dropped("bad", detail, raw) if i % 2 else Failed("broken", detail, raw))
+        for i, r in enumerate(rows)
+    ]
     table = rejects_to_table(rejects)
     assert table.schema == REJECT_SCHEMA
     assert table["reason"].to_pylist() == ["bad" if i % 2 else "broken" for i in range(len(rows))]

@@ -52,7 +52,9 @@ def test_what_may_change(run: RunDir, make_recipe: Make, changes: dict[str, Any]
         ({"name": "other"}, "name: 'test' -> 'other'"),
     ],
 )
-def test_what_may_not_change_is_named_with_both_values(run: RunDir, make_recipe: Make, changes: dict[str, Any], said: str) -> None:
+def test_what_may_not_change_is_named_with_both_values(
+    run: RunDir, make_recipe: Make, changes: dict[str, Any], said: str
+) -> None:
     run.freeze(make_recipe())
     files.write_json(run.path("rounds", "base", "evaluate", "fingerprint.json"), {})
     with pytest.raises(StaleError) as e:
@@ -61,7 +63,9 @@ def test_what_may_not_change_is_named_with_both_values(run: RunDir, make_recipe:
     assert run.recipe() == make_recipe()
 
 
-def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(run: RunDir, make_recipe: Make) -> None:
+def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(
+    run: RunDir, make_recipe: Make
+) -> None:
     run.freeze(make_recipe(verifier="majority_vote"))
     files.write_json(run.path("tasks", "train", "manifest.json"), {})
     assert run.freeze(make_recipe(seed=1)) == run.recipe() == make_recipe(seed=1)
@@ -79,12 +83,18 @@ def test_settings_that_may_change_exist() -> None:
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
     assert "annotator" in registry.resolve("method", "self").Options.model_fields
-    of_methods = {f"annotator.{name}" for name in engines} | registry.resolve("method", "agent_r").Options.model_fields.keys()
-    engines |= {key.removeprefix("engine."): None for key in MAY_CHANGE if key.startswith("engine.args.")}  # these by tests/engines/test_vllm.py
+    of_methods = {f"annotator.{name}" for name in engines} | registry.resolve(
+        "method", "agent_r"
+    ).Options.model_fields.keys()
+    engines |= {
+        key.removeprefix("engine."): None for key in MAY_CHANGE if key.startswith("engine.args.")
+    }  # these by tests/engines/test_vllm.py
     of_training = Train.model_fields.keys() | {f"dpo.{name}" for name in Dpo.model_fields}
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
-        known = {"engine": engines, "method": of_methods, "train": of_training}.get(section) or getattr(Recipe.model_fields[section].annotation, "model_fields", {})
+        known = {"engine": engines, "method": of_methods, "train": of_training}.get(section) or getattr(
+            Recipe.model_fields[section].annotation, "model_fields", {}
+        )
         assert section in Recipe.model_fields and (not name or name in known), key
 
 
@@ -94,7 +104,11 @@ def test_no_run_here(run: RunDir) -> None:
 
 
 def test_differences() -> None:
-    assert differences({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 5}) == [("a.c", 2, 4), ("d", 3, None), ("e", None, 5)]
+    assert differences({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "e": 5}) == [
+        ("a.c", 2, 4),
+        ("d", 3, None),
+        ("e", None, 5),
+    ]
 
 
 def put_stage(run: RunDir, folder: str) -> None:
@@ -103,16 +117,29 @@ def put_stage(run: RunDir, folder: str) -> None:
     writer.flush()
     (path,) = files.glob(folder, "part-*.arrow")
     entry = PartEntry(path=path.removeprefix(run.root).lstrip("/"), rows=1, sha256=parts.sha256(path))
-    Manifest(stage="generate", round=1, method="m", fingerprint="", rows_in=1, rows_done=1, rows_out=1, parts=[entry]).write(folder)
+    Manifest(
+        stage="generate",
+        round=1,
+        method="m",
+        fingerprint="",
+        rows_in=1,
+        rows_done=1,
+        rows_out=1,
+        parts=[entry],
+    ).write(folder)
 
 
-@pytest.mark.parametrize("form", ["{}", "{}/", "{}/../run", "file://{}", "memory://{}", "memory:/{}/", "{} [1] *? ü"])
+@pytest.mark.parametrize(
+    "form", ["{}", "{}/", "{}/../run", "file://{}", "memory://{}", "memory:/{}/", "{} [1] *? ü"]
+)
 def test_a_run_is_the_same_however_its_path_is_written(tmp_path: Path, form: str) -> None:
     """Part paths in manifests are relative to the run: a path that is written otherwise must not change them."""
     run = RunDir(form.format(tmp_path / "run"))
     put_stage(run, run.stage(1, "generate"))
     assert [r.id for r in run.rows(run.stage(1, "generate"))] == ["b"]
-    assert run.manifest(run.stage(1, "generate")).parts[0].path == "rounds/001/generate/part-00000-00000.arrow"
+    assert (
+        run.manifest(run.stage(1, "generate")).parts[0].path == "rounds/001/generate/part-00000-00000.arrow"
+    )
     assert run.rounds() == [1]
     if "memory" in form:
         assert run.local is None

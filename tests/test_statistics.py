@@ -23,7 +23,8 @@ def test_pass_at_k_needs_k_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "winner"), [(["a", "b", "b"], "b"), (["b", "a"], "b"), ([None, None, "a"], "a"), ([None], None), ([], None)]
+    ("answers", "winner"),
+    [(["a", "b", "b"], "b"), (["b", "a"], "b"), ([None, None, "a"], "a"), ([None], None), ([], None)],
 )
 def test_majority(answers: list, winner: str | None) -> None:
     assert majority(answers) == winner

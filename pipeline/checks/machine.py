@@ -21,9 +21,10 @@ def cores() -> Iterator[Finding]:
     text = f"{usable} of {os.cpu_count()} cores usable"
     if quota is not None and quota < usable:
         yield warning(
-            "cores", f"{text}, but the container may use only {quota:g} of them at a time",
+            "cores",
+            f"{text}, but the container may use only {quota:g} of them at a time",
             f"Set engine.cpu_cores: {max(1, int(quota))} in the recipe: more threads than that slow each other down.",
-        )  # fmt: skip
+        )
     else:
         yield ok("cores", text)
 
@@ -34,7 +35,14 @@ def features() -> Iterator[Finding]:
         info = Path("/proc/cpuinfo").read_text()
     except OSError:
         return
-    flags = next((set(line.split(":", 1)[1].split()) for line in info.splitlines() if line.startswith(("flags", "Features"))), set())
+    flags = next(
+        (
+            set(line.split(":", 1)[1].split())
+            for line in info.splitlines()
+            if line.startswith(("flags", "Features"))
+        ),
+        set(),
+    )
     fast = sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     if fast:
         yield ok("cpu", f"computes in bf16 ({', '.join(fast)})")
@@ -46,7 +54,9 @@ def features() -> Iterator[Finding]:
         )
     else:
         yield warning(
-            "cpu", "neither AVX2 nor AVX-512: vLLM may not run on this CPU", "Use engine.kind: openai with an endpoint, or another machine."
+            "cpu",
+            "neither AVX2 nor AVX-512: vLLM may not run on this CPU",
+            "Use engine.kind: openai with an endpoint, or another machine.",
         )
 
 
@@ -67,9 +77,7 @@ def memory() -> Iterator[Finding]:
     if os.path.isdir("/dev/shm"):
         size = shutil.disk_usage("/dev/shm").total
         if size < SHM_ENOUGH:
-            advice = (
-                f"In Docker: --shm-size=2g or more; Ray wants up to {0.3 * total / GIB:.0f} GiB here, else its object store is on disk."
-            )
+            advice = f"In Docker: --shm-size=2g or more; Ray wants up to {0.3 * total / GIB:.0f} GiB here, else its object store is on disk."
             yield warning("/dev/shm", f"{size / GIB:.2f} GiB", advice)
         else:
             yield ok("/dev/shm", f"{size / GIB:.1f} GiB")
@@ -78,11 +86,18 @@ def memory() -> Iterator[Finding]:
 def leftovers() -> Iterator[Finding]:
     """Look for engine processes whose owner is gone and whom no reaper watches any more."""
     owned, watched = _marked(), _watched()
-    left = {pid: size for mark, processes in owned.items() if mark not in watched for pid, size in processes.items()}
+    left = {
+        pid: size
+        for mark, processes in owned.items()
+        if mark not in watched
+        for pid, size in processes.items()
+    }
     if left:
         pids = " ".join(map(str, sorted(left)))
         yield warning(
-            "engines", f"{len(left)} vLLM processes without an owner hold {sum(left.values()) / GIB:.1f} GiB", f"End them: kill -9 {pids}"
+            "engines",
+            f"{len(left)} vLLM processes without an owner hold {sum(left.values()) / GIB:.1f} GiB",
+            f"End them: kill -9 {pids}",
         )
     elif owned:
         yield ok("engines", f"{sum(map(len, owned.values()))} vLLM processes, all owned by a running engine")
@@ -134,4 +149,9 @@ def _marked() -> dict[str, dict[int, int]]:
 def _watched() -> set[str]:
     """Return the marks that a reaper watches: it lives for as long as the owner, and until the last process is gone."""
     lines = (p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]))
-    return {line[i + 1] for line in lines for i, word in enumerate(line[:-1]) if word.endswith("pipeline/engines/reaper.py")}
+    return {
+        line[i + 1]
+        for line in lines
+        for i, word in enumerate(line[:-1])
+        if word.endswith("pipeline/engines/reaper.py")
+    }

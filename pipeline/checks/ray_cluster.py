@@ -33,7 +33,11 @@ def ray(address: str | None, quick: bool) -> Iterator[Finding]:
     took = f"{time.monotonic() - began:.0f} s"
     if "error" in found and address:
         yield problem(
-            "ray", found["error"] if address in found["error"] else f"the cluster at {address} cannot be used: {found['error']}", _HINT
+            "ray",
+            found["error"]
+            if address in found["error"]
+            else f"the cluster at {address} cannot be used: {found['error']}",
+            _HINT,
         )
     elif "error" in found:
         yield problem(
@@ -44,9 +48,16 @@ def ray(address: str | None, quick: bool) -> Iterator[Finding]:
     else:
         where = f"cluster at {address}" if address else "a local Ray starts"
         resources = ", ".join(f"{found['resources'].get(k, 0):g} {k}" for k in ("CPU", "GPU"))
-        yield ok("ray", f"{where}: {found['nodes']} {'node' if found['nodes'] == 1 else 'nodes'}, {resources} ({took})")
+        yield ok(
+            "ray",
+            f"{where}: {found['nodes']} {'node' if found['nodes'] == 1 else 'nodes'}, {resources} ({took})",
+        )
         if address and found["free"].get("CPU", 0) < 1 and found["free"].get("GPU", 0) < 1:
-            yield warning("ray", "all of its CPUs and GPUs are taken", "Engines will wait until something ends: ray status")
+            yield warning(
+                "ray",
+                "all of its CPUs and GPUs are taken",
+                "Engines will wait until something ends: ray status",
+            )
     yield from authentication(address)
 
 
@@ -77,14 +88,24 @@ def authentication(address: str | None) -> Iterator[Finding]:
     elif given:
         yield ok("ray token", "found, and RAY_AUTH_MODE=token is set")
     else:
-        yield ok("ray token", "none yet: `ray start --head` makes one; then `RAY_AUTH_MODE=token ray job submit ...`")
+        yield ok(
+            "ray token",
+            "none yet: `ray start --head` makes one; then `RAY_AUTH_MODE=token ray job submit ...`",
+        )
 
 
 def _probe(address: str | None) -> dict[str, Any]:
     command = [sys.executable, "-m", "pipeline.checks.ray_cluster", *([address] if address else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    with tempfile.TemporaryFile() as out:  # not a pipe: Ray's own processes hold it open, and its end would never come
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    with (
+        tempfile.TemporaryFile() as out
+    ):  # not a pipe: Ray's own processes hold it open, and its end would never come
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
         try:
             process.wait(SECONDS)
         except subprocess.TimeoutExpired:
@@ -121,7 +142,11 @@ def _try(address: str | None) -> dict[str, Any]:
         cluster.connect(address)
         library.get(library.remote(num_cpus=0)(_answer).remote(), timeout=SECONDS / 2)
         nodes = sum(node["Alive"] for node in library.nodes())
-        return {"nodes": nodes, "resources": library.cluster_resources(), "free": library.available_resources()}
+        return {
+            "nodes": nodes,
+            "resources": library.cluster_resources(),
+            "free": library.available_resources(),
+        }
     except SelfloopError as e:
         return {"error": str(e).splitlines()[0]}
     except Exception as e:  # whatever Ray raises is what the doctor is asked to find

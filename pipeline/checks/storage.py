@@ -46,7 +46,11 @@ def run_directory(run: str) -> Iterator[Finding]:
     if kind.startswith(_SHARED):
         yield ok("run directory", f"{path} is on {kind}, which other machines can share")
     elif kind in ("tmpfs", "ramfs"):
-        yield warning("run directory", f"{path} is in memory ({kind}): gone when the machine stops", "Give a --run directory on a disk.")
+        yield warning(
+            "run directory",
+            f"{path} is in memory ({kind}): gone when the machine stops",
+            "Give a --run directory on a disk.",
+        )
     elif kind == "overlay":
         yield warning(
             "run directory",
@@ -54,24 +58,39 @@ def run_directory(run: str) -> Iterator[Finding]:
             "Mount a volume and give a --run directory on it.",
         )
     else:
-        yield ok("run directory", f"{path} is on a local file system ({kind}); a cluster of several machines needs a shared one")
+        yield ok(
+            "run directory",
+            f"{path} is on a local file system ({kind}); a cluster of several machines needs a shared one",
+        )
     if not os.access(folder, os.W_OK):
-        yield problem("run directory", f"{folder} cannot be written by this user", "Give another --run directory, or change its owner.")
+        yield problem(
+            "run directory",
+            f"{folder} cannot be written by this user",
+            "Give another --run directory, or change its owner.",
+        )
         return
     aside = folder / f".selfloop-doctor-{uuid.uuid4().hex[:8]}"
     try:
         aside.mkdir()
         yield from _try(aside)
     except OSError as e:
-        yield problem("run directory", f"{folder}: {e}", "Give a --run directory on a file system that works.")
+        yield problem(
+            "run directory", f"{folder}: {e}", "Give a --run directory on a file system that works."
+        )
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def free_space(run: str | None) -> Iterator[Finding]:
     """Check the free space where a run, Ray and the Hub's cache write."""
-    cache = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
-    places = {"temporary folder": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()), "Hugging Face cache": cache}
+    cache = Path(
+        os.environ.get("HF_HOME")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    )
+    places = {
+        "temporary folder": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
+        "Hugging Face cache": cache,
+    }
     if run is not None and files.is_local(run):
         places = {"run directory": Path(files.filesystem(run)[1]), **places}
     for name, path in places.items():
@@ -81,7 +100,9 @@ def free_space(run: str | None) -> Iterator[Finding]:
             yield problem("disk", text, "Make room, or put it elsewhere (--run, RAY_TMPDIR, HF_HOME).")
         elif usage.free < _ENOUGH or (name == "temporary folder" and usage.free < 0.05 * usage.total):
             yield warning(
-                "disk", text, "A run keeps every round's model and data; Ray refuses to store objects on a disk that is 95% full."
+                "disk",
+                text,
+                "A run keeps every round's model and data; Ray refuses to store objects on a disk that is 95% full.",
             )
         else:
             yield ok("disk", text)
@@ -95,7 +116,9 @@ def filesystem_kind(folder: Path, mounts: str = "/proc/mounts") -> str:
         return "unknown"
     real = folder.resolve()
     points = [(Path(f[1].replace("\\040", " ")), f[2]) for f in lines if len(f) > 2]
-    over = [(len(point.parts), i, kind) for i, (point, kind) in enumerate(points) if real.is_relative_to(point)]
+    over = [
+        (len(point.parts), i, kind) for i, (point, kind) in enumerate(points) if real.is_relative_to(point)
+    ]
     return max(over)[2] if over else "unknown"
 
 
@@ -185,13 +208,21 @@ def _object_store(run: str) -> Iterator[Finding]:
         files.remove(path)
     except Exception as e:  # every store has errors of its own: credentials, bucket, network
         yield problem(
-            "run directory", f"{run} cannot be written: {type(e).__name__}: {e}", "Check the address, the credentials and the network."
+            "run directory",
+            f"{run} cannot be written: {type(e).__name__}: {e}",
+            "Check the address, the credentials and the network.",
         )
         return
     if found:
-        yield warning("run directory", f"{run} is an object store, which has no locks", "See to it that no two drivers work on this run.")
+        yield warning(
+            "run directory",
+            f"{run} is an object store, which has no locks",
+            "See to it that no two drivers work on this run.",
+        )
     else:
-        yield problem("run directory", f"{run} did not give back what was written to it", "Give another --run.")
+        yield problem(
+            "run directory", f"{run} did not give back what was written to it", "Give another --run."
+        )
 
 
 def _existing(path: Path) -> Path:

@@ -24,7 +24,9 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     try:
         text = files.read_bytes(path).decode()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe. Recipes that come with selfloop are in jobs/recipes/*.yaml.") from None
+        raise ConfigError(
+            f"{path}: no such recipe. Recipes that come with selfloop are in jobs/recipes/*.yaml."
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
     try:
@@ -33,18 +35,24 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that does not exist
         raise ConfigError(f"{path}: not valid YAML: {e}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings at the top level, got {type(data).__name__}.")
+        raise ConfigError(
+            f"{path}: expected a mapping of settings at the top level, got {type(data).__name__}."
+        )
     set_by: dict[Loc, str] = {}
     before = copy.deepcopy(data.get("method"))
     for override in overrides:
         set_by[_apply(data, override)] = override
     if ("method", "preset") in set_by:
-        _leave_preset(data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1})
+        _leave_preset(
+            data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1}
+        )
     lines = _lines(path, node) if node else {}
     return build_recipe(data, lambda loc: _place(path, lines, set_by, loc))
 
 
-def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lambda loc: ".".join(map(str, loc))) -> Recipe:
+def build_recipe(
+    data: dict[str, Any], place: typing.Callable[[Loc], str] = lambda loc: ".".join(map(str, loc))
+) -> Recipe:
     """Validate `data`, the method's options included. `place` says where a key stands, for error messages."""
     try:
         recipe = Recipe.model_validate(data)
@@ -55,7 +63,9 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
-        raise ConfigError(_explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)) from None
+        raise ConfigError(
+            _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
+        ) from None
     method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
 
@@ -63,9 +73,13 @@ def build_recipe(data: dict[str, Any], place: typing.Callable[[Loc], str] = lamb
 def _check_method(method: Any, name: str) -> None:
     options = getattr(method, "Options", None)
     if not (isinstance(method, type) and isinstance(options, type) and issubclass(options, BaseModel)):
-        raise ConfigError(f"method.name: {name!r} is {method!r}; expected a subclass of pipeline.methods.Method that names its options' class as Options.")
+        raise ConfigError(
+            f"method.name: {name!r} is {method!r}; expected a subclass of pipeline.methods.Method that names its options' class as Options."
+        )
     if lacks := sorted(getattr(method, "__abstractmethods__", ())):
-        raise ConfigError(f"method.name: {name!r} does not define {', '.join(lacks)} (see pipeline.methods.Method).")
+        raise ConfigError(
+            f"method.name: {name!r} does not define {', '.join(lacks)} (see pipeline.methods.Method)."
+        )
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -84,7 +98,9 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
     try:
         parsed = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"--set {override!r}: {value!r} is not a YAML value; quote it if it is text") from None
+        raise ConfigError(
+            f"--set {override!r}: {value!r} is not a YAML value; quote it if it is text"
+        ) from None
     at = data
     for k in keys[:-1]:
         at[k] = {} if at.get(k) is None else at[k]
@@ -97,9 +113,16 @@ def _apply(data: dict[str, Any], override: str) -> Loc:
 
 def _leave_preset(method: dict[str, Any], before: Any, set_too: set[str | int]) -> None:
     """Take out of `method`, whose preset is another one now, what only spelt out the preset that it had `before`, as a run's recipe does."""
-    if not (isinstance(before, dict) and isinstance(method, dict) and isinstance(method.get("name"), str) and before.get("name") == method["name"]):
+    if not (
+        isinstance(before, dict)
+        and isinstance(method, dict)
+        and isinstance(method.get("name"), str)
+        and before.get("name") == method["name"]
+    ):
         return
-    for key, value in registry.resolve("method", method["name"]).Options.of_preset(before.get("preset")).items():
+    for key, value in (
+        registry.resolve("method", method["name"]).Options.of_preset(before.get("preset")).items()
+    ):
         if key not in set_too and key in before and before[key] == value:
             del method[key]
 
@@ -110,7 +133,9 @@ def _lines(path: str, node: yaml.Node, loc: Loc = ()) -> dict[Loc, int]:
         for key, value in node.value:
             at = (*loc, key.value)
             if at in found:  # YAML readers keep the last one and say nothing
-                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, at))} is there twice (first in line {found[at]}).")
+                raise ConfigError(
+                    f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, at))} is there twice (first in line {found[at]})."
+                )
             found |= _lines(path, value, at)
             found[at] = key.start_mark.line + 1
     if isinstance(node, yaml.SequenceNode):
@@ -129,11 +154,17 @@ def _place(path: str, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) -
     return f"{path}: {name}"
 
 
-def _explain(error: ValidationError, model: type[BaseModel], place: typing.Callable[[Loc], str], data: Any) -> str:
+def _explain(
+    error: ValidationError, model: type[BaseModel], place: typing.Callable[[Loc], str], data: Any
+) -> str:
     messages = []
     for e in error.errors(include_url=False):
         # pydantic puts the engine's kind into the location, where the file has no such level
-        loc = tuple(p for i, p in enumerate(e["loc"]) if not (i and e["loc"][i - 1] in ("engine", "annotator") and p in ("vllm", "openai", "scripted")))
+        loc = tuple(
+            p
+            for i, p in enumerate(e["loc"])
+            if not (i and e["loc"][i - 1] in ("engine", "annotator") and p in ("vllm", "openai", "scripted"))
+        )
         if e["type"] == "extra_forbidden":
             known = _keys(model, loc[:-1], data)
             near = get_close_matches(str(loc[-1]), known, 1, 0.5)
@@ -161,7 +192,11 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
         here = [m for f in fields for m in _models(f)]
         kind = data.get("kind", "vllm") if isinstance(data, dict) else None
         if len(here) > 1:  # `train` has a kind too, but is no union
-            here = [m for m in here if "kind" not in m.model_fields or kind in typing.get_args(m.model_fields["kind"].annotation)]
+            here = [
+                m
+                for m in here
+                if "kind" not in m.model_fields or kind in typing.get_args(m.model_fields["kind"].annotation)
+            ]
     return sorted({name for m in here for name in m.model_fields})
 
 

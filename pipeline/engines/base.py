@@ -25,8 +25,12 @@ class Sampling(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
-    logprobs: int | None = Field(None, ge=0, description="log-probabilities of the sampled tokens and this many others")
-    seed: int | None = Field(None, description="per request; GPU only: it kills vLLM's CPU engine and is left out there")
+    logprobs: int | None = Field(
+        None, ge=0, description="log-probabilities of the sampled tokens and this many others"
+    )
+    seed: int | None = Field(
+        None, description="per request; GPU only: it kills vLLM's CPU engine and is left out there"
+    )
     extra: dict[str, Any] = Field(default_factory=dict)
 
     @cached_property
@@ -60,11 +64,23 @@ class Request:
     def key(self, model: str) -> str:
         """Return the key under which the answer is durable. `model` is "name@revision"."""
         if self._known is None or self._known[0] != model:
-            object.__setattr__(self, "_known", (model, self._key(model)))  # asked for by the row's LLM and by the log
+            object.__setattr__(
+                self, "_known", (model, self._key(model))
+            )  # asked for by the row's LLM and by the log
         return self._known[1]
 
     def _key(self, model: str) -> str:
-        asked = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row, self.sample_index, self.json_schema]
+        asked = [
+            model,
+            self.messages,
+            self.prompt,
+            self.prefill,
+            self.sampling.as_json,
+            self.n,
+            self.row,
+            self.sample_index,
+            self.json_schema,
+        ]
         asked += [self.role] if self.role else []
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 

@@ -40,7 +40,9 @@ class OpenAIClient:
         """Raises ConfigError when `config.base_url` cannot be used. Nothing is opened before `start`."""
         self.config = config
         base = _checked(config.base_url)
-        self._urls = {path: (base / path).with_query(base.query) for path in ("chat/completions", "completions")}
+        self._urls = {
+            path: (base / path).with_query(base.query) for path in ("chat/completions", "completions")
+        }
         self._retrier = Retrier(config.max_retries, config.backoff)
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(config.concurrency)
@@ -60,11 +62,17 @@ class OpenAIClient:
         if self._session is not None:
             return
         self._key = _api_key(self.config.api_key_env)
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        )
         self._slots = asyncio.Semaphore(self.config.concurrency)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.config.concurrency, keepalive_timeout=IDLE_SECONDS, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=self.config.request_timeout, sock_connect=self.config.connect_timeout),
+            connector=aiohttp.TCPConnector(
+                limit=self.config.concurrency, keepalive_timeout=IDLE_SECONDS, ttl_dns_cache=300
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=self.config.request_timeout, sock_connect=self.config.connect_timeout
+            ),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=_proxy(URL(self.config.base_url)),
@@ -103,7 +111,10 @@ class OpenAIClient:
         try:
             async with asyncio.TaskGroup() as group:
                 starts = range(got, request.n, got)
-                asked = [group.create_task(self._ask(request, min(got, request.n - start), start)) for start in starts]
+                asked = [
+                    group.create_task(self._ask(request, min(got, request.n - start), start))
+                    for start in starts
+                ]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         rest = list(chain.from_iterable(task.result() for task in asked))
@@ -122,18 +133,26 @@ class OpenAIClient:
             data = orjson.dumps(build_body(request, self.config, n, first))
         except orjson.JSONEncodeError as e:
             raise EngineError(f"the request cannot be written as JSON: {e}") from e
-        return await self._retrier.run(lambda _: self._attempt(url, data, request.sampling.logprobs is not None))
+        return await self._retrier.run(
+            lambda _: self._attempt(url, data, request.sampling.logprobs is not None)
+        )
 
     async def _attempt(self, url: URL, data: bytes, logprobs: bool) -> list[Completion] | Failure:
-        async with self._slots:  # held for the attempt only, so that a request that backs off leaves its slot to others
+        async with (
+            self._slots
+        ):  # held for the attempt only, so that a request that backs off leaves its slot to others
             if self._session is None:
-                raise EngineDied(f"the client of {self.config.base_url} is closed, or was not started", retryable=True)
+                raise EngineDied(
+                    f"the client of {self.config.base_url} is closed, or was not started", retryable=True
+                )
             self._running += 1
             try:
                 async with self._session.post(url, data=data, allow_redirects=False) as response:
                     body = await response.read()
             except aiohttp.ConnectionTimeoutError:
-                return Failure(f"no connection to {self.config.base_url} within {self.config.connect_timeout:g} s")
+                return Failure(
+                    f"no connection to {self.config.base_url} within {self.config.connect_timeout:g} s"
+                )
             except TimeoutError:
                 return Failure(f"{_shown(url)} did not answer within {self.config.request_timeout:g} s")
             except aiohttp.ClientConnectorError as e:
@@ -142,10 +161,14 @@ class OpenAIClient:
                 return Failure(self._scrub(f"connection to {_shown(url)} broke: {type(e).__name__}: {e}"))
             finally:
                 self._running -= 1
-        await asyncio.sleep(0)  # the slot's next request is sent before this reply is read: the endpoint must not wait for that
+        await asyncio.sleep(
+            0
+        )  # the slot's next request is sent before this reply is read: the endpoint must not wait for that
         return self._judge(url, response, body, logprobs)
 
-    def _judge(self, url: URL, response: aiohttp.ClientResponse, body: bytes, logprobs: bool) -> list[Completion] | Failure:
+    def _judge(
+        self, url: URL, response: aiohttp.ClientResponse, body: bytes, logprobs: bool
+    ) -> list[Completion] | Failure:
         if response.status != 200:
             return self._refused(url, response, body)
         try:
@@ -153,16 +176,23 @@ class OpenAIClient:
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raw = self._scrub(body.decode(errors="replace"))
             cause = f"no {e}" if isinstance(e, KeyError) else str(e)
-            return Failure(f"malformed reply of {_shown(url)} (status 200), {cause}: {raw[:SHOWN]}", raw=raw[:KEPT], of_request=isinstance(e, _NoContent))
+            return Failure(
+                f"malformed reply of {_shown(url)} (status 200), {cause}: {raw[:SHOWN]}",
+                raw=raw[:KEPT],
+                of_request=isinstance(e, _NoContent),
+            )
         if logprobs and any(c.logprobs is None for c in completions):
             return Failure(f"{_shown(url)} sends no log-probabilities, which were asked for", retryable=False)
         return completions
 
     def _refused(self, url: URL, response: aiohttp.ClientResponse, body: bytes) -> Failure:
         status = response.status
-        raw = self._scrub(body.decode(errors="replace"))  # as a whole: cutting first could leave a part of the key
+        raw = self._scrub(
+            body.decode(errors="replace")
+        )  # as a whole: cutting first could leave a part of the key
         return Failure(
-            self._scrub(f"{_shown(url)} answered {status} {response.reason}{self._advice(response)}: ") + raw[:SHOWN],
+            self._scrub(f"{_shown(url)} answered {status} {response.reason}{self._advice(response)}: ")
+            + raw[:SHOWN],
             retryable=status in RETRYABLE or status >= 500,
             retry_after=retry_after_seconds(response.headers.get("Retry-After")),
             raw=raw[:KEPT],
@@ -172,7 +202,11 @@ class OpenAIClient:
     def _advice(self, response: aiohttp.ClientResponse) -> str:
         if response.status in (401, 403):
             variable = self.config.api_key_env
-            return f" (check the API key in ${variable})" if variable else " (set api_key_env to the variable with the API key)"
+            return (
+                f" (check the API key in ${variable})"
+                if variable
+                else " (set api_key_env to the variable with the API key)"
+            )
         if response.status == 404:
             return f" (check base_url, which mostly ends in /v1, and the model name {self.config.model!r})"
         if 300 <= response.status < 400:
@@ -182,7 +216,9 @@ class OpenAIClient:
     def _unreachable(self, error: aiohttp.ClientConnectorError) -> Failure:
         wrong_certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
         return Failure(
-            self._scrub(f"cannot connect to {self.config.base_url}: {error}. Is the server up, and base_url right?"),
+            self._scrub(
+                f"cannot connect to {self.config.base_url}: {error}. Is the server up, and base_url right?"
+            ),
             retryable=not wrong_certificate,
         )
 
@@ -221,7 +257,9 @@ def build_body(request: Request, config: OpenaiEngine, n: int = 1, first: int = 
         body["seed"] = sampling.seed + request.sample_index + first
     if sampling.logprobs is not None:
         chat = request.messages is not None
-        body |= {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": sampling.logprobs}
+        body |= (
+            {"logprobs": True, "top_logprobs": sampling.logprobs} if chat else {"logprobs": sampling.logprobs}
+        )
     if request.json_schema is not None:
         schema = {"name": "answer", "schema": request.json_schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -245,7 +283,9 @@ def read_reply(body: bytes) -> list[Completion]:
     texts = [_text(choice) for choice in choices]
     logprobs = [_logprobs(choice) for choice in choices]
     usage = reply.get("usage") or {}
-    weights = [len(text) if values is None else len(values) for text, values in zip(texts, logprobs, strict=True)]
+    weights = [
+        len(text) if values is None else len(values) for text, values in zip(texts, logprobs, strict=True)
+    ]
     tokens = apportion(usage.get("completion_tokens") or 0, weights)
     prompt_tokens = usage.get("prompt_tokens") or 0
     return [
@@ -308,9 +348,13 @@ def _api_key(variable: str | None) -> str:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"engine.api_key_env names the environment variable {variable}, which is not set: put the API key there.")
+        raise ConfigError(
+            f"engine.api_key_env names the environment variable {variable}, which is not set: put the API key there."
+        )
     if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"the environment variable {variable} holds no API key: it has characters that a header cannot carry.")
+        raise ConfigError(
+            f"the environment variable {variable} holds no API key: it has characters that a header cannot carry."
+        )
     return key
 
 

@@ -28,7 +28,9 @@ from pipeline.models import ModelRef, differ_in_weights_only
 NAMESPACE = "selfloop"
 CLOSE_SECONDS = 30.0
 STATUS_SECONDS = 5.0
-IN_USE_SECONDS = 60.0  # requests for another model are waited for so long before they are taken for another job's
+IN_USE_SECONDS = (
+    60.0  # requests for another model are waited for so long before they are taken for another job's
+)
 
 
 class VllmReplica:
@@ -47,7 +49,9 @@ class VllmReplica:
         self._loading = asyncio.Lock()
         self._running = 0  # requests
 
-    async def load(self, model: ModelRef | None, trust_remote_code: bool = False, force: bool = False) -> None:
+    async def load(
+        self, model: ModelRef | None, trust_remote_code: bool = False, force: bool = False
+    ) -> None:
         """Serve `model` from now on; None only frees the memory.
 
         Requests under way for another model, which another job may have attached for, are waited for; EngineError when they take long. `force`
@@ -68,7 +72,12 @@ class VllmReplica:
             if model is not None:
                 revision = None if os.path.exists(model.path) else model.revision
                 engine = VllmClient(
-                    self._config, model.path, replica=self._replica, trust_remote_code=trust_remote_code, revision=revision, adapters=model.adapters
+                    self._config,
+                    model.path,
+                    replica=self._replica,
+                    trust_remote_code=trust_remote_code,
+                    revision=revision,
+                    adapters=model.adapters,
                 )
                 try:
                     await engine.start()
@@ -89,7 +98,13 @@ class VllmReplica:
 
     async def _reloaded(self, model: ModelRef | None) -> bool:
         """Give a running engine other weights, where the models differ in nothing else. Returns whether that was done."""
-        if self._engine is None or model is None or self._model is None or model.adapters or self._model.adapters:
+        if (
+            self._engine is None
+            or model is None
+            or self._model is None
+            or model.adapters
+            or self._model.adapters
+        ):
             return False  # adapters are given to an engine when it starts
         if not differ_in_weights_only(self._model.path, model.path):
             return False
@@ -107,7 +122,9 @@ class VllmReplica:
         if self._engine is None or self._model is None:
             raise EngineDied("the replica has no model loaded (it was restarted)")
         if self._model != model:
-            raise EngineLost(f"the engine now serves {self._model.name}, not {model.name}: another job has attached to the same pool")
+            raise EngineLost(
+                f"the engine now serves {self._model.name}, not {model.name}: another job has attached to the same pool"
+            )
         self._running += 1
         try:
             return await self._engine.generate(request)
@@ -147,7 +164,9 @@ class EngineHandle:
         if not self.replicas:
             return None
         asked = [asyncio.ensure_future(_unwrap(r.status.remote())) for r in self.replicas]
-        for answer in asked:  # who asked may be cancelled meanwhile, and asyncio complains of an error that nobody looks at
+        for answer in (
+            asked
+        ):  # who asked may be cancelled meanwhile, and asyncio complains of an error that nobody looks at
             answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
         _, late = await asyncio.wait(asked, timeout=STATUS_SECONDS)
         for answer in late:
@@ -215,7 +234,9 @@ class ReplicaRouter:
             except EngineDied as e:
                 last = e
                 await self._heal(self._home.get(request.row, 0))
-        raise EngineDied(f"the engine died {self.DEATHS} times while it had this request, the last time alone: {last}")
+        raise EngineDied(
+            f"the engine died {self.DEATHS} times while it had this request, the last time alone: {last}"
+        )
 
     def release(self, row: str) -> None:
         """Forget a row that is finished."""
@@ -229,7 +250,9 @@ class ReplicaRouter:
         """Nothing to close: the replicas belong to the pool."""
 
     async def _send(self, request: Request) -> list[Completion]:
-        well = [i for i, healing in enumerate(self._healing) if not healing.locked()] or range(len(self._busy))  # a dead one is the least busy
+        well = [i for i, healing in enumerate(self._healing) if not healing.locked()] or range(
+            len(self._busy)
+        )  # a dead one is the least busy
         i = self._home.setdefault(request.row, min(well, key=self._busy.__getitem__))
         self._busy[i] += 1
         answer = self._handle.replicas[i].generate.remote(request, self._handle.model)
@@ -238,7 +261,10 @@ class ReplicaRouter:
         except TimeoutError:
             if isinstance(answer, ray.ObjectRef):
                 ray.cancel(answer)  # or the engine would go on decoding it
-            raise EngineError(f"no answer within engine.request_timeout = {self._handle.config.request_timeout:g} s", retryable=True) from None
+            raise EngineError(
+                f"no answer within engine.request_timeout = {self._handle.config.request_timeout:g} s",
+                retryable=True,
+            ) from None
         finally:
             self._busy[i] -= 1
 
@@ -247,7 +273,11 @@ class ReplicaRouter:
         async with self._healing[i]:
             for wait in (1, 5, 15, 30, 60):
                 try:
-                    await _unwrap(self._handle.replicas[i].load.remote(self._handle.model, self._handle.trust_remote_code))
+                    await _unwrap(
+                        self._handle.replicas[i].load.remote(
+                            self._handle.model, self._handle.trust_remote_code
+                        )
+                    )
                     return
                 except EngineDied:
                     await asyncio.sleep(wait)
@@ -278,7 +308,9 @@ def all_of(awaited: Iterable[Awaitable[Any]]) -> asyncio.Future[list[Any]]:
 class EnginePool:
     """The engines of one driver. `use` gives a handle for a model; replicas are started once and keep serving."""
 
-    def __init__(self, recipe: Recipe, config: VllmEngine | OpenaiEngine | ScriptedEngine, logs: str | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, config: VllmEngine | OpenaiEngine | ScriptedEngine, logs: str | None = None
+    ) -> None:
         self._recipe, self._config, self._logs = recipe, config, logs
         self._replicas: list[Any] = []
         self._attached = False
@@ -288,9 +320,17 @@ class EnginePool:
         config = self._config
         if isinstance(config, VllmEngine):
             if not self._replicas:
-                self._replicas = self._attach() if self._recipe.runner.engine_pool else start_replicas(config, self._logs)
+                self._replicas = (
+                    self._attach() if self._recipe.runner.engine_pool else start_replicas(config, self._logs)
+                )
             try:
-                await asyncio.wait_for(all_of(_unwrap(r.load.remote(model, self._recipe.model.trust_remote_code)) for r in self._replicas), config.start_timeout)
+                await asyncio.wait_for(
+                    all_of(
+                        _unwrap(r.load.remote(model, self._recipe.model.trust_remote_code))
+                        for r in self._replicas
+                    ),
+                    config.start_timeout,
+                )
             except TimeoutError:
                 raise SelfloopError(
                     f"the vLLM engine was not ready within engine.start_timeout = {config.start_timeout:g} s. Does the cluster have the CPUs or GPUs "
@@ -307,7 +347,10 @@ class EnginePool:
     async def free(self) -> None:
         """Give up cores, GPUs and memory, for training: own replicas are ended, attached ones drop their model."""
         replicas, self._replicas = self._replicas, []
-        closing = [asyncio.ensure_future(_unwrap(r.load.remote(None) if self._attached else r.close.remote())) for r in replicas]
+        closing = [
+            asyncio.ensure_future(_unwrap(r.load.remote(None) if self._attached else r.close.remote()))
+            for r in replicas
+        ]
         if closing:  # a dead one is closed too; one that never got its CPUs or GPUs does not answer
             await asyncio.wait(closing, timeout=CLOSE_SECONDS)
             for unanswered in closing:
@@ -330,14 +373,24 @@ class EnginePool:
         There an idle engine takes no time from the training, and the next round only exchanges its weights.
         """
         one_machine = sum(node["Alive"] for node in ray.nodes()) == 1 if ray.is_initialized() else False
-        if not one_machine or ray.cluster_resources().get("GPU", 0) or not _free_memory(workers * training_bytes(model, tokens)):
+        if (
+            not one_machine
+            or ray.cluster_resources().get("GPU", 0)
+            or not _free_memory(workers * training_bytes(model, tokens))
+        ):
             await self.free()
 
     def _attach(self) -> list[Any]:
         name = self._recipe.runner.engine_pool
-        found = sorted(a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE and a["name"].startswith(f"{name}/"))
+        found = sorted(
+            a["name"]
+            for a in ray.util.list_named_actors(all_namespaces=True)
+            if a["namespace"] == NAMESPACE and a["name"].startswith(f"{name}/")
+        )
         if not found:
-            raise SelfloopError(f"runner.engine_pool: no engines named {name!r} on this cluster. Start them with: selfloop serve RECIPE --name {name}")
+            raise SelfloopError(
+                f"runner.engine_pool: no engines named {name!r} on this cluster. Start them with: selfloop serve RECIPE --name {name}"
+            )
         self._attached = True
         return [ray.get_actor(n, NAMESPACE) for n in found]
 
@@ -373,7 +426,13 @@ def start_replicas(config: VllmEngine, logs: str | None = None, name: str | None
     gpus = _gpus(config)
     # A laptop's only node is ours: the engine then reserves no CPU, since stage workers and training share it with care.
     alone = sum(n["Alive"] for n in ray.nodes()) == 1
-    cpus = 0 if alone else (config.cpu_cores or 1) if gpus else (config.cpu_cores or max(n["Resources"].get("CPU", 0) for n in ray.nodes()))
+    cpus = (
+        0
+        if alone
+        else (config.cpu_cores or 1)
+        if gpus
+        else (config.cpu_cores or max(n["Resources"].get("CPU", 0) for n in ray.nodes()))
+    )
     actor = ray.remote(VllmReplica)
     return [
         actor.options(
@@ -391,4 +450,8 @@ def start_replicas(config: VllmEngine, logs: str | None = None, name: str | None
 def _gpus(config: VllmEngine) -> float:
     if config.gpus is not None:
         return config.gpus
-    return config.tensor_parallel_size * config.pipeline_parallel_size if ray.cluster_resources().get("GPU", 0) else 0
+    return (
+        config.tensor_parallel_size * config.pipeline_parallel_size
+        if ray.cluster_resources().get("GPU", 0)
+        else 0
+    )

@@ -23,7 +23,9 @@ class Reaper:
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
         os.environ[MARK] = self.mark
-        read, self._write = os.pipe()  # not inherited by programs started later, but by children that are only forked
+        read, self._write = (
+            os.pipe()
+        )  # not inherited by programs started later, but by children that are only forked
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-E", os.path.abspath(__file__), self.mark, str(os.getpid())],
             stdin=read,
@@ -69,9 +71,13 @@ def main(mark: str, owner: int) -> None:
 
 def _wait_for_end(owner: int) -> None:
     ends = select.poll()
-    ends.register(0, select.POLLIN | select.POLLHUP)  # the pipe: closed by the owner, or by the kernel with its last holder
+    ends.register(
+        0, select.POLLIN | select.POLLHUP
+    )  # the pipe: closed by the owner, or by the kernel with its last holder
     try:
-        ends.register(os.pidfd_open(owner), select.POLLIN)  # the owner itself: a forked child may hold the pipe open
+        ends.register(
+            os.pidfd_open(owner), select.POLLIN
+        )  # the owner itself: a forked child may hold the pipe open
     except ProcessLookupError:
         return
     except (OSError, AttributeError):  # an old kernel: the pipe has to do

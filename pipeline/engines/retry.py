@@ -56,7 +56,11 @@ class Retrier:
                 return outcome
             if not outcome.retryable or tried >= self.max_retries:
                 attempts = f" (gave up after {tried + 1} attempt{'s' if tried else ''})"
-                raise outcome.error(outcome.message + attempts, retryable=outcome.retryable and not outcome.of_request, raw=outcome.raw)
+                raise outcome.error(
+                    outcome.message + attempts,
+                    retryable=outcome.retryable and not outcome.of_request,
+                    raw=outcome.raw,
+                )
             self.retries += 1
             wait = self.wait(tried, outcome.retry_after)
             logger.debug("attempt %d failed, next in %.2f s: %s", tried + 1, wait, outcome.message)

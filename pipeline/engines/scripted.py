@@ -16,8 +16,42 @@ Answer = str | Completion
 Script = Callable[[Request, int], Answer | Awaitable[Answer]]
 
 WORDS = (
-    *("the", "sum", "of", "all", "parts", "is", "first", "then", "second", "so", "we", "add", "each", "number", "to", "get"),
-    *("that", "one", "from", "it", "and", "count", "what", "remains", "when", "half", "are", "taken", "away", "again", "by", "two"),
+    *(
+        "the",
+        "sum",
+        "of",
+        "all",
+        "parts",
+        "is",
+        "first",
+        "then",
+        "second",
+        "so",
+        "we",
+        "add",
+        "each",
+        "number",
+        "to",
+        "get",
+    ),
+    *(
+        "that",
+        "one",
+        "from",
+        "it",
+        "and",
+        "count",
+        "what",
+        "remains",
+        "when",
+        "half",
+        "are",
+        "taken",
+        "away",
+        "again",
+        "by",
+        "two",
+    ),
 )
 HASH_WORDS = 12  # words before the answer line
 
@@ -32,7 +66,9 @@ class ScriptedClient:
         if config.answers != "hash":
             self._script = resolve("scripted answers", config.answers)
             if not callable(self._script):
-                raise ConfigError(f"engine.answers is {config.answers!r}, which is not a function of (request, sample index).")
+                raise ConfigError(
+                    f"engine.answers is {config.answers!r}, which is not a function of (request, sample index)."
+                )
         self._retrier = Retrier(config.max_retries)
         self._running = 0
 
@@ -84,7 +120,9 @@ class ScriptedClient:
             answer = hash_answer(key, index) if self._script is None else self._script(request, index)
             if isawaitable(answer):
                 answer = await answer
-            completions.append(answer if isinstance(answer, Completion) else self._complete(request, answer, prompt_tokens))
+            completions.append(
+                answer if isinstance(answer, Completion) else self._complete(request, answer, prompt_tokens)
+            )
         return completions
 
     def _complete(self, request: Request, text: str, prompt_tokens: int) -> Completion:
@@ -114,5 +152,9 @@ def _unit(bits: int) -> float:
 
 def _text(request: Request) -> str:
     """Return all text of the request, as the model would read it."""
-    parts = [request.prompt or ""] if request.messages is None else [message["content"] for message in request.messages]
+    parts = (
+        [request.prompt or ""]
+        if request.messages is None
+        else [message["content"] for message in request.messages]
+    )
     return "\n".join([*parts, request.prefill])

@@ -55,7 +55,9 @@ class VllmClient:
             one_process = c.tensor_parallel_size * c.pipeline_parallel_size == 1
             os.environ.update(cpu.environment(self._replica, c.replicas, c.cpu_cores, one_process))
             args = cpu.engine_args(args)
-            args.setdefault("kv_cache_memory_bytes", cpu.kv_bytes(self._model, args, c.replicas, c.cpu_kv_gib))
+            args.setdefault(
+                "kv_cache_memory_bytes", cpu.kv_bytes(self._model, args, c.replicas, c.cpu_kv_gib)
+            )
         self._reaper = Reaper()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -67,7 +69,12 @@ class VllmClient:
                 trust_remote_code=self._trust,
                 tensor_parallel_size=c.tensor_parallel_size,
                 pipeline_parallel_size=c.pipeline_parallel_size,
-                **{"enable_log_requests": False, "disable_log_stats": True, **_lora_args(self._adapters), **args},
+                **{
+                    "enable_log_requests": False,
+                    "disable_log_stats": True,
+                    **_lora_args(self._adapters),
+                    **args,
+                },
             )
         except TypeError as e:
             raise ConfigError(f"engine.args: {e} (expected fields of vLLM's AsyncEngineArgs)") from None
@@ -86,9 +93,13 @@ class VllmClient:
             await self._engine.collective_rpc("reload_weights", kwargs={"weights_path": model})
             emptied = await self._engine.reset_prefix_cache()  # what the old weights computed
         except Exception as e:  # whatever vLLM's processes raise; half-loaded weights must not answer
-            raise EngineDied(f"vLLM could not exchange its weights for those of {model}: {type(e).__name__}: {e}") from e
+            raise EngineDied(
+                f"vLLM could not exchange its weights for those of {model}: {type(e).__name__}: {e}"
+            ) from e
         if not emptied:
-            raise EngineDied("vLLM kept what it had computed with the old weights: requests were still under way")
+            raise EngineDied(
+                "vLLM kept what it had computed with the old weights: requests were still under way"
+            )
         self._model = model
 
     async def generate(self, request: Request) -> list[Completion]:
@@ -100,7 +111,9 @@ class VllmClient:
         self._open.add(number)
         try:
             final = None
-            async for output in self._engine.generate(self._prompt(request), self._params(request), number, lora_request=self._adapter(request)):
+            async for output in self._engine.generate(
+                self._prompt(request), self._params(request), number, lora_request=self._adapter(request)
+            ):
                 final = output
         except EngineDeadError as e:
             raise EngineDied(f"vLLM's engine ended: {e}") from e
@@ -108,12 +121,23 @@ class VllmClient:
             raise EngineError(f"vLLM refused the request: {e}") from e
         finally:
             self._open.discard(number)
-        if final is None or len(final.outputs) != request.n or any(o.finish_reason is None for o in final.outputs):
+        if (
+            final is None
+            or len(final.outputs) != request.n
+            or any(o.finish_reason is None for o in final.outputs)
+        ):
             raise EngineError("vLLM ended the request before it was finished", retryable=True)
         prompt_tokens = len(final.prompt_token_ids or ())
         scored = self._prefill_logprobs(request, final) if final.prompt_logprobs is not None else None
         return [
-            Completion(o.text, o.finish_reason, prompt_tokens, len(o.token_ids), _logprobs(o.logprobs, o.token_ids), scored)
+            Completion(
+                o.text,
+                o.finish_reason,
+                prompt_tokens,
+                len(o.token_ids),
+                _logprobs(o.logprobs, o.token_ids),
+                scored,
+            )
             for o in sorted(final.outputs, key=lambda o: o.index)
         ]
 
@@ -142,8 +166,16 @@ class VllmClient:
 
             def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
                 if (now := scheduler_stats) is not None:
-                    before, cache = client._queue, now.prefix_cache_stats  # the cache's numbers are of one step each
-                    client._queue = EngineStatus(now.num_running_reqs, now.num_waiting_reqs, before.looked_up + cache.queries, before.found + cache.hits)
+                    before, cache = (
+                        client._queue,
+                        now.prefix_cache_stats,
+                    )  # the cache's numbers are of one step each
+                    client._queue = EngineStatus(
+                        now.num_running_reqs,
+                        now.num_waiting_reqs,
+                        before.looked_up + cache.queries,
+                        before.found + cache.hits,
+                    )
 
         return QueueLogger
 
@@ -154,7 +186,10 @@ class VllmClient:
         if request.prefill:
             messages.append({"role": "assistant", "content": request.prefill})
         ids = self._engine.get_tokenizer().apply_chat_template(
-            messages, add_generation_prompt=not request.prefill, continue_final_message=bool(request.prefill), return_dict=False
+            messages,
+            add_generation_prompt=not request.prefill,
+            continue_final_message=bool(request.prefill),
+            return_dict=False,
         )
         return {"prompt_token_ids": ids}
 
@@ -165,7 +200,10 @@ class VllmClient:
             before = self._engine.get_tokenizer()(request.prompt or "")["input_ids"]
         else:
             before = self._prompt(replace(request, prefill=""))["prompt_token_ids"]
-        start = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids)))
+        start = next(
+            (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b),
+            min(len(before), len(ids)),
+        )
         return _logprobs(final.prompt_logprobs[max(1, start) :], ids[max(1, start) :]) or []
 
     def _adapter(self, request: Request) -> Any:
@@ -197,7 +235,11 @@ def _lora_args(adapters: Sequence[tuple[str, str]]) -> dict[str, Any]:
     if not adapters:
         return {}
     rank = max(read_json(f"{folder}/{ADAPTER_CONFIG}")["r"] for _, folder in adapters)
-    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": next((r for r in _LORA_RANKS if r >= rank), rank)}
+    return {
+        "enable_lora": True,
+        "max_loras": len(adapters),
+        "max_lora_rank": next((r for r in _LORA_RANKS if r >= rank), rank),
+    }
 
 
 def _logprobs(found: Any, token_ids: Any) -> list[float] | None:

@@ -50,13 +50,17 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
     wanted |= {r for r in policy.keep_rounds if r <= round}
     missing = sorted(wanted - available.keys() - {REAL_ROUND})
     if missing:
-        raise StageError(f"accumulate.policy {policy.policy} needs the datasets of rounds {missing} for round {round}; they are not there.")
+        raise StageError(
+            f"accumulate.policy {policy.policy} needs the datasets of rounds {missing} for round {round}; they are not there."
+        )
     parts = tuple(Part(str(available[r]), r, r == REAL_ROUND) for r in sorted(wanted & available.keys()))
     if not parts:
         raise StageError(
             f"round {round} has nothing to train on: no published rounds, and no demonstrations (accumulate.policy {policy.policy})."
         )
-    return Mixture(parts, int(number) if kind == "subsample" else None, policy.keep_real, tuple(policy.keep_rounds))
+    return Mixture(
+        parts, int(number) if kind == "subsample" else None, policy.keep_real, tuple(policy.keep_rounds)
+    )
 
 
 def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Dataset:
@@ -78,7 +82,9 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
 def _exempt(pool: datasets.Dataset, mixture: Mixture) -> np.ndarray:
     """Return for each row whether the draw has to leave it in."""
     kept = np.isin(column(pool, "src_round"), mixture.keep_rounds)
-    real = (column(pool, "src_kind") == "real") & (column(pool, "src_round") == REAL_ROUND)  # not general text beside a later round's own
+    real = (column(pool, "src_kind") == "real") & (
+        column(pool, "src_round") == REAL_ROUND
+    )  # not general text beside a later round's own
     return kept | real if mixture.keep_real else kept
 
 
@@ -97,5 +103,7 @@ def _load(part: Part, kind: Kind) -> datasets.Dataset:
     except (FileNotFoundError, KeyError) as e:
         raise DataError(f"{part.path}: not a published dataset of round {part.round}: {e}") from e
     if dataset.features != kind.features:
-        raise DataError(f"{part.path}: its columns are not those of this version's schema; publish round {part.round} again.")
+        raise DataError(
+            f"{part.path}: its columns are not those of this version's schema; publish round {part.round} again."
+        )
     return dataset

@@ -31,7 +31,15 @@ class CardFacts:
 def card(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind = SFT) -> str:
     """Return the text of README.md for a dataset with `manifest` (see pipeline.publish.dataset.publish)."""
     head = [_front_matter(manifest, kind), *_provenance(facts, manifest, kind)]
-    return "\n".join([*head, *_counts(facts), *_lengths(manifest, kind), _LOADING.format(command=kind.command), *_columns(kind)])
+    return "\n".join(
+        [
+            *head,
+            *_counts(facts),
+            *_lengths(manifest, kind),
+            _LOADING.format(command=kind.command),
+            *_columns(kind),
+        ]
+    )
 
 
 def _front_matter(manifest: Mapping[str, Any], kind: Kind) -> str:
@@ -39,8 +47,12 @@ def _front_matter(manifest: Mapping[str, Any], kind: Kind) -> str:
     matter = {
         "task_categories": ["text-generation"],
         "tags": ["synthetic", kind.name, "selfloop"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/data-*.arrow"}]}],
-        "dataset_info": {"splits": [{"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["rows"]}]},
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": "train/data-*.arrow"}]}
+        ],
+        "dataset_info": {
+            "splits": [{"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["rows"]}]
+        },
     }
     return f"---\n{yaml.safe_dump(matter, sort_keys=False)}---\n"
 
@@ -64,12 +76,22 @@ def _counts(facts: CardFacts) -> list[str]:
     lines = []
     if facts.stages:
         names = list(dict.fromkeys(name for counts in facts.stages.values() for name in counts))
-        lines += ["## Rows per stage\n", f"| stage | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
-        lines += [f"| {stage} | {' | '.join(str(counts.get(name, 0)) for name in names)} |" for stage, counts in facts.stages.items()]
+        lines += [
+            "## Rows per stage\n",
+            f"| stage | {' | '.join(names)} |",
+            f"| --- |{' ---: |' * len(names)}",
+        ]
+        lines += [
+            f"| {stage} | {' | '.join(str(counts.get(name, 0)) for name in names)} |"
+            for stage, counts in facts.stages.items()
+        ]
         lines.append("")
     if facts.dropped:
         lines += ["## Why rows were dropped\n", "| reason | rows |", "| --- | ---: |"]
-        lines += [f"| {reason} | {count} |" for reason, count in sorted(facts.dropped.items(), key=lambda item: (-item[1], item[0]))]
+        lines += [
+            f"| {reason} | {count} |"
+            for reason, count in sorted(facts.dropped.items(), key=lambda item: (-item[1], item[0]))
+        ]
         lines.append("")
     return lines
 

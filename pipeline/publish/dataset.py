@@ -31,7 +31,9 @@ AnyRow = PublishedRow | PairRow | TurnRow | TextRow
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
 
-def publish(rows: Iterable[AnyRow], folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT) -> dict[str, Any]:
+def publish(
+    rows: Iterable[AnyRow], folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT
+) -> dict[str, Any]:
     """Write `rows` as a dataset folder of a kind and return its manifest, which lies in it as manifest.json.
 
     The order is a shuffle that depends on `seed` and the row ids alone. Memory is bounded: rows go through a temporary
@@ -46,10 +48,16 @@ def publish(rows: Iterable[AnyRow], folder: str | Path, facts: CardFacts, seed: 
         return write_dataset(arrived.select(order), folder, facts, seed, kind)
 
 
-def write_dataset(dataset: datasets.Dataset, folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT) -> dict[str, Any]:
+def write_dataset(
+    dataset: datasets.Dataset, folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT
+) -> dict[str, Any]:
     """Write a dataset in the kind's features, in the order it has, as a folder with its card and manifest; return the manifest."""
     manifest = {"schema_version": kind.version, "seed": seed, "rows": len(dataset), **shares(dataset)}
-    manifest |= {"tokens": _token_facts(dataset, kind), "digest": _content_digest(dataset), "made_of": facts.made_of}
+    manifest |= {
+        "tokens": _token_facts(dataset, kind),
+        "digest": _content_digest(dataset),
+        "made_of": facts.made_of,
+    }
     with atomic_folder(folder) as aside:
         # Left alone, `datasets` writes no file at all for no rows, and then cannot load the folder.
         shards = None if len(dataset) else {SPLIT: 1}
@@ -88,13 +96,18 @@ def row_tokens(tokenizer: Any, row: Mapping[str, Any], kind: Kind) -> dict[str, 
     """Return a row's token counts by column, with the columns of token ids of a kind that has them."""
     if kind.tokens is not None:
         return kind.tokens(tokenizer, row)
-    return joint_tokens({reply: token_lengths(tokenizer, row["prompt"], row[reply]) for reply in kind.replies})
+    return joint_tokens(
+        {reply: token_lengths(tokenizer, row["prompt"], row[reply]) for reply in kind.replies}
+    )
 
 
 def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """Return token counts by column from each reply's `token_lengths`: what all replies share with the prompt is the prompt, as in TRL."""
     prompt = min(start for start, _ in lengths.values())
-    return {"tokens_prompt": prompt, **{f"tokens_{reply}": start + rest - prompt for reply, (start, rest) in lengths.items()}}
+    return {
+        "tokens_prompt": prompt,
+        **{f"tokens_{reply}": start + rest - prompt for reply, (start, rest) in lengths.items()},
+    }
 
 
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
@@ -108,9 +121,15 @@ def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Messag
 
     `tokenizer` has a chat template. The completion starts where the templated prompt and the templated whole diverge.
     """
-    start = tokenizer.apply_chat_template(prompt, tokenize=True, return_dict=True, add_generation_prompt=True)["input_ids"]
-    whole = tokenizer.apply_chat_template([*prompt, *completion], tokenize=True, return_dict=True)["input_ids"]
-    common = next((i for i, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole)))
+    start = tokenizer.apply_chat_template(
+        prompt, tokenize=True, return_dict=True, add_generation_prompt=True
+    )["input_ids"]
+    whole = tokenizer.apply_chat_template([*prompt, *completion], tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
+    common = next(
+        (i for i, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole))
+    )
     return common, len(whole) - common
 
 
@@ -133,20 +152,34 @@ def _spool(rows: Iterable[AnyRow], path: Path, kind: Kind) -> tuple[datasets.Dat
 def _check(row: Mapping[str, Any], kind: Kind) -> None:
     """Raise DataError unless `row` has the columns of its kind, and text where TRL expects text."""
     if row.keys() != kind.features.keys():
-        missing, unknown = sorted(kind.features.keys() - row.keys()), sorted(row.keys() - kind.features.keys())
-        raise DataError(f"row {row.get('row_id', '?')!r} does not fit the published schema: missing {missing}, unknown {unknown}.")
+        missing, unknown = (
+            sorted(kind.features.keys() - row.keys()),
+            sorted(row.keys() - kind.features.keys()),
+        )
+        raise DataError(
+            f"row {row.get('row_id', '?')!r} does not fit the published schema: missing {missing}, unknown {unknown}."
+        )
     if row["src_kind"] not in ("real", "synthetic"):
-        raise DataError(f"row {row['row_id']!r}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
+        raise DataError(
+            f"row {row['row_id']!r}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'."
+        )
     for part in kind.trained_on:
         if problem := _problem(row[part], kind.features[part]):
             raise DataError(f"row {row['row_id']!r}: {part} {problem}")
     if "labels" in kind.features and not any(label != IGNORED for label in row["labels"]):
-        raise DataError(f"row {row['row_id']!r}: no token of it has loss. Were its tokens counted (measure), and is one of its turns to be learnt?")
+        raise DataError(
+            f"row {row['row_id']!r}: no token of it has loss. Were its tokens counted (measure), and is one of its turns to be learnt?"
+        )
 
 
 def _problem(value: Any, feature: Any) -> str | None:
     # A None would be learnt as the word "None" by many chat templates, and another key would break the frozen schema.
-    if feature == MESSAGES and (not value or any(m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in value)):
+    if feature == MESSAGES and (
+        not value
+        or any(
+            m.keys() != {"role", "content"} or not all(isinstance(v, str) for v in m.values()) for m in value
+        )
+    ):
         return "must be one or more {role, content} messages of text."
     if feature == datasets.Value("string") and not (isinstance(value, str) and value.strip()):
         return "must be a text, and not blank."
@@ -161,7 +194,9 @@ def _content_digest(dataset: datasets.Dataset) -> str:
 
 
 def _token_facts(dataset: datasets.Dataset, kind: Kind) -> dict[str, dict[str, int]]:
-    parts = {part: column(dataset, name) for part, name in kind.counts.items()} | {"whole": whole_lengths(dataset, kind)}
+    parts = {part: column(dataset, name) for part, name in kind.counts.items()} | {
+        "whole": whole_lengths(dataset, kind)
+    }
     return {part: _percentiles(values) for part, values in parts.items()}
 
 

@@ -121,7 +121,9 @@ def encode_turns(tokenizer: Any, turns: Sequence[Mapping[str, Any]]) -> tuple[li
         if not turn["loss"]:
             continue
         if turn["role"] != "assistant":
-            raise DataError(f"turn {i} is to be learnt, but its role is {turn['role']!r}; a model learns turns of the assistant.")
+            raise DataError(
+                f"turn {i} is to be learnt, but its role is {turn['role']!r}; a model learns turns of the assistant."
+            )
         start, end = _ids(tokenizer, messages[:i], generation=True), _ids(tokenizer, messages[: i + 1])
         if whole[: len(end)] != end or end[: len(start)] != start:
             raise DataError(
@@ -134,4 +136,6 @@ def encode_turns(tokenizer: Any, turns: Sequence[Mapping[str, Any]]) -> tuple[li
 
 
 def _ids(tokenizer: Any, messages: list[dict[str, str]], generation: bool = False) -> list[int]:
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, add_generation_prompt=generation)["input_ids"]
+    return tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=True, add_generation_prompt=generation
+    )["input_ids"]

@@ -39,15 +39,29 @@ class _Member:
 class Crew:
     """See `work`."""
 
-    def __init__(self, run: RunDir, folder: str, kept_folder: str, factory: StageFactory, recipe: Recipe, engine: EngineHandle | None,
-                 plugins: tuple[str, ...], display: StageDisplay, so_far: Counts, round_: RoundKey = 0, failed_before: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        run: RunDir,
+        folder: str,
+        kept_folder: str,
+        factory: StageFactory,
+        recipe: Recipe,
+        engine: EngineHandle | None,
+        plugins: tuple[str, ...],
+        display: StageDisplay,
+        so_far: Counts,
+        round_: RoundKey = 0,
+        failed_before: int = 0,
+    ) -> None:
         self._run, self._folder, self._kept_folder, self._factory = run, folder, kept_folder, factory
         self._recipe, self._engine, self._plugins, self._display = recipe, engine, plugins, display
         self._settings, self._round = recipe.runner, round_
         self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
         self._members: list[_Member] = []
         self._written = so_far  # by earlier attempts, and by workers that are gone
-        self._may_fail = EARLY_FAILURES + failed_before  # rows that failed in an earlier attempt come first, and may well fail again
+        self._may_fail = (
+            EARLY_FAILURES + failed_before
+        )  # rows that failed in an earlier attempt come first, and may well fail again
         self._gone_requests = self._gone_tokens = 0
         self._next_writer = 1 + max((int(w) for w in self._writers_before()), default=-1)
         self._next_chunk = 0
@@ -81,22 +95,43 @@ class Crew:
                 ray.kill(member.actor)
             self._display.stop()
         after = await self._engine.queue() if before else None
-        if before and after and after.looked_up > before.looked_up and after.found >= before.found:  # less: the engine was started anew
-            self.prefix_cache = {"looked_up": after.looked_up - before.looked_up, "found": after.found - before.found}
+        if (
+            before and after and after.looked_up > before.looked_up and after.found >= before.found
+        ):  # less: the engine was started anew
+            self.prefix_cache = {
+                "looked_up": after.looked_up - before.looked_up,
+                "found": after.found - before.found,
+            }
 
     def _writers_before(self) -> Iterable[str]:
-        for path in [*files.glob(self._kept_folder, "part-*.arrow"), *files.glob(files.join(self._folder, "requests"), "*.jsonl")]:
+        for path in [
+            *files.glob(self._kept_folder, "part-*.arrow"),
+            *files.glob(files.join(self._folder, "requests"), "*.jsonl"),
+        ]:
             yield path.rsplit("/", 1)[1].removeprefix("part-").split(".")[0].split("-")[0]
 
     async def _hire(self, finished: frozenset[str] | None = None) -> _Member:
         if finished is None:
             finished = frozenset(i for p in parts.committed(self._kept_folder) for i in p.inputs)
-        options = {"num_cpus": self._settings.worker_cpus, "max_concurrency": 1000, "scheduling_strategy": "SPREAD"}
+        options = {
+            "num_cpus": self._settings.worker_cpus,
+            "max_concurrency": 1000,
+            "scheduling_strategy": "SPREAD",
+        }
         for _ in range(STARTS):
             writer = f"{self._next_writer:05d}"
             self._next_writer += 1
             spec = WorkerSpec(
-                self._factory, self._recipe, self._folder, self._kept_folder, self._run.local, writer, self._engine, self._settings.in_flight, self._plugins, self._round
+                self._factory,
+                self._recipe,
+                self._folder,
+                self._kept_folder,
+                self._run.local,
+                writer,
+                self._engine,
+                self._settings.in_flight,
+                self._plugins,
+                self._round,
             )
             member = _Member(ray.remote(StageWorkerActor).options(**options).remote(spec), writer)
             try:
@@ -107,7 +142,10 @@ class Crew:
                 raise StageError(f"{self._folder}: the engine cannot be reached: {e}") from e
             else:
                 self._members.append(member)
-                self._moved = (time.monotonic(), self._moved[1])  # on a loaded machine the start alone may take long, and it is progress
+                self._moved = (
+                    time.monotonic(),
+                    self._moved[1],
+                )  # on a loaded machine the start alone may take long, and it is progress
                 return member
         raise StageError(f"{self._folder}: a stage worker cannot be started, {STARTS} tries: {problem}")
 
@@ -142,7 +180,9 @@ class Crew:
     def _submit(self, member: _Member, rows: list[Row]) -> asyncio.Task[None]:
         number = self._next_chunk
         self._next_chunk += 1
-        member.chunks[number] = rows  # before anything is awaited: rows that were taken from the source are always somewhere
+        member.chunks[number] = (
+            rows  # before anything is awaited: rows that were taken from the source are always somewhere
+        )
         return asyncio.create_task(_call(member.actor.submit.remote(number, rows)))
 
     def _dismiss(self, member: _Member) -> None:
@@ -165,7 +205,9 @@ class Crew:
         if self._run.local is not None:
             await lock.let_go(lock.of_worker(self._folder, member.writer))
         self._count(member)
-        written = {i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs}
+        written = {
+            i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs
+        }
         lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]
         self._suspects += lost
         self._display.note(f"a worker died; the {len(lost)} rows it had are tried again")
@@ -183,7 +225,13 @@ class Crew:
                     self._suspects += group  # those it had not been given when it died
         out = PartWriter(self._kept_folder, self._folder, f"{self._next_writer:05d}")
         for row in self._suspects:
-            out.add(row, Failed("worker_died", f"its worker died {tries + 1} times while it had this row, the last time alone"))
+            out.add(
+                row,
+                Failed(
+                    "worker_died",
+                    f"its worker died {tries + 1} times while it had this row, the last time alone",
+                ),
+            )
         out.flush()
 
     async def _poll(self) -> None:
@@ -220,12 +268,22 @@ class Crew:
         now = time.monotonic()
         if moved != self._moved[1]:
             self._moved = (now, moved)
-        elif now - self._moved[0] > NO_NODE_SECONDS and not self._members and not any(node["Alive"] for node in ray.nodes()):
-            raise StageError(f"{self._folder}: Ray has no node left to work on (was its raylet ended?). Start the same command again to go on from here.")
+        elif (
+            now - self._moved[0] > NO_NODE_SECONDS
+            and not self._members
+            and not any(node["Alive"] for node in ray.nodes())
+        ):
+            raise StageError(
+                f"{self._folder}: Ray has no node left to work on (was its raylet ended?). Start the same command again to go on from here."
+            )
         elif now - self._moved[0] > self._settings.no_progress_seconds:
             asking = [m.progress.oldest for m in self._members if m.progress.oldest]
             oldest = max(asking, key=lambda o: o[2], default=None)
-            what = f"the oldest request is of row {oldest[0]} ({oldest[1]}), {oldest[2]:.0f} s old" if oldest else "no request is under way"
+            what = (
+                f"the oldest request is of row {oldest[0]} ({oldest[1]}), {oldest[2]:.0f} s old"
+                if oldest
+                else "no request is under way"
+            )
             silent = max((now - m.heard for m in self._members), default=0)
             if silent > max(5 * POLL, 0.5 * self._settings.no_progress_seconds):
                 what += f"; a worker has not answered for {silent:.0f} s: its stage function blocks"
@@ -241,7 +299,12 @@ class Crew:
 
     def _stop_if_all_fail(self, progress: Progress) -> None:
         c = progress.counts
-        if not c.done and not c.dropped and sum(c.failed.values()) >= self._may_fail and self._settings.max_failed_share < 1:
+        if (
+            not c.done
+            and not c.dropped
+            and sum(c.failed.values()) >= self._may_fail
+            and self._settings.max_failed_share < 1
+        ):
             raise StageError(
                 f"{self._folder}: the first {sum(c.failed.values())} rows all failed: {c.failed}. The first error:\n  {progress.first_error}\n"
                 "Mend the cause and start the same command again; the failed rows are then tried again."

@@ -40,7 +40,16 @@ class LLM:
     ) -> list[Completion]:
         """Render prompts/`step`.jinja with `variables` and return `n` completions of it."""
         messages = prompts.render(step, **variables)
-        return await self.chat(messages, step=step, n=n, sampling=sampling, prefill=prefill, json_schema=json_schema, sample_index=sample_index, role=role)
+        return await self.chat(
+            messages,
+            step=step,
+            n=n,
+            sampling=sampling,
+            prefill=prefill,
+            json_schema=json_schema,
+            sample_index=sample_index,
+            role=role,
+        )
 
     async def chat(
         self,
@@ -59,7 +68,18 @@ class LLM:
         Calls that run side by side come in an order that nobody knows beforehand: give those that may be identical a
         `sample_index` of their own each, and every one gets the same sample in every run.
         """
-        request = Request(messages, None, prefill, sampling or self.sampling, n, self.row, sample_index or 0, json_schema, step, role)
+        request = Request(
+            messages,
+            None,
+            prefill,
+            sampling or self.sampling,
+            n,
+            self.row,
+            sample_index or 0,
+            json_schema,
+            step,
+            role,
+        )
         if sample_index is None:
             again = self._asked.get(key := request.key(self.model), 0)
             self._asked[key] = again + 1
@@ -71,7 +91,9 @@ class LLM:
         sampling = Sampling(temperature=0, max_tokens=1, extra=SCORED)
         [completion] = await self._send(Request(None, prompt, text, sampling, 1, self.row, 0, None, step))
         if not completion.prefill_logprobs:
-            raise EngineError("the engine gives no log-probabilities of a given text; use engine kind vllm (evaluate.engine)")
+            raise EngineError(
+                "the engine gives no log-probabilities of a given text; use engine kind vllm (evaluate.engine)"
+            )
         return completion.prefill_logprobs
 
 

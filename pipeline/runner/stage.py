@@ -41,7 +41,9 @@ def input_of(run: RunDir, folder: str) -> Input:
     manifest = run.manifest(folder)
     if manifest is None:
         raise StageError(f"{folder}: this stage has to be done first (its manifest.json is missing).")
-    return Input(lambda: run.rows(folder), manifest.rows_out, digest([p.sha256 for p in manifest.parts]), folder)
+    return Input(
+        lambda: run.rows(folder), manifest.rows_out, digest([p.sha256 for p in manifest.parts]), folder
+    )
 
 
 async def run_stage(
@@ -64,23 +66,35 @@ async def run_stage(
     mark = fingerprint.check(
         folder,
         fingerprint.components(
-            stage, sampling=recipe.sampling, model=engine.model_name if engine else "", inputs=source.digest, seed=recipe.seed
+            stage,
+            sampling=recipe.sampling,
+            model=engine.model_name if engine else "",
+            inputs=source.digest,
+            seed=recipe.seed,
         ),
     )
     done = run.manifest(folder)
     if done is not None:
         return done
     manifest = Manifest(
-        stage=name, round=round_, method=method or recipe.method["name"], fingerprint=mark, rows_in=source.count, rows_done=0, rows_out=0,
+        stage=name,
+        round=round_,
+        method=method or recipe.method["name"],
+        fingerprint=mark,
+        rows_in=source.count,
+        rows_done=0,
+        rows_out=0,
         model=engine.model_name if engine and stage.prompts else "",
-    )  # fmt: skip
+    )
     display = StageDisplay(f"{round_title(round_)}, {name}", source.count)
     began = time.monotonic()
     rows_folder = files.join(folder, "rows") if stage.row and stage.steps else folder
     seconds_before = _seconds(folder)
     try:
         if stage.row is not None:
-            cache = await _run_rows(run, round_, folder, rows_folder, factory, source, recipe, engine, display, plugins)
+            cache = await _run_rows(
+                run, round_, folder, rows_folder, factory, source, recipe, engine, display, plugins
+            )
             manifest.extra = {"prefix_cache": cache} if cache else {}
             _sum_up(manifest, rows_folder, recipe, folder)
         else:
@@ -94,7 +108,11 @@ async def run_stage(
             files.write_json(files.join(folder, "seconds.json"), manifest.seconds)
     if stage.row is None and not stage.steps:
         before = run.manifest(source.folder)
-        manifest.passes_through, manifest.parts, manifest.rows_out = before.stage, before.parts, before.rows_out
+        manifest.passes_through, manifest.parts, manifest.rows_out = (
+            before.stage,
+            before.parts,
+            before.rows_out,
+        )
     else:
         manifest.parts = [_entry(run, path) for path in files.glob(folder, "part-*.arrow")]
         manifest.rows_out = sum(p.rows for p in manifest.parts)
@@ -109,15 +127,29 @@ def given_to(run: RunDir, folder: str) -> frozenset[str]:
     """Return the ids of the rows that a done stage accounts for; none when it is not done."""
     if run.manifest(folder) is None:
         return frozenset()
-    return frozenset(i for at in (folder, files.join(folder, "rows")) for part in parts.committed(at) for i in part.inputs)
+    return frozenset(
+        i for at in (folder, files.join(folder, "rows")) for part in parts.committed(at) for i in part.inputs
+    )
 
 
-async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str, factory: StageFactory, source: Input, recipe: Recipe,
-                    engine: EngineHandle | None, display: StageDisplay, plugins: tuple[str, ...]) -> dict[str, int] | None:  # fmt: skip
+async def _run_rows(
+    run: RunDir,
+    round_: RoundKey,
+    folder: str,
+    rows_folder: str,
+    factory: StageFactory,
+    source: Input,
+    recipe: Recipe,
+    engine: EngineHandle | None,
+    display: StageDisplay,
+    plugins: tuple[str, ...],
+) -> dict[str, int] | None:
     if run.local is not None:
         lock.wait_for_old_workers(run.local)
     parts.sweep(rows_folder, folder)
-    failed_before = parts.forget_failed(rows_folder, folder)  # the stage is not done, so what failed in an earlier attempt gets another chance
+    failed_before = parts.forget_failed(
+        rows_folder, folder
+    )  # the stage is not done, so what failed in an earlier attempt gets another chance
     found = None
     for again in range(1 + SECOND_TRIES):
         if again and not (failed_before := parts.forget_failed(rows_folder, folder, UNANSWERED)):
@@ -125,9 +157,13 @@ async def _run_rows(run: RunDir, round_: RoundKey, folder: str, rows_folder: str
         finished, so_far = _finished(rows_folder)
         if again:
             display.note("rows that were not answered are tried again")
-        crew = Crew(run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_, failed_before)
+        crew = Crew(
+            run, folder, rows_folder, factory, recipe, engine, plugins, display, so_far, round_, failed_before
+        )
         await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
-        parts.sweep(rows_folder, folder)  # workers that died on the way may have left rejects without their part
+        parts.sweep(
+            rows_folder, folder
+        )  # workers that died on the way may have left rejects without their part
         found = found or crew.prefix_cache
     if run.local is not None:
         files.remove(lock.of_workers(folder))
@@ -197,7 +233,9 @@ def _dropped(run: RunDir, folder: str) -> Iterator[tuple[str, Row]]:
 
 
 def _entry(run: RunDir, path: str) -> PartEntry:
-    return PartEntry(path=path.removeprefix(run.root).lstrip("/"), rows=parts.row_count(path), sha256=parts.sha256(path))
+    return PartEntry(
+        path=path.removeprefix(run.root).lstrip("/"), rows=parts.row_count(path), sha256=parts.sha256(path)
+    )
 
 
 def _seconds(folder: str) -> float:

@@ -11,14 +11,19 @@ from pipeline.store.manifest import StepEntry
 ROWS_PER_PART = 5000
 
 
-def run_steps(steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], folder: str) -> list[StepEntry]:
+def run_steps(
+    steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], folder: str
+) -> list[StepEntry]:
     """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts again.
 
     The last step's rows become the parts of the stage in `folder`; what a step drops joins the stage's `dropped/`. A step that
     makes other rows (Kept) still answers for each row it was given, and its entry counts those.
     """
     entries = []
-    for old in [*files.glob(folder, "part-*.arrow"), *files.glob(files.join(folder, "dropped"), "part-step-*.arrow")]:
+    for old in [
+        *files.glob(folder, "part-*.arrow"),
+        *files.glob(files.join(folder, "dropped"), "part-step-*.arrow"),
+    ]:
         files.remove(old)
     names = list(steps)
     for i, name in enumerate(names):
@@ -31,7 +36,9 @@ def run_steps(steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], 
     return entries
 
 
-def _run_step(name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], target: str, folder: str, writer: str) -> StepEntry:
+def _run_step(
+    name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], target: str, folder: str, writer: str
+) -> StepEntry:
     out = parts.PartWriter(target, folder, writer)
     entry = StepEntry(name=name, rows_in=0, rows_out=0)
     balance = 0  # of the hashes of ids: not 0 when a row was given twice and another not at all, which counts do not show
@@ -49,7 +56,9 @@ def _run_step(name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], t
             out.flush()
     out.flush()
     if balance:
-        raise StageError(f"step {name} of {folder} lost rows, or gave some twice or under another id: {entry.rows_in} in, {entry.model_dump()}")
+        raise StageError(
+            f"step {name} of {folder} lost rows, or gave some twice or under another id: {entry.rows_in} in, {entry.model_dump()}"
+        )
     return entry
 
 

@@ -126,7 +126,9 @@ class StageWorker:
             await self._engine.start()
             folder = join(self._spec.folder, "requests")
             self._index = await asyncio.to_thread(request_log.index, folder, finished)
-            self._log = request_log.RequestLogWriter(folder, self._spec.writer, self._spec.recipe.runner.sync_seconds)
+            self._log = request_log.RequestLogWriter(
+                folder, self._spec.writer, self._spec.recipe.runner.sync_seconds
+            )
         self._flusher = asyncio.create_task(self._flush_by_time())
 
     async def submit(self, chunk: int, rows: list[Row]) -> None:
@@ -159,10 +161,16 @@ class StageWorker:
         """Return what has happened; chunks and drops are reported once."""
         self._raise_problem()
         fresh = self._fresh
-        self._fresh = Progress(finished_requests=fresh.finished_requests, finished_tokens=fresh.finished_tokens, first_error=fresh.first_error)
+        self._fresh = Progress(
+            finished_requests=fresh.finished_requests,
+            finished_tokens=fresh.finished_tokens,
+            first_error=fresh.first_error,
+        )
         fresh.counts, fresh.in_flight = self._total, len(self._tasks)
         if self._asking:
-            row, step, since = next(iter(self._asking.values()))  # dicts keep insertion order: the first is the oldest
+            row, step, since = next(
+                iter(self._asking.values())
+            )  # dicts keep insertion order: the first is the oldest
             fresh.oldest = (row, step, time.monotonic() - since)
         if self._engine:
             fresh.engine = self._engine.status()
@@ -171,7 +179,13 @@ class StageWorker:
     async def _work(self, row: Row, chunk: int) -> None:
         cost = Counts()
         try:
-            llm = LLM(lambda request: self._send(request, cost), row.id, self._model, self._spec.recipe.sampling, self._spec.round)
+            llm = LLM(
+                lambda request: self._send(request, cost),
+                row.id,
+                self._model,
+                self._spec.recipe.sampling,
+                self._spec.round,
+            )
             outcome = storable(await self._outcome(row, llm))
             self._watch_outage(outcome)
             if self._problem:
@@ -192,16 +206,24 @@ class StageWorker:
         try:
             return await self._stage.row(row, llm)
         except EngineLost as e:
-            self._problem = StageError(f"{self._spec.folder}: {e}. What was done so far is kept; start the same command again to go on from here.")
+            self._problem = StageError(
+                f"{self._spec.folder}: {e}. What was done so far is kept; start the same command again to go on from here."
+            )
             return Failed(type(e).__name__, str(e))
         except EngineError as e:
             return Failed(UNANSWERED if e.retryable else type(e).__name__, str(e), e.raw)
         except Exception as e:  # whatever a stage raises is recorded with the row; the others go on
-            return Failed(type(e).__name__, f"{e} ({os.path.basename(raised_at(e))})", str(row.payload.get("text", ""))[:10_000])
+            return Failed(
+                type(e).__name__,
+                f"{e} ({os.path.basename(raised_at(e))})",
+                str(row.payload.get("text", ""))[:10_000],
+            )
 
     def _watch_outage(self, outcome: Outcome) -> None:
         """Stop where nothing is answered any more, before a passing outage has gone through all rows that are left."""
-        self._unanswered = self._unanswered + 1 if isinstance(outcome, Failed) and outcome.error == UNANSWERED else 0
+        self._unanswered = (
+            self._unanswered + 1 if isinstance(outcome, Failed) and outcome.error == UNANSWERED else 0
+        )
         if self._unanswered >= OUTAGE and self._spec.recipe.runner.on_unanswered == "stop":
             self._problem = StageError(
                 f"{self._spec.folder}: {OUTAGE} rows one after the other were not answered, the last one: {outcome.detail}\n"
@@ -235,7 +257,9 @@ class StageWorker:
         cost.completion_tokens += tokens
         return completions
 
-    def _record(self, key: str, request: Request, completions: list[Completion], seconds: float) -> dict[str, Any]:
+    def _record(
+        self, key: str, request: Request, completions: list[Completion], seconds: float
+    ) -> dict[str, Any]:
         return {
             "key": key,
             "row": request.row,
@@ -286,7 +310,9 @@ class StageWorker:
 
     def _cannot_write(self, e: Exception) -> None:
         what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
-        self._problem = StageError(f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept; mend it and start again.")
+        self._problem = StageError(
+            f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept; mend it and start again."
+        )
 
     def _raise_problem(self) -> None:
         if self._problem:

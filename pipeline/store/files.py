@@ -30,7 +30,9 @@ def filesystem(path: str) -> tuple[Any, str]:
         # Other processes write here too: a cached listing would hide their parts.
         return fsspec.core.url_to_fs(str(path), use_listings_cache=False)
     except (ImportError, ValueError) as e:
-        raise SelfloopError(f"{path}: {e}. Paths are local ones, or URLs that fsspec knows (for s3:// install s3fs).") from None
+        raise SelfloopError(
+            f"{path}: {e}. Paths are local ones, or URLs that fsspec knows (for s3:// install s3fs)."
+        ) from None
 
 
 def is_local(path: str) -> bool:
@@ -114,7 +116,10 @@ def _held(folder: Path) -> Iterator[None]:
 def _sweep(path: Path) -> None:
     """Remove what killed processes left of `path`, half written or on its way out: of a model these are gigabytes."""
     for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-        with suppress(OSError), open(left / _WRITING) as file:  # without that file: it has been written, and is about to be moved
+        with (
+            suppress(OSError),
+            open(left / _WRITING) as file,
+        ):  # without that file: it has been written, and is about to be moved
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody writes there any more
             shutil.rmtree(left, ignore_errors=True)
     if path.exists():
@@ -130,7 +135,11 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS) + b"\n")
+    write_bytes(
+        path,
+        orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        + b"\n",
+    )
 
 
 def read_bytes(path: str) -> bytes:

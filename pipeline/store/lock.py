@@ -26,7 +26,9 @@ class RunLock:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._file = open(self._folder / "driver.lock", "a+")
             except OSError as e:
-                raise SelfloopError(f"{self._folder}: cannot be written: {e}. Give a --run directory that this user may write to.") from None
+                raise SelfloopError(
+                    f"{self._folder}: cannot be written: {e}. Give a --run directory that this user may write to."
+                ) from None
             try:
                 _flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, self._folder)
             except BlockingIOError:
@@ -82,7 +84,9 @@ async def let_go(path: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while path.exists() and not _is_free(path):
         if time.monotonic() > end:
-            raise StageError(f"{path}: a worker that Ray has given up still lives ({path.read_text()}). End it, then start the same command again.")
+            raise StageError(
+                f"{path}: a worker that Ray has given up still lives ({path.read_text()}). End it, then start the same command again."
+            )
         await asyncio.sleep(0.2)
 
 
@@ -105,7 +109,9 @@ def _flock(fd: int, how: int, path: Path) -> None:
     except BlockingIOError:
         raise
     except OSError as e:
-        raise SelfloopError(f"{path}: cannot be locked: {e}. A run directory must be on a file system that has locks (see selfloop doctor --run DIR).") from None
+        raise SelfloopError(
+            f"{path}: cannot be locked: {e}. A run directory must be on a file system that has locks (see selfloop doctor --run DIR)."
+        ) from None
 
 
 def wait_for_old_workers(folder: Path, seconds: float = 60) -> None:
@@ -119,7 +125,9 @@ def wait_for_old_workers(folder: Path, seconds: float = 60) -> None:
                 return
             except BlockingIOError:
                 if time.monotonic() > end:
-                    left = sorted(p.read_text() for p in folder.glob("rounds/*/*/workers/*.lock") if not _is_free(p))
+                    left = sorted(
+                        p.read_text() for p in folder.glob("rounds/*/*/workers/*.lock") if not _is_free(p)
+                    )
                     raise SelfloopError(
                         f"a worker of an earlier start still holds {folder}/workers.lock after {seconds:.0f} s: {', '.join(left) or 'it does not say which'}. End it first."
                     ) from None

@@ -68,7 +68,10 @@ def payloads(path: str, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for batch in read_columns(path, ("id", "payload")):
         chosen = batch.filter(pc.is_in(batch["id"], value_set=wanted))
-        found |= {i: orjson.loads(p) for i, p in zip(chosen["id"].to_pylist(), chosen["payload"].to_pylist(), strict=True)}
+        found |= {
+            i: orjson.loads(p)
+            for i, p in zip(chosen["id"].to_pylist(), chosen["payload"].to_pylist(), strict=True)
+        }
     return found
 
 

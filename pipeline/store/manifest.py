@@ -79,7 +79,9 @@ class Manifest(BaseModel):
                 raise StageError(f"step {step.name} of {self.stage} lost rows: {step.model_dump()}")
         stored = sum(p.rows for p in self.parts)
         if stored != self.rows_out:
-            raise StageError(f"{self.stage} of round {self.round}: its parts hold {stored} rows, but {self.rows_out} were counted.")
+            raise StageError(
+                f"{self.stage} of round {self.round}: its parts hold {stored} rows, but {self.rows_out} were counted."
+            )
 
     def dropped_in_all(self) -> dict[str, int]:
         """Return dropped rows by reason, those of the steps included."""
@@ -103,4 +105,6 @@ def read_manifest(folder: str) -> Manifest | None:
     except FileNotFoundError:
         return None
     except ValueError as e:
-        raise StageError(f"{path}: not a manifest this version can read ({e}). Remove the stage's folder to make it again.") from None
+        raise StageError(
+            f"{path}: not a manifest this version can read ({e}). Remove the stage's folder to make it again."
+        ) from None

@@ -79,7 +79,13 @@ class PartWriter:
 
     def take(self) -> "PendingPart":
         """Return what was collected as a part that can be written (from another thread), and begin anew."""
-        part = PendingPart(self._kept_folder, self._reject_folder, f"part-{self._writer}-{self._sequence:05d}", self._outcomes, self._cost)
+        part = PendingPart(
+            self._kept_folder,
+            self._reject_folder,
+            f"part-{self._writer}-{self._sequence:05d}",
+            self._outcomes,
+            self._cost,
+        )
         self._outcomes, self._cost = [], Counts()
         self._sequence += 1
         return part
@@ -110,7 +116,10 @@ class PendingPart(NamedTuple):
             counts.add_outcome(outcome)
         table = rows_to_table([row for _, o in self.outcomes if isinstance(o, Kept) for row in o.rows])
         meta = {"inputs": [r.id for r, _ in self.outcomes], "counts": asdict(counts)}
-        _write(files.join(self.kept_folder, f"{self.name}.arrow"), table.replace_schema_metadata({META: orjson.dumps(meta)}))
+        _write(
+            files.join(self.kept_folder, f"{self.name}.arrow"),
+            table.replace_schema_metadata({META: orjson.dumps(meta)}),
+        )
 
 
 class PartInfo(NamedTuple):
@@ -135,7 +144,9 @@ def sweep(kept_folder: str, reject_folder: str) -> None:
     for kind in ("dropped", "failed"):
         for path in files.glob(files.join(reject_folder, kind), "part-*.arrow"):
             # Looked for once more: where files are seen late, the list may be older than the part.
-            if (name := path.rsplit("/", 1)[1]) not in parts and not files.exists(files.join(kept_folder, name)):
+            if (name := path.rsplit("/", 1)[1]) not in parts and not files.exists(
+                files.join(kept_folder, name)
+            ):
                 files.remove(path)
     for folder in (kept_folder, *(files.join(reject_folder, k) for k in ("dropped", "failed"))):
         for path in files.glob(folder, "*.tmp"):
@@ -152,7 +163,11 @@ def forget_failed(kept_folder: str, reject_folder: str, error: str | None = None
         name = path.rsplit("/", 1)[1]
         with _open(path) as reader:
             rejects = reader.read_all()
-        chosen = pc.equal(rejects["reason"], error) if error else pa.chunked_array([[True] * len(rejects)], pa.bool_())
+        chosen = (
+            pc.equal(rejects["reason"], error)
+            if error
+            else pa.chunked_array([[True] * len(rejects)], pa.bool_())
+        )
         failed, stay = set(rejects.filter(chosen)["id"].to_pylist()), rejects.filter(pc.invert(chosen))
         if not failed:
             continue

@@ -35,7 +35,9 @@ class RequestLogWriter:
         if self._local:
             path = files.filesystem(folder)[1]
             os.makedirs(path, exist_ok=True)
-            self._fd = os.open(f"{path}/{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            self._fd = os.open(
+                f"{path}/{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
+            )
             files.sync_folder(path)
         self._stop = threading.Event()
         self._error: OSError | None = None
@@ -61,7 +63,9 @@ class RequestLogWriter:
 
     def sync(self) -> None:
         """Make everything appended so far durable. Raises OSError when that failed, now or before."""
-        with self._syncing:  # a sync that another thread has begun has to end before this one may say that all is durable
+        with (
+            self._syncing
+        ):  # a sync that another thread has begun has to end before this one may say that all is durable
             if self._error:
                 raise self._error
             if not self._dirty:
@@ -69,9 +73,17 @@ class RequestLogWriter:
             self._dirty = False
             try:
                 self._store()
-            except Exception as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
+            except (
+                Exception
+            ) as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
                 # An object store's client has errors of its own, which are no OSErrors.
-                self._error = e if isinstance(e, OSError) else OSError(f"{self._folder}: the request log cannot be written: {type(e).__name__}: {e}")
+                self._error = (
+                    e
+                    if isinstance(e, OSError)
+                    else OSError(
+                        f"{self._folder}: the request log cannot be written: {type(e).__name__}: {e}"
+                    )
+                )
                 raise self._error from None
 
     def close(self) -> None:
@@ -91,7 +103,9 @@ class RequestLogWriter:
         with self._lock:
             lines, self._buffer = self._buffer, []
         if lines:
-            files.write_bytes(files.join(self._folder, f"{self._name}-{self._segment:06d}.jsonl"), b"".join(lines))
+            files.write_bytes(
+                files.join(self._folder, f"{self._name}-{self._segment:06d}.jsonl"), b"".join(lines)
+            )
             self._segment += 1
 
     def _sync_loop(self) -> None:

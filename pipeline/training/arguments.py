@@ -14,8 +14,17 @@ from pipeline.publish.kinds import DPO, SFT
 from pipeline.training.spec import TrainSpec
 
 # Fields that selfloop sets but leaves to the recipe's `extra` to set otherwise.
-CPU_TOKENS = 2048  # of one forward pass on a CPU, unless train.micro_batch_size says otherwise; see micro_batch
-_FREE = {"gradient_checkpointing", "logging_steps", "save_total_limit", "train_sampling_strategy", "dataloader_pin_memory", "precompute_ref_log_probs"}
+CPU_TOKENS = (
+    2048  # of one forward pass on a CPU, unless train.micro_batch_size says otherwise; see micro_batch
+)
+_FREE = {
+    "gradient_checkpointing",
+    "logging_steps",
+    "save_total_limit",
+    "train_sampling_strategy",
+    "dataloader_pin_memory",
+    "precompute_ref_log_probs",
+}
 
 
 def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> dict[str, Any]:
@@ -23,10 +32,14 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
     train, key = spec.settings, "train" if spec.kind.command == SFT.command else "train.dpo"
     share, rest = divmod(train.batch_size, train.workers)
     if rest or not share:
-        raise ConfigError(f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be shared out evenly to {train.workers} workers.")
+        raise ConfigError(
+            f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be shared out evenly to {train.workers} workers."
+        )
     micro = micro_batch(train, share, len(spec.kind.replies), use_gpu)
     if share % micro:
-        raise ConfigError(f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, {share} {spec.kind.seen}.")
+        raise ConfigError(
+            f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, {share} {spec.kind.seen}."
+        )
     steps = train.max_steps or max(1, round(examples * train.epochs / train.batch_size))
     arguments = {
         "output_dir": str(Path(spec.work) / "checkpoints"),
@@ -77,7 +90,11 @@ def most_tokens(train: Train) -> int:
 
 def _sft(spec: TrainSpec, examples: int) -> dict[str, Any]:
     packing = spec.train.packing
-    return {"packing": packing, "train_sampling_strategy": "random" if packing else "group_by_length", "completion_only_loss": True}
+    return {
+        "packing": packing,
+        "train_sampling_strategy": "random" if packing else "group_by_length",
+        "completion_only_loss": True,
+    }
 
 
 def _cpt(spec: TrainSpec, examples: int) -> dict[str, Any]:
@@ -125,7 +142,9 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         "output_dir": str(Path(spec.work) / f"trl-{spec.kind.command}"),
     }
     if spec.kind.command != SFT.command and settings.get("train_sampling_strategy") == "group_by_length":
-        settings["train_sampling_strategy"] = "random"  # by itself TRL can tell the lengths of supervised examples only
+        settings["train_sampling_strategy"] = (
+            "random"  # by itself TRL can tell the lengths of supervised examples only
+        )
     if lora := spec.train.lora:
         targets = [lora.target_modules] if isinstance(lora.target_modules, str) else lora.target_modules
         settings |= {
@@ -157,7 +176,9 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
     known = {field.name for field in fields(config)}
     for name in extra:
         if name in ours.keys() - _FREE:
-            raise ConfigError(f"{key}.{name}: selfloop sets this one itself, from the keys beside {key}; change it there.")
+            raise ConfigError(
+                f"{key}.{name}: selfloop sets this one itself, from the keys beside {key}; change it there."
+            )
         if name not in known:
             near = get_close_matches(name, sorted(known), 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""

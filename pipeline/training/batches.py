@@ -49,8 +49,14 @@ class GroupsByLength:
     def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        examples = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGrouped(self.lengths, examples, self.args.seed, lambda: int((self.state.epoch or 0.0) + 1e-6))
+        examples = (
+            self.args.per_device_train_batch_size
+            * self.args.gradient_accumulation_steps
+            * self.args.world_size
+        )
+        return LengthGrouped(
+            self.lengths, examples, self.args.seed, lambda: int((self.state.epoch or 0.0) + 1e-6)
+        )
 
 
 def token_counts(prepared: datasets.Dataset, name: str = "input_ids") -> np.ndarray:

@@ -37,13 +37,17 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
         score_only_completions()
     trust = config["trust_remote_code"]
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
-    model = AutoModelForCausalLM.from_pretrained(config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust)
+    model = AutoModelForCausalLM.from_pretrained(
+        config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust
+    )
     lora = _lora(config["lora"])
     if config.get("adapter"):
         from peft import PeftModel
 
         model, lora = PeftModel.from_pretrained(model, config["adapter"], is_trainable=True), None
-    data = datasets.concatenate_datasets([datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]])
+    data = datasets.concatenate_datasets(
+        [datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]]
+    )
     kind = KINDS[config["kind"]]
     trainer = _TRAINERS[kind.command](
         config,

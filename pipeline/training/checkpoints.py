@@ -20,7 +20,9 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 class MarkComplete(TrainerCallback):
     """Puts a file with the sizes of all others into a checkpoint when every worker has written and synced its part."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # each worker writes its own random state
         if not state.is_world_process_zero:
@@ -46,7 +48,9 @@ def is_complete(folder: Path) -> bool:
     if not (folder / MARK).exists():
         return False
     sizes = read_json(str(folder / MARK))
-    return all((folder / name).exists() and (folder / name).stat().st_size == size for name, size in sizes.items())
+    return all(
+        (folder / name).exists() and (folder / name).stat().st_size == size for name, size in sizes.items()
+    )
 
 
 def last_complete(output_dir: str | Path) -> Path | None:
@@ -64,7 +68,11 @@ def remove_torn(output_dir: str | Path) -> list[str]:
 
 def _checkpoints(output_dir: str | Path) -> list[Path]:
     """All checkpoint folders, complete or not, fewest steps first."""
-    found = [(int(m[1]), f) for f in Path(output_dir).glob("checkpoint-*") if (m := _NAME.fullmatch(f.name)) and f.is_dir()]
+    found = [
+        (int(m[1]), f)
+        for f in Path(output_dir).glob("checkpoint-*")
+        if (m := _NAME.fullmatch(f.name)) and f.is_dir()
+    ]
     return [folder for _, folder in sorted(found)]
 
 

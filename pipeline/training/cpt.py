@@ -23,7 +23,9 @@ from pipeline.store import files, parts
 from pipeline.training.data import TrainingData
 from pipeline.training.spec import TrainSpec
 
-_BLOCKS = Features({"input_ids": List(Value("int32")), "tokens_text": Value("int32"), "replay": Value("bool")})
+_BLOCKS = Features(
+    {"input_ids": List(Value("int32")), "tokens_text": Value("int32"), "replay": Value("bool")}
+)
 _README = """---
 configs: [{config_name: default, data_files: [{split: train, path: train/data-*.arrow}]}]
 ---
@@ -57,7 +59,16 @@ class Stream:
         return self.rest + self.first[: self._length - len(self.rest)]
 
 
-def mix(blocks: int, replay: int, rate: float, seed: int, *, mode: str = "in_addition", epochs: float = 1, places: int | None = None) -> list[int]:
+def mix(
+    blocks: int,
+    replay: int,
+    rate: float,
+    seed: int,
+    *,
+    mode: str = "in_addition",
+    epochs: float = 1,
+    places: int | None = None,
+) -> list[int]:
     """Return which block is trained on in each place: numbers below `blocks` are its own, `blocks` + i is the i-th of general text.
 
     Each place holds general text with probability `rate`, by a draw that (seed, epoch, index) decide alone. With mode "instead" an own
@@ -109,13 +120,28 @@ def _write(spec: TrainSpec, folder: Path) -> None:
     own = Stream((text_ids(tokenizer, text) for batch in texts.iter(500) for text in batch["text"]), length)
     general = Stream((text_ids(tokenizer, text) for text in _replay(spec)), length)
     with files.atomic_folder(folder) as aside:
-        blocks, replay = (_spool(stream, aside / f"{name}.arrow", name == "replay") for name, stream in (("own", own), ("replay", general)))
+        blocks, replay = (
+            _spool(stream, aside / f"{name}.arrow", name == "replay")
+            for name, stream in (("own", own), ("replay", general))
+        )
         if not len(blocks):
-            raise StageError(f"the {len(texts)} texts have {own.tokens} tokens, fewer than one block of train.max_length, {length}.")
+            raise StageError(
+                f"the {len(texts)} texts have {own.tokens} tokens, fewer than one block of train.max_length, {length}."
+            )
         if spec.replay and not len(replay):
-            raise StageError(f"train.cpt.replay: the general texts have {general.tokens} tokens, fewer than one block of train.max_length, {length}.")
+            raise StageError(
+                f"train.cpt.replay: the general texts have {general.tokens} tokens, fewer than one block of train.max_length, {length}."
+            )
         places = spec.train.max_steps * spec.train.batch_size if spec.train.max_steps else None
-        mixed = partial(mix, replay=len(replay), rate=settings.replay_rate, seed=spec.seed, mode=settings.replay_mode, epochs=spec.train.epochs, places=places)
+        mixed = partial(
+            mix,
+            replay=len(replay),
+            rate=settings.replay_rate,
+            seed=spec.seed,
+            mode=settings.replay_mode,
+            epochs=spec.train.epochs,
+            places=places,
+        )
         order = mixed(len(blocks))
         if own.rest and sum(i < len(blocks) for i in order) > len(blocks):
             # What is gone through more than once would never be seen to its end: with a small corpus that is a good part of one text.
@@ -126,7 +152,10 @@ def _write(spec: TrainSpec, folder: Path) -> None:
         for spool in aside.glob("*.arrow"):
             spool.unlink()
         (aside / "README.md").write_text(_README, encoding="utf-8")
-        files.write_json(str(aside / MANIFEST), shares(texts) | {"packing": _facts(order, len(blocks), own, general, length)})
+        files.write_json(
+            str(aside / MANIFEST),
+            shares(texts) | {"packing": _facts(order, len(blocks), own, general, length)},
+        )
 
 
 def _facts(order: list[int], blocks: int, own: Stream, general: Stream, length: int) -> dict[str, Any]:
@@ -153,7 +182,9 @@ def _replay(spec: TrainSpec) -> Iterator[str]:
         yield from (row.payload["question"] for row in rows)
 
 
-def _spool(stream: Iterable[list[int]], path: Path, replay: bool, before: datasets.Dataset | None = None) -> datasets.Dataset:
+def _spool(
+    stream: Iterable[list[int]], path: Path, replay: bool, before: datasets.Dataset | None = None
+) -> datasets.Dataset:
     with ArrowWriter(features=_BLOCKS, path=str(path), writer_batch_size=500) as writer:
         for block in stream:
             writer.write({"input_ids": block, "tokens_text": len(block), "replay": replay})

@@ -55,8 +55,16 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
         if not (own / MANIFEST).exists():
             notes = (f"{left_out} {spec.kind.unit} longer than {spec.train.max_length} tokens are left out.",)
             newest = max(part.round for part in spec.mixture.parts)
-            write_dataset(chosen, folders[0], CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes), spec.seed, spec.kind)
-    return TrainingData([str(Path(folder).absolute()) for folder in folders], len(chosen), left_out, shares(chosen))
+            write_dataset(
+                chosen,
+                folders[0],
+                CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes),
+                spec.seed,
+                spec.kind,
+            )
+    return TrainingData(
+        [str(Path(folder).absolute()) for folder in folders], len(chosen), left_out, shares(chosen)
+    )
 
 
 def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:
@@ -67,6 +75,13 @@ def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Data
     for i in np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int):
         row = data[int(i)]
         if any(row[name] != count for name, count in row_tokens(tokenizer, row, spec.kind).items()):
-            logger.warning("token counts were made with another tokenizer or chat template than %s has; counting again", spec.model.name)
-            return datasets.Dataset.from_generator(lambda: measure(data, tokenizer, spec.kind), features=data.features, cache_dir=f"{spec.work}/cache")
+            logger.warning(
+                "token counts were made with another tokenizer or chat template than %s has; counting again",
+                spec.model.name,
+            )
+            return datasets.Dataset.from_generator(
+                lambda: measure(data, tokenizer, spec.kind),
+                features=data.features,
+                cache_dir=f"{spec.work}/cache",
+            )
     return data

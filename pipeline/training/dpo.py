@@ -19,11 +19,15 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
         super().__init__(**kwargs)
         if self.precompute_ref_logps:
             self.ref_model = None  # it has said all that it is asked for
-        prompt, chosen, rejected = (token_counts(self.train_dataset, f"{part}_ids") for part in ("prompt", "chosen", "rejected"))
+        prompt, chosen, rejected = (
+            token_counts(self.train_dataset, f"{part}_ids") for part in ("prompt", "chosen", "rejected")
+        )
         self.lengths = prompt + np.maximum(chosen, rejected)
         self.prepared_tokens = int((prompt + chosen + rejected).sum())
 
-    def _precompute_ref_logps(self, dataset: datasets.Dataset, name: str, batch_size: int) -> datasets.Dataset:
+    def _precompute_ref_logps(
+        self, dataset: datasets.Dataset, name: str, batch_size: int
+    ) -> datasets.Dataset:
         """As TRL does, but with the file in the training's folder, whose fingerprint vouches for model and data.
 
         Without caching `datasets` makes up another path in each process, so that a resumed run would compute all of it
@@ -31,7 +35,9 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
         """
 
         def path(fingerprint: str) -> str:
-            del dataset._get_cache_file_path  # joining the columns afterwards asks for a path too, and must not get this one
+            del (
+                dataset._get_cache_file_path
+            )  # joining the columns afterwards asks for a path too, and must not get this one
             return str(self._reference_file)
 
         dataset._get_cache_file_path = path
@@ -47,6 +53,10 @@ def dpo_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any
     reference = None
     if path := config["reference"]:
         model, trust = common["model"], config["trust_remote_code"]
-        reference = AutoModelForCausalLM.from_pretrained(path, dtype=model.dtype, use_safetensors=True, trust_remote_code=trust)
+        reference = AutoModelForCausalLM.from_pretrained(
+            path, dtype=model.dtype, use_safetensors=True, trust_remote_code=trust
+        )
     file = Path(config["reference_file"])
-    return LengthGroupedDPOTrainer(args=DPOConfig(**arguments), ref_model=reference, reference_file=file, **common)
+    return LengthGroupedDPOTrainer(
+        args=DPOConfig(**arguments), ref_model=reference, reference_file=file, **common
+    )

@@ -29,8 +29,14 @@ logger = logging.getLogger(__name__)
 
 # glibc hands a step's activations back to the kernel and faults them in again at the next step; kept, they cost nothing
 # (tests/benchmarks/training.py). Bytes.
-CPU_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "500000000"}
-ATTEMPTS = 3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
+CPU_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
+ATTEMPTS = (
+    3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
+)
 GPU_SECONDS = 20
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
@@ -48,13 +54,17 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     work = Path(spec.work)
     mark = fingerprint(spec)
     _refuse_other(work / "spec.json", mark)
-    if (work / "train.json").exists() and any((Path(spec.out) / name).exists() for name in ("config.json", ADAPTER_CONFIG)):
+    if (work / "train.json").exists() and any(
+        (Path(spec.out) / name).exists() for name in ("config.json", ADAPTER_CONFIG)
+    ):
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), mark)
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     scaling, threads = _scaling(spec)
     # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
-    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu))
+    arguments = trainer_arguments(
+        spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu)
+    )
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
     config = {
         "kind": spec.kind.name,
@@ -81,8 +91,16 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
 
 
 def _refuse_other(path: Path, mark: dict[str, Any]) -> None:
-    if not path.exists() and (left := [name for name in ("train.json", "checkpoints", "dataset", "progress.jsonl") if (path.parent / name).exists()]):
-        raise StaleError(f"{path.parent} is half removed: its {path.name} is gone, and {left[0]} is still there. Remove the rest of that folder too.")
+    if not path.exists() and (
+        left := [
+            name
+            for name in ("train.json", "checkpoints", "dataset", "progress.jsonl")
+            if (path.parent / name).exists()
+        ]
+    ):
+        raise StaleError(
+            f"{path.parent} is half removed: its {path.name} is gone, and {left[0]} is still there. Remove the rest of that folder too."
+        )
     if path.exists() and (changed := differences(read_json(str(path)), mark)):
         what = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in changed)
         raise StaleError(
@@ -106,7 +124,9 @@ def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
     if gpus:
         _wait_for_gpus(gpus * train.workers)
     resources = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    return ScalingConfig(num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources), None if gpus else cpus
+    return ScalingConfig(
+        num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources
+    ), None if gpus else cpus
 
 
 def _wait_for_gpus(wanted: float) -> None:
@@ -117,8 +137,10 @@ def _wait_for_gpus(wanted: float) -> None:
         time.sleep(1)
     logger.warning(
         "the training waits for %g GPUs, and %g are free. Other jobs hold them, or engines that are kept warm: see `selfloop serve --status`, "
-        "and end a pool with `selfloop serve --name NAME --stop`.", wanted, free,
-    )  # fmt: skip
+        "and end a pool with `selfloop serve --name NAME --stop`.",
+        wanted,
+        free,
+    )
 
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
@@ -131,14 +153,23 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             storage_path=str(work / "ray"),
             failure_config=FailureConfig(max_failures=0),
             # Ray turns print() into log lines, and with it the bytecode listings that `datasets` makes to fingerprint functions.
-            worker_runtime_env={"env_vars": {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **({} if scaling.use_gpu else CPU_ALLOCATOR)}},
+            worker_runtime_env={
+                "env_vars": {
+                    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+                    **({} if scaling.use_gpu else CPU_ALLOCATOR),
+                }
+            },
         )
         try:
             TorchTrainer(_worker, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
             return
         except TrainingFailedError as e:
             failures = getattr(e, "worker_failures", {})
-            own = {rank: error for rank, error in failures.items() if not type(error).__module__.startswith("ray.")}
+            own = {
+                rank: error
+                for rank, error in failures.items()
+                if not type(error).__module__.startswith("ray.")
+            }
             if own:
                 rank, error = min(own.items())
                 raise _explain(rank, error, config) from e
@@ -162,7 +193,9 @@ def _explain(rank: int, error: BaseException, config: dict[str, Any]) -> StageEr
     if isinstance(error, SelfloopError):
         return StageError(f"training: {error}")
     hint = " Set train.micro_batch_size lower." if "out of memory" in str(error).lower() else ""
-    return StageError(f"training failed in worker {rank}: {type(error).__name__}: {error}.{hint}\n{_log_end(config, rank)}")
+    return StageError(
+        f"training failed in worker {rank}: {type(error).__name__}: {error}.{hint}\n{_log_end(config, rank)}"
+    )
 
 
 def _log_end(config: dict[str, Any], rank: int) -> str:
@@ -173,7 +206,9 @@ def _log_end(config: dict[str, Any], rank: int) -> str:
     return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines)])
 
 
-def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str, Any], mark: dict[str, Any]) -> TrainResult:
+def _record(
+    spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str, Any], mark: dict[str, Any]
+) -> TrainResult:
     """Write loss.png and, last of all, train.json; then the checkpoints are of no more use."""
     lines = read_progress(work / "progress.jsonl")
     last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
@@ -190,7 +225,11 @@ def _record(spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str
         tokens_per_second=round(last["tokens"] / last["seconds"], 1) if last["seconds"] else 0.0,
         final_loss=last["loss"],
         shares=data.shares,
-        hyperparameters={**arguments, "precision": spec.train.precision, "lora": spec.train.lora.model_dump() if spec.train.lora else None},
+        hyperparameters={
+            **arguments,
+            "precision": spec.train.precision,
+            "lora": spec.train.lora.model_dump() if spec.train.lora else None,
+        },
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         fingerprint=mark,
         kind=spec.kind.name,

@@ -29,7 +29,15 @@ def train_loop(config: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     if context.get_world_size() == 1:
         # Ray's variables make accelerate wrap even a single worker in DDP, which copies every gradient: a third of the time on a CPU.
-        for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        for name in (
+            "RANK",
+            "LOCAL_RANK",
+            "NODE_RANK",
+            "WORLD_SIZE",
+            "LOCAL_WORLD_SIZE",
+            "MASTER_ADDR",
+            "MASTER_PORT",
+        ):
             os.environ.pop(name, None)
     _log_to(Path(config["log"]).with_suffix(f".{rank}.log"))
     try:
@@ -46,10 +54,19 @@ def train_loop(config: dict[str, Any]) -> None:
 def _train(config: dict[str, Any]) -> None:
     trainer = build_trainer(config)
     checkpoint = _agreed(last_complete(trainer.args.output_dir))
-    logger.info("%d examples, %s", len(trainer.train_dataset), f"resuming from {checkpoint}" if checkpoint else "starting afresh")
+    logger.info(
+        "%d examples, %s",
+        len(trainer.train_dataset),
+        f"resuming from {checkpoint}" if checkpoint else "starting afresh",
+    )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
-        save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, Path(config["out"]), config.get("merge", True))
+        save_model(
+            trainer.accelerator.unwrap_model(trainer.model),
+            trainer.processing_class,
+            Path(config["out"]),
+            config.get("merge", True),
+        )
 
 
 def _agreed(checkpoint: Path | None) -> Path | None:
@@ -61,7 +78,9 @@ def _agreed(checkpoint: Path | None) -> Path | None:
     return found[0]
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, merge: bool = True) -> None:
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, merge: bool = True
+) -> None:
     """Save the model, LoRA merged in, as bf16 safetensors with its tokenizer and chat template, whole or not at all.
 
     Without `merge` the adapter alone is saved, in fp32: a later training goes on from it.
@@ -84,4 +103,6 @@ def _log_to(path: Path) -> None:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    logging.getLogger("pipeline").setLevel(logging.INFO)  # not the root: at that level `datasets` logs bytecode
+    logging.getLogger("pipeline").setLevel(
+        logging.INFO
+    )  # not the root: at that level `datasets` logs bytecode

@@ -31,20 +31,29 @@ class Progress(TrainerCallback):
         self.began = self.printed = self.logged = time.monotonic()
         self.tokens_logged = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Take up the counts of the step that is resumed from."""
         done = [line for line in read_progress(self.path) if line["step"] <= state.global_step]
         if done:
             self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
         self.began = self.logged = self.printed = time.monotonic()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Have the last step logged, whatever logging_steps is: the last line is what the whole training is said to have been."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Line | None = None, **kwargs: object
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Line | None = None,
+        **kwargs: object,
     ) -> None:
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
@@ -127,7 +136,9 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
     FigureCanvasAgg(figure)
     steps, margins = [line["step"] for line in lines], [line.get(REWARDS[0]) for line in lines]
     dpo, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
-    axes = figure.add_subplot(xlabel="optimiser step", ylabel="DPO loss" if dpo else "loss per completion token", title=title)
+    axes = figure.add_subplot(
+        xlabel="optimiser step", ylabel="DPO loss" if dpo else "loss per completion token", title=title
+    )
     axes.plot(steps, [line["loss"] for line in lines], marker=marker)
     if dpo:
         other = axes.twinx()

@@ -88,13 +88,26 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
         try:
             parts[f"round-{part.round:03d}"] = read_json(f"{part.path}/{MANIFEST}")["digest"]
         except FileNotFoundError:
-            raise DataError(f"{part.path}: no {MANIFEST} in it, so it is not a published dataset (round {part.round}).") from None
+            raise DataError(
+                f"{part.path}: no {MANIFEST} in it, so it is not a published dataset (round {part.round})."
+            ) from None
     return {
         "model": {"revision": spec.model.revision},
         "data": {**parts, **_draw(spec.mixture)},
-        "train": spec.settings.model_dump(mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}),
+        "train": spec.settings.model_dump(
+            mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}
+        ),
         "seed": spec.seed,
-        **({"adapter": {"role": spec.role, "from": folder_revision(Path(spec.adapter)) if spec.adapter else None}} if spec.role else {}),
+        **(
+            {
+                "adapter": {
+                    "role": spec.role,
+                    "from": folder_revision(Path(spec.adapter)) if spec.adapter else None,
+                }
+            }
+            if spec.role
+            else {}
+        ),
         **({} if spec.kind.command == SFT.command else {"dpo": _preference(spec)}),
         **({"cpt": _general_text(spec)} if spec.kind.blocks else {}),
     }
@@ -102,7 +115,10 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
 
 def _general_text(spec: TrainSpec) -> dict[str, Any]:
     manifest = read_manifest(spec.replay) if spec.replay else None
-    return {**spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"}), "replay": [p.sha256 for p in manifest.parts] if manifest else []}
+    return {
+        **spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"}),
+        "replay": [p.sha256 for p in manifest.parts] if manifest else [],
+    }
 
 
 def _preference(spec: TrainSpec) -> dict[str, Any]:

@@ -89,9 +89,12 @@ def _read_boolean(text: str, options: Options) -> Reading:
     return Reading(text, said.pop(), "") if len(said) == 1 else Reading(text, "", "several_candidates")
 
 
-_LABEL = re.compile(r"(?:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):\uff1a]|$))\s*", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):\uff1a]|$))\s*", re.IGNORECASE
+)
 _FURTHER_LABEL = re.compile(
-    r"(?:^|,|/|&|\bor\b|\band\b)\s*(?:option\s+|choice\s+)?\(?[A-Za-z]\)?(?:[.):]|\s*$)|\([B-Zb-z]\)", re.IGNORECASE
+    r"(?:^|,|/|&|\bor\b|\band\b)\s*(?:option\s+|choice\s+)?\(?[A-Za-z]\)?(?:[.):]|\s*$)|\([B-Zb-z]\)",
+    re.IGNORECASE,
 )
 
 
@@ -123,8 +126,13 @@ def _letters(key: str, texts: Sequence[str]) -> list[str]:
 def _without_labels(options: Sequence[str]) -> Sequence[str]:
     """Drop the letters that some data sets write into the options' texts, if every option has its own: not from "A. Smith" alone."""
     labels = [_LABEL.match(option) for option in options]
-    if all(label and (label[1] or label[2]).upper() == letter for label, letter in zip(labels, ascii_uppercase, strict=False)):
-        return [option[label.end() :] or option for option, label in zip(options, labels, strict=False) if label]
+    if all(
+        label and (label[1] or label[2]).upper() == letter
+        for label, letter in zip(labels, ascii_uppercase, strict=False)
+    ):
+        return [
+            option[label.end() :] or option for option, label in zip(options, labels, strict=False) if label
+        ]
     return options[: len(ascii_uppercase)]
 
 

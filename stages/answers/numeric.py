@@ -17,8 +17,13 @@ class Number(NamedTuple):
 
 
 # Typographic forms. No NFKC here: it would turn 5² into 52 and 2½ into 21/2.
-_ASCII = {ord(c): "-" for c in "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"} | {ord(c): " " for c in "\u00a0\u2009\u202f\u2002\u2003"}
-_ASCII |= {0xFF10 + digit: str(digit) for digit in range(10)} | {ord("\u00d7"): r"\times ", ord("\u00b7"): r"\cdot "}
+_ASCII = {ord(c): "-" for c in "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"} | {
+    ord(c): " " for c in "\u00a0\u2009\u202f\u2002\u2003"
+}
+_ASCII |= {0xFF10 + digit: str(digit) for digit in range(10)} | {
+    ord("\u00d7"): r"\times ",
+    ord("\u00b7"): r"\cdot ",
+}
 _ASCII |= {ord(c): " " + unicodedata.normalize("NFKC", c).replace("\u2044", "/") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 _ASCII |= {ord("°"): " degrees "}
 
@@ -46,7 +51,14 @@ _BEFORE = re.compile(r"(?:[^\W\d_]+[:,]? )*+\(?")
 _AFTER = re.compile(r"(?:[^\W\d_]|[ °²³'\u2019.,;:?()/-])*+")
 _PERCENT = re.compile(r" ?(?:%|per ?cent\b)", re.IGNORECASE)
 _SCALE = re.compile(r" (hundred|thousand|million|billion|trillion|dozen)\b", re.IGNORECASE)
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SCALES = {
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 _WORD = re.compile(r"[^\W\d_]+")
 _UNIT_LETTERS = frozenset("aAmgshlLWVNJKCF")  # other single letters are variables: 2x is not the number 2
 _CHANGE_THE_VALUE = frozenset(
@@ -94,7 +106,10 @@ def _harmless(before: str, after: str) -> bool:
     if not _BEFORE.fullmatch(before) or not _AFTER.fullmatch(after) or after[:1] in ("²", "³"):
         return False
     words = _WORD.findall(before) + _WORD.findall(after)
-    return not any(w.lower() in _CHANGE_THE_VALUE or (len(w) == 1 and w.isascii() and w not in _UNIT_LETTERS) for w in words)
+    return not any(
+        w.lower() in _CHANGE_THE_VALUE or (len(w) == 1 and w.isascii() and w not in _UNIT_LETTERS)
+        for w in words
+    )
 
 
 def _value(found: re.Match[str]) -> Fraction | None:

@@ -22,5 +22,7 @@ def canonical(expression: str) -> str:
 def _ask(operation: str, *expressions: str) -> Any:
     try:
         return call(f"stages.answers.algebra:{operation}", *expressions)
-    except CallError:  # sympy and its parser raise anything: such an expression equals nothing but its own text
+    except (
+        CallError
+    ):  # sympy and its parser raise anything: such an expression equals nothing but its own text
         return None

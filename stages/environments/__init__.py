@@ -20,7 +20,20 @@ from stages.environments.base import (
     is_reflection,
 )
 
-__all__ = ["REFLECT", "REFLECT_REPLY", "SPLITS", "EnvOptions", "EnvTask", "Environment", "ReplayError", "Split", "Step", "find", "is_reflection", "make"]
+__all__ = [
+    "REFLECT",
+    "REFLECT_REPLY",
+    "SPLITS",
+    "EnvOptions",
+    "EnvTask",
+    "Environment",
+    "ReplayError",
+    "Split",
+    "Step",
+    "find",
+    "is_reflection",
+    "make",
+]
 
 
 def make(name: str, options: dict[str, Any] | None = None) -> Environment:
@@ -32,19 +45,29 @@ def make(name: str, options: dict[str, Any] | None = None) -> Environment:
     try:
         return environment(environment.Options.model_validate(options or {}))
     except ValidationError as e:
-        raise ConfigError("\n".join(f"environment {name}: {line}" for line in _explain(e, environment.Options))) from None
+        raise ConfigError(
+            "\n".join(f"environment {name}: {line}" for line in _explain(e, environment.Options))
+        ) from None
 
 
 def find(name: str) -> type[Environment]:
     """Return the class of the environment called `name`. Raises ConfigError naming what a class of the user's own lacks."""
     found = registry.resolve("environment", name)
     if not (isinstance(found, type) and issubclass(found, Environment)):
-        raise ConfigError(f"environment {name!r}: expected a subclass of stages.environments.Environment, found {found!r}.")
+        raise ConfigError(
+            f"environment {name!r}: expected a subclass of stages.environments.Environment, found {found!r}."
+        )
     lacking = sorted(found.__abstractmethods__)
     lacking += [] if getattr(found, "name", "") else ["name"]
-    lacking += [] if found.rules_prompt or found.rules is not Environment.rules else ["rules_prompt (the name of a template) or rules"]
+    lacking += (
+        []
+        if found.rules_prompt or found.rules is not Environment.rules
+        else ["rules_prompt (the name of a template) or rules"]
+    )
     if lacking:
-        raise ConfigError(f"environment {name!r}: its class lacks {', '.join(lacking)}; stages/environments/base.py says what each is for.")
+        raise ConfigError(
+            f"environment {name!r}: its class lacks {', '.join(lacking)}; stages/environments/base.py says what each is for."
+        )
     return found
 
 
@@ -55,7 +78,13 @@ def _explain(error: ValidationError, model: type[EnvOptions]) -> list[str]:
         if e["type"] == "extra_forbidden":
             known = sorted(model.model_fields) if len(e["loc"]) == 1 else []
             near = get_close_matches(str(e["loc"][-1]), known, 1, 0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Its options: {', '.join(known)}." if known else ""
+            hint = (
+                f" Did you mean {near[0]!r}?"
+                if near
+                else f" Its options: {', '.join(known)}."
+                if known
+                else ""
+            )
             lines.append(f"there is no option {key!r}.{hint}")
         else:
             given = "" if isinstance(e["input"], dict | EnvOptions) else f" (given: {e['input']!r})"

@@ -54,12 +54,20 @@ class Environment(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[EnvOptions]] = EnvOptions
     version: ClassVar[int] = 1  # raise it when tasks, texts or rewards change: part of `identity`
-    rules_prompt: ClassVar[str] = ""  # the template of `rules`; belongs in the prompts of a stage that shows them
+    rules_prompt: ClassVar[str] = (
+        ""  # the template of `rules`; belongs in the prompts of a stage that shows them
+    )
     # Whether `restore` goes back at once. Where it does not, it resets and plays the same actions again, which takes as long as they did.
     snapshots: ClassVar[bool] = True
-    at_once: ClassVar[int | None] = None  # of them in one stage worker, unless method.environments says so: few where each is a process; None: any number
-    package: ClassVar[str] = ""  # the distribution that the game itself comes from, whose version decides what is played
-    replayed = 0  # actions done once more to go back to a state; where `snapshots` is False, `restore` counts them
+    at_once: ClassVar[int | None] = (
+        None  # of them in one stage worker, unless method.environments says so: few where each is a process; None: any number
+    )
+    package: ClassVar[str] = (
+        ""  # the distribution that the game itself comes from, whose version decides what is played
+    )
+    replayed = (
+        0  # actions done once more to go back to a state; where `snapshots` is False, `restore` counts them
+    )
 
     def __init__(self, options: Any) -> None:
         """`options` is a valid instance of `Options`; see stages.environments.make."""

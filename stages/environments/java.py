@@ -17,7 +17,9 @@ _SECONDS = 5.0  # a process has to end by itself
 def require(module: str, extra: str) -> None:
     """Raise ConfigError, saying how to install what is missing, unless the package `module` and Java are there."""
     if importlib.util.find_spec(module) is None:
-        raise ConfigError(f"environment {extra}: its package is not installed; install it with: pip install -e '.[{extra.replace('_', '-')}]' (in selfloop's folder)")
+        raise ConfigError(
+            f"environment {extra}: its package is not installed; install it with: pip install -e '.[{extra.replace('_', '-')}]' (in selfloop's folder)"
+        )
     if shutil.which("java") is None:
         raise ConfigError(
             f"environment {extra}: there is no java on the PATH. It needs Java 8 or later, such as Debian's default-jre-headless "

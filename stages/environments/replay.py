@@ -73,7 +73,11 @@ class Replayed(Environment):
     def restore(self, state: Played) -> None:
         """Go back to a state, or on to it where the game is on its way there. Raises ReplayError if that leads elsewhere this time."""
         done = len(self._actions)
-        if self._task is None or self._task.id != state.task.id or tuple(self._actions) != state.actions[:done]:
+        if (
+            self._task is None
+            or self._task.id != state.task.id
+            or tuple(self._actions) != state.actions[:done]
+        ):
             self.reset(state.task)
             done = 0
         self._play(state, state.actions[done:])

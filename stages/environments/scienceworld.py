@@ -22,7 +22,10 @@ class ScienceWorldOptions(EnvOptions):
     """Which experiments."""
 
     experiments: list[str] | None = Field(None, description="names, such as boil or find-plant; null: all 30")
-    simplifications: str = Field("", description="with commas: teleportAction, openDoors, openContainers, selfWateringFlowerPots, noElectricalAction; or easy")
+    simplifications: str = Field(
+        "",
+        description="with commas: teleportAction, openDoors, openContainers, selfWateringFlowerPots, noElectricalAction; or easy",
+    )
     tasks: java.PerSplit = Field(default_factory=java.PerSplit)
 
 
@@ -48,15 +51,25 @@ class ScienceWorld(Replayed):
         names = list(env.server.getTaskNames())
         wanted = self.options.experiments or names
         if unknown := [name for name in wanted if name not in names]:
-            raise ConfigError(f"environment {self.name}: there is no experiment {unknown[0]!r}; there are: {', '.join(names)}")
+            raise ConfigError(
+                f"environment {self.name}: there is no experiment {unknown[0]!r}; there are: {', '.join(names)}"
+            )
         self._task, limit = None, getattr(self.options.tasks, split)
         variations: dict[str, list[int]] = {}
         for name in wanted:
             self._load(name, 0, self.options.simplifications)
-            every = {"train": env.server.getVariationsTrain, "dev": env.server.getVariationsDev, "test": env.server.getVariationsTest}[split]()
+            every = {
+                "train": env.server.getVariationsTrain,
+                "dev": env.server.getVariationsDev,
+                "test": env.server.getVariationsTest,
+            }[split]()
             variations[name] = sorted(every)[:limit]
         for name, variation in java.in_turn(variations):
-            spec = {"experiment": name, "variation": variation, "simplifications": self.options.simplifications}
+            spec = {
+                "experiment": name,
+                "variation": variation,
+                "simplifications": self.options.simplifications,
+            }
             yield EnvTask(digest([self.name, spec])[:ID_CHARS], split, spec, (f"experiment:{name}",))
 
     def _started(self) -> Any:
@@ -74,7 +87,9 @@ class ScienceWorld(Replayed):
         try:
             self._started().load(*wanted)
         except ValueError as e:  # simplifications that do not exist, or do not go with the experiment
-            raise ConfigError(f"environment {self.name}: {experiment} cannot be loaded with simplifications {simplifications!r}: {e}") from e
+            raise ConfigError(
+                f"environment {self.name}: {experiment} cannot be loaded with simplifications {simplifications!r}: {e}"
+            ) from e
         self._loaded = wanted
 
     def _begin(self, task: EnvTask) -> str:
@@ -89,7 +104,12 @@ class ScienceWorld(Replayed):
         observation = str(server.step(" ".join(text.split()).rstrip(".")))  # as siblings are told apart
         score = round(100 * server.getScore()) / 100
         done = bool(server.getCompleted()) or score < 0
-        return Step(sorted_listing(observation), min(1.0, max(0.0, score)), done, {"executed": not observation.startswith(_NOT_DONE)})
+        return Step(
+            sorted_listing(observation),
+            min(1.0, max(0.0, score)),
+            done,
+            {"executed": not observation.startswith(_NOT_DONE)},
+        )
 
     def _solution(self, task: EnvTask) -> list[str]:
         spec = task.spec

@@ -14,7 +14,9 @@ from stages.environments import java
 from stages.environments.base import EnvOptions, EnvTask, Split, Step
 from stages.environments.replay import Replayed
 
-Game = Literal["cookingworld", "twc", "coin", "mapreader", "arithmetic", "sorting", "simonsays", "peckingorder"]
+Game = Literal[
+    "cookingworld", "twc", "coin", "mapreader", "arithmetic", "sorting", "simonsays", "peckingorder"
+]
 _NO_LIMIT = 10**9  # steps; the caller limits them
 
 
@@ -22,7 +24,9 @@ class TextWorldExpressOptions(EnvOptions):
     """Which games, and how hard."""
 
     games: list[Game] = Field(default_factory=lambda: list(get_args(Game)), min_length=1)
-    params: dict[Game, str] = Field(default_factory=dict, description="of a game, such as {coin: 'numLocations=4,numDistractorItems=2'}")
+    params: dict[Game, str] = Field(
+        default_factory=dict, description="of a game, such as {coin: 'numLocations=4,numDistractorItems=2'}"
+    )
     tasks: java.PerSplit = Field(default_factory=java.PerSplit)
 
 
@@ -48,7 +52,11 @@ class TextWorldExpress(Replayed):
         limit = getattr(self.options.tasks, split)
         for game in self.options.games:
             env = self._with_game(game)
-            every = {"train": env.getValidSeedsTrain, "dev": env.getValidSeedsDev, "test": env.getValidSeedsTest}[split]()
+            every = {
+                "train": env.getValidSeedsTrain,
+                "dev": env.getValidSeedsDev,
+                "test": env.getValidSeedsTest,
+            }[split]()
             seeds[game] = sorted(every)[:limit]
         self._task = None
         for game, seed in java.in_turn(seeds):
@@ -78,10 +86,14 @@ class TextWorldExpress(Replayed):
 
     def _reset_to(self, task: EnvTask, solve: bool) -> tuple[str, dict[str, Any]]:
         spec = task.spec
-        return self._with_game(spec["game"], spec["params"]).reset(seed=spec["seed"], gameFold=spec["fold"], generateGoldPath=solve)
+        return self._with_game(spec["game"], spec["params"]).reset(
+            seed=spec["seed"], gameFold=spec["fold"], generateGoldPath=solve
+        )
 
     def _act(self, text: str) -> Step:
-        action = " ".join(text.split()).rstrip(".")  # siblings that differ in a full stop are one, so it must not decide what is done
+        action = " ".join(text.split()).rstrip(
+            "."
+        )  # siblings that differ in a full stop are one, so it must not decide what is done
         known = next((valid for valid in self._valid if valid.lower() == action.lower()), None)
         text, _, _, info = self._env.step(known or action)
         self._valid = list(info["validActions"])

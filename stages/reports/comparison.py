@@ -38,12 +38,20 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
         kind = "" if recipe.train.kind == "sft" else f", {recipe.train.kind}"
         start = "" if recipe.train.start == "base" else ", continued"
         arm = f" {recipe.method['arm']}" if "arm" in recipe.method else ""
-        groups.setdefault(f"{recipe.method['name']}{arm}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []).append(run)
+        groups.setdefault(
+            f"{recipe.method['name']}{arm}, {recipe.accumulate.policy}{real}{kept}{kind}{start}", []
+        ).append(run)
     found = []
     for name, members in ((name, members) for group in groups.items() for name, members in _apart(*group)):
-        last = [max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0) for m in members]
+        last = [
+            max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0)
+            for m in members
+        ]
         if len(set(last)) > 1:
-            raise SelfloopError(f"{name}: the runs are not equally far: " + ", ".join(f"{m.root} round {n}" for m, n in zip(members, last, strict=True)))
+            raise SelfloopError(
+                f"{name}: the runs are not equally far: "
+                + ", ".join(f"{m.root} round {n}" for m, n in zip(members, last, strict=True))
+            )
         first: RoundKey = 0 if all(files.exists(m.evaluation(0)) for m in members) else "base"
         found.append(Arm(name, members, last[0], first))
     return found
@@ -53,7 +61,9 @@ def _apart(name: str, runs: list[RunDir]) -> Iterator[tuple[str, list[RunDir]]]:
     """Yield the arms in a group of runs: those whose recipes are the same but for the seed, under `name` and the settings that differ in the group."""
     recipes = [run.recipe().model_dump(mode="json") for run in runs]
     changed = {key for recipe in recipes for key, *_ in differences(recipes[0], recipe)}
-    keys = sorted(key for key in changed if not may_change(key) and key not in ("name", "seed", "evaluate.base_model"))
+    keys = sorted(
+        key for key in changed if not may_change(key) and key not in ("name", "seed", "evaluate.base_model")
+    )
     found: dict[str, list[RunDir]] = {}
     for run, recipe in zip(runs, recipes, strict=True):
         found.setdefault(", ".join([name, *(f"{key} {_shown(recipe, key)}" for key in keys)]), []).append(run)
@@ -68,7 +78,9 @@ def _shown(recipe: dict[str, Any], key: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({digest(value)[:6]})"
 
 
-def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 10_000, seed: int = 0, name: str | None = None) -> Interval:
+def pooled_difference(
+    arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 10_000, seed: int = 0, name: str | None = None
+) -> Interval:
     """Return accuracy in round `new` minus round `old`, averaged over the arm's runs, with its 95% paired bootstrap interval.
 
     Of the held-out set, or of the evaluation set `name`.
@@ -83,7 +95,9 @@ def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, resamples: int = 1
         both, documents = sorted(before.keys() & after.keys()), documents_by_task(run, new, name)
         values = np.array([after[i] - before[i] for i in both])
         means.append(values.mean())
-        resampled.append(resampled_means(values, resamples, rng, [documents[i] for i in both] if documents else None))
+        resampled.append(
+            resampled_means(values, resamples, rng, [documents[i] for i in both] if documents else None)
+        )
     low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
     return Interval(float(np.mean(means)), float(low), float(high))
 
@@ -95,22 +109,37 @@ def compare(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
     _print("held-out greedy accuracy: mean over seeds (each seed)", facts, first, facts)
     for name in dict.fromkeys(name for f in facts for name in f["sets"]):
         having = [f for f in facts if name in f["sets"]]
-        _print(f"{name}: greedy accuracy: mean over seeds (each seed)", [{**f, **f["sets"][name]} for f in having], first)
+        _print(
+            f"{name}: greedy accuracy: mean over seeds (each seed)",
+            [{**f, **f["sets"][name]} for f in having],
+            first,
+        )
     return facts
 
 
-def _print(title: str, facts: Sequence[dict[str, Any]], first: str, costs: Sequence[dict[str, Any]] = ()) -> None:
+def _print(
+    title: str, facts: Sequence[dict[str, Any]], first: str, costs: Sequence[dict[str, Any]] = ()
+) -> None:
     """Print a table with one line per arm; `costs` are given once, beside the held-out set."""
     rounds = max(f["rounds"] for f in facts)
     table = Table(title=title, title_justify="left")
-    names = ("arm", "n", first, *(f"round {r}" for r in range(1, rounds + 1)), f"last - {first} [95%]", *(("tokens", "minutes") if costs else ()))
+    names = (
+        "arm",
+        "n",
+        first,
+        *(f"round {r}" for r in range(1, rounds + 1)),
+        f"last - {first} [95%]",
+        *(("tokens", "minutes") if costs else ()),
+    )
     for name in names:
         table.add_column(name, justify="left" if name == "arm" else "right")
     for f in facts:
         by_round = [f"{np.mean(a):.1%}\n({', '.join(f'{x:.1%}' for x in a)})" for a in f["accuracy"]]
         cost = [f"{f['generated_tokens']:,}", f"{f['minutes']:.0f}"] if costs else []
         gain = interval(f["last_minus_round_0"], signed=True)
-        table.add_row(f["arm"], f"{f['seeds']} x {f['n']}", *by_round, *[""] * (rounds + 1 - len(by_round)), gain, *cost)
+        table.add_row(
+            f["arm"], f"{f['seeds']} x {f['n']}", *by_round, *[""] * (rounds + 1 - len(by_round)), gain, *cost
+        )
     console.print(table)
 
 
@@ -118,17 +147,28 @@ def _facts(arm: Arm) -> dict[str, Any]:
     keys: list[RoundKey] = [arm.first, *range(1, arm.rounds + 1)]
     rounds = [[round_facts(run, r) for run in arm.runs] for r in keys]
     if any(f is None for seeds in rounds for f in seeds):
-        raise SelfloopError(f"{arm.name}: a run has neither round 0 nor its base model evaluated, so there is nothing to compare with")
-    sets = [name for name in rounds[0][0].get("sets", {}) if all(name in f.get("sets", {}) for seeds in rounds for f in seeds)]
+        raise SelfloopError(
+            f"{arm.name}: a run has neither round 0 nor its base model evaluated, so there is nothing to compare with"
+        )
+    sets = [
+        name
+        for name in rounds[0][0].get("sets", {})
+        if all(name in f.get("sets", {}) for seeds in rounds for f in seeds)
+    ]
     return {
         "arm": arm.name,
         "seeds": len(arm.runs),
         "rounds": arm.rounds,
         "first": round_title(arm.first),
         **_accuracy(arm, rounds),
-        "generated_tokens": sum(f["generated_tokens"] for seeds in rounds for f in seeds if "generated_tokens" in f),
+        "generated_tokens": sum(
+            f["generated_tokens"] for seeds in rounds for f in seeds if "generated_tokens" in f
+        ),
         "minutes": sum(f["seconds"] for seeds in rounds for f in seeds) / 60,
-        "sets": {name: _accuracy(arm, [[f["sets"][name] for f in seeds] for seeds in rounds], name) for name in sets},
+        "sets": {
+            name: _accuracy(arm, [[f["sets"][name] for f in seeds] for seeds in rounds], name)
+            for name in sets
+        },
     }
 
 

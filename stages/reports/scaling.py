@@ -54,33 +54,49 @@ def points(runs: Sequence[RunDir]) -> list[Point]:
     """
     bases: list[Model] = [(run, "base") for run in runs if files.exists(run.evaluation("base"))]
     models: list[Model] = [(run, _last_round(run)) for run in runs]
-    untrained = dict.fromkeys(_measured(base, UNTRAINED, 0) for base in bases)  # as a rule it was evaluated alike in all of them
+    untrained = dict.fromkeys(
+        _measured(base, UNTRAINED, 0) for base in bases
+    )  # as a rule it was evaluated alike in all of them
     trained = dict.fromkeys(_trained(model, bases, models[0]) for model in models)
     return [*untrained, *sorted(trained, key=lambda p: (p.arm, p.tokens))]
 
 
 def _trained(model: Model, bases: Sequence[Model], first: Model) -> Point:
     run, round_ = model
-    method, packing = run.recipe().method, files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))["shares"]["packing"]
+    method, packing = (
+        run.recipe().method,
+        files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))["shares"]["packing"],
+    )
     seen = (packing["blocks"] - packing["blocks_not_seen"]) * packing["block_tokens"]
     return _measured(model, method.get("arm", method["name"]), min(packing["tokens"], seen))._replace(
-        budget=method.get("token_budget"), passes=packing["passes"], replay_share=packing["replay_share"],
+        budget=method.get("token_budget"),
+        passes=packing["passes"],
+        replay_share=packing["replay_share"],
         over_untrained=next((d for base in bases if (d := _difference(model, base))), None),
         over_first=None if model == first else _difference(model, first),
-    )  # fmt: skip
+    )
 
 
 def _last_round(run: RunDir) -> int:
     rounds = [r for r in run.rounds() if isinstance(r, int) and files.exists(run.evaluation(r))]
     if run.recipe().train.kind != "cpt" or not rounds:
-        raise SelfloopError(f"{run.root}: expected a run with train.kind cpt, and a round of it that is evaluated.")
+        raise SelfloopError(
+            f"{run.root}: expected a run with train.kind cpt, and a round of it that is evaluated."
+        )
     return rounds[-1]
 
 
 def _measured(model: Model, arm: str, tokens: int) -> Point:
     facts = files.read_json(model[0].evaluation(model[1]))
     greedy = facts["greedy"]
-    return Point(arm, tokens, greedy["mean"], greedy["low"], greedy["high"], facts.get("replay_perplexity", {}).get("perplexity"))
+    return Point(
+        arm,
+        tokens,
+        greedy["mean"],
+        greedy["low"],
+        greedy["high"],
+        facts.get("replay_perplexity", {}).get("perplexity"),
+    )
 
 
 def _difference(model: Model, other: Model) -> Interval | None:
@@ -127,7 +143,11 @@ def _mixture(x: np.ndarray, y: np.ndarray, terms: int, range_of: np.ndarray) -> 
     if not len(steps):
         return lambda at: y.mean() + 0 * np.asarray(at, dtype=float), {"limit": float(y.mean()), "terms": []}
     grid = np.geomspace(steps.min() / 3, np.ptp(range_of) * 10, _TIMES)
-    best: tuple[float, np.ndarray, np.ndarray] = (np.inf, np.array([y.mean(), 0.0]), grid[:1])  # no curve that rises: the mean
+    best: tuple[float, np.ndarray, np.ndarray] = (
+        np.inf,
+        np.array([y.mean(), 0.0]),
+        grid[:1],
+    )  # no curve that rises: the mean
     for count in range(1, max(1, terms) + 1):
         times = np.array(list(combinations(grid, count)))
         falling = -np.exp(-x[None, :, None] / times[:, None, :])
@@ -140,10 +160,18 @@ def _mixture(x: np.ndarray, y: np.ndarray, terms: int, range_of: np.ndarray) -> 
             best = (float(errors[i]), weights[i], times[i])
     _, weights, times = best
     terms_found = [{"b": float(b), "time": float(t)} for b, t in zip(weights[1:], times, strict=True)]
-    return lambda at: weights[0] - np.exp(-np.asarray(at, dtype=float)[..., None] / times) @ weights[1:], {"limit": float(weights[0]), "terms": terms_found}
+    return lambda at: weights[0] - np.exp(-np.asarray(at, dtype=float)[..., None] / times) @ weights[1:], {
+        "limit": float(weights[0]),
+        "terms": terms_found,
+    }
 
 
-def _held_out(fit: Callable[[np.ndarray, np.ndarray], tuple[Curve, dict[str, Any]]], x: np.ndarray, y: np.ndarray, least: int) -> float | None:
+def _held_out(
+    fit: Callable[[np.ndarray, np.ndarray], tuple[Curve, dict[str, Any]]],
+    x: np.ndarray,
+    y: np.ndarray,
+    least: int,
+) -> float | None:
     if len(x) <= least:
         return None
     errors = []
@@ -163,7 +191,10 @@ def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
         for p in (p for p in found if p.arm == arm):
             by_budget.setdefault(p.budget or p.tokens, []).append(p)
         groups = [*([untrained] if untrained else []), *by_budget.values()]
-        x, y = ([float(np.mean([getattr(p, name) for p in group])) for group in groups] for name in ("tokens", "accuracy"))
+        x, y = (
+            [float(np.mean([getattr(p, name) for p in group])) for group in groups]
+            for name in ("tokens", "accuracy")
+        )
         if len({count for count in x if count}) >= 3:
             made[arm] = {"exponentials": exponentials(x, y), "log_line": log_line(x, y)}
     return made
@@ -176,18 +207,30 @@ def draw(found: Sequence[Point], curves: dict[str, dict[str, Fit]], target: str)
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xlabel="tokens of text trained on (different ones)", ylabel="closed-book accuracy", xscale="symlog")
+    axes = figure.add_subplot(
+        xlabel="tokens of text trained on (different ones)", ylabel="closed-book accuracy", xscale="symlog"
+    )
     least = min((p.tokens for p in found if p.tokens), default=1)
     axes.set_xscale("symlog", linthresh=least)
     for i, arm in enumerate(dict.fromkeys(p.arm for p in found)):
         ps = [p for p in found if p.arm == arm]
         spread = [[p.accuracy - p.low for p in ps], [p.high - p.accuracy for p in ps]]
-        axes.errorbar([p.tokens for p in ps], [p.accuracy for p in ps], yerr=spread, fmt="o", color=f"C{i}", capsize=3, label=arm)
+        axes.errorbar(
+            [p.tokens for p in ps],
+            [p.accuracy for p in ps],
+            yerr=spread,
+            fmt="o",
+            color=f"C{i}",
+            capsize=3,
+            label=arm,
+        )
         at = np.geomspace(least, max(p.tokens for p in ps) or least, 200)
         for name, style in (("exponentials", "-"), ("log_line", ":")) if arm in curves else ():
             fit = curves[arm][name]
             error = "" if fit.held_out_error is None else f", held-out error {fit.held_out_error:.1%}"
-            axes.plot(at, fit.curve(at), style, color=f"C{i}", label=f"{arm}: {name.replace('_', ' ')}{error}")
+            axes.plot(
+                at, fit.curve(at), style, color=f"C{i}", label=f"{arm}: {name.replace('_', ' ')}{error}"
+            )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     with atomic_write(target) as file:

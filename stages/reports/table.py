@@ -25,9 +25,16 @@ def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
         facts["train"] = trainings.get(TRAIN)
         stages = {name: m for name in (PROPOSE, *STAGES) if (m := run.manifest(run.stage(round_, name)))}
         facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
-        facts["generated"] = max((stages[name].rows_out for name in STAGES[:2] if name in stages), default=0)  # a critique may make records of a tree
+        facts["generated"] = max(
+            (stages[name].rows_out for name in STAGES[:2] if name in stages), default=0
+        )  # a critique may make records of a tree
         facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
-        facts["seconds"] = round(facts["seconds"] + sum(m.seconds for m in stages.values()) + sum(t.get("seconds") or 0 for t in trainings.values()), 1)
+        facts["seconds"] = round(
+            facts["seconds"]
+            + sum(m.seconds for m in stages.values())
+            + sum(t.get("seconds") or 0 for t in trainings.values()),
+            1,
+        )
     return facts
 
 
@@ -40,15 +47,29 @@ def rounds_table(run: RunDir) -> list[dict[str, Any]]:
     extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
     sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
     beside = extra if len(extra) <= BESIDE else []
-    table = Table(title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left")
-    for name in ("model", "greedy [95% interval]", *beside, f"against {_reference(facts)}", "flips since last", "real + synthetic", "kept of made", "tokens", "minutes"):
+    table = Table(
+        title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left"
+    )
+    for name in (
+        "model",
+        "greedy [95% interval]",
+        *beside,
+        f"against {_reference(facts)}",
+        "flips since last",
+        "real + synthetic",
+        "kept of made",
+        "tokens",
+        "minutes",
+    ):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in facts:
         table.add_row(*_cells(f, beside))
     console.print(table)
     if len(extra) > BESIDE:
         console.print(_ways_table(facts, extra))
-    if general := [f"{_title(f)} {f['replay_perplexity']['perplexity']:.2f}" for f in facts if "replay_perplexity" in f]:
+    if general := [
+        f"{_title(f)} {f['replay_perplexity']['perplexity']:.2f}" for f in facts if "replay_perplexity" in f
+    ]:
         console.print(f"perplexity of held-out general text: {', '.join(general)}", markup=False)
     if sets:
         console.print(_sets_table(facts, sets, measured(run)))
@@ -77,7 +98,13 @@ def _measures_table(facts: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for f in facts:
         found = f.get("measures", {})
-        table.add_row(_title(f), *(f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if (m := found.get(name)) else "" for name in names))
+        table.add_row(
+            _title(f),
+            *(
+                f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if (m := found.get(name)) else ""
+                for name in names
+            ),
+        )
     return table
 
 
@@ -89,7 +116,10 @@ def measured(run: RunDir) -> str:
 def _sets_table(facts: list[dict[str, Any]], sets: list[str], number: str) -> Table:
     """Return the table of evaluate.sets: `number` (what is measured) of each model on each, and what it gained on the first."""
     sizes = {name: f["sets"][name]["n"] for name in sets for f in facts if name in f.get("sets", {})}
-    table = Table(title=f"further sets: greedy {number} [95% interval], and against {_reference(facts)}", title_justify="left")
+    table = Table(
+        title=f"further sets: greedy {number} [95% interval], and against {_reference(facts)}",
+        title_justify="left",
+    )
     table.add_column("model")
     for name in sets:
         table.add_column(f"{name}, n = {sizes[name]}", justify="right")
@@ -103,7 +133,9 @@ def _set_cell(f: dict[str, Any], name: str) -> str:
     if measured is None:
         return ""
     against = _against(measured) if f["round"] != "base" else None
-    return interval(measured["greedy"]) + (f"\n{interval(against['difference'], signed=True)}" if against else "")
+    return interval(measured["greedy"]) + (
+        f"\n{interval(against['difference'], signed=True)}" if against else ""
+    )
 
 
 def _reference(facts: list[dict[str, Any]]) -> str:

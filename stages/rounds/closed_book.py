@@ -26,7 +26,9 @@ async def choose(row: Row, llm: LLM) -> Outcome:
     """
     task = row.payload
     if not task.get("options") or task.get("answer") is None:
-        raise DataError(f"question {row.id}: evaluate.how loglikelihood needs options and the right one (columns.options, columns.answer)")
+        raise DataError(
+            f"question {row.id}: evaluate.how loglikelihood needs options and the right one (columns.options, columns.answer)"
+        )
     asked = prompts.render(QUESTION, question=task["question"])[-1]["content"]
     found = await together(llm.score(asked, f" {option}", step=QUESTION) for option in task["options"])
     means = [sum(values) / len(values) for values in found]
@@ -65,7 +67,10 @@ def passages(recipe: Recipe) -> Stage:
 
 def is_measured(run: RunDir, round_: RoundKey) -> bool:
     """Tell whether a round's perplexity is known, or there is no general text to know it of."""
-    return run.manifest(run.tasks("replay_held_out")) is None or run.manifest(run.stage(round_, STAGE)) is not None
+    return (
+        run.manifest(run.tasks("replay_held_out")) is None
+        or run.manifest(run.stage(round_, STAGE)) is not None
+    )
 
 
 async def perplexity(run: RunDir, round_: RoundKey, recipe: Recipe, engine: EngineHandle) -> dict[str, Any]:

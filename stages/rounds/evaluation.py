@@ -33,13 +33,22 @@ def stage(recipe: Recipe, name: str | None = None) -> Stage:
     method = _method(recipe)
     verifier = verifier_of(recipe, name)
     if recipe.evaluate.how == "loglikelihood":
-        return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config={"how": recipe.evaluate.how})
-    config = recipe.evaluate.model_dump(mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets", "how"}) | {"verifier": verifier}
+        return Stage(
+            row=closed_book.choose, prompts=(closed_book.QUESTION,), config={"how": recipe.evaluate.how}
+        )
+    config = recipe.evaluate.model_dump(
+        mode="json", exclude={"engine", "bootstrap", "base_model", "k", "sets", "how"}
+    ) | {"verifier": verifier}
     if (own := method.evaluation(name)) is not None:
         return replace(own, config=config | {"method": own.config})
     if (refinement := method.refinement()) is not None:
         config["refinement"] = refinement
-    return Stage(row=functools.partial(_answer, method, recipe, verifier), prompts=method.question_prompts(), config=config, version=VERSION)
+    return Stage(
+        row=functools.partial(_answer, method, recipe, verifier),
+        prompts=method.question_prompts(),
+        config=config,
+        version=VERSION,
+    )
 
 
 def _method(recipe: Recipe) -> Method:
@@ -77,22 +86,38 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
     score = verifiers.scorer(verifier)
     judge = functools.partial(_judge, score, row.payload)
     again = {}
-    if method.refinement() is not None:  # one after the other: equal answers are then told apart in every run alike
+    if (
+        method.refinement() is not None
+    ):  # one after the other: equal answers are then told apart in every run alike
         again["refined"] = judge(await method.improve(row, greedy[0], llm, surest))
-        again["refined_samples"] = [judge(await method.improve(row, answer, llm, varied)) for answer in sampled]
-    return Kept([row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled], **again)])
+        again["refined_samples"] = [
+            judge(await method.improve(row, answer, llm, varied)) for answer in sampled
+        ]
+    return Kept(
+        [row.child(STAGE, llm.round, greedy=judge(greedy[0]), samples=[judge(c) for c in sampled], **again)]
+    )
 
 
 def _judge(score: Any, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
     verdict = score({**task, "text": completion.text, "finish_reason": completion.finish_reason})
     key = None if verdict.extracted is None else _vote(verdict.extracted, task)
-    return {"text": completion.text, "correct": verdict.correct, "extracted": verdict.extracted, "key": key, "tokens": completion.completion_tokens}
+    return {
+        "text": completion.text,
+        "correct": verdict.correct,
+        "extracted": verdict.extracted,
+        "key": key,
+        "tokens": completion.completion_tokens,
+    }
 
 
 def _vote(extracted: str, task: dict[str, Any]) -> str | None:
     """Return what equal answers share. A scorer of the task's own reads answers that are none of its answer_type: they are texts then, not all one vote."""
     mapping = extracted.count("=") > 1  # "A=1, B=2": of which a number would be the last
-    return (None if mapping else normalised(extracted, task["answer_type"], task.get("options"))) or normalised(extracted, "text") or None
+    return (
+        (None if mapping else normalised(extracted, task["answer_type"], task.get("options")))
+        or normalised(extracted, "text")
+        or None
+    )
 
 
 def check_answers(run: RunDir, recipe: Recipe) -> None:
@@ -100,7 +125,10 @@ def check_answers(run: RunDir, recipe: Recipe) -> None:
     if recipe.evaluate.how != "generate":
         return
     for name in (None, *recipe.evaluate.sets):
-        if verifier_of(recipe, name) not in ("ground_truth", "majority_vote") or _method(recipe).evaluation(name) is not None:
+        if (
+            verifier_of(recipe, name) not in ("ground_truth", "majority_vote")
+            or _method(recipe).evaluation(name) is not None
+        ):
             continue
         rows = list(run.rows(run.tasks("held_out" if name is None else f"sets/{name}")))
         if without := sum(row.payload.get("answer") is None for row in rows):
@@ -120,7 +148,9 @@ async def evaluate(run: RunDir, round_: RoundKey, recipe: Recipe, engine: Engine
     manifests = {}
     for name in (None, *recipe.evaluate.sets):
         source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))
-        manifests[name] = await run_stage(run, round_, stage_name(name), functools.partial(stage, name=name), source, recipe, engine)
+        manifests[name] = await run_stage(
+            run, round_, stage_name(name), functools.partial(stage, name=name), source, recipe, engine
+        )
     if (failed := _failed_before(run, round_, recipe)) is not None:
         manifests[RESUMED] = await run_stage(run, round_, RESUMED, resumed_stage, failed, recipe, engine)
     facts = {
@@ -141,7 +171,9 @@ def is_done(run: RunDir, round_: RoundKey, recipe: Recipe) -> bool:
     """Tell whether no question of a round is left to be asked."""
     asked = [stage_name(name) for name in (None, *recipe.evaluate.sets)]
     asked += [RESUMED] if _failed_before(run, round_, recipe) is not None else []
-    return all(run.manifest(run.stage(round_, name)) is not None for name in asked) and closed_book.is_measured(run, round_)
+    return all(
+        run.manifest(run.stage(round_, name)) is not None for name in asked
+    ) and closed_book.is_measured(run, round_)
 
 
 def _failed_before(run: RunDir, round_: RoundKey, recipe: Recipe) -> Input | None:
@@ -186,10 +218,19 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
     if further:
         found["measures"] = {name: _spread(values, recipe) for name, values in further.items() if values}
     for k in [k for k in settings.k if k <= settings.samples]:
-        per_question = [pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k) for r in rows]
+        per_question = [
+            pass_at_k(len(r.payload["samples"]), sum(s["correct"] for s in r.payload["samples"]), k)
+            for r in rows
+        ]
         found[f"pass@{k}"] = bootstrap(per_question + lost, settings.bootstrap, recipe.seed)._asdict()
-        if k > 1 and all("key" in s for r in rows for s in r.payload["samples"]):  # an episode has no answer that others could share
-            found[f"maj@{k}"] = bootstrap([_majority_right(r.payload["samples"], k) for r in rows] + lost, settings.bootstrap, recipe.seed)._asdict()
+        if k > 1 and all(
+            "key" in s for r in rows for s in r.payload["samples"]
+        ):  # an episode has no answer that others could share
+            found[f"maj@{k}"] = bootstrap(
+                [_majority_right(r.payload["samples"], k) for r in rows] + lost,
+                settings.bootstrap,
+                recipe.seed,
+            )._asdict()
     if any("refined" in row.payload for row in rows):
         found |= _refined(rows, lost, recipe)
     for against, other in (("previous", _previous(run, round_)), _reference(run, round_)):
@@ -200,13 +241,18 @@ def measures(run: RunDir, round_: RoundKey, recipe: Recipe, name: str | None = N
                 "round": other,
                 "right_to_wrong": lost_now,
                 "wrong_to_right": won_now,
-                "difference": paired_difference(before, right, settings.bootstrap, recipe.seed, documents)._asdict(),
+                "difference": paired_difference(
+                    before, right, settings.bootstrap, recipe.seed, documents
+                )._asdict(),
             }
     return found
 
 
 def _spread(values: list[float], recipe: Recipe) -> dict[str, Any]:
-    return bootstrap(values, recipe.evaluate.bootstrap, recipe.seed)._asdict() | {"n": len(values), **quantiles(values)}
+    return bootstrap(values, recipe.evaluate.bootstrap, recipe.seed)._asdict() | {
+        "n": len(values),
+        **quantiles(values),
+    }
 
 
 def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, float]:
@@ -220,7 +266,10 @@ def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) ->
     """Return which document each question of a set is about; {} where the questions do not say (columns.document)."""
     folder = run.stage(round_, stage_name(name))
     found = {row.payload["task_id"]: row.payload.get("document") for row in run.rows(folder)}
-    found |= {reject["id"]: orjson.loads(reject["payload"]).get("document") for reject in run.rejects(folder, "failed")}
+    found |= {
+        reject["id"]: orjson.loads(reject["payload"]).get("document")
+        for reject in run.rejects(folder, "failed")
+    }
     return found if found and None not in found.values() else {}
 
 
@@ -241,7 +290,10 @@ def _refined(rows: list[Row], lost: list[float], recipe: Recipe) -> dict[str, An
     """Return what thinking again comes to: of the greedy answer, with what it won and lost, and of a majority of refined samples."""
     settings = recipe.evaluate
     before, after = ([float(row.payload[name]["correct"]) for row in rows] for name in ("greedy", "refined"))
-    changes = {"right_to_wrong": sum(a > b for a, b in zip(before, after, strict=True)), "wrong_to_right": sum(a < b for a, b in zip(before, after, strict=True))}
+    changes = {
+        "right_to_wrong": sum(a > b for a, b in zip(before, after, strict=True)),
+        "wrong_to_right": sum(a < b for a, b in zip(before, after, strict=True)),
+    }
     found = {"refined": bootstrap(after + lost, settings.bootstrap, recipe.seed)._asdict() | changes}
     for k in [k for k in settings.k if 1 < k <= settings.samples]:
         votes = [_majority_right(row.payload["refined_samples"], k) for row in rows]

@@ -29,7 +29,12 @@ def judged_answers(run: RunDir, round_: int) -> Input:
     dropped = manifest.dropped_in_all() if manifest else {}
     count = right.count + sum(dropped.get(reason, 0) for reason in WRONG)
     marks = [parts.sha256(path) for path in files.glob(files.join(folder, "dropped"), "*.arrow")]
-    return Input(partial(by_question, partial(_judged, run, folder), count), count, digest([right.digest, marks]), folder)
+    return Input(
+        partial(by_question, partial(_judged, run, folder), count),
+        count,
+        digest([right.digest, marks]),
+        folder,
+    )
 
 
 def by_question(rows: Callable[[], Iterable[Row]], count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[Row]:
@@ -49,4 +54,6 @@ def _wrong(rejects: Iterable[dict]) -> Iterator[Row]:
     for reject in rejects:
         if reject["reason"] in WRONG:
             verdict = {"correct": False, "problem": reject["reason"], "detail": reject["detail"]}
-            yield Row(reject["id"], {**orjson.loads(reject["payload"]), "verdict": verdict}, reject["parents"])
+            yield Row(
+                reject["id"], {**orjson.loads(reject["payload"]), "verdict": verdict}, reject["parents"]
+            )

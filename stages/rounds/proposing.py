@@ -23,16 +23,31 @@ from stages.steps import decontaminate
 from stages.steps.new_questions import Known, new, requests, well_formed
 
 
-async def propose(run: RunDir, round_: int, recipe: Recipe, proposals: Proposals, factory: StageFactory, engine: EngineHandle) -> Manifest:
+async def propose(
+    run: RunDir,
+    round_: int,
+    recipe: Recipe,
+    proposals: Proposals,
+    factory: StageFactory,
+    engine: EngineHandle,
+) -> Manifest:
     """Let the model make new questions, as rounds/NNN/propose: task rows without an answer, those whose lists they were shown in as parents."""
     real, made = _real(run), _made(run, range(1, round_))
     if len(real) < proposals.shown:
-        raise StageError(f"round {round_}: a request for new questions shows {proposals.shown} known ones, and there are {len(real)} tasks. Show fewer.")
+        raise StageError(
+            f"round {round_}: a request for new questions shows {proposals.shown} known ones, and there are {len(real)} tasks. Show fewer."
+        )
     source = Input(
-        lambda: iter(requests(real, made, proposals, recipe.seed, round_)), proposals.calls,
-        digest([input_of(run, run.tasks("train")).digest, [k.id for k in made], proposals.calls, proposals.shown]), run.tasks("train"),
-    )  # fmt: skip
-    return await run_stage(run, round_, PROPOSE, partial(_stage, run, round_, factory, proposals), source, recipe, engine)
+        lambda: iter(requests(real, made, proposals, recipe.seed, round_)),
+        proposals.calls,
+        digest(
+            [input_of(run, run.tasks("train")).digest, [k.id for k in made], proposals.calls, proposals.shown]
+        ),
+        run.tasks("train"),
+    )
+    return await run_stage(
+        run, round_, PROPOSE, partial(_stage, run, round_, factory, proposals), source, recipe, engine
+    )
 
 
 def _stage(run: RunDir, round_: int, factory: StageFactory, proposals: Proposals, recipe: Recipe) -> Stage:
@@ -47,11 +62,19 @@ def _stage(run: RunDir, round_: int, factory: StageFactory, proposals: Proposals
     stage = factory(recipe)
     sets = {which: digest(questions) for which, questions in held_out_questions(run, recipe).items()}
     known = digest([k.id for k in _demonstrated(run)])
-    config = {"method": stage.config, "max_rouge": proposals.max_rouge, "ngram": recipe.held_out.ngram, "held_out": sets, "demonstrations": known}
+    config = {
+        "method": stage.config,
+        "max_rouge": proposals.max_rouge,
+        "ngram": recipe.held_out.ngram,
+        "held_out": sets,
+        "demonstrations": known,
+    }
     return replace(stage, steps=steps, config=config)
 
 
-def _held_out(run: RunDir, recipe: Recipe, which: str, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _held_out(
+    run: RunDir, recipe: Recipe, which: str, rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     search = decontaminate.search_for(held_out_questions(run, recipe)[which], recipe.held_out.ngram)
     for row in rows():
         yield row, search.leak(row.payload["question"], "")

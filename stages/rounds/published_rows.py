@@ -21,7 +21,9 @@ from pipeline.publish import (
 )
 from pipeline.rows import Dropped, Kept, Row
 
-TOO_LONG = "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped
+TOO_LONG = (
+    "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped
+)
 
 
 def dataset_roles(recipe: Recipe, method: Method) -> tuple[str, ...]:
@@ -45,7 +47,14 @@ def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
             tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)]
             long = [i for i, n in enumerate(tokens) if n > max_length]
             if long and len(long) == len(tokens):
-                yield row, Dropped("too_long", f"{min(tokens)} tokens, train.max_length is {max_length}", row.payload["text"])
+                yield (
+                    row,
+                    Dropped(
+                        "too_long",
+                        f"{min(tokens)} tokens, train.max_length is {max_length}",
+                        row.payload["text"],
+                    ),
+                )
             else:
                 yield row, Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)]) if long else None
 
@@ -73,7 +82,9 @@ def published_rows(
                 "round": round_,
                 "method": method.name if round_ else "demonstration",
                 "model": "" if real else row.payload["model"],
-                "sampling": None if real else getattr(given, "sampling", None) or row.payload.get("sampling", recipe.sampling.as_json),
+                "sampling": None
+                if real
+                else getattr(given, "sampling", None) or row.payload.get("sampling", recipe.sampling.as_json),
                 "verdict": row.payload.get("verdict"),
             }
             yield made(given, row, lineage)
@@ -86,12 +97,17 @@ def _example(given: Example, row: Row, lineage: dict[str, Any]) -> PublishedRow:
 def _conversation(given: Example, row: Row, lineage: dict[str, Any]) -> TurnRow:
     """Make an example's messages turns with loss flags; nothing of the prompt is learnt."""
     learn = (*(False for _ in given.prompt), *given.learn)
-    turns = [Turn(**message, loss=loss) for message, loss in zip([*given.prompt, *given.completion], learn, strict=True)]
+    turns = [
+        Turn(**message, loss=loss)
+        for message, loss in zip([*given.prompt, *given.completion], learn, strict=True)
+    ]
     return turn_row(turns, record=given.record, **lineage)
 
 
 def _text(given: str, row: Row, lineage: dict[str, Any]) -> TextRow:
-    return text_row(given, form=row.payload.get("form", ""), entities=row.payload.get("entities") or (), **lineage)
+    return text_row(
+        given, form=row.payload.get("form", ""), entities=row.payload.get("entities") or (), **lineage
+    )
 
 
 _MADE = {SFT.name: _example, TURNS.name: _conversation, CPT.name: _text}

@@ -37,14 +37,23 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
     }
     general = _general(run, round_, recipe, method, tokenizer)
     config |= {"general": general.digest} if general else {}
-    manifest = await run_stage(run, round_, STAGE, lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config), source, recipe)
+    manifest = await run_stage(
+        run,
+        round_,
+        STAGE,
+        lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config),
+        source,
+        recipe,
+    )
     own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
     for role in dataset_roles(recipe, method):
         if _is_wanted(folder := run.dataset(dataset_name(kind, role), round_), manifest):
             rows: Iterable[Any] = measure(own(role), tokenizer, kind)
             notes = _notes(run, round_, recipe, method, role)
             if general:
-                rows = chain(rows, general.draw(sum(row["tokens_loss"] for row in measure(own(role), tokenizer, kind))))
+                rows = chain(
+                    rows, general.draw(sum(row["tokens_loss"] for row in measure(own(role), tokenizer, kind)))
+                )
                 notes += general.notes
             publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
     return manifest
@@ -52,12 +61,24 @@ async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method
 
 async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
     """Pair round `round_`'s right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in held_out_questions(run, recipe).values()]
+    held_out = [
+        decontaminate.search_for(questions, recipe.held_out.ngram)
+        for questions in held_out_questions(run, recipe).values()
+    ]
     earlier = range(1, round_)
     rules = preferences.Rules(
-        recipe.preferences, held_out, tokenizer, recipe.train.max_length, recipe.seed, lambda: _rows_of(run, earlier, preferences.STAGE)
+        recipe.preferences,
+        held_out,
+        tokenizer,
+        recipe.train.max_length,
+        recipe.seed,
+        lambda: _rows_of(run, earlier, preferences.STAGE),
     )
-    steps: dict[str, DatasetStep] = {"exact_duplicates": dedup.exact_duplicates(tuple, method.identity)} if recipe.preferences.distinct else {}
+    steps: dict[str, DatasetStep] = (
+        {"exact_duplicates": dedup.exact_duplicates(tuple, method.identity)}
+        if recipe.preferences.distinct
+        else {}
+    )
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
         "preferences": recipe.preferences.model_dump(mode="json"),
@@ -69,10 +90,23 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         **_set_digests(run, recipe),
     }
     source = judged.judged_answers(run, round_)
-    manifest = await run_stage(run, round_, preferences.STAGE, lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config), source, recipe)
+    manifest = await run_stage(
+        run,
+        round_,
+        preferences.STAGE,
+        lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config),
+        source,
+        recipe,
+    )
     if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
         rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
-        publish(rows, folder, _facts(run, round_, recipe, method, manifest, _pair_notes(run, round_, method)), recipe.seed, DPO)
+        publish(
+            rows,
+            folder,
+            _facts(run, round_, recipe, method, manifest, _pair_notes(run, round_, method)),
+            recipe.seed,
+            DPO,
+        )
     return manifest
 
 
@@ -81,13 +115,22 @@ def _notes(run: RunDir, round_: int, recipe: Recipe, method: Method, role: str) 
     notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
     notes += [f"Role: {role}"] if role else []
     left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, STAGE)))
-    return notes + ([f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"] if left_out else [])
+    return notes + (
+        [
+            f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"
+        ]
+        if left_out
+        else []
+    )
 
 
 def _pair_notes(run: RunDir, round_: int, method: Method) -> list[str]:
     """Return what the card of pairs says: how many are hinted, and what the method says of the answers that are published."""
     hinted = [row.payload["hinted"] for row in run.rows(run.stage(round_, preferences.STAGE))]
-    return [f"Pairs of which a side was made by a model that was shown the answer: {sum(hinted)} of {len(hinted)}", *method.pair_notes(round_)]
+    return [
+        f"Pairs of which a side was made by a model that was shown the answer: {sum(hinted)} of {len(hinted)}",
+        *method.pair_notes(round_),
+    ]
 
 
 def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:
@@ -95,7 +138,10 @@ def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer
     wanted: General | None = getattr(method.options, "general", None)
     if wanted is None:
         return None
-    held_out = [decontaminate.search_for(questions, recipe.held_out.ngram) for questions in held_out_questions(run, recipe).values()]
+    held_out = [
+        decontaminate.search_for(questions, recipe.held_out.ngram)
+        for questions in held_out_questions(run, recipe).values()
+    ]
     return Mixed(wanted, recipe.seed, round_, tokenizer, recipe.train.max_length, held_out)
 
 
@@ -104,7 +150,11 @@ def _is_wanted(folder: str, manifest: Manifest) -> bool:
     path = files.join(folder, "manifest.json")
     if not files.exists(path):
         return True
-    if files.read_json(path).get("made_of") in (None, "", _made_of(manifest)):  # a dataset of an older version does not say
+    if files.read_json(path).get("made_of") in (
+        None,
+        "",
+        _made_of(manifest),
+    ):  # a dataset of an older version does not say
         return False
     files.remove(folder)
     return True
@@ -114,12 +164,16 @@ def _made_of(manifest: Manifest) -> str:
     return digest([manifest.fingerprint, *(part.sha256 for part in manifest.parts)])
 
 
-def _steps(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> dict[str, DatasetStep]:
+def _steps(
+    run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any
+) -> dict[str, DatasetStep]:
     steps: dict[str, DatasetStep] = {}
     if recipe.filters.drop_duplicates:
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_, method), method.said)
     for which, questions in held_out_questions(run, recipe).items():
-        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, method.learnt)
+        steps[which.replace("/", "_")] = decontaminate.held_out(
+            questions, recipe.held_out.ngram, method.learnt
+        )
     steps["max_length"] = fits(method, tokenizer, recipe.train.max_length)
     cap = getattr(method.options, "keep_per_question", None)
     if cap and round_ > 0:
@@ -152,7 +206,11 @@ def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:
 
 
 def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str]:
-    return [input_of(run, folder).digest for folder in (run.stage(r, stage) for r in rounds) if run.manifest(folder)]
+    return [
+        input_of(run, folder).digest
+        for folder in (run.stage(r, stage) for r in rounds)
+        if run.manifest(folder)
+    ]
 
 
 def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
@@ -174,10 +232,16 @@ def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator
         )
 
 
-def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]) -> CardFacts:
+def _facts(
+    run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]
+) -> CardFacts:
     manifests = {s: run.manifest(run.stage(round_, s)) for s in (PROPOSE, *STAGES)} | {last.stage: last}
     found = {name: m for name, m in manifests.items() if m is not None}
-    writers = {row.payload.get(name) for row in run.rows(run.stage(round_, last.stage)) for name in ("model", "chosen_model", "rejected_model")}
+    writers = {
+        row.payload.get(name)
+        for row in run.rows(run.stage(round_, last.stage))
+        for name in ("model", "chosen_model", "rejected_model")
+    }
     said = (f"{name.capitalize()}: {m.extra['note']}" for name, m in found.items() if m.extra.get("note"))
     return CardFacts(
         title=f"{recipe.name}, round {round_}",
@@ -185,10 +249,17 @@ def _facts(run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manif
         model=", ".join(sorted(filter(None, writers))),
         round=round_,
         stages={
-            name: {"in": m.rows_in, "out": m.rows_out, "dropped": sum(m.dropped_in_all().values()), "failed": sum(m.rows_failed.values())}
+            name: {
+                "in": m.rows_in,
+                "out": m.rows_out,
+                "dropped": sum(m.dropped_in_all().values()),
+                "failed": sum(m.rows_failed.values()),
+            }
             for name, m in found.items()
         },
-        dropped={f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()},
+        dropped={
+            f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()
+        },
         notes=(
             f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(),
             *((f"Verifier: {judge}",) if (judge := method.verified_by(round_)) else ()),

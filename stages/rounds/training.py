@@ -30,7 +30,9 @@ def wants_pairs(recipe: Recipe, round_: int) -> bool:
     return recipe.train.kind in ("dpo", "sft_then_dpo") and round_ > 0
 
 
-def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)) -> TrainResult:
+def train_round(
+    run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)
+) -> TrainResult:
     """Train a round's model from `start` (or an adapter for each of `roles`), and return what came out last. The same call goes on, or finds all of it done.
 
     sft_then_dpo trains in two folders: the supervised model is models/round-NNN-sft, from which the round's own is trained.
@@ -41,10 +43,20 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
     kinds = [_supervised(recipe)]
     if wants_pairs(recipe, round_):
         pairs = _pairs(run, round_, recipe)
-        kinds = {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind] if pairs else _without_pairs(run, round_, recipe)
+        kinds = (
+            {"dpo": [DPO], "sft_then_dpo": [SFT, DPO]}[recipe.train.kind]
+            if pairs
+            else _without_pairs(run, round_, recipe)
+        )
     sft = run.model(round_, SFT.name)
-    if kinds == [SFT, DPO] and files.exists(files.join(run.stage(round_, TRAIN), "train.json")) and not files.exists(files.join(sft, "config.json")):
-        return TrainResult(**files.read_json(files.join(run.stage(round_, TRAIN), "train.json")))  # somebody made room: the model between is not needed
+    if (
+        kinds == [SFT, DPO]
+        and files.exists(files.join(run.stage(round_, TRAIN), "train.json"))
+        and not files.exists(files.join(sft, "config.json"))
+    ):
+        return TrainResult(
+            **files.read_json(files.join(run.stage(round_, TRAIN), "train.json"))
+        )  # somebody made room: the model between is not needed
     if kinds == [SFT, DPO]:
         _train(run, round_, recipe, SFT, start, None, TRAIN_SFT, sft)
         start = resolve_model(sft)
@@ -52,7 +64,9 @@ def train_round(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base:
     return _train(run, round_, recipe, kinds[-1], start, reference, TRAIN, run.model(round_))
 
 
-def _train_roles(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
+def _train_roles(
+    run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base: ModelRef, roles: Sequence[str]
+) -> TrainResult:
     """Train models/round-NNN/<role> for each role, from that role's adapter in `start` on; train.json sums them up.
 
     A role without examples keeps the adapter that it starts from, if it has one; else the base model plays it.
@@ -61,22 +75,38 @@ def _train_roles(run: RunDir, round_: int, recipe: Recipe, start: ModelRef, base
 
     results, kind = [], _supervised(recipe)
     for role in roles:
-        data, out, adapter = _mixture(run, round_, recipe, kind, role), files.join(run.model(round_), role), dict(start.adapters).get(role)
+        data, out, adapter = (
+            _mixture(run, round_, recipe, kind, role),
+            files.join(run.model(round_), role),
+            dict(start.adapters).get(role),
+        )
         if not _rows(data):
             if adapter and not Path(out).exists():
                 with files.atomic_folder(Path(out)) as aside:
                     shutil.copytree(adapter, aside, dirs_exist_ok=True)
-                console.print(f"round {round_}: no example for the {role}, whose adapter stays as it was", markup=False)
+                console.print(
+                    f"round {round_}: no example for the {role}, whose adapter stays as it was", markup=False
+                )
             continue
         spec = TrainSpec(
-            model=base, out=out, work=run.stage(round_, f"{TRAIN}_{role}"), mixture=data, train=recipe.train,
-            seed=recipe.seed, trust_remote_code=recipe.model.trust_remote_code, kind=kind, role=role, adapter=adapter,
-        )  # fmt: skip
+            model=base,
+            out=out,
+            work=run.stage(round_, f"{TRAIN}_{role}"),
+            mixture=data,
+            train=recipe.train,
+            seed=recipe.seed,
+            trust_remote_code=recipe.model.trust_remote_code,
+            kind=kind,
+            role=role,
+            adapter=adapter,
+        )
         display = TrainDisplay(f"round {round_}, train ({role})")
         results.append(train(spec, display.update))
         display.close(results[-1])
     if not results:
-        raise StageError(f"round {round_} has nothing to train on: no role has an example (accumulate.policy {recipe.accumulate.policy}).")
+        raise StageError(
+            f"round {round_} has nothing to train on: no role has an example (accumulate.policy {recipe.accumulate.policy})."
+        )
     model = with_adapters(base, run.model(round_), roles)
     total = _sum(results, model=run.model(round_), revision=model.revision)
     files.write_json(files.join(run.stage(round_, TRAIN), "train.json"), asdict(total))
@@ -89,26 +119,51 @@ def _sum(results: Sequence[TrainResult], **fields: Any) -> TrainResult:
     rounds = Counter()
     for result in results:
         rounds.update(result.shares["rounds"])
-    shares = {kind: sum(r.shares[kind] for r in results) for kind in ("real", "synthetic")} | {"rounds": dict(rounds)}
+    shares = {kind: sum(r.shares[kind] for r in results) for kind in ("real", "synthetic")} | {
+        "rounds": dict(rounds)
+    }
     return replace(
-        results[-1], steps=sum(r.steps for r in results), examples=sum(r.examples for r in results), left_out=sum(r.left_out for r in results),
-        tokens=tokens, seconds=round(seconds, 3), tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0, shares=shares, **fields,
-    )  # fmt: skip
+        results[-1],
+        steps=sum(r.steps for r in results),
+        examples=sum(r.examples for r in results),
+        left_out=sum(r.left_out for r in results),
+        tokens=tokens,
+        seconds=round(seconds, 3),
+        tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
+        shares=shares,
+        **fields,
+    )
 
 
 def _train(
-    run: RunDir, round_: int, recipe: Recipe, kind: Kind, start: ModelRef, reference: ModelRef | None, name: str, out: str
+    run: RunDir,
+    round_: int,
+    recipe: Recipe,
+    kind: Kind,
+    start: ModelRef,
+    reference: ModelRef | None,
+    name: str,
+    out: str,
 ) -> TrainResult:
     from pipeline.training.launch import (
         train,  # torch and transformers take seconds, which other jobs need not wait
     )
 
     spec = TrainSpec(
-        model=start, out=out, work=run.stage(round_, name), mixture=_mixture(run, round_, recipe, kind), train=recipe.train, seed=recipe.seed,
-        trust_remote_code=recipe.model.trust_remote_code, kind=kind, reference=reference if kind == DPO else None,
+        model=start,
+        out=out,
+        work=run.stage(round_, name),
+        mixture=_mixture(run, round_, recipe, kind),
+        train=recipe.train,
+        seed=recipe.seed,
+        trust_remote_code=recipe.model.trust_remote_code,
+        kind=kind,
+        reference=reference if kind == DPO else None,
         replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
-    )  # fmt: skip
-    display = TrainDisplay(f"round {round_}, train" if recipe.train.kind == "sft" else f"round {round_}, train ({kind.name})")
+    )
+    display = TrainDisplay(
+        f"round {round_}, train" if recipe.train.kind == "sft" else f"round {round_}, train ({kind.name})"
+    )
     result = train(spec, display.update)
     display.close(result)
     return result
@@ -116,7 +171,11 @@ def _train(
 
 def _mixture(run: RunDir, round_: int, recipe: Recipe, kind: Kind, role: str = "") -> Mixture:
     folders = {r: run.dataset(dataset_name(kind, role), r) for r in range(round_ + 1)}
-    return mixture(recipe.accumulate, round_, {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))})
+    return mixture(
+        recipe.accumulate,
+        round_,
+        {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))},
+    )
 
 
 def _pairs(run: RunDir, round_: int, recipe: Recipe) -> int:
@@ -139,5 +198,7 @@ def _without_pairs(run: RunDir, round_: int, recipe: Recipe) -> list[Kind]:
             f"{why}. More samples per question, or sampling.temperature higher, make more. "
             f"To go on without: selfloop branch {run.root} --to DIR --round {round_ - 1} --set train.kind=sft_then_dpo"
         )
-    console.print(f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False)
+    console.print(
+        f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False
+    )
     return [SFT]

@@ -29,11 +29,18 @@ class HeldOut(NamedTuple):
         asked = words(question)
         if " ".join(asked) in self.exact:
             return Dropped("held_out_exact", question[:200])
-        found = next((run for part in (asked, words(text)) for run in _runs(part, self.ngram) if run in self.runs), None)
+        found = next(
+            (run for part in (asked, words(text)) for run in _runs(part, self.ngram) if run in self.runs),
+            None,
+        )
         return None if found is None else Dropped("held_out_ngram", found)
 
 
-def held_out(questions: Iterable[str], ngram: int, learnt: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]]) -> DatasetStep:
+def held_out(
+    questions: Iterable[str],
+    ngram: int,
+    learnt: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]],
+) -> DatasetStep:
     """Return a step that drops rows whose question, or one of the texts that `learnt` gives of it, leaks one of the held-out `questions` (see `search_for`)."""
     return partial(_held_out, search_for(questions, ngram), learnt)
 
@@ -91,9 +98,15 @@ def _runs(of: Sequence[str], ngram: int) -> Iterator[str]:
     return (" ".join(of[i : i + ngram]) for i in range(len(of) - ngram + 1))
 
 
-def _held_out(search: HeldOut, learnt: Callable[[Row], Iterable[str]], rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _held_out(
+    search: HeldOut, learnt: Callable[[Row], Iterable[str]], rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     for row in rows():
-        found = next((leak for text in learnt(row) if (leak := search.leak(row.payload["question"], text))), None)
-        if found is None and (asked := row.payload.get("asked")):  # as Self-Lengthen words a question anew, with a length
+        found = next(
+            (leak for text in learnt(row) if (leak := search.leak(row.payload["question"], text))), None
+        )
+        if found is None and (
+            asked := row.payload.get("asked")
+        ):  # as Self-Lengthen words a question anew, with a length
             found = search.leak(asked, "")
         yield row, found

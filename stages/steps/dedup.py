@@ -15,7 +15,9 @@ def question_of(row: Row) -> str:
     return "\n".join([row.payload["question"], *(row.payload.get("options") or ())])
 
 
-def exact_duplicates(earlier: Pairs, said: Callable[[Row], str] = lambda row: row.payload["text"]) -> DatasetStep:
+def exact_duplicates(
+    earlier: Pairs, said: Callable[[Row], str] = lambda row: row.payload["text"]
+) -> DatasetStep:
     """Return a step that drops as duplicate what repeats another row, or one of the `earlier` (question, text) pairs (see `question_of`).
 
     `said` is a row's text. Texts are equal when they differ in white space only. Of equal rows the one with the smallest id stays, whatever their

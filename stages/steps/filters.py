@@ -10,7 +10,9 @@ from pipeline.methods import DatasetStep, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 
-CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error"])  # how an answer ends that is not whole, by any server's name
+CUT_SHORT = frozenset(
+    ["length", "max_tokens", "content_filter", "abort", "error"]
+)  # how an answer ends that is not whole, by any server's name
 CHARS_PER_WORD = 5  # where a text has no spaces, this many characters stand for a word
 
 
@@ -19,7 +21,9 @@ def stage(recipe: Recipe) -> Stage:
 
     Drop reasons: empty_answer, truncated, too_few_tokens, too_many_tokens, repetition.
     """
-    of_rows = recipe.filters.model_dump(mode="json", exclude={"drop_duplicates"})  # which publish does, over all rows
+    of_rows = recipe.filters.model_dump(
+        mode="json", exclude={"drop_duplicates"}
+    )  # which publish does, over all rows
     return Stage(row=partial(_filter, recipe.filters), config=of_rows)
 
 
@@ -94,7 +98,9 @@ def _loop(text: str, ngram: int, limit: int) -> str:
 
 
 def _cap(n: int, seed: int, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
-    chosen: dict[str, list[tuple[float, str]]] = {}  # question: heap of the n smallest draws, negated, so that the largest is on top
+    chosen: dict[
+        str, list[tuple[float, str]]
+    ] = {}  # question: heap of the n smallest draws, negated, so that the largest is on top
     for row in rows():
         draws, draw = chosen.setdefault(row.payload["task_id"], []), (-unit_interval(seed, row.id), row.id)
         if len(draws) < n:

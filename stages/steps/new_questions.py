@@ -38,7 +38,9 @@ def requests(real: list[Known], made: list[Known], proposals: Proposals, seed: i
         shown = [*draw.sample(made, few), *draw.sample(real, proposals.shown - few)]
         draw.shuffle(shown)
         ids = [known.id for known in shown]
-        found.append(Row(row_id(ids, PROPOSE, f"{round_}/{i}"), {"shown": [known.question for known in shown]}, ids))
+        found.append(
+            Row(row_id(ids, PROPOSE, f"{round_}/{i}"), {"shown": [known.question for known in shown]}, ids)
+        )
     return found
 
 
@@ -74,7 +76,11 @@ def malformed(question: str, shortest: float, longest: float, begins: set[str]) 
     if length > longest:
         return Dropped("too_long", f"{length} words; the longest allowed here has {longest:g}", question)
     if not question.endswith("?") and words[0] not in begins:
-        return Dropped("not_a_question", f"it has no question mark, and begins with {words[0]!r} as no known question without one does", question)
+        return Dropped(
+            "not_a_question",
+            f"it has no question mark, and begins with {words[0]!r} as no known question without one does",
+            question,
+        )
     if bad := next((n for n in _NUMBER.findall(question) if not _WELL_FORMED.fullmatch(n)), None):
         return Dropped("malformed_number", bad, question)
     return None
@@ -93,7 +99,10 @@ def new(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
             words = tuple(decontaminate.words(question))
             like = next((k for k in known if (score := rouge_l(words, k)) >= max_rouge), None)
             if like is not None:
-                yield row, Dropped("near_duplicate", f"ROUGE-L {score:.2f} with: {known[like][:200]}", question)
+                yield (
+                    row,
+                    Dropped("near_duplicate", f"ROUGE-L {score:.2f} with: {known[like][:200]}", question),
+                )
             else:
                 known[words] = question
                 yield row, None

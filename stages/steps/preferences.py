@@ -44,7 +44,9 @@ def pair_up(method: Method, rules: Rules) -> DatasetStep:
     return partial(_pair_up, method, rules)
 
 
-def _pair_up(method: Method, rules: Rules, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept]]:
+def _pair_up(
+    method: Method, rules: Rules, rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | Kept]]:
     before = {_content(row) for row in rules.earlier()} if rules.preferences.distinct else set()
     for _, answers in groupby(rows(), key=lambda row: row.payload["task_id"]):
         yield from _Question(sorted(answers, key=lambda row: row.id), method, rules, before).outcomes()
@@ -64,7 +66,9 @@ class _Question:
         drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
         for row in usable:
             for answer in row.parents:
-                self._note(answer, 3, Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn"))
+                self._note(
+                    answer, 3, Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn")
+                )
         used = {answer for row in drawn for answer in row.parents}
         for answer in self._answers:
             if answer.id in used:
@@ -108,7 +112,9 @@ class _Question:
             if leak := held_out.leak(row.payload["question"], text_of(reply)):
                 return leak
         tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
-        return Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None
+        return (
+            Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None
+        )
 
     def _mismatch(self, row: Row) -> Dropped | None:
         chosen, rejected = (row.payload[f"tokens_{side}"] for side in ("chosen", "rejected"))
@@ -116,12 +122,22 @@ class _Question:
         if _same(row.payload["chosen"], row.payload["rejected"]):
             return Dropped("same_text", "chosen and rejected say the same")
         if limit is not None and max(chosen, rejected) > limit * max(1, min(chosen, rejected)):
-            return Dropped("length_mismatch", f"{chosen} tokens chosen, {rejected} rejected; preferences.length_matched is {limit:g}")
-        return Dropped("earlier_pair", "an earlier round has this pair") if _content(row) in self._before else None
+            return Dropped(
+                "length_mismatch",
+                f"{chosen} tokens chosen, {rejected} rejected; preferences.length_matched is {limit:g}",
+            )
+        return (
+            Dropped("earlier_pair", "an earlier round has this pair")
+            if _content(row) in self._before
+            else None
+        )
 
     def _row(self, pair: Pair) -> Row:
         a, b = pair.chosen_row, pair.rejected_row
-        lengths = {"chosen": self._count(pair.prompt, pair.chosen), "rejected": self._count(pair.prompt, pair.rejected)}
+        lengths = {
+            "chosen": self._count(pair.prompt, pair.chosen),
+            "rejected": self._count(pair.prompt, pair.rejected),
+        }
         payload = {
             **{name: a.payload.get(name) for name in ("task_id", "question", "answer", "answer_type")},
             "prompt": pair.prompt,
@@ -137,7 +153,9 @@ class _Question:
         }
         # What was said is part of the id: two answers may be paired in several ways.
         parents = list(dict.fromkeys((a.id, b.id)))
-        return Row(row_id([a.id, b.id], STAGE, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents)
+        return Row(
+            row_id([a.id, b.id], STAGE, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
+        )
 
     def _count(self, prompt: list[Message], reply: list[Message]) -> tuple[int, int]:
         key = orjson.dumps([prompt, reply])

@@ -18,7 +18,9 @@ class StepSampling(BaseModel):
 
     def over(self, sampling: Sampling) -> Sampling:
         """Return `sampling` with what the step says laid over it."""
-        return Sampling(**{**sampling.model_dump(), **self.model_dump(exclude_none=True)})  # not model_copy, which keeps the old as_json
+        return Sampling(
+            **{**sampling.model_dump(), **self.model_dump(exclude_none=True)}
+        )  # not model_copy, which keeps the old as_json
 
 
 def answer_fields(completion: Completion) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def answer_fields(completion: Completion) -> dict[str, Any]:
 def demonstration(payload: dict[str, Any]) -> str:
     """Return a demonstration's text: its worked solution, if any, with the final answer marked at its end."""
     solution, answer = (payload.get("solution") or "").strip(), payload.get("answer")
-    if solution and (answer is None or extract(solution, payload["answer_type"], payload.get("options")).answer is not None):
+    if solution and (
+        answer is None or extract(solution, payload["answer_type"], payload.get("options")).answer is not None
+    ):
         return solution
     return f"{solution}\n{mark(answer)}".strip()

@@ -42,7 +42,12 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     extracted, problem = _extract(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
-    return Verdict(answers.equal(extracted, payload["answer"], payload["answer_type"], payload.get("options")), extracted, "", None)
+    return Verdict(
+        answers.equal(extracted, payload["answer"], payload["answer_type"], payload.get("options")),
+        extracted,
+        "",
+        None,
+    )
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:
@@ -88,7 +93,11 @@ def stage(recipe: Recipe) -> Stage:
     Drop reasons: wrong_answer or the verdict's problem; of a majority vote: minority, tie, too_few_votes or the problem.
     """
     if recipe.verifier == "majority_vote":
-        return Stage(row=_vote, steps={"majority_vote": majority_vote}, config={"verifier": recipe.verifier, "min_votes": MIN_VOTES})
+        return Stage(
+            row=_vote,
+            steps={"majority_vote": majority_vote},
+            config={"verifier": recipe.verifier, "min_votes": MIN_VOTES},
+        )
     return Stage(row=partial(_verify, scorer(recipe.verifier)), config={"verifier": recipe.verifier})
 
 
@@ -105,11 +114,28 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
         counts, vote = votes[row.payload["task_id"]], row.payload["vote"]
         (winner, most), *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         if most < MIN_VOTES:
-            yield row, Dropped("too_few_votes", f"{most} for the most frequent answer, {MIN_VOTES} needed", row.payload["text"])
+            yield (
+                row,
+                Dropped(
+                    "too_few_votes",
+                    f"{most} for the most frequent answer, {MIN_VOTES} needed",
+                    row.payload["text"],
+                ),
+            )
         elif others and others[0][1] == most:
-            yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", row.payload["text"])
+            yield (
+                row,
+                Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", row.payload["text"]),
+            )
         elif vote["key"] != winner:
-            yield row, Dropped("minority", f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}", row.payload["text"])
+            yield (
+                row,
+                Dropped(
+                    "minority",
+                    f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}",
+                    row.payload["text"],
+                ),
+            )
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict._asdict()}, row.parents), None
@@ -118,7 +144,9 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
     verdict = score(row.payload)
     if not isinstance(verdict, Verdict):
-        raise ConfigError(f"a verifier returns a stages.steps.verifiers.Verdict; {getattr(score, '__name__', score)} returned {verdict!r}")
+        raise ConfigError(
+            f"a verifier returns a stages.steps.verifiers.Verdict; {getattr(score, '__name__', score)} returned {verdict!r}"
+        )
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict._asdict())])
     detail = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"

@@ -12,7 +12,10 @@ from pipeline.rows import Row
 from stages.answers import check_truth
 from stages.tasks.records import RawRow, Written
 
-WITH_ENTRY = ("reasoning_gym", "environment")  # sources that make their tasks, and need the whole of each again to judge what became of it
+WITH_ENTRY = (
+    "reasoning_gym",
+    "environment",
+)  # sources that make their tasks, and need the whole of each again to judge what became of it
 
 
 class UnusableError(ValueError):
@@ -45,12 +48,18 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
     entry = raw.values.get("entry") if source.source in WITH_ENTRY else None
     question = _text(values["question"], f"the question (column {source.columns.question!r})", numbers=False)
     options = _options(values.get("options"))
-    solution = None if _is_nothing(values.get("solution")) else _text(values["solution"], "the solution", numbers=False)
+    solution = (
+        None
+        if _is_nothing(values.get("solution"))
+        else _text(values["solution"], "the solution", numbers=False)
+    )
     answer = _answer(values, optional=entry is not None or (demonstration and solution is not None))
     if answer is not None and entry is None and (problem := check_truth(answer, source.answer_type, options)):
         raise UnusableError(f"the answer {answer[:80]!r} is no {source.answer_type}: {problem}")
     if demonstration and answer is None and solution is None:
-        raise UnusableError("a demonstration needs an answer or a solution; name the column of one (columns.answer, columns.solution)")
+        raise UnusableError(
+            "a demonstration needs an answer or a solution; name the column of one (columns.answer, columns.solution)"
+        )
     given = _text(values["id"], "the id") if "id" in values else raw.id
     # Two worked solutions of one question are two demonstrations, but a task stays the same task whatever is worked out for it.
     content = [question, answer, options, solution] if demonstration else [question, answer, options]
@@ -74,7 +83,10 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
 def _origin(source: Source, where: str, given: str | None) -> dict[str, Any]:
     origin: dict[str, Any] = {"source": source.source, "where": where}
     if source.dataset is not None:
-        origin |= {"dataset": source.dataset, "options": source.options}  # what the dataset's own scorer is made from
+        origin |= {
+            "dataset": source.dataset,
+            "options": source.options,
+        }  # what the dataset's own scorer is made from
     if source.path is not None:
         origin["path"] = source.path
     return origin if given is None else origin | {"id": given}
@@ -98,18 +110,26 @@ def _text(value: Any, what: str, numbers: bool = True) -> str:
         text = str(value)
     elif numbers and isinstance(value, bool):
         text = "true" if value else "false"
-    elif numbers and (isinstance(value, int | Decimal) or (isinstance(value, float) and math.isfinite(value))):
+    elif numbers and (
+        isinstance(value, int | Decimal) or (isinstance(value, float) and math.isfinite(value))
+    ):
         text = str(value)
     else:
-        raise UnusableError(f"{what} is {kind(value)}; expected {'a text or a number' if numbers else 'a text'}")
+        raise UnusableError(
+            f"{what} is {kind(value)}; expected {'a text or a number' if numbers else 'a text'}"
+        )
     if not text.strip():
         raise UnusableError(f"{what} is empty")
     if "\0" in text:
-        raise UnusableError(f"{what} has a NUL character at position {text.index(chr(0)) + 1}; is the file text?")
+        raise UnusableError(
+            f"{what} has a NUL character at position {text.index(chr(0)) + 1}; is the file text?"
+        )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as e:
-        raise UnusableError(f"{what} has half of a surrogate pair at position {e.start + 1}, which is no character") from None
+        raise UnusableError(
+            f"{what} has half of a surrogate pair at position {e.start + 1}, which is no character"
+        ) from None
     return text
 
 
@@ -121,7 +141,9 @@ def _options(value: Any) -> list[str] | None:
         try:
             value = json.loads(value, parse_int=Written, parse_float=Written)
         except (ValueError, RecursionError) as e:
-            raise UnusableError(f'the options are not JSON text of a list, such as ["yes", "no"]: {e}') from None
+            raise UnusableError(
+                f'the options are not JSON text of a list, such as ["yes", "no"]: {e}'
+            ) from None
     if not isinstance(value, list | tuple):
         raise UnusableError(f"the options are {kind(value)}; expected a list of texts")
     options = [_text(v, f"option {i}") for i, v in enumerate(value, 1)]

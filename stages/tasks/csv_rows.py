@@ -21,7 +21,9 @@ def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterato
     header: list[str] | None = source.options.get("header")
     if header is not None:
         if not (isinstance(header, list) and header and all(isinstance(name, str) for name in header)):
-            raise DataError(f"options.header is {header!r}: expected the columns' names, such as [question, answer].")
+            raise DataError(
+                f"options.header is {header!r}: expected the columns' names, such as [question, answer]."
+            )
         no_duplicates("options.header", header)
     while True:
         at.begin()
@@ -46,7 +48,11 @@ def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterato
 
 def _record(where: str, header: list[str], cells: list[str], raw: str) -> RawRow | BadRow:
     if len(cells) != len(header):
-        return BadRow(where, f"{len(cells)} cells, expected {len(header)}, one for each of {', '.join(map(repr, header))}", raw)
+        return BadRow(
+            where,
+            f"{len(cells)} cells, expected {len(header)}, one for each of {', '.join(map(repr, header))}",
+            raw,
+        )
     return RawRow(where, dict(zip(header, cells, strict=True)))
 
 

@@ -51,7 +51,9 @@ def split(text: str, most: int) -> list[str]:
 
 def _files(source: Source) -> Iterator[RawRow | BadRow]:
     if unknown := sorted(set(source.options) - {"max_words"}):
-        raise DataError(f"source documents: unknown options {', '.join(unknown)}; known: {', '.join(OPTIONS)} (column and title go with from).")
+        raise DataError(
+            f"source documents: unknown options {', '.join(unknown)}; known: {', '.join(OPTIONS)} (column and title go with from)."
+        )
     for path in find_files(source.path, "documents", SUFFIXES):
         with open_file(path) as file:
             read: list[str] = []
@@ -67,20 +69,36 @@ def _files(source: Source) -> Iterator[RawRow | BadRow]:
         if problem or not text:
             yield BadRow(path, problem or "the document is empty", text)
         else:
-            yield RawRow(path, {"text": text.removeprefix("#").lstrip() if name.endswith(".md") else text, "file": name})
+            yield RawRow(
+                path,
+                {"text": text.removeprefix("#").lstrip() if name.endswith(".md") else text, "file": name},
+            )
 
 
 def _column(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     given: dict[str, Any] = source.options
     column, title = given.get("column", "text"), given.get("title")
-    inner = source.model_copy(update={"source": given["from"], "options": {k: v for k, v in given.items() if k not in OPTIONS}})
+    inner = source.model_copy(
+        update={"source": given["from"], "options": {k: v for k, v in given.items() if k not in OPTIONS}}
+    )
     for record in resolve("source", inner.source)(inner, seed):
         if not isinstance(record, RawRow):
             yield record
             continue
         wanted = [name for name in (title, column) if name is not None]
-        missing = [name for name in wanted if not isinstance(record.values.get(name), str) or not record.values[name].strip()]
+        missing = [
+            name
+            for name in wanted
+            if not isinstance(record.values.get(name), str) or not record.values[name].strip()
+        ]
         if missing:
-            yield BadRow(record.where, f"no text in column {', '.join(map(repr, missing))}; there are: {', '.join(map(repr, record.values))}", repr(record.values))
+            yield BadRow(
+                record.where,
+                f"no text in column {', '.join(map(repr, missing))}; there are: {', '.join(map(repr, record.values))}",
+                repr(record.values),
+            )
         else:
-            yield RawRow(record.where, {**record.values, "text": "\n\n".join(record.values[name].strip() for name in wanted)})
+            yield RawRow(
+                record.where,
+                {**record.values, "text": "\n\n".join(record.values[name].strip() for name in wanted)},
+            )

@@ -49,13 +49,17 @@ def pack(value: Any, path: str = "entry") -> Any:
             return {"$tuple": [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]}
         case set() | frozenset():
             return {f"${type(value).__name__}": sorted((pack(v, f"{path}{{}}") for v in value), key=repr)}
-        case dict() if all(type(k) is str for k in value) and not (len(value) == 1 and next(iter(value)) in _READ):
+        case dict() if all(type(k) is str for k in value) and not (
+            len(value) == 1 and next(iter(value)) in _READ
+        ):
             return {k: pack(v, f"{path}.{k}") for k, v in value.items()}
         case dict():
             return {"$dict": [[pack(k, f"{path} key"), pack(v, f"{path}.{k}")] for k, v in value.items()]}
         case Fraction() | Decimal() | complex():
             return {f"${type(value).__name__}": str(value)}
-    raise DataError(f"{path} is of type {type(value).__name__}, which cannot be stored so that the dataset's scorer can read it again.")
+    raise DataError(
+        f"{path} is of type {type(value).__name__}, which cannot be stored so that the dataset's scorer can read it again."
+    )
 
 
 def unpack(value: Any) -> Any:

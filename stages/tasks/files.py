@@ -56,13 +56,19 @@ def _json_row(path: str, line: Line) -> RawRow | BadRow:
     where = f"{path}:{line.number}"
     raw = line.data.decode("utf-8", "backslashreplace")
     if line.too_long:
-        return BadRow(where, f"a line of more than {MAX_LINE >> 20} MiB; expected one JSON object a line", raw)
+        return BadRow(
+            where, f"a line of more than {MAX_LINE >> 20} MiB; expected one JSON object a line", raw
+        )
     try:
         value = _DECODER.decode(line.data.decode("utf-8"))
     except UnicodeDecodeError as e:
         return BadRow(where, not_utf8(path, line, e), raw)
     except json.JSONDecodeError as e:
-        torn = "" if line.ended else "; the last line has no line end: was the file written, or copied, to its end?"
+        torn = (
+            ""
+            if line.ended
+            else "; the last line has no line end: was the file written, or copied, to its end?"
+        )
         return BadRow(where, f"invalid JSON at column {e.pos + 1}: {e.msg}{torn}", raw)
     except ValueError as e:
         return BadRow(where, str(e), raw)
@@ -85,9 +91,13 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON; write a number or a text")
 
 
-_DECODER = json.JSONDecoder(parse_int=Written, parse_float=Written, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+_DECODER = json.JSONDecoder(
+    parse_int=Written, parse_float=Written, parse_constant=_no_constant, object_pairs_hook=_no_twins
+)
 
 
 def _check_options(source: Source, known: tuple[str, ...]) -> None:
     if unknown := sorted(set(source.options) - set(known)):
-        raise DataError(f"source {source.source}: unknown options {', '.join(unknown)}; known: {', '.join(known) or 'none'}.")
+        raise DataError(
+            f"source {source.source}: unknown options {', '.join(unknown)}; known: {', '.join(known) or 'none'}."
+        )

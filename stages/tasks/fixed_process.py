@@ -18,8 +18,14 @@ _START = "from stages.tasks.fixed_process import child; child()"
 
 def in_fixed_process(target: str, source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     """Yield what the source at `target` ("module:function") yields, run with PYTHONHASHSEED=0. Its DataError is raised here."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
     assert process.stdin and process.stdout
     try:
         with process.stdin:
@@ -31,7 +37,9 @@ def in_fixed_process(target: str, source: Source, seed: int) -> Iterator[RawRow 
             yield _KINDS[kind](**fields)
         if process.wait():
             name = source.dataset or target
-            raise DataError(f"the process that makes the tasks of {name} ended with code {process.returncode}; its output says why.")
+            raise DataError(
+                f"the process that makes the tasks of {name} ended with code {process.returncode}; its output says why."
+            )
     finally:  # also when the caller stops in the middle
         process.kill()
         process.wait()

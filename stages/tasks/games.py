@@ -23,7 +23,9 @@ class GameOptions(BaseModel):
 
     train: int = Field(0, ge=0)
     test: int = Field(0, ge=0)
-    oracle: bool = Field(False, description="play each task with the environment's own solver, for demonstrations")
+    oracle: bool = Field(
+        False, description="play each task with the environment's own solver, for demonstrations"
+    )
     environment: dict[str, Any] = Field(default_factory=dict, description="options of the environment")
 
 
@@ -38,12 +40,20 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
     try:
         options = GameOptions.model_validate(source.options)
     except ValidationError as e:
-        wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in e.errors(include_url=False))
-        raise DataError(f"source environment: options {wrong}. There are train, test (how many tasks), oracle, and environment (its options).") from None
+        wrong = "; ".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in e.errors(include_url=False)
+        )
+        raise DataError(
+            f"source environment: options {wrong}. There are train, test (how many tasks), oracle, and environment (its options)."
+        ) from None
     if not options.train and not options.test:
-        raise DataError("source environment: options must say how many tasks of each split, such as {train: 200, test: 100}.")
+        raise DataError(
+            "source environment: options must say how many tasks of each split, such as {train: 200, test: 100}."
+        )
     if options.oracle and options.test:
-        raise DataError("source environment: episodes of the solver (oracle: true) are to learn from, and tasks of split test are held out: leave options.test out.")
+        raise DataError(
+            "source environment: episodes of the solver (oracle: true) are to learn from, and tasks of split test are held out: leave options.test out."
+        )
     played = make(source.dataset, options.environment)
     try:
         for note in played.notes():
@@ -62,13 +72,17 @@ def in_the_game_of(tasks: Source, demonstrations: Source) -> Source:
     return demonstrations.model_copy(update={"dataset": tasks.dataset, "options": options})
 
 
-def _tasks(name: str, played: Environment, split: Split, wanted: int, options: GameOptions) -> Iterator[RawRow | BadRow]:
+def _tasks(
+    name: str, played: Environment, split: Split, wanted: int, options: GameOptions
+) -> Iterator[RawRow | BadRow]:
     count = 0
     for task in islice(played.tasks(split), wanted):
         count += 1
         yield _row(name, played, task, options)
     if count < wanted:
-        raise DataError(f"environment {played.name} has {count} tasks of split {split} with these options; {wanted} are wanted (options.{split}).")
+        raise DataError(
+            f"environment {played.name} has {count} tasks of split {split} with these options; {wanted} are wanted (options.{split})."
+        )
 
 
 def _row(name: str, played: Environment, task: EnvTask, options: GameOptions) -> RawRow | BadRow:

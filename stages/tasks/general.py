@@ -27,16 +27,36 @@ class General(BaseModel):
     source: str = Field("jsonl", description="jsonl, parquet or hf")
     path: str
     column: str = "messages"
-    agent_share: float = Field(0.2, gt=0, lt=1, description="share of the tokens with loss that are the method's own; the paper's eta")
+    agent_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the tokens with loss that are the method's own; the paper's eta",
+    )
 
 
 class Mixed:
     """The general conversations of one round: as many as the round's own tokens ask for, in a seeded order."""
 
-    def __init__(self, general: General, seed: int, round_: int, tokenizer: Any, max_length: int, held_out: list[HeldOut]) -> None:
+    def __init__(
+        self,
+        general: General,
+        seed: int,
+        round_: int,
+        tokenizer: Any,
+        max_length: int,
+        held_out: list[HeldOut],
+    ) -> None:
         """Raises DataError, with file and line, for a row that is no conversation."""
-        self._general, self._tokenizer, self._max_length, self._held_out = general, tokenizer, max_length, held_out
-        read = registry.resolve("source", general.source)(Source(source=general.source, path=general.path), seed)
+        self._general, self._tokenizer, self._max_length, self._held_out = (
+            general,
+            tokenizer,
+            max_length,
+            held_out,
+        )
+        read = registry.resolve("source", general.source)(
+            Source(source=general.source, path=general.path), seed
+        )
         self._rows = {row["row_id"]: row for row in (_row(found, general, round_) for found in read)}
         self._order = sorted(self._rows, key=lambda i: (unit_interval(seed, RECORD, round_, i), i))
         self.digest = digest(sorted(self._rows))
@@ -50,7 +70,9 @@ class Mixed:
             if tokens >= wanted:
                 break
             text = "\n".join(turn["content"] for turn in row["turns"])
-            if len(row["input_ids"]) > self._max_length or any(search.leak(text, "") for search in self._held_out):
+            if len(row["input_ids"]) > self._max_length or any(
+                search.leak(text, "") for search in self._held_out
+            ):
                 left_out += 1
                 continue
             chosen.append(row)
@@ -65,7 +87,9 @@ class Mixed:
 
 def _row(found: Any, general: General, round_: int) -> TurnRow:
     if not isinstance(found, RawRow):
-        where, problem = (found.where, found.problem) if isinstance(found, BadRow) else (general.path, "a repeated row")
+        where, problem = (
+            (found.where, found.problem) if isinstance(found, BadRow) else (general.path, "a repeated row")
+        )
         raise DataError(f"method.general: {where}: {problem}")
     messages = found.values.get(general.column)
     if not _is_conversation(messages):
@@ -73,16 +97,33 @@ def _row(found: Any, general: General, round_: int) -> TurnRow:
             f"method.general: {found.where}: column {general.column!r} is no conversation; expected a list of {{role, content}} messages of text, one of "
             f"them, not the first, the assistant's. There are: {', '.join(map(repr, found.values)) or 'no columns'}."
         )
-    turns = [Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant") for i, m in enumerate(messages)]
+    turns = [
+        Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant")
+        for i, m in enumerate(messages)
+    ]
     row_id = digest([RECORD, round_, turns])[:ID_CHARS]
     return turn_row(
-        turns, row_id=row_id, parent_ids=[], task_id=found.where, kind="real", record=RECORD, round=round_, method=RECORD, sampling=None, verdict=None
+        turns,
+        row_id=row_id,
+        parent_ids=[],
+        task_id=found.where,
+        kind="real",
+        record=RECORD,
+        round=round_,
+        method=RECORD,
+        sampling=None,
+        verdict=None,
     )
 
 
 def _is_conversation(messages: Any) -> bool:
     return (
         isinstance(messages, list)
-        and all(isinstance(m, dict) and m.keys() == {"role", "content"} and all(isinstance(v, str) for v in m.values()) for m in messages)
+        and all(
+            isinstance(m, dict)
+            and m.keys() == {"role", "content"}
+            and all(isinstance(v, str) for v in m.values())
+            for m in messages
+        )
         and any(m["role"] == "assistant" for m in messages[1:])
     )

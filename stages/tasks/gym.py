@@ -35,7 +35,9 @@ def generate(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     """Yield what `reasoning_gym` yields, made in this process."""
     name, limit = source.dataset or "", source.limit or DEFAULT_LIMIT
     if "size" in source.options:
-        raise DataError(f"reasoning_gym {name}: how many tasks to make is `limit`, beside options; leave options.size out.")
+        raise DataError(
+            f"reasoning_gym {name}: how many tasks to make is `limit`, beside options; leave options.size out."
+        )
     first = source.options.get("seed", seed)
     questions: set[str] = set()
     for offset in range(0, ROUNDS * limit, limit):
@@ -83,9 +85,18 @@ def make_dataset(name: str, options: dict[str, Any]) -> ProceduralDataset:
         if hasattr(config, "validate"):  # two of its configs have none
             config.validate()
         return dataset_class(config=config)
-    except (AssertionError, ValueError, TypeError, KeyError, AttributeError, IndexError) as e:  # how its configs refuse a value
+    except (
+        AssertionError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as e:  # how its configs refuse a value
         given = {k: v for k, v in options.items() if k not in ("seed", "size")}
-        raise DataError(f"reasoning_gym {name}: cannot be made with options {given}: {e or type(e).__name__}") from e
+        raise DataError(
+            f"reasoning_gym {name}: cannot be made with options {given}: {e or type(e).__name__}"
+        ) from e
 
 
 def _row(dataset: ProceduralDataset, index: int, where: str) -> RawRow | BadRow:

@@ -40,7 +40,9 @@ def find_files(path: str | None, kind: str, extensions: tuple[str, ...]) -> list
     Raises DataError when there are none, with the nearest name there is.
     """
     if not path:
-        raise DataError(f"source {kind} needs a path: a file, a glob such as data/*{extensions[0]}, or a folder.")
+        raise DataError(
+            f"source {kind} needs a path: a file, a glob such as data/*{extensions[0]}, or a folder."
+        )
     try:
         fs, name = fsspec.core.url_to_fs(path)
         if not fs.exists(name):
@@ -49,14 +51,26 @@ def find_files(path: str | None, kind: str, extensions: tuple[str, ...]) -> list
             if not files:
                 raise DataError(_not_found(fs, name, path))
         elif fs.isdir(name):
-            files = [f for f in fs.ls(name, detail=False) if f.endswith(tuple(e + c for e in extensions for c in COMPRESSED))]
+            files = [
+                f
+                for f in fs.ls(name, detail=False)
+                if f.endswith(tuple(e + c for e in extensions for c in COMPRESSED))
+            ]
             if not files:
-                raise DataError(f"{path}: no file in this folder ends in {' or '.join(extensions)} (or that with .gz). {_there(fs, name)}")
+                raise DataError(
+                    f"{path}: no file in this folder ends in {' or '.join(extensions)} (or that with .gz). {_there(fs, name)}"
+                )
         else:
             return [path]
-    except (OSError, ValueError, ImportError) as e:  # no permission, unknown protocol, a file system that is not installed
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+    ) as e:  # no permission, unknown protocol, a file system that is not installed
         raise DataError(f"{path}: cannot be read: {e}") from e
-    prefix = name.removesuffix(path)  # put there by url_to_fs; without it a file is named the way the person wrote it
+    prefix = name.removesuffix(
+        path
+    )  # put there by url_to_fs; without it a file is named the way the person wrote it
     if not isinstance(fs, LocalFileSystem):
         return sorted(fs.unstrip_protocol(f) for f in files)
     return sorted(f.removeprefix(prefix) if name != path and name.endswith(path) else f for f in files)
@@ -69,7 +83,9 @@ def open_file(path: str) -> Iterator[BinaryIO]:
         with fsspec.open(path, "rb", compression="infer") as f:
             yield f
     except (OSError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
-        raise DataError(f"{path}: cannot be read to its end: {e}. Is the file damaged, or still being written?") from e
+        raise DataError(
+            f"{path}: cannot be read to its end: {e}. Is the file damaged, or still being written?"
+        ) from e
 
 
 def lines(f: BinaryIO) -> Iterator[Line]:
@@ -83,7 +99,13 @@ def lines(f: BinaryIO) -> Iterator[Line]:
         tail = data
         while not tail.endswith(b"\n") and (tail := reader.readline(MAX_LINE)):
             offset += len(tail)
-        yield Line(number, start, data[:RAW_CHARS] if too_long else data.removesuffix(b"\n"), data.endswith(b"\n"), too_long)
+        yield Line(
+            number,
+            start,
+            data[:RAW_CHARS] if too_long else data.removesuffix(b"\n"),
+            data.endswith(b"\n"),
+            too_long,
+        )
 
 
 def not_utf8(path: str, line: Line, error: UnicodeDecodeError) -> str:

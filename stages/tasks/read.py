@@ -60,7 +60,9 @@ def _records(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     left = source.limit
     for record in _made(source, seed):
         if not isinstance(record, RawRow | BadRow | Repeat):
-            raise DataError(f"source {source.source} gave a {type(record).__name__}; expected stages.tasks.RawRow, BadRow or Repeat.")
+            raise DataError(
+                f"source {source.source} gave a {type(record).__name__}; expected stages.tasks.RawRow, BadRow or Repeat."
+            )
         yield record
         if left is not None and not isinstance(record, Repeat):
             left -= 1
@@ -109,4 +111,6 @@ def _check_rejected(source: Source, usable: int, rejected: list[BadRow], section
         advice = f"Mend them, or set {section}.on_bad_row: skip to leave them out; they are then recorded with the run."
     else:
         advice = "No usable row is left."
-    raise DataError(f"{name}: {len(rejected)} of {usable + len(rejected)} rows cannot be used:\n{shown}{more}\n{advice}")
+    raise DataError(
+        f"{name}: {len(rejected)} of {usable + len(rejected)} rows cannot be used:\n{shown}{more}\n{advice}"
+    )

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from pipeline.errors import DataError
 from pipeline.rows import Row
 
-RAW_CHARS = 2000  # of a bad row's text that are kept: enough to find it, and a torn file of gigabytes stays small
+RAW_CHARS = (
+    2000  # of a bad row's text that are kept: enough to find it, and a torn file of gigabytes stays small
+)
 
 
 class Written(str):
@@ -38,7 +40,9 @@ class BadRow:
 
     def __post_init__(self) -> None:
         # Bytes that are no text reach this place as lone surrogates, which neither a terminal nor Arrow takes.
-        self.where, self.problem, self.raw = (printable(t) for t in (self.where, self.problem, self.raw[:RAW_CHARS]))
+        self.where, self.problem, self.raw = (
+            printable(t) for t in (self.where, self.problem, self.raw[:RAW_CHARS])
+        )
 
 
 @dataclass(slots=True)
@@ -66,4 +70,6 @@ def printable(text: str) -> str:
 def no_duplicates(where: str, header: list[str]) -> None:
     """Raise DataError when two columns of the file at `where` have one name."""
     if twins := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(f"{where}: the column {', '.join(map(repr, twins))} stands more than once; rename all but one.")
+        raise DataError(
+            f"{where}: the column {', '.join(map(repr, twins))} stands more than once; rename all but one."
+        )

@@ -13,11 +13,35 @@ from stages.tasks.entries import unpack
 
 # These scorers hand the answer to Python: `eval` for a list, or sympy's parse_expr, which is `eval` too. A model's text must not be run.
 _EVALUATE_LISTS = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
-_EVALUATE_FORMULAS = ("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration")
+_EVALUATE_FORMULAS = (
+    "countdown",
+    "intermediate_integration",
+    "polynomial_multiplication",
+    "puzzle24",
+    "simple_integration",
+)
 _FORMULA = re.compile(r"[\w\s+\-*/^().,]{0,1000}")
 _WORD = re.compile(r"[^\W\d]\w*")
 _FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "ln", "sqrt", "pi"]
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "exp",
+        "log",
+        "ln",
+        "sqrt",
+        "pi",
+    ]
 )
 
 
@@ -29,8 +53,12 @@ def score_answer(payload: dict[str, Any], answer: str | None) -> float:
     """
     entry, name = payload.get("entry"), payload["source"].get("dataset")
     if entry is None or name is None:
-        raise DataError(f"task {payload.get('task_id')} does not come from reasoning_gym and has no scorer; use verifier: ground_truth.")
-    part = entry["metadata"].get("source_dataset", name)  # a composite's entries are scored by the dataset they come from
+        raise DataError(
+            f"task {payload.get('task_id')} does not come from reasoning_gym and has no scorer; use verifier: ground_truth."
+        )
+    part = entry["metadata"].get(
+        "source_dataset", name
+    )  # a composite's entries are scored by the dataset they come from
     if answer is None or (part in _EVALUATE_FORMULAS and not _is_formula(answer)):
         return 0.0
     return float(_scorer_of(payload["source"]).score_answer(answer, unpack(entry)))
@@ -55,7 +83,9 @@ def _scorer(name: str, options: bytes) -> Any:
 
     for other in _EVALUATE_LISTS:  # all of them, because a composite may hold any
         module = sys.modules[find_dataset(other)[0].__module__]
-        module.eval = ast.literal_eval  # shadows the builtin in this module, whose one use of it is to read a list
+        module.eval = (
+            ast.literal_eval
+        )  # shadows the builtin in this module, whose one use of it is to read a list
     return make_dataset(name, {"seed": 0, **orjson.loads(options), "size": 10})
 
 

@@ -33,7 +33,9 @@ async def measure(setting: dict[str, Any]) -> dict[str, float]:
     model = resolve_model(PACKAGED)
     if setting.get("two_processes"):
         environment = cpu.environment
-        cpu.environment = lambda replica, replicas, cores, one_process: environment(replica, replicas, cores, False)
+        cpu.environment = lambda replica, replicas, cores, one_process: environment(
+            replica, replicas, cores, False
+        )
     began = time.monotonic()
     from pipeline.engines.vllm import VllmClient
 
@@ -45,13 +47,24 @@ async def measure(setting: dict[str, Any]) -> dict[str, float]:
         tokens = await _ask(client, QUESTIONS, SAMPLES)
         asked = time.monotonic()
         await client.reload(model.path)
-        return {"start": started - began, "tokens_per_second": tokens / (asked - started), "reload": time.monotonic() - asked}
+        return {
+            "start": started - began,
+            "tokens_per_second": tokens / (asked - started),
+            "reload": time.monotonic() - asked,
+        }
     finally:
         await client.close()
 
 
 async def _ask(client: Any, questions: int, samples: int) -> int:
-    requests = [Request([{"role": "user", "content": f"Write about the number {i}."}], sampling=Sampling(max_tokens=TOKENS), n=samples) for i in range(questions)]
+    requests = [
+        Request(
+            [{"role": "user", "content": f"Write about the number {i}."}],
+            sampling=Sampling(max_tokens=TOKENS),
+            n=samples,
+        )
+        for i in range(questions)
+    ]
     answers = await asyncio.gather(*(client.generate(request) for request in requests))
     return sum(completion.completion_tokens for answer in answers for completion in answer)
 
@@ -64,13 +77,20 @@ def main() -> None:
     first: dict[str, float] = {}
     for name, setting in SETTINGS.items():
         command = [sys.executable, "-m", "tests.benchmarks.engine_start", "--json", json.dumps(setting)]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        done = subprocess.run(
+            command, cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
         if done.returncode:
             raise SystemExit(done.stderr[-3000:])
         found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
         first = first or found
-        print(f"{name:40} {found['start']:6.1f} s  {found['start'] / first['start']:.2f}   {found['tokens_per_second']:5.0f} tokens/s", flush=True)
-    print(f"{'other weights in the running engine':40} {first['reload']:6.1f} s  {first['reload'] / first['start']:.2f}")
+        print(
+            f"{name:40} {found['start']:6.1f} s  {found['start'] / first['start']:.2f}   {found['tokens_per_second']:5.0f} tokens/s",
+            flush=True,
+        )
+    print(
+        f"{'other weights in the running engine':40} {first['reload']:6.1f} s  {first['reload'] / first['start']:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -52,14 +52,21 @@ def figures(clock: Clock, env: Environment, tasks: list[EnvTask]) -> dict[str, f
         env.reset(task)
         scripts.append((task, env.oracle() or []))
     rng = random.Random(0)
-    found = {"steps": step_rate(clock, env, scripts), "resets": rate(clock, lambda: env.reset(rng.choice(tasks)), 1)}
+    found = {
+        "steps": step_rate(clock, env, scripts),
+        "resets": rate(clock, lambda: env.reset(rng.choice(tasks)), 1),
+    }
     task, plan = max(scripts, key=lambda script: len(script[1]))
     env.reset(task)
     half = len(plan) // 2
     for action in plan[:half]:
         env.step(action)
     middle = env.snapshot()
-    found |= {"snapshots": rate(clock, env.snapshot), "plans": rate(clock, env.oracle, 1), "state hashes": rate(clock, env.state_hash)}
+    found |= {
+        "snapshots": rate(clock, env.snapshot),
+        "plans": rate(clock, env.oracle, 1),
+        "state hashes": rate(clock, env.state_hash),
+    }
     for action in plan[half:]:
         env.step(action)
     end = env.snapshot()
@@ -73,7 +80,9 @@ def figures(clock: Clock, env: Environment, tasks: list[EnvTask]) -> dict[str, f
 
 def main(arguments: list[str]) -> None:
     name = arguments[0] if arguments else "crafting"
-    clock, unit = (time.process_time, "a CPU second") if name == "crafting" else (time.perf_counter, "a second")
+    clock, unit = (
+        (time.process_time, "a CPU second") if name == "crafting" else (time.perf_counter, "a second")
+    )
     env = make(name)
     try:
         began = clock()

@@ -24,7 +24,10 @@ from stages.tasks.freeze import freeze
 from tests.benchmarks.overhead import generate, part, write_requests
 
 RECIPE = "jobs/recipes/agent_r.yaml"
-NOT_VLLMS = {"extra", "seed"}  # fields of Sampling that are no keywords of SamplingParams, or that the CPU engine does not take
+NOT_VLLMS = {
+    "extra",
+    "seed",
+}  # fields of Sampling that are no keywords of SamplingParams, or that the CPU engine does not take
 
 
 def search(folder: Path, recipe: Recipe, model: ModelRef) -> tuple[RunDir, Manifest]:
@@ -37,7 +40,10 @@ def search(folder: Path, recipe: Recipe, model: ModelRef) -> tuple[RunDir, Manif
 def logged(run: RunDir) -> list[tuple[Any, dict[str, Any]]]:
     """The finished requests of the search as (messages, keywords of vLLM's SamplingParams)."""
     records = request_log.records(join(run.stage(1, "generate"), "requests"))
-    return [(r["messages"], {"n": r["n"]} | {k: v for k, v in r["sampling"].items() if k not in NOT_VLLMS}) for r in records]
+    return [
+        (r["messages"], {"n": r["n"]} | {k: v for k, v in r["sampling"].items() if k not in NOT_VLLMS})
+        for r in records
+    ]
 
 
 def compare(folder: Path, name: str = PACKAGED, count: str = "26") -> dict[str, float]:
@@ -49,11 +55,16 @@ def compare(folder: Path, name: str = PACKAGED, count: str = "26") -> dict[str, 
     ours = found.tokens.completion / found.seconds
     trees = [row.payload["search"] for row in run.rows(run.stage(1, "generate"))]
     return {
-        "trees": len(trees), "requests": found.requests.sent, "leaves": sum(t["leaves"] for t in trees),
+        "trees": len(trees),
+        "requests": found.requests.sent,
+        "leaves": sum(t["leaves"] for t in trees),
         "steps_per_child": sum(t["environment_steps"] for t in trees) / sum(t["children"] for t in trees),
-        "completion_tokens": found.tokens.completion, "raw_completion_tokens": alone["completion_tokens"],
-        "tokens_per_second": ours, "raw_tokens_per_second": alone["tokens_per_second"], "of_raw": ours / alone["tokens_per_second"],
-    }  # fmt: skip
+        "completion_tokens": found.tokens.completion,
+        "raw_completion_tokens": alone["completion_tokens"],
+        "tokens_per_second": ours,
+        "raw_tokens_per_second": alone["tokens_per_second"],
+        "of_raw": ours / alone["tokens_per_second"],
+    }
 
 
 def main(arguments: list[str]) -> None:

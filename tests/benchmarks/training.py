@@ -54,24 +54,65 @@ def measure(setting: dict[str, Any]) -> float:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = resolve_model(PACKAGED)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [json.loads(line) for line in (PROJECT / "data/addition/demonstrations.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (PROJECT / "data/addition/demonstrations.jsonl").read_text().splitlines()
+        ]
         if setting.get("long"):
-            lines = [{"question": "Count.", "answer": " ".join(f"number {k}" for k in range(75 + 17 * i))} for i in range(16)]
+            lines = [
+                {"question": "Count.", "answer": " ".join(f"number {k}" for k in range(75 + 17 * i))}
+                for i in range(16)
+            ]
         rows = (
-            published_row([{"role": "user", "content": d["question"]}], [{"role": "assistant", "content": f"Answer: {d['answer']}"}], row_id=str(i), parent_ids=[],
-                          task_id=str(i), kind="real", round=0, method="demonstration")
+            published_row(
+                [{"role": "user", "content": d["question"]}],
+                [{"role": "assistant", "content": f"Answer: {d['answer']}"}],
+                row_id=str(i),
+                parent_ids=[],
+                task_id=str(i),
+                kind="real",
+                round=0,
+                method="demonstration",
+            )
             for i, d in enumerate(lines)
-        )  # fmt: skip
-        publish(measure(rows, AutoTokenizer.from_pretrained(model.path)), f"{folder}/data", CardFacts("benchmark", "", "", 0), 0)
-        size = {"batch_size": 4, "max_length": 1408, "micro_batch_size": setting.get("at_once")} if setting.get("long") else {"batch_size": 8}
+        )
+        publish(
+            measure(rows, AutoTokenizer.from_pretrained(model.path)),
+            f"{folder}/data",
+            CardFacts("benchmark", "", "", 0),
+            0,
+        )
+        size = (
+            {"batch_size": 4, "max_length": 1408, "micro_batch_size": setting.get("at_once")}
+            if setting.get("long")
+            else {"batch_size": 8}
+        )
         steps, warm = (5, 1) if setting.get("long") else (STEPS, WARM)
-        train = Train(max_steps=steps, **size, precision=setting["precision"], lora=Lora() if setting.get("lora") else None)
-        spec = TrainSpec(model, f"{folder}/out", folder, mixture(Accumulate(), 0, {0: f"{folder}/data"}), train, 0)
-        arguments = {**trainer_arguments(spec, len(lines), False, wants_bf16(setting["precision"], False)), "save_strategy": "no"}
+        train = Train(
+            max_steps=steps,
+            **size,
+            precision=setting["precision"],
+            lora=Lora() if setting.get("lora") else None,
+        )
+        spec = TrainSpec(
+            model, f"{folder}/out", folder, mixture(Accumulate(), 0, {0: f"{folder}/data"}), train, 0
+        )
+        arguments = {
+            **trainer_arguments(spec, len(lines), False, wants_bf16(setting["precision"], False)),
+            "save_strategy": "no",
+        }
         trainer = build_trainer(
-            {"kind": "sft", "model": model.path, "trust_remote_code": False, "datasets": [f"{folder}/data"], "arguments": arguments,
-             "lora": train.lora.model_dump() if train.lora else None, "precision": setting["precision"], "progress": f"{folder}/progress"}
-        )  # fmt: skip
+            {
+                "kind": "sft",
+                "model": model.path,
+                "trust_remote_code": False,
+                "datasets": [f"{folder}/data"],
+                "arguments": arguments,
+                "lora": train.lora.model_dump() if train.lora else None,
+                "precision": setting["precision"],
+                "progress": f"{folder}/progress",
+            }
+        )
         if setting.get("every_position"):
             utils._use_triton = utils._use_triton.on_cpu
         trainer.model.set_attn_implementation(setting.get("attention", "sdpa"))
@@ -94,9 +135,17 @@ def main() -> None:
     first = None
     for name, setting in (LONG if sys.argv[1:2] == ["long"] else SETTINGS).items():
         if setting["precision"].startswith("bf16") and not computes_bf16():
-            print(f"{name:48} left out: this CPU has no bf16 instructions and takes many times as long", flush=True)
+            print(
+                f"{name:48} left out: this CPU has no bf16 instructions and takes many times as long",
+                flush=True,
+            )
             continue
-        environment = {**os.environ, **(CPU_ALLOCATOR if setting.get("allocator") else {}), **setting.get("environment", {}), "TQDM_DISABLE": "1"}
+        environment = {
+            **os.environ,
+            **(CPU_ALLOCATOR if setting.get("allocator") else {}),
+            **setting.get("environment", {}),
+            "TQDM_DISABLE": "1",
+        }
         command = [sys.executable, "-m", "tests.benchmarks.training", "--json", json.dumps(setting)]
         done = subprocess.run(command, env=environment, cwd=Path(PROJECT), capture_output=True, text=True)
         if done.returncode:

@@ -34,11 +34,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     home = tmp_path_factory.mktemp("home")
     port, dashboard, agent = free_port(), free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
-    environment |= {"RAY_AUTH_MODE": "token", "HF_HUB_OFFLINE": "1", "RAY_AUTH_TOKEN_PATH": str(home / "token")}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "HF_HUB_OFFLINE": "1",
+        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+    }
     (home / "token").write_text("a-token-for-this-test-only-0123456789")
     ray = str(Path(sys.executable).parent / "ray")
-    short = tempfile.mkdtemp(prefix="ray-")  # Ray's sockets are in it, and a socket's path has at most 107 characters
-    command = [ray, "start", "--head", "--block", f"--temp-dir={short}", f"--port={port}", f"--dashboard-port={dashboard}"]
+    short = tempfile.mkdtemp(
+        prefix="ray-"
+    )  # Ray's sockets are in it, and a socket's path has at most 107 characters
+    command = [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        f"--temp-dir={short}",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+    ]
     # A port of its own for the agent that starts jobs too: any other Ray on this machine has the default one, and then no job can be submitted.
     command += [f"--dashboard-agent-listen-port={agent}", "--num-cpus=2", "--disable-usage-stats"]
     with open(home / "head.log", "w") as log:
@@ -52,7 +66,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             time.sleep(1)
         yield environment
     finally:
-        for process in [*psutil.Process(head.pid).children(recursive=True), head]:  # its own orderly end takes half a minute
+        for process in [
+            *psutil.Process(head.pid).children(recursive=True),
+            head,
+        ]:  # its own orderly end takes half a minute
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         head.wait(60)
@@ -75,7 +92,10 @@ def submit(cluster: dict[str, str], *entrypoint: str) -> subprocess.CompletedPro
 def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     folder = tmp_path_factory.mktemp("recipe")
     with open(folder / "tasks.jsonl", "w") as f:
-        f.writelines(json.dumps({"question": f"What is {i} + {i % 7}?", "answer": i + i % 7}) + "\n" for i in range(120))
+        f.writelines(
+            json.dumps({"question": f"What is {i} + {i % 7}?", "answer": i + i % 7}) + "\n"
+            for i in range(120)
+        )
     (folder / "recipe.yaml").write_text(
         yaml.safe_dump(
             {
@@ -92,7 +112,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return folder / "recipe.yaml"
 
 
-def test_every_stage_is_a_job_and_the_loop_goes_on_from_them(cluster: dict[str, str], recipe: Path, tmp_path: Path) -> None:
+def test_every_stage_is_a_job_and_the_loop_goes_on_from_them(
+    cluster: dict[str, str], recipe: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     for stage in ("generate", "critique", "filter", "verify"):
         done = submit(cluster, f"jobs.{stage}", "--run", str(run), "--round", "1", "--recipe", str(recipe))
@@ -101,13 +123,19 @@ def test_every_stage_is_a_job_and_the_loop_goes_on_from_them(cluster: dict[str, 
     before = {s: RunDir(run).manifest(RunDir(run).stage(1, s)) for s in ("generate", "verify")}
     done = submit(cluster, "jobs.iterate", str(recipe), "--run", str(run))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert before == {s: RunDir(run).manifest(RunDir(run).stage(1, s)) for s in ("generate", "verify")}, "stages that were done are left as they are"
+    assert before == {s: RunDir(run).manifest(RunDir(run).stage(1, s)) for s in ("generate", "verify")}, (
+        "stages that were done are left as they are"
+    )
     assert json.loads((run / "evaluation" / "round-001.json").read_text())["n"] == 20
     assert "held-out accuracy, n = 20" in done.stdout
 
 
-def test_a_run_inside_the_uploaded_working_directory_is_refused(cluster: dict[str, str], recipe: Path) -> None:
-    done = submit(cluster, "jobs.generate", "--run", "data/runs/lost", "--round", "1", "--recipe", str(recipe))
+def test_a_run_inside_the_uploaded_working_directory_is_refused(
+    cluster: dict[str, str], recipe: Path
+) -> None:
+    done = submit(
+        cluster, "jobs.generate", "--run", "data/runs/lost", "--round", "1", "--recipe", str(recipe)
+    )
     assert done.returncode != 0
     assert "removed with the job" in done.stdout
     assert "Traceback" not in done.stdout

@@ -54,7 +54,12 @@ def refused(path: Path, *overrides: str) -> str:
 
 def test_good(recipe: Path) -> None:
     loaded = load_recipe(recipe)
-    assert (loaded.engine.latency, loaded.tasks.columns.question, loaded.train.lora.r, loaded.method["samples"]) == (0.5, "q", 8, 3)
+    assert (
+        loaded.engine.latency,
+        loaded.tasks.columns.question,
+        loaded.train.lora.r,
+        loaded.method["samples"],
+    ) == (0.5, "q", 8, 3)
     assert loaded.method["keep_per_question"] == 2  # a default of the method
 
 
@@ -70,18 +75,34 @@ def count(value: Any, model: Any) -> int:
     return 1
 
 
-@pytest.mark.parametrize("engine", [{"kind": "vllm"}, {"kind": "scripted"}, {"kind": "openai", "base_url": "http://x/v1", "model": "m"}])
+@pytest.mark.parametrize(
+    "engine",
+    [{"kind": "vllm"}, {"kind": "scripted"}, {"kind": "openai", "base_url": "http://x/v1", "model": "m"}],
+)
 def test_every_default_is_shown_and_read_back(tmp_path: Path, engine: dict[str, Any]) -> None:
-    original = tiny_recipe(engine=engine, train={"lora": {}}, sampling={"stop": ["\x85\u2028: #", "null", "1e3"], "extra": {"ü": [None, 1.5]}})
+    original = tiny_recipe(
+        engine=engine,
+        train={"lora": {}},
+        sampling={"stop": ["\x85\u2028: #", "null", "1e3"], "extra": {"ü": [None, 1.5]}},
+    )
     path = tmp_path / "dump.yaml"
     path.write_text(dump_recipe(original), encoding="utf-8")
     assert load_recipe(path) == original
     assert count(yaml.safe_load(path.read_text(encoding="utf-8")), original) == leaves(original)
 
 
-@given(st.text(min_size=1, max_size=20).filter(lambda s: "\x00" not in s), st.floats(1e-9, 1, exclude_min=True), st.integers(0, 2**32 - 1))
+@given(
+    st.text(min_size=1, max_size=20).filter(lambda s: "\x00" not in s),
+    st.floats(1e-9, 1, exclude_min=True),
+    st.integers(0, 2**32 - 1),
+)
 def test_round_trip(prompt: str, rate: float, seed: int) -> None:
-    original = tiny_recipe(seed=seed, train={"learning_rate": rate}, sampling={"stop": [prompt]}, tasks={"source": "jsonl", "path": prompt})
+    original = tiny_recipe(
+        seed=seed,
+        train={"learning_rate": rate},
+        sampling={"stop": [prompt]},
+        tasks={"source": "jsonl", "path": prompt},
+    )
     assert build_recipe(yaml.safe_load(dump_recipe(original))) == original
 
 
@@ -90,9 +111,21 @@ def test_round_trip(prompt: str, rate: float, seed: int) -> None:
     [
         (1, "nane: test", ":1: nane: unknown key 'nane'; did you mean 'name'?"),
         (4, "  latencyy: 1", ":4: engine.latencyy: unknown key 'latencyy'; did you mean 'latency'?"),
-        (8, "  columns: {questoin: q}", ":8: tasks.columns.questoin: unknown key 'questoin'; did you mean 'question'?"),
-        (11, "    rank: 8", ":11: train.lora.rank: unknown key 'rank'; known here: alpha, dropout, r, target_modules"),
-        (13, "  engine: {kind: scripted, kil_on: x}", ":13: evaluate.engine.kil_on: unknown key 'kil_on'; did you mean 'kill_on'?"),
+        (
+            8,
+            "  columns: {questoin: q}",
+            ":8: tasks.columns.questoin: unknown key 'questoin'; did you mean 'question'?",
+        ),
+        (
+            11,
+            "    rank: 8",
+            ":11: train.lora.rank: unknown key 'rank'; known here: alpha, dropout, r, target_modules",
+        ),
+        (
+            13,
+            "  engine: {kind: scripted, kil_on: x}",
+            ":13: evaluate.engine.kil_on: unknown key 'kil_on'; did you mean 'kill_on'?",
+        ),
         (14, "  bootstap: 200", ":14: evaluate.bootstap: unknown key 'bootstap'; did you mean 'bootstrap'?"),
         (17, "  sample: 3", ":17: method.sample: unknown key 'sample'; did you mean 'samples'?"),
         (17, "  samples: 0", ":17: method.samples: Input should be greater than or equal to 1 (given: 0)"),
@@ -127,9 +160,15 @@ def test_all_errors_at_once(recipe: Path) -> None:
     ("engine", "said"),
     [
         ("{kind: openai, base_url: x}", "engine.model: is missing"),
-        ("{kind: openai, base_url: x, model: m, replicas: 1}", "'replicas'; known here: api_key_env, backoff, base_url"),
+        (
+            "{kind: openai, base_url: x, model: m, replicas: 1}",
+            "'replicas'; known here: api_key_env, backoff, base_url",
+        ),
         ("{kind: openai, base_url: 'https://me:sk-1@host/v1', model: m}", "base_url holds credentials"),
-        ("{kind: openai, base_url: 'https://host/v1?api-version=1&API_KEY=sk-1', model: m}", "base_url has 'API_KEY' in its query"),
+        (
+            "{kind: openai, base_url: 'https://host/v1?api-version=1&API_KEY=sk-1', model: m}",
+            "base_url has 'API_KEY' in its query",
+        ),
         ("{kind: scripted, replicas: 1}", "'replicas'; known here: answers"),
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
         ("{kind: vlm}", "'vllm', 'openai', 'scripted'"),
@@ -149,7 +188,22 @@ def test_accumulate_policies(policy: str) -> None:
     assert tiny_recipe(accumulate={"policy": policy}).accumulate.policy == policy
 
 
-@pytest.mark.parametrize("policy", ["", "window", "window:", "window:0", "window:-1", "window:a", "subsample:01", "All", "all ", "all\n", "xall"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "",
+        "window",
+        "window:",
+        "window:0",
+        "window:-1",
+        "window:a",
+        "subsample:01",
+        "All",
+        "all ",
+        "all\n",
+        "xall",
+    ],
+)
 def test_other_policies_are_refused(policy: str) -> None:
     with pytest.raises(ConfigError, match=r"accumulate\.policy"):
         tiny_recipe(accumulate={"policy": policy})
@@ -229,7 +283,11 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: t\ntasks: &t {source: jsonl, path: a}\ndemonstrations: {<<: *t, path: b}\n")
     loaded = load_recipe(path)
-    assert (loaded.demonstrations.source, loaded.demonstrations.path, loaded.tasks.path) == ("jsonl", "b", "a")
+    assert (loaded.demonstrations.source, loaded.demonstrations.path, loaded.tasks.path) == (
+        "jsonl",
+        "b",
+        "a",
+    )
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -249,7 +307,9 @@ def test_every_setting_says_what_it_means_or_is_plain() -> None:
         ({"method": {"name": "entigraph"}, "train": {"kind": "cpt"}, "set": "paper"}, "max_triples", 2000),
     ],
 )
-def test_another_preset_over_a_run_s_recipe_takes_its_parts_along(tmp_path: Path, settings: dict[str, Any], part: str, of_preset: int) -> None:
+def test_another_preset_over_a_run_s_recipe_takes_its_parts_along(
+    tmp_path: Path, settings: dict[str, Any], part: str, of_preset: int
+) -> None:
     """In a run's recipe every part of its preset is spelt out; one that was chosen stays."""
     preset, path = settings.pop("set"), tmp_path / "run.yaml"
     path.write_text(dump_recipe(tiny_recipe(**settings)))

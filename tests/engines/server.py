@@ -65,7 +65,13 @@ class LocalServer:
     """The endpoint, on 127.0.0.1. `plan` and `latency` may be changed while it runs."""
 
     def __init__(
-        self, *, latency: float = 0.0, plan: Plan | None = None, max_n: int | None = None, port: int = 0, keep: int = 1000
+        self,
+        *,
+        latency: float = 0.0,
+        plan: Plan | None = None,
+        max_n: int | None = None,
+        port: int = 0,
+        keep: int = 1000,
     ) -> None:
         """`latency` in seconds; `max_n`: never give more choices than this; `keep` the last requests in `seen`; `port` 0: any free one."""
         self.latency, self.plan, self.max_n, self.port = latency, plan, max_n, port
@@ -97,7 +103,11 @@ class LocalServer:
 
     def stats(self) -> dict[str, int]:
         """Return the counts of requests, of the most that were there at once, and of connections."""
-        return {"requests": self.requests, "max_concurrent": self.max_concurrent, "connections": len(self.connections)}
+        return {
+            "requests": self.requests,
+            "max_concurrent": self.max_concurrent,
+            "connections": len(self.connections),
+        }
 
     async def _stats(self, _: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self.stats()), content_type="application/json")
@@ -125,9 +135,15 @@ class LocalServer:
         body = fault.body
         if body is None:
             good = fault.status == 200
-            body = orjson.dumps(reply(seen, self.max_n) if good else {"error": {"message": "as planned", "code": fault.status}})
+            body = orjson.dumps(
+                reply(seen, self.max_n)
+                if good
+                else {"error": {"message": "as planned", "code": fault.status}}
+            )
         body = body[: int(len(body) * fault.cut)]
-        return web.Response(body=body, status=fault.status, headers={"Content-Type": "application/json", **fault.headers})
+        return web.Response(
+            body=body, status=fault.status, headers={"Content-Type": "application/json", **fault.headers}
+        )
 
 
 def reply(seen: Seen, max_n: int | None = None) -> dict[str, Any]:
@@ -138,19 +154,34 @@ def reply(seen: Seen, max_n: int | None = None) -> dict[str, Any]:
     for index in range(min(body.get("n", 1), max_n or body.get("n", 1))):
         words = hash_answer(key, index).replace("\n", " \n").split(" ")
         kept = words[: body.get("max_tokens", 16)]
-        choice: dict[str, Any] = {"index": index, "finish_reason": "stop" if len(kept) == len(words) else "length"}
+        choice: dict[str, Any] = {
+            "index": index,
+            "finish_reason": "stop" if len(kept) == len(words) else "length",
+        }
         text = " ".join(kept)
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         if body.get("logprobs", False) is not False:  # 0 asks for them as well
             values = [-(index + 1) / 8] * len(kept)
-            content = [{"token": w, "logprob": v, "top_logprobs": []} for w, v in zip(kept, values, strict=True)]
+            content = [
+                {"token": w, "logprob": v, "top_logprobs": []} for w, v in zip(kept, values, strict=True)
+            ]
             choice["logprobs"] = {"content": content} if chat else {"tokens": kept, "token_logprobs": values}
         choices.append((choice, len(kept)))
     prompt_tokens = sum(len(text.split()) for text in _texts(body))
     completion_tokens = sum(tokens for _, tokens in choices)
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
     kind = "chat.completion" if chat else "text_completion"
-    return {"id": f"local-{seen.number}", "object": kind, "model": body["model"], "choices": [c for c, _ in choices], "usage": usage}
+    return {
+        "id": f"local-{seen.number}",
+        "object": kind,
+        "model": body["model"],
+        "choices": [c for c, _ in choices],
+        "usage": usage,
+    }
 
 
 def _texts(body: dict[str, Any]) -> Iterable[str]:
@@ -158,24 +189,33 @@ def _texts(body: dict[str, Any]) -> Iterable[str]:
 
 
 def _hash(body: dict[str, Any]) -> int:
-    return int.from_bytes(hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).digest())
+    return int.from_bytes(
+        hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    )
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
     plan = shares(arguments.fault_share) if arguments.fault_share else None
-    async with LocalServer(latency=arguments.latency, plan=plan, max_n=arguments.max_n, port=arguments.port, keep=1) as server:
+    async with LocalServer(
+        latency=arguments.latency, plan=plan, max_n=arguments.max_n, port=arguments.port, keep=1
+    ) as server:
         print(server.url, flush=True)
         await asyncio.Event().wait()
 
 
 def main() -> None:
     """Serve until killed; the first line of the output is the base_url."""
-    parser = argparse.ArgumentParser(description="A local OpenAI-compatible endpoint for tests and benchmarks.")
+    parser = argparse.ArgumentParser(
+        description="A local OpenAI-compatible endpoint for tests and benchmarks."
+    )
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
     parser.add_argument("--max-n", type=int, help="never give more choices than this")
     parser.add_argument(
-        "--fault-share", type=float, default=0.0, help="share of requests that fail the first time: 429, 500, reset, cut JSON"
+        "--fault-share",
+        type=float,
+        default=0.0,
+        help="share of requests that fail the first time: 429, 500, reset, cut JSON",
     )
     try:
         asyncio.run(_serve(parser.parse_args()))

@@ -23,7 +23,9 @@ def test_the_kv_cache_holds_twice_all_sequences_at_their_longest(tmp_path: Path)
     assert cpu.kv_bytes(model(tmp_path, {**LLAMA, "head_dim": 128}), args, 1) == 4 * 46_080 * 64 * 128
 
 
-def test_it_is_bounded_by_memory_and_by_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_bounded_by_memory_and_by_what_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cpu.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 16 * 2**30}))
     long = {"max_num_seqs": 256, "max_model_len": 8192, "dtype": "float32"}
     folder = model(tmp_path, LLAMA)

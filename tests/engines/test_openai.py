@@ -30,7 +30,9 @@ def chat(text: str = "How many?", **fields: Any) -> Request:
 
 @asynccontextmanager
 async def client_of(url: str, **settings: Any) -> AsyncIterator[OpenAIClient]:
-    client = OpenAIClient(OpenaiEngine(kind="openai", base_url=url, model="tiny", **{"backoff": 0.01, **settings}))
+    client = OpenAIClient(
+        OpenaiEngine(kind="openai", base_url=url, model="tiny", **{"backoff": 0.01, **settings})
+    )
     await client.start()
     try:
         yield client
@@ -40,11 +42,19 @@ async def client_of(url: str, **settings: Any) -> AsyncIterator[OpenAIClient]:
 
 def fixed(*contents: str | None, finish: str | None = "stop", **fields: Any) -> Fault:
     """The reply with these contents as choices; `fields` are laid over it."""
-    choices = [{"index": i, "message": {"content": text}, "finish_reason": finish} for i, text in enumerate(contents)]
-    return Fault(body=orjson.dumps({"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 10}, **fields}))
+    choices = [
+        {"index": i, "message": {"content": text}, "finish_reason": finish} for i, text in enumerate(contents)
+    ]
+    return Fault(
+        body=orjson.dumps(
+            {"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 10}, **fields}
+        )
+    )
 
 
-async def outcome(server: LocalServer, *faults: Fault | None, request: Request | None = None, **settings: Any) -> list[Completion]:
+async def outcome(
+    server: LocalServer, *faults: Fault | None, request: Request | None = None, **settings: Any
+) -> list[Completion]:
     """Ask once, on a server that does `faults` to its first requests."""
     server.plan = in_order(*faults)
     async with client_of(server.url, **settings) as client:
@@ -75,7 +85,11 @@ async def test_messages_go_to_chat_and_prompts_to_completions(server: LocalServe
     }
     assert server.seen[1].body["prompt"] == "one two three four"
     assert "Answer: " in of_messages.text and "Answer: " in of_prompt.text
-    assert (of_messages.finish_reason, of_messages.prompt_tokens, of_messages.completion_tokens) == ("stop", 2, 14)
+    assert (of_messages.finish_reason, of_messages.prompt_tokens, of_messages.completion_tokens) == (
+        "stop",
+        2,
+        14,
+    )
     assert of_prompt.prompt_tokens == 4 and of_messages.logprobs is None
 
 
@@ -93,13 +107,34 @@ async def test_prefill_is_the_last_message_and_is_to_be_continued(server: LocalS
 
 
 async def test_sampling_fields_under_their_openai_names(server: LocalServer) -> None:
-    sampling = Sampling(temperature=0, top_p=0.9, top_k=5, min_p=0.1, repetition_penalty=1.2, max_tokens=3, stop=("#",), seed=4)
+    sampling = Sampling(
+        temperature=0,
+        top_p=0.9,
+        top_k=5,
+        min_p=0.1,
+        repetition_penalty=1.2,
+        max_tokens=3,
+        stop=("#",),
+        seed=4,
+    )
     (completion,) = await outcome(server, request=chat(sampling=sampling))
     body = server.seen[0].body
     assert {
-        name: body[name] for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "stop", "seed")
+        name: body[name]
+        for name in (
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "max_tokens",
+            "stop",
+            "seed",
+        )
     } == {
-        **sampling.model_dump(include={"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"}),
+        **sampling.model_dump(
+            include={"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"}
+        ),
         "stop": ["#"],
     }
     assert completion.finish_reason == "length" and completion.completion_tokens == 3
@@ -113,13 +148,17 @@ async def test_json_schema_becomes_a_response_format(server: LocalServer) -> Non
 
 async def test_extra_fields_are_laid_over_and_null_takes_a_field_away(server: LocalServer) -> None:
     request = chat(sampling=Sampling(extra={"b": 3, "min_tokens": 2}))
-    await outcome(server, request=request, extra_body={"a": 1, "b": 2, "max_tokens": None, "max_completion_tokens": 9})
+    await outcome(
+        server, request=request, extra_body={"a": 1, "b": 2, "max_tokens": None, "max_completion_tokens": 9}
+    )
     body = server.seen[0].body
     assert (body["a"], body["b"], body["min_tokens"], body["max_completion_tokens"]) == (1, 3, 2, 9)
     assert "max_tokens" not in body
 
 
-@pytest.mark.parametrize("request_", [chat(sampling=Sampling(logprobs=2)), Request(prompt="Q", sampling=Sampling(logprobs=0))])
+@pytest.mark.parametrize(
+    "request_", [chat(sampling=Sampling(logprobs=2)), Request(prompt="Q", sampling=Sampling(logprobs=0))]
+)
 async def test_logprobs_are_one_number_per_token(server: LocalServer, request_: Request) -> None:
     (completion,) = await outcome(server, request=request_)
     assert completion.logprobs == [-0.125] * completion.completion_tokens
@@ -133,7 +172,9 @@ async def test_logprobs_that_do_not_come_are_an_error(server: LocalServer) -> No
 
 
 @pytest.mark.parametrize("request_", [Request(), Request(messages=[], prompt="Q"), chat("\ud800")])
-async def test_a_request_that_cannot_be_sent_is_one_bad_request(server: LocalServer, request_: Request) -> None:
+async def test_a_request_that_cannot_be_sent_is_one_bad_request(
+    server: LocalServer, request_: Request
+) -> None:
     with pytest.raises(EngineError) as e:
         await outcome(server, request=request_)
     assert not e.value.retryable and server.requests == 0
@@ -148,7 +189,9 @@ async def test_n_samples_come_in_one_request(server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize(("max_n", "requests"), [(1, 5), (2, 3), (3, 2)])
-async def test_missing_samples_are_asked_for_when_the_endpoint_ignores_n(server: LocalServer, max_n: int, requests: int) -> None:
+async def test_missing_samples_are_asked_for_when_the_endpoint_ignores_n(
+    server: LocalServer, max_n: int, requests: int
+) -> None:
     server.max_n = max_n
     completions = await outcome(server, request=chat(n=5, sampling=Sampling(seed=10)))
     assert len({c.text for c in completions}) == 5 and server.requests == requests
@@ -185,7 +228,11 @@ async def test_completion_tokens_are_shared_out_exactly(server: LocalServer) -> 
 
 async def test_logprobs_tell_the_token_counts_of_several_samples(server: LocalServer) -> None:
     completions = await outcome(server, request=chat(n=3, sampling=Sampling(logprobs=0, max_tokens=9)))
-    assert [c.completion_tokens for c in completions] == [9, 9, 9] == [len(c.logprobs or ()) for c in completions]
+    assert (
+        [c.completion_tokens for c in completions]
+        == [9, 9, 9]
+        == [len(c.logprobs or ()) for c in completions]
+    )
 
 
 async def test_without_usage_counts_are_zero(server: LocalServer) -> None:
@@ -198,7 +245,9 @@ def test_apportion_sums_to_the_total(total: int, weights: list[int]) -> None:
     shares = apportion(total, weights)
     assert sum(shares) == total and min(shares) >= 0
     if whole := sum(weights):
-        assert all(abs(share - total * weight / whole) < 1 for share, weight in zip(shares, weights, strict=True))
+        assert all(
+            abs(share - total * weight / whole) < 1 for share, weight in zip(shares, weights, strict=True)
+        )
 
 
 # Faults
@@ -228,10 +277,14 @@ async def test_retried_and_then_answered(server: LocalServer, fault: Fault) -> N
 
 @pytest.mark.parametrize("status", [307, 400, 401, 403, 404, 422])
 async def test_refusals_are_final(server: LocalServer, status: int) -> None:
-    with pytest.raises(EngineError, match=f"{server.url}/chat/completions answered {status} .*as planned") as e:
+    with pytest.raises(
+        EngineError, match=f"{server.url}/chat/completions answered {status} .*as planned"
+    ) as e:
         await outcome(server, *[Fault(status, headers={"Location": "https://elsewhere/v1"})] * 9)
     assert not e.value.retryable and server.requests == 1 and "as planned" in e.value.raw
-    assert isinstance(e.value, EngineLost) == (status in (401, 404)), "no key, no such model: no row can be blamed for that"
+    assert isinstance(e.value, EngineLost) == (status in (401, 404)), (
+        "no key, no such model: no row can be blamed for that"
+    )
 
 
 async def test_gives_up_after_max_retries_and_says_what_came(server: LocalServer) -> None:
@@ -256,14 +309,23 @@ async def test_gives_up_after_max_retries_and_says_what_came(server: LocalServer
 async def test_malformed_replies_are_kept(server: LocalServer, fault: Fault, cause: str) -> None:
     with pytest.raises(EngineError, match=cause) as e:
         await outcome(server, *[fault] * 9, max_retries=1)
-    assert e.value.retryable == (cause != "a choice has no content") and server.requests == 2, "a refusal is the row's, an outage is nobody's"
+    assert e.value.retryable == (cause != "a choice has no content") and server.requests == 2, (
+        "a refusal is the row's, an outage is nobody's"
+    )
     assert e.value.raw and (fault.body is None or e.value.raw == fault.body.decode())
 
 
-@pytest.mark.parametrize(("content", "finish"), [("Some", "content_filter"), (None, "content_filter"), (None, "length"), ("", "stop")])
+@pytest.mark.parametrize(
+    ("content", "finish"),
+    [("Some", "content_filter"), (None, "content_filter"), (None, "length"), ("", "stop")],
+)
 async def test_finish_reason_is_passed_through(server: LocalServer, content: str | None, finish: str) -> None:
     (completion,) = await outcome(server, fixed(content, finish=finish))
-    assert (completion.text, completion.finish_reason, completion.completion_tokens) == (content or "", finish, 10)
+    assert (completion.text, completion.finish_reason, completion.completion_tokens) == (
+        content or "",
+        finish,
+        10,
+    )
 
 
 async def test_timeouts_are_retried(server: LocalServer) -> None:
@@ -290,7 +352,15 @@ async def test_retry_after_is_honoured(server: LocalServer) -> None:
 
 
 def test_retry_after_in_seconds_or_as_a_date() -> None:
-    assert [retry_after_seconds(value) for value in (None, "", "soon", "-1", "0", "2", "1.5")] == [0, 0, 0, 0, 0, 2, 1.5]
+    assert [retry_after_seconds(value) for value in (None, "", "soon", "-1", "0", "2", "1.5")] == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        2,
+        1.5,
+    ]
     assert 25 < retry_after_seconds(formatdate(time.time() + 30, usegmt=True)) <= 30
     assert retry_after_seconds(formatdate(time.time() - 30, usegmt=True)) == 0
 
@@ -332,7 +402,9 @@ async def test_cancelling_releases_the_slots(server: LocalServer) -> None:
         await until(lambda: server.concurrent == 2)
         for task in slow:
             task.cancel()
-        assert all(isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*slow, return_exceptions=True))
+        assert all(
+            isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*slow, return_exceptions=True)
+        )
         assert client.status() == EngineStatus(0, 0)
         async with asyncio.timeout(10):
             await asyncio.gather(*(client.generate(chat(f"fast {i}")) for i in range(8)))
@@ -387,7 +459,11 @@ async def test_the_key_is_sent_and_never_shown(
 
     def echo(status: int) -> Callable[[Seen], Fault]:
         # The key straddles the end of what a message shows: cutting before scrubbing would leave a part of it.
-        return lambda seen: Fault(status, body=b"x" * 485 + seen.headers["Authorization"].encode(), headers={"Location": f"/?key={KEY}"})
+        return lambda seen: Fault(
+            status,
+            body=b"x" * 485 + seen.headers["Authorization"].encode(),
+            headers={"Location": f"/?key={KEY}"},
+        )
 
     async with client_of(server.url, api_key_env="TINY_KEY", max_retries=1) as client:
         for status in (200, 307, 400, 401, 403, 500):
@@ -396,7 +472,10 @@ async def test_the_key_is_sent_and_never_shown(
                 await client.generate(chat())
             error: BaseException | None = e.value
             while error is not None:
-                assert KEY[:6] not in f"{error}{error!r}{getattr(error, 'raw', '')}{getattr(error, '__notes__', '')}"
+                assert (
+                    KEY[:6]
+                    not in f"{error}{error!r}{getattr(error, 'raw', '')}{getattr(error, '__notes__', '')}"
+                )
                 error = error.__context__
             assert ("TINY_KEY" in str(e.value)) == (status in (401, 403))
         assert KEY not in f"{client!r}{client}{client.config!r}"
@@ -446,7 +525,10 @@ async def test_the_environment_names_the_proxy(server: LocalServer, monkeypatch:
 
 
 def test_build_body_keeps_the_request_as_it_is() -> None:
-    request, config = chat(prefill="Let"), OpenaiEngine(kind="openai", base_url="http://host/v1", model="tiny", extra_body={"a": 1})
+    request, config = (
+        chat(prefill="Let"),
+        OpenaiEngine(kind="openai", base_url="http://host/v1", model="tiny", extra_body={"a": 1}),
+    )
     assert build_body(request, config, 3)["n"] == 3 and "n" not in build_body(request, config)
     assert len(request.messages or ()) == 1 and config.extra_body == {"a": 1}
 

@@ -46,7 +46,9 @@ def prompts(count: int) -> Iterable[Request]:
 
 async def errors(engine: ScriptedClient, count: int) -> list[EngineError | None]:
     """The error of each of `count` requests, None where it was answered."""
-    outcomes = await asyncio.gather(*(engine.generate(request) for request in prompts(count)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(engine.generate(request) for request in prompts(count)), return_exceptions=True
+    )
     assert all(isinstance(o, list | EngineError) for o in outcomes)
     return [o if isinstance(o, EngineError) else None for o in outcomes]
 
@@ -58,7 +60,11 @@ async def test_answers_follow_from_the_request() -> None:
     for completion in first:
         *_, last = completion.text.split("\n")
         assert last.startswith("Answer: ") and last.removeprefix("Answer: ").isdigit()
-        assert (completion.finish_reason, completion.prompt_tokens, completion.completion_tokens) == ("stop", 2, 16)
+        assert (completion.finish_reason, completion.prompt_tokens, completion.completion_tokens) == (
+            "stop",
+            2,
+            16,
+        )
 
 
 async def test_rows_and_sample_indices_get_answers_of_their_own() -> None:
@@ -77,15 +83,22 @@ async def test_an_answer_over_max_tokens_is_cut() -> None:
     (whole,), (cut,) = await client().generate(Request(prompt="Q")), await client().generate(request)
     assert whole.finish_reason == "stop"
     assert (cut.finish_reason, len(cut.text.split()), cut.completion_tokens) == ("length", 4, 4)
-    (exact,) = await client(answers=f"{HERE}:echo").generate(Request(prompt="a  b\nc ", sampling=Sampling(max_tokens=4)))
+    (exact,) = await client(answers=f"{HERE}:echo").generate(
+        Request(prompt="a  b\nc ", sampling=Sampling(max_tokens=4))
+    )
     assert (exact.text, exact.finish_reason) == ("a  b\nc  0", "stop")
-    (cut,) = await client(answers=f"{HERE}:echo").generate(Request(prompt="a  b\nc ", sampling=Sampling(max_tokens=2)))
+    (cut,) = await client(answers=f"{HERE}:echo").generate(
+        Request(prompt="a  b\nc ", sampling=Sampling(max_tokens=2))
+    )
     assert (cut.text, cut.finish_reason) == ("a  b", "length")
 
 
 async def test_token_counts_and_logprobs() -> None:
     request = Request(prompt="one two", prefill="three", sampling=Sampling(logprobs=0))
-    (claimed,), (counted,) = await client(tokens=5).generate(request), await client(tokens=0).generate(request)
+    (claimed,), (counted,) = (
+        await client(tokens=5).generate(request),
+        await client(tokens=0).generate(request),
+    )
     assert (claimed.completion_tokens, counted.completion_tokens) == (5, 14)
     assert claimed.logprobs == [-1.0] * 5 and claimed.prompt_tokens == 3
 
@@ -103,7 +116,9 @@ async def test_a_function_may_return_a_completion_or_raise() -> None:
         await client(answers=f"{HERE}:refuse").generate(Request(prompt="Q"))
 
 
-@pytest.mark.parametrize("answers", ["other", f"{HERE}:missing", "no_such_module:f", f"{HERE}:NOT_A_FUNCTION"])
+@pytest.mark.parametrize(
+    "answers", ["other", f"{HERE}:missing", "no_such_module:f", f"{HERE}:NOT_A_FUNCTION"]
+)
 def test_answers_that_cannot_be_used(answers: str) -> None:
     with pytest.raises(ConfigError, match="answers"):
         client(answers=answers)
@@ -119,7 +134,10 @@ async def test_the_share_that_fails_is_retried_and_counted() -> None:
 
 
 async def test_the_share_that_is_rejected_is_rejected_for_good() -> None:
-    first, again = await errors(client(reject_share=0.2), 1000), await errors(client(reject_share=0.2, fail_share=0.5), 1000)
+    first, again = (
+        await errors(client(reject_share=0.2), 1000),
+        await errors(client(reject_share=0.2, fail_share=0.5), 1000),
+    )
     rejected = [e for e in first if e]
     assert 140 < len(rejected) < 260 and not any(e.retryable for e in rejected)
     assert [e is None for e in first] == [e is None for e in again]
@@ -153,7 +171,9 @@ async def test_cancelled_requests_are_not_counted() -> None:
     assert engine.status() == EngineStatus(0, 0)
 
 
-@pytest.mark.parametrize(("prompt", "code", "output"), [("a fatal row", -signal.SIGKILL, ""), ("another row", 0, "Answer: ")])
+@pytest.mark.parametrize(
+    ("prompt", "code", "output"), [("a fatal row", -signal.SIGKILL, ""), ("another row", 0, "Answer: ")]
+)
 def test_kill_on_kills_the_process_it_runs_in(prompt: str, code: int, output: str) -> None:
     script = (
         "import asyncio, sys\n"
@@ -164,5 +184,7 @@ def test_kill_on_kills_the_process_it_runs_in(prompt: str, code: int, output: st
         "request = Request(messages=[{'role': 'user', 'content': sys.argv[1]}])\n"
         "print(asyncio.run(engine.generate(request))[0].text)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, prompt], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, prompt], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == code and output in done.stdout

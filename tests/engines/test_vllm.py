@@ -56,7 +56,9 @@ def engine_processes() -> list[psutil.Process]:
 
 
 def chat(text: str, **fields: Any) -> Request:
-    return Request(messages=[{"role": "user", "content": text}], **{"sampling": GREEDY, "row": text, **fields})
+    return Request(
+        messages=[{"role": "user", "content": text}], **{"sampling": GREEDY, "row": text, **fields}
+    )
 
 
 async def test_a_greedy_answer_is_the_same_twice_and_is_counted(engine: Engine) -> None:
@@ -66,13 +68,17 @@ async def test_a_greedy_answer_is_the_same_twice_and_is_counted(engine: Engine) 
     assert first.finish_reason == ("length" if first.completion_tokens == 24 else "stop")
 
 
-async def test_regenesis_fault_16_the_prompt_is_what_the_chat_template_gives_and_nothing_before_it(engine: Engine) -> None:
+async def test_regenesis_fault_16_the_prompt_is_what_the_chat_template_gives_and_nothing_before_it(
+    engine: Engine,
+) -> None:
     """No second BOS: a template that was rendered to text and then tokenised would get one."""
     from transformers import AutoTokenizer
 
     request = chat("What is the capital of France?")
     [answer] = await engine.generate(request)
-    ids = AutoTokenizer.from_pretrained(resolve_model(PACKAGED).path).apply_chat_template(request.messages, add_generation_prompt=True, return_dict=False)
+    ids = AutoTokenizer.from_pretrained(resolve_model(PACKAGED).path).apply_chat_template(
+        request.messages, add_generation_prompt=True, return_dict=False
+    )
     assert answer.prompt_tokens == len(ids)
 
 
@@ -80,14 +86,20 @@ async def test_what_the_prefix_cache_finds_is_counted(pool: EnginePool, engine: 
     handle = await pool.use(resolve_model(PACKAGED))
     before = await handle.queue()
     for _ in range(2):
-        prompt_tokens = (await engine.generate(chat("word " * 100, sampling=Sampling(max_tokens=2))))[0].prompt_tokens
+        prompt_tokens = (await engine.generate(chat("word " * 100, sampling=Sampling(max_tokens=2))))[
+            0
+        ].prompt_tokens
     after = await handle.queue()
     assert after.looked_up - before.looked_up == 2 * prompt_tokens > 200
-    assert 64 <= after.found - before.found < prompt_tokens + 32, "all whole blocks of the second prompt, of the first one the system message at most"
+    assert 64 <= after.found - before.found < prompt_tokens + 32, (
+        "all whole blocks of the second prompt, of the first one the system message at most"
+    )
 
 
 async def test_n_samples_in_one_request_differ_and_truncation_is_told(engine: Engine) -> None:
-    samples = await engine.generate(chat("Tell me a story.", n=4, sampling=Sampling(temperature=1.0, max_tokens=12)))
+    samples = await engine.generate(
+        chat("Tell me a story.", n=4, sampling=Sampling(temperature=1.0, max_tokens=12))
+    )
     assert len({s.text for s in samples}) == 4
     assert {s.finish_reason for s in samples} == {"length"} and {s.completion_tokens for s in samples} == {12}
 
@@ -99,32 +111,53 @@ async def test_a_prefilled_answer_is_gone_on_from(engine: Engine) -> None:
 
 async def test_a_raw_prompt_logprobs_stop_and_a_seed(engine: Engine) -> None:
     sampling = Sampling(temperature=0, max_tokens=8, logprobs=0, stop=("\n",), seed=3)
-    (completion,) = await engine.generate(Request(prompt="The capital of Italy is", sampling=sampling, row="r"))
+    (completion,) = await engine.generate(
+        Request(prompt="The capital of Italy is", sampling=sampling, row="r")
+    )
     assert isinstance(completion, Completion) and "\n" not in completion.text
-    assert len(completion.logprobs) == completion.completion_tokens and all(p <= 0 for p in completion.logprobs)
+    assert len(completion.logprobs) == completion.completion_tokens and all(
+        p <= 0 for p in completion.logprobs
+    )
 
 
 async def test_guided_decoding(engine: Engine) -> None:
-    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"], "additionalProperties": False}
-    (completion,) = await engine.generate(chat("A city, as JSON.", json_schema=schema, sampling=Sampling(temperature=0, max_tokens=64)))
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 12}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    (completion,) = await engine.generate(
+        chat("A city, as JSON.", json_schema=schema, sampling=Sampling(temperature=0, max_tokens=64))
+    )
     assert isinstance(json.loads(completion.text)["city"], str)
 
 
 async def test_a_prompt_that_is_too_long_fails_alone(engine: Engine) -> None:
-    too_long, fine = await asyncio.gather(engine.generate(chat("word " * 2000)), engine.generate(chat("Say hello.")), return_exceptions=True)
+    too_long, fine = await asyncio.gather(
+        engine.generate(chat("word " * 2000)), engine.generate(chat("Say hello.")), return_exceptions=True
+    )
     assert isinstance(too_long, EngineError) and not too_long.retryable
     assert fine[0].text
 
 
-async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start(pool: EnginePool, tmp_path: Path) -> None:
+async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start(
+    pool: EnginePool, tmp_path: Path
+) -> None:
     base, processes = resolve_model(PACKAGED), {p.pid for p in engine_processes()}
     other = shutil.copytree(base.path, tmp_path / "other")
     (other / ".revision.json").unlink()
     weights = load_file(other / "model.safetensors")
-    save_file({name: -tensor if "down_proj" in name else tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: -tensor if "down_proj" in name else tensor for name, tensor in weights.items()},
+        other / "model.safetensors",
+        {"format": "pt"},
+    )
 
     async def answer(model: ModelRef) -> str:
-        return (await (await pool.use(model)).connect().generate(chat("What is the capital of France?")))[0].text
+        return (await (await pool.use(model)).connect().generate(chat("What is the capital of France?")))[
+            0
+        ].text
 
     first, changed, again = [await answer(model) for model in (base, resolve_model(str(other)), base)]
     assert first == again != changed, "an answer from the prefix cache would be the old weights'"
@@ -134,7 +167,12 @@ async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start
 async def test_requests_survive_the_death_of_the_engine_and_nothing_is_left_of_it(engine: Engine) -> None:
     before = {p.pid for p in engine_processes()}
     assert before
-    asked = [asyncio.create_task(engine.generate(chat(f"Write about the number {i}.", sampling=Sampling(max_tokens=120)))) for i in range(8)]
+    asked = [
+        asyncio.create_task(
+            engine.generate(chat(f"Write about the number {i}.", sampling=Sampling(max_tokens=120)))
+        )
+        for i in range(8)
+    ]
     await asyncio.sleep(1)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -156,7 +194,16 @@ async def test_arguments_that_vllm_does_not_know_are_named(local_ray: Any) -> No
 
 async def test_the_log_probabilities_of_a_given_text(engine: Engine) -> None:
     async def score(prompt: str, text: str) -> list[float]:
-        return (await engine.generate(Request(prompt=prompt, prefill=text, sampling=Sampling(temperature=0, max_tokens=1, extra=SCORED), row="score")))[0].prefill_logprobs
+        return (
+            await engine.generate(
+                Request(
+                    prompt=prompt,
+                    prefill=text,
+                    sampling=Sampling(temperature=0, max_tokens=1, extra=SCORED),
+                    row="score",
+                )
+            )
+        )[0].prefill_logprobs
 
     prompt = "The capital of France is"
     right, wrong = await score(prompt, " Paris"), await score(prompt, " cheese")

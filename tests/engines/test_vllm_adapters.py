@@ -25,14 +25,19 @@ async def test_roles_are_answered_by_their_adapters(local_ray: Any, tmp_path: Pa
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_pretrained(base.path)
         # Not trained, but not zero either: what it says then differs from what the model says.
-        get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")).save_pretrained(tmp_path / role)
+        get_peft_model(
+            model,
+            LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
+        ).save_pretrained(tmp_path / role)
     pool = EnginePool(tiny_recipe(engine=ENGINE), VllmEngine(**ENGINE))
     try:
         engine = (await pool.use(with_adapters(base, str(tmp_path), ("generator", "extender")))).connect()
         question = [{"role": "user", "content": "Say hello."}]
         said = {}
         for role in ("generator", "extender", "", "nobody"):
-            request = Request(messages=question, sampling=Sampling(temperature=0, max_tokens=16), row=f"r{role}", role=role)
+            request = Request(
+                messages=question, sampling=Sampling(temperature=0, max_tokens=16), row=f"r{role}", role=role
+            )
             said[role] = (await engine.generate(request))[0].text
     finally:
         await pool.free()

@@ -27,7 +27,9 @@ def marked(mark: str) -> list[int]:
     found = []
     for pid in (int(p) for p in os.listdir("/proc") if p.isdigit()):
         try:
-            environment, command = (Path(f"/proc/{pid}/{file}").read_bytes() for file in ("environ", "cmdline"))
+            environment, command = (
+                Path(f"/proc/{pid}/{file}").read_bytes() for file in ("environ", "cmdline")
+            )
             if f"{MARK}={mark}".encode() in environment.split(b"\0") and not command.startswith(RAY_AGENTS):
                 found.append(pid)
         except OSError:
@@ -44,9 +46,27 @@ class Driver:
 
     def start(self, *options: str) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        command = [sys.executable, "-m", "jobs.generate", "--run", self.run.root, "--round", "1", "--recipe", str(self._folder / "r.yaml"), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.generate",
+            "--run",
+            self.run.root,
+            "--round",
+            "1",
+            "--recipe",
+            str(self._folder / "r.yaml"),
+            *options,
+        ]
         with open(self._folder / f"{self.mark}.out", "ab") as out:
-            return subprocess.Popen(command, cwd=PROJECT, stdout=out, stderr=out, start_new_session=True, env={**env, MARK: self.mark, "HF_HUB_OFFLINE": "1"})
+            return subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env={**env, MARK: self.mark, "HF_HUB_OFFLINE": "1"},
+            )
 
     def finish(self, *options: str) -> None:
         assert self.start(*options).wait(240) == 0, self.output()
@@ -68,7 +88,11 @@ class Driver:
         """Wait until all that the driver started is gone, the raylet and its workers included."""
         end = time.monotonic() + 60
         while left := marked(self.mark):
-            assert time.monotonic() < end, [Path(f"/proc/{p}/cmdline").read_bytes().replace(b"\0", b" ")[:120] for p in left if Path(f"/proc/{p}").exists()]
+            assert time.monotonic() < end, [
+                Path(f"/proc/{p}/cmdline").read_bytes().replace(b"\0", b" ")[:120]
+                for p in left
+                if Path(f"/proc/{p}").exists()
+            ]
             time.sleep(0.1)
 
     def output(self) -> str:

@@ -22,6 +22,7 @@ method: {{name: direct, samples: 2}}
 runner: {{in_flight: {IN_FLIGHT}, part_rows: 6, part_seconds: 1}}
 """
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe and its tasks."""
@@ -70,7 +71,10 @@ def moments() -> Iterator[tuple[str, Condition]]:
     yield "the stage begins", lambda stage: (stage / "fingerprint.json").exists()
     yield "a log is opened", more(lambda stage: len(list(stage.glob("requests/*.jsonl"))), 1)
     yield "the first answers", more(logged, 2)
-    yield "a part is being written", more(lambda stage: len(list(stage.glob("part-*"))), 1)  # its .tmp, as a rule
+    yield (
+        "a part is being written",
+        more(lambda stage: len(list(stage.glob("part-*"))), 1),
+    )  # its .tmp, as a rule
     yield "a part is there", more(parts_of, 1)
     yield "in between", more(logged, 9)
     yield "two parts more", more(parts_of, 2)
@@ -92,7 +96,9 @@ def test_killed_ten_times(driver: Driver, undisturbed: list[str]) -> None:
     assert driver.ids() == undisturbed
     manifest = driver.run.manifest(str(driver.stage))
     assert manifest.rows_in == manifest.rows_done == TASKS and manifest.rows_out == 2 * TASKS
-    assert sorted(i for p in parts.committed(str(driver.stage)) for i in p.inputs) == sorted(r.id for r in driver.run.rows(driver.run.tasks("train")))
+    assert sorted(i for p in parts.committed(str(driver.stage)) for i in p.inputs) == sorted(
+        r.id for r in driver.run.rows(driver.run.tasks("train"))
+    )
     log = driver.log()
     assert len(log) == TASKS, "one request a task"
     assert sum(log.values()) - TASKS <= IN_FLIGHT * len(killed)

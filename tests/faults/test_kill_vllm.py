@@ -51,15 +51,34 @@ def test_the_same_command_goes_on_and_no_process_is_left(tmp_path: Path) -> None
     tasks = [{"question": f"Write one sentence about the number {i}.", "answer": i} for i in range(ROWS + 1)]
     (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))
     engine = {"kind": "vllm", "args": {"max_model_len": 256, "max_num_seqs": IN_FLIGHT}}
-    recipe = {"name": "killed", "engine": engine, "tasks": {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")}, "held_out": {"count": 1},
-              "sampling": {"max_tokens": 24}, "method": {"name": "direct", "samples": 1}, "runner": {"in_flight": IN_FLIGHT, "part_rows": 10}}  # fmt: skip
+    recipe = {
+        "name": "killed",
+        "engine": engine,
+        "tasks": {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")},
+        "held_out": {"count": 1},
+        "sampling": {"max_tokens": 24},
+        "method": {"name": "direct", "samples": 1},
+        "runner": {"in_flight": IN_FLIGHT, "part_rows": 10},
+    }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     run = RunDir(tmp_path / "run")
     folder = run.stage(1, "generate")
-    command = [sys.executable, "-m", "jobs.generate", "--run", run.root, "--round", "1", "--recipe", str(tmp_path / "recipe.yaml")]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.generate",
+        "--run",
+        run.root,
+        "--round",
+        "1",
+        "--recipe",
+        str(tmp_path / "recipe.yaml"),
+    ]
     environment = {**os.environ, MARK: tmp_path.name, "PYTHONPATH": str(PROJECT)}
 
-    driver = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        command, env=environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while sum(1 for _ in request_log.records(f"{folder}/requests")) < ROWS // 3:
         assert driver.poll() is None, "the driver ended before it could be killed"
         time.sleep(0.2)

@@ -68,7 +68,9 @@ def gone(mark: str, reaper: int) -> bool:
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("how", ["exec", "fork"])
-def test_the_tree_is_gone_after_the_owner(owner: list[subprocess.Popen], sent: signal.Signals, how: str) -> None:
+def test_the_tree_is_gone_after_the_owner(
+    owner: list[subprocess.Popen], sent: signal.Signals, how: str
+) -> None:
     process, mark, reaper = start(owner, how)
     assert len(list(owned(mark))) == 6
     forked = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
@@ -99,7 +101,9 @@ def test_end_waits_until_all_are_gone(owner: list[subprocess.Popen]) -> None:
 def test_others_are_left_alone(owner: list[subprocess.Popen]) -> None:
     """Neither a process with another mark, nor one whose mark merely begins the same."""
     process, mark, reaper = start(owner)
-    others = [subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: other}) for other in ("x", mark + "0")]
+    others = [
+        subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: other}) for other in ("x", mark + "0")
+    ]
     process.kill()
     process.wait()
     assert gone(mark, reaper)

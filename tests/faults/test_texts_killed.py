@@ -15,8 +15,18 @@ TEXTS = 3 * (1 + 10 + 6)  # documents; a summary, the pairs and six triples of f
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    engine = {"kind": "scripted", "answers": "tests.stages.methods.entigraph.answers:writes", "latency": 0.4, "jitter": 0.9}
-    recipe = tiny_recipe(**write_inputs(tmp_path), engine=engine, method={"name": "entigraph", "max_triples": 6}, sampling={"max_tokens": 400})
+    engine = {
+        "kind": "scripted",
+        "answers": "tests.stages.methods.entigraph.answers:writes",
+        "latency": 0.4,
+        "jitter": 0.9,
+    }
+    recipe = tiny_recipe(
+        **write_inputs(tmp_path),
+        engine=engine,
+        method={"name": "entigraph", "max_triples": 6},
+        sampling={"max_tokens": 400},
+    )
     (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
     return tmp_path
 
@@ -36,4 +46,6 @@ def test_every_key_once_and_none_missing(drivers: tuple[Driver, Driver]) -> None
     assert texts(killed) == texts(alone) and len(texts(alone)) == TEXTS
     keys = Counter((row.parents[0], row.payload["key"]) for row in killed.run.rows(str(killed.stage)))
     assert len(keys) == TEXTS and set(keys.values()) == {1}
-    assert killed.log() == alone.log() and set(killed.log().values()) == {1}, "nothing that was written is paid for twice"
+    assert killed.log() == alone.log() and set(killed.log().values()) == {1}, (
+        "nothing that was written is paid for twice"
+    )

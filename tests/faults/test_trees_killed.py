@@ -39,4 +39,7 @@ def test_the_same_trees_and_no_finished_request_again(drivers: tuple[Driver, Dri
     assert trees(killed) == trees(alone) and len(trees(alone)) == TREES
     assert killed.log() == alone.log() and set(killed.log().values()) == {1}
     manifest = killed.run.manifest(str(killed.stage))
-    assert manifest.requests.sent + manifest.requests.from_log == len(killed.log()) and manifest.requests.from_log > 3
+    assert (
+        manifest.requests.sent + manifest.requests.from_log == len(killed.log())
+        and manifest.requests.from_log > 3
+    )

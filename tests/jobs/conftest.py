@@ -20,7 +20,11 @@ from tests.conftest import tiny_recipe
 
 MODEL = "tiny@0123456789ab"
 HOSTILE = "\x1b[31mred\x1b[0m [bold]not bold[/bold] :smile: \x9b2J \u202eback [/] \x07" + "long " * 2000
-ANSWERS = {"t1": ["2 and 2 make 4.\nAnswer: 4", HOSTILE], "t2": ["Answer: 7", ""], "t3": ["Answer: 6", "Answer: 6"]}
+ANSWERS = {
+    "t1": ["2 and 2 make 4.\nAnswer: 4", HOSTILE],
+    "t2": ["Answer: 7", ""],
+    "t3": ["Answer: 6", "Answer: 6"],
+}
 
 
 class Built:
@@ -33,7 +37,12 @@ class Built:
         self.tasks = [
             Row(
                 f"{name}-a-task-of-its-own",
-                {"task_id": f"{name}-a-task-of-its-own", "question": f"Question {name}?", "answer": "4", "answer_type": "number"},
+                {
+                    "task_id": f"{name}-a-task-of-its-own",
+                    "question": f"Question {name}?",
+                    "answer": "4",
+                    "answer_type": "number",
+                },
             )
             for name in ANSWERS
         ]
@@ -57,7 +66,10 @@ class Built:
         for which, rows in (("train", self.tasks), ("held_out", []), ("demonstrations", [])):
             self._write(f"tasks/{which}", self.run.tasks(which), [(r, Kept([r])) for r in rows])
         rejected = PartWriter(self.run.tasks("rejected"), self.run.tasks("rejected"), "00000")
-        rejected.add(Row("bad-line-of-the-file", {"where": "tasks.jsonl:9"}), Failed("bad_row", "tasks.jsonl:9: no question", '{"x": 1}'))
+        rejected.add(
+            Row("bad-line-of-the-file", {"where": "tasks.jsonl:9"}),
+            Failed("bad_row", "tasks.jsonl:9: no question", '{"x": 1}'),
+        )
         rejected.flush()
         Manifest(
             stage="tasks",
@@ -80,7 +92,9 @@ class Built:
             texts = ANSWERS[task.id[:2]]
             log.append(record(task.id, task.payload["question"], texts))
             rows = [
-                task.child("generate", i, sample=i, model=MODEL, text=t, finish_reason="stop", completion_tokens=5)
+                task.child(
+                    "generate", i, sample=i, model=MODEL, text=t, finish_reason="stop", completion_tokens=5
+                )
                 for i, t in enumerate(texts)
             ]
             self.generated |= {(task.id[:2], i): r for i, r in enumerate(rows)}
@@ -97,14 +111,23 @@ class Built:
         outcomes: list[tuple[Row, Outcome]] = []
         for row in self.generated.values():
             text = row.payload["text"]
-            outcomes.append((row, Kept([row.child("filter", 0)]) if text else Dropped("empty_answer", "the text is blank", text)))
+            outcomes.append(
+                (
+                    row,
+                    Kept([row.child("filter", 0)])
+                    if text
+                    else Dropped("empty_answer", "the text is blank", text),
+                )
+            )
         self._write("filter", self.run.stage(1, "filter"), outcomes)
 
     def _verify(self) -> None:
         """A stage with a step over all rows: the rows of its function are in rows/, those that the step passed on beside it."""
         folder, outcomes = self.run.stage(1, "verify"), []
         voted = [
-            r.child("filter", 0).child("verify", 0, verdict={"correct": True, "extracted": "4", "problem": "", "score": None})
+            r.child("filter", 0).child(
+                "verify", 0, verdict={"correct": True, "extracted": "4", "problem": "", "score": None}
+            )
             for r in self.generated.values()
             if r.payload["text"]
         ]
@@ -112,7 +135,14 @@ class Built:
             child = row.child("filter", 0)
             if row.payload["text"] == HOSTILE:
                 outcomes.append(
-                    (child, Dropped("wrong_answer", f"extracted {HOSTILE[:40]!r}, [red]expected[/red] 4 \x1b]0;title\x07", HOSTILE))
+                    (
+                        child,
+                        Dropped(
+                            "wrong_answer",
+                            f"extracted {HOSTILE[:40]!r}, [red]expected[/red] 4 \x1b]0;title\x07",
+                            HOSTILE,
+                        ),
+                    )
                 )
             elif row.payload["text"] == "Answer: 7":
                 outcomes.append((child, Failed("ValueError", "boom (verifiers.py:1)", "raw reply")))
@@ -122,7 +152,10 @@ class Built:
         steps = PartWriter(folder, folder, "step-0")
         for row in kept:
             steps.add(
-                row, Dropped("minority", "outvoted", row.payload["text"]) if row.payload["text"].startswith("Answer") else Kept([row])
+                row,
+                Dropped("minority", "outvoted", row.payload["text"])
+                if row.payload["text"].startswith("Answer")
+                else Kept([row]),
             )
         self._write(
             "verify",
@@ -196,7 +229,9 @@ class Built:
     ) -> None:
         out = PartWriter(rows_folder or folder, folder, "00000")
         for i, (row, outcome) in enumerate(outcomes):
-            out.add(row, outcome, Counts(prompt_tokens=tokens, completion_tokens=2 * tokens, sent=bool(tokens)))
+            out.add(
+                row, outcome, Counts(prompt_tokens=tokens, completion_tokens=2 * tokens, sent=bool(tokens))
+            )
             if i % 2:
                 out.flush()
         out.flush()
@@ -227,7 +262,14 @@ class Built:
 
     def _entries(self, folder: str) -> list[PartEntry]:
         paths = files.glob(folder, "part-*.arrow")
-        return [PartEntry(path=p.removeprefix(self.run.root).lstrip("/"), rows=parts.row_count(p), sha256=parts.sha256(p)) for p in paths]
+        return [
+            PartEntry(
+                path=p.removeprefix(self.run.root).lstrip("/"),
+                rows=parts.row_count(p),
+                sha256=parts.sha256(p),
+            )
+            for p in paths
+        ]
 
 
 def record(row: str, question: str, texts: list[str]) -> dict[str, Any]:
@@ -288,4 +330,8 @@ def selfloop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def assert_safe(text: str) -> None:
     """No character is there with which a model could have steered the terminal."""
-    assert not [c for c in text if (ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\u2028"]
+    assert not [
+        c
+        for c in text
+        if (ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\u2028"
+    ]

@@ -29,22 +29,32 @@ def test_every_job_is_a_command():
 def test_help_is_made_without_importing_a_job():
     slow = ("ray", "torch", "pyarrow", "jobs.common")
     code = f"import sys; from jobs.cli import app; app(['--help'], standalone_mode=False); print([m for m in {slow} if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
     assert shown.rstrip().endswith("[]")
     assert all(name in shown for name in cli.COMMANDS)
 
 
 def test_python_m_jobs():
-    shown = subprocess.run([sys.executable, "-m", "jobs", "--version"], cwd=PROJECT, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "jobs", "--version"], cwd=PROJECT, capture_output=True, text=True
+    )
     assert shown.returncode == 0 and shown.stdout.startswith("selfloop ")
-    help_ = subprocess.run([sys.executable, "-m", "jobs", "trace", "--help"], cwd=PROJECT, capture_output=True, text=True)
+    help_ = subprocess.run(
+        [sys.executable, "-m", "jobs", "trace", "--help"], cwd=PROJECT, capture_output=True, text=True
+    )
     assert "python -m jobs trace" in help_.stdout and "ROW_ID" in help_.stdout
 
 
 def test_the_module_and_the_command_are_the_same(built):
     arguments = ["--run", built.run.root, "--stage", "filter", "--json"]
-    module = subprocess.run([sys.executable, "-m", "jobs.inspect", *arguments], cwd=PROJECT, capture_output=True, text=True)
-    command = subprocess.run([sys.executable, "-m", "jobs", "inspect", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    module = subprocess.run(
+        [sys.executable, "-m", "jobs.inspect", *arguments], cwd=PROJECT, capture_output=True, text=True
+    )
+    command = subprocess.run(
+        [sys.executable, "-m", "jobs", "inspect", *arguments], cwd=PROJECT, capture_output=True, text=True
+    )
     assert module.returncode == 0 and module.stdout == command.stdout
 
 
@@ -96,11 +106,16 @@ def test_serve_keeps_only_vllm_warm(selfloop, tmp_path: Path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("name: x\nengine: {kind: scripted}\ntasks: {source: jsonl, path: x.jsonl}\n")
     assert "engine.kind is scripted" in selfloop("serve", recipe, "--name", "warm").text
-    assert "needs a running cluster" in selfloop("serve", recipe, "--name", "warm", "--set", "engine={kind: vllm}").text
+    assert (
+        "needs a running cluster"
+        in selfloop("serve", recipe, "--name", "warm", "--set", "engine={kind: vllm}").text
+    )
 
 
 @pytest.mark.parametrize("below", ["file/x.png", "no/such/x.png", "."])
-def test_a_path_that_cannot_be_is_a_message(tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_cannot_be_is_a_message(
+    tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(typer.Exit) as e:
         job(lambda: (tmp_path / below).write_text(""))()

@@ -22,7 +22,16 @@ def test_doctor_in_words_and_as_json(selfloop, tmp_path: Path):
     assert "renames are atomic, syncs work, files are created exclusively, locks hold" in shown.text
     assert list(tmp_path.iterdir()) == []
     facts = json.loads(selfloop("doctor", "--quick", "--json").text)
-    assert {f["name"] for f in facts["findings"]} >= {"python", "torch", "packaged model", "cores", "memory", "engines", "disk", "ray"}
+    assert {f["name"] for f in facts["findings"]} >= {
+        "python",
+        "torch",
+        "packaged model",
+        "cores",
+        "memory",
+        "engines",
+        "disk",
+        "ray",
+    }
     assert facts["problems"] == sum(f["state"] == "problem" for f in facts["findings"])
     assert all(f["advice"] for f in facts["findings"] if f["state"] != "ok")
 
@@ -48,7 +57,11 @@ def test_lock_file(tmp_path: Path):
     assert ("lock file", "ok") in states(software.packages(lock))
     lock.write_text("rich==0.0.1\nnot-a-package==1\n")
     [finding] = [f for f in software.packages(lock) if f.name == "lock file"]
-    assert finding.state == "warning" and "(lock file: 0.0.1)" in finding.text and "not-a-package missing" in finding.text
+    assert (
+        finding.state == "warning"
+        and "(lock file: 0.0.1)" in finding.text
+        and "not-a-package missing" in finding.text
+    )
 
 
 def test_packaged_model(monkeypatch, tmp_path: Path):
@@ -88,8 +101,12 @@ def test_leftover_engines_are_found():
 def test_a_watched_engine_is_not_left_over():
     mark = "fedcba9876543210-test"
     owner = "import sys, time; print('up', flush=True); time.sleep(60)"
-    engine = subprocess.Popen([sys.executable, "-c", owner], env={**os.environ, machine.MARK: mark}, stdout=subprocess.PIPE)
-    reaper = subprocess.Popen([sys.executable, "-c", owner, "/x/pipeline/engines/reaper.py", mark], stdout=subprocess.PIPE)
+    engine = subprocess.Popen(
+        [sys.executable, "-c", owner], env={**os.environ, machine.MARK: mark}, stdout=subprocess.PIPE
+    )
+    reaper = subprocess.Popen(
+        [sys.executable, "-c", owner, "/x/pipeline/engines/reaper.py", mark], stdout=subprocess.PIPE
+    )
     try:
         engine.stdout.readline(), reaper.stdout.readline()
         assert not any(str(engine.pid) in f.advice.split() for f in machine.leftovers())
@@ -102,12 +119,17 @@ def test_a_watched_engine_is_not_left_over():
 def test_file_systems(tmp_path: Path):
     mounts = tmp_path / "mounts"
     mounts.write_text("root / ext4 rw 0 0\nserver:/x /data nfs4 rw 0 0\ntmp /data/fast tmpfs rw 0 0\n")
-    kinds = {p: storage.filesystem_kind(Path(p), str(mounts)) for p in ("/home", "/data/run", "/data/fast/run", "/data2")}
+    kinds = {
+        p: storage.filesystem_kind(Path(p), str(mounts))
+        for p in ("/home", "/data/run", "/data/fast/run", "/data2")
+    }
     assert kinds == {"/home": "ext4", "/data/run": "nfs4", "/data/fast/run": "tmpfs", "/data2": "ext4"}
 
 
 def test_a_file_system_without_what_a_run_needs(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(storage.fcntl, "flock", lambda *_: None)  # a lock that locks nobody out, as on some network mounts
+    monkeypatch.setattr(
+        storage.fcntl, "flock", lambda *_: None
+    )  # a lock that locks nobody out, as on some network mounts
     found = [f for f in storage.run_directory(str(tmp_path)) if f.state == "problem"]
     assert len(found) == 1 and "flock does not work here" in found[0].text
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +148,11 @@ def test_an_unreachable_cluster_is_a_problem_and_the_token_stays_secret(monkeypa
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setattr(ray_cluster, "_probe", lambda address: {"error": "ConnectionError: nobody there"})
     found = list(ray_cluster.ray("10.0.0.1:6379", True))
-    assert found[0].state == "problem" and "nobody there" in found[0].text and "RAY_AUTH_MODE=token" in found[0].advice
+    assert (
+        found[0].state == "problem"
+        and "nobody there" in found[0].text
+        and "RAY_AUTH_MODE=token" in found[0].advice
+    )
     assert any("can be read by other users" in f.text for f in found)
     assert "secret-token" not in str(found)
 

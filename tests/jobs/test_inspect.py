@@ -24,20 +24,22 @@ def test_overview_numbers_add_up(built: Built, selfloop):
     assert list(rounds) == [1, 2]
     for r in rounds.values():
         for stage in r["stages"].values():
-            assert stage["in"] == stage["done"] + sum(stage["dropped"].values()) + sum(stage["failed"].values())
+            assert stage["in"] == stage["done"] + sum(stage["dropped"].values()) + sum(
+                stage["failed"].values()
+            )
             for step in stage["steps"]:
                 assert step["rows_in"] == step["rows_out"] + sum(step["dropped"].values())
     first = rounds[1]["stages"]
     assert [first[s]["state"] for s in first] == ["done"] * 5 + ["not begun"]
-    assert [(first[s]["in"], first[s]["out"]) for s in ("generate", "critique", "filter", "verify", "publish")] == [
-        (3, 6),
-        (6, 6),
-        (6, 5),
-        (5, 1),
-        (1, 1),
-    ]
+    assert [
+        (first[s]["in"], first[s]["out"]) for s in ("generate", "critique", "filter", "verify", "publish")
+    ] == [(3, 6), (6, 6), (6, 5), (5, 1), (1, 1)]
     assert first["critique"]["passes_through"] == "generate"
-    assert (first["generate"]["prompt_tokens"], first["generate"]["completion_tokens"], first["generate"]["requests_sent"]) == (15, 30, 3)
+    assert (
+        first["generate"]["prompt_tokens"],
+        first["generate"]["completion_tokens"],
+        first["generate"]["requests_sent"],
+    ) == (15, 30, 3)
     assert rounds[1]["train"] == {"state": "not begun", "result": None, "progress": None}
     [dataset] = rounds[1]["datasets"]
     assert (dataset["kind"], dataset["rows"], dataset["path"]) == ("sft", 2, built.run.dataset("sft", 1))
@@ -47,7 +49,12 @@ def test_overview_shows_a_running_stage(built: Built, selfloop):
     facts = facts_of(selfloop, "--run", built.run.root, "--round", "2")
     [r] = facts["rounds"]
     generate = r["stages"]["generate"]
-    assert (generate["state"], generate["in"], generate["expected"], generate["out"]) == ("under way", 1, 3, 2)
+    assert (generate["state"], generate["in"], generate["expected"], generate["out"]) == (
+        "under way",
+        1,
+        3,
+        2,
+    )
     shown = selfloop("inspect", "--run", built.run.root)
     assert shown.status == 0
     assert "under way" in shown.text and "1 of 3" in shown.text
@@ -57,7 +64,10 @@ def test_overview_shows_a_running_stage(built: Built, selfloop):
 def test_stage_counts_reasons_and_examples(built: Built, selfloop):
     facts = facts_of(selfloop, "--run", built.run.root, "--stage", "verify")
     assert facts["round"] == 1
-    assert facts["dropped"] == {"wrong_answer": 1} and facts["dropped_in_all"] == {"wrong_answer": 1, "minority": 2}
+    assert facts["dropped"] == {"wrong_answer": 1} and facts["dropped_in_all"] == {
+        "wrong_answer": 1,
+        "minority": 2,
+    }
     assert {k: len(v) for k, v in facts["dropped_examples"].items()} == {"wrong_answer": 1, "minority": 2}
     assert [r["id"] for r in facts["rows"]] == [built.child("t1", 0, "filter", "verify")]
     shown = selfloop("inspect", "--run", built.run.root, "--stage", "verify").text
@@ -76,13 +86,23 @@ def test_dropped_examples_differ_where_they_can(built: Built, selfloop):
 
 
 @pytest.mark.parametrize(
-    "options", [["--stage", "generate"], ["--stage", "verify", "--dropped"], ["--stage", "verify", "--dropped", "--full"]]
+    "options",
+    [
+        ["--stage", "generate"],
+        ["--stage", "verify", "--dropped"],
+        ["--stage", "verify", "--dropped", "--full"],
+    ],
 )
 def test_hostile_text_is_shown_as_it_is_and_harmless(built: Built, selfloop, options):
     shown = selfloop("inspect", "--run", built.run.root, "--round", "1", *options)
     assert shown.status == 0, shown.text
     assert_safe(shown.text)
-    assert "\\x1b[31mred" in shown.text and "[bold]not bold[/bold]" in shown.text and ":smile:" in shown.text and "\\u202e" in shown.text
+    assert (
+        "\\x1b[31mred" in shown.text
+        and "[bold]not bold[/bold]" in shown.text
+        and ":smile:" in shown.text
+        and "\\u202e" in shown.text
+    )
     assert ("more characters)" in shown.text) == ("--full" not in options)
 
 
@@ -134,7 +154,11 @@ def test_fresh_run(selfloop, tmp_path: Path, make_recipe):
 
     RunDir(tmp_path).freeze(make_recipe())
     shown = selfloop("inspect", "--run", tmp_path)
-    assert shown.status == 0 and "tasks: not read yet" in shown.text and "not begun: rounds base, 1, 2" in shown.text
+    assert (
+        shown.status == 0
+        and "tasks: not read yet" in shown.text
+        and "not begun: rounds base, 1, 2" in shown.text
+    )
     assert "not begun" in selfloop("inspect", "--run", tmp_path, "--stage", "filter", "--round", "1").text
     assert "tasks are not read yet" in selfloop("inspect", "--run", tmp_path, "--stage", "tasks").text
 

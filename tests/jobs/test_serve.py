@@ -33,7 +33,10 @@ class StandIn:
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch, local_ray):
     monkeypatch.setattr(pool, "VllmReplica", StandIn)
-    monkeypatch.setattr("pipeline.models.resolve_model", lambda base, revision: pool.ModelRef("/models/tiny", "tiny", "0123456789abcdef"))
+    monkeypatch.setattr(
+        "pipeline.models.resolve_model",
+        lambda base, revision: pool.ModelRef("/models/tiny", "tiny", "0123456789abcdef"),
+    )
     path = tmp_path / "r.yaml"
     path.write_text("name: x\nengine: {kind: vllm, replicas: 2}\ntasks: {source: jsonl, path: x.jsonl}\n")
     return path
@@ -44,9 +47,15 @@ def test_a_pool_from_start_to_end(selfloop, recipe):
     started = selfloop("serve", recipe, "--name", "warm", *here)
     assert started.status == 0 and "--set runner.engine_pool=warm" in started.text
     listed = selfloop("serve", "--status", *here)
-    assert "warm/0: ready, tiny@0123456789ab, 3 running, 1 waiting" in listed.text and "warm/1: ready" in listed.text
+    assert (
+        "warm/0: ready, tiny@0123456789ab, 3 running, 1 waiting" in listed.text
+        and "warm/1: ready" in listed.text
+    )
     facts = json.loads(selfloop("serve", "--status", "--json", *here).text)
-    assert [(f["pool"], f["engine"], f["model"]) for f in facts] == [("warm", 0, "tiny@0123456789ab"), ("warm", 1, "tiny@0123456789ab")]
+    assert [(f["pool"], f["engine"], f["model"]) for f in facts] == [
+        ("warm", 0, "tiny@0123456789ab"),
+        ("warm", 1, "tiny@0123456789ab"),
+    ]
     again = selfloop("serve", recipe, "--name", "warm", *here)
     assert again.status == 2 and "already" in again.text
     unknown = selfloop("serve", "--stop", "--name", "cold", *here)
@@ -58,7 +67,10 @@ def test_a_pool_from_start_to_end(selfloop, recipe):
 def test_a_job_that_attaches_leaves_the_pool_warm(selfloop, recipe):
     here = ("--address", "this-ray")
     assert selfloop("serve", recipe, "--name", "warm", *here).status == 0
-    settings, trained = load_recipe(recipe, ["runner.engine_pool=warm"]), pool.ModelRef("/runs/x/models/round-001", "round-001", "fedcba9876543210")
+    settings, trained = (
+        load_recipe(recipe, ["runner.engine_pool=warm"]),
+        pool.ModelRef("/runs/x/models/round-001", "round-001", "fedcba9876543210"),
+    )
 
     async def job(end: str) -> None:
         engines = pool.EnginePool(settings, settings.engine)
@@ -73,6 +85,8 @@ def test_a_job_that_attaches_leaves_the_pool_warm(selfloop, recipe):
 
 
 def test_engines_that_do_not_start_leave_nothing_behind(selfloop, recipe):
-    found = selfloop("serve", recipe, "--name", "broken", "--set", "engine.args={fails: true}", "--address", "this-ray")
+    found = selfloop(
+        "serve", recipe, "--name", "broken", "--set", "engine.args={fails: true}", "--address", "this-ray"
+    )
     assert found.status == 2 and "no memory" in found.text
     assert "no engines are kept warm" in selfloop("serve", "--status", "--address", "this-ray").text

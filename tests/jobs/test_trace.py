@@ -47,29 +47,42 @@ def test_a_verified_row_goes_back_to_its_task_and_on_to_its_examples(built: Buil
     assert verified.payload["verdict"]["correct"]
     assert sorted(e.row_id for e in verified.published) == [asked, f"{asked}-1"]
     assert {e.folder for e in verified.published} == {built.run.dataset("sft", 1)}
-    assert verified.published[0].completion == [{"role": "assistant", "content": "2 and 2 make 4.\nAnswer: 4"}]
+    assert verified.published[0].completion == [
+        {"role": "assistant", "content": "2 and 2 make 4.\nAnswer: 4"}
+    ]
 
 
 def test_dropped_and_failed_rows(built: Built):
     dropped = trace(built.run, built.child("t1", 1, "filter"))
     assert chain(dropped) == [("tasks/train", None), ("generate", 1), ("filter", 1)]
-    assert fates(dropped[-1]) == [("verify", "dropped", "wrong_answer")] and dropped[-1].fates[0].raw == HOSTILE
+    assert (
+        fates(dropped[-1]) == [("verify", "dropped", "wrong_answer")] and dropped[-1].fates[0].raw == HOSTILE
+    )
     empty = trace(built.run, built.child("t2", 1))
     assert fates(empty[-1]) == [("filter", "dropped", "empty_answer")]
     failed = trace(built.run, built.child("t2", 0, "filter"))
-    assert fates(failed[-1]) == [("verify", "failed", "ValueError")] and failed[-1].fates[0].raw == "raw reply"
+    assert (
+        fates(failed[-1]) == [("verify", "failed", "ValueError")] and failed[-1].fates[0].raw == "raw reply"
+    )
 
 
 def test_a_row_that_a_step_dropped(built: Built):
     [*_, last] = trace(built.run, built.child("t3", 0, "filter", "verify"))
-    assert (last.stage, fates(last), last.fates[0].step) == ("verify", [("verify", "dropped", "minority")], "majority_vote")
+    assert (last.stage, fates(last), last.fates[0].step) == (
+        "verify",
+        [("verify", "dropped", "minority")],
+        "majority_vote",
+    )
 
 
 def test_a_task_shows_everything_that_came_of_it_in_every_round(built: Built):
     links = trace(built.run, built.tasks[0].id)
     assert [link.round for link in links].count(2) == 2
     assert fates(links[0], 1) == [("generate", "kept", 2)] and fates(links[0], 2) == [("generate", "kept", 2)]
-    assert {(link.id, link.round) for link in links} >= {(built.child("t1", 1, "filter"), 1), (built.child("t1", 0), 2)}
+    assert {(link.id, link.round) for link in links} >= {
+        (built.child("t1", 1, "filter"), 1),
+        (built.child("t1", 0), 2),
+    }
     assert {link.round for link in trace(built.run, built.tasks[0].id, 1)} == {None, 1}
 
 
@@ -84,7 +97,10 @@ def test_what_is_asked_but_not_finished_is_under_way(built: Built):
 def test_the_same_id_in_two_rounds(built: Built):
     both = built.child("t1", 0)
     assert {link.round for link in trace(built.run, both) if link.asked} == {1, 2}
-    assert [(link.stage, link.round) for link in trace(built.run, both, 2)] == [("tasks/train", None), ("generate", 2)]
+    assert [(link.stage, link.round) for link in trace(built.run, both, 2)] == [
+        ("tasks/train", None),
+        ("generate", 2),
+    ]
 
 
 def test_ids_may_be_cut_short_or_those_of_examples(built: Built):
@@ -102,14 +118,19 @@ def test_an_ambiguous_beginning(built: Built, run):
         out.add(Row(f"abcdef{i}", {}), Kept([Row(f"abcdef{i}", {})]))
     out.flush()
     Path(run.root, "run.yaml").write_text("")
-    with pytest.raises(SelfloopError, match=r"begins the ids of 7 rows .*: abcdef0, abcdef1, .* and 2 more\. Give more"):
+    with pytest.raises(
+        SelfloopError, match=r"begins the ids of 7 rows .*: abcdef0, abcdef1, .* and 2 more\. Give more"
+    ):
         trace(run, "abcdef")
 
 
 def test_an_unknown_id_says_where_was_looked(built: Built, selfloop, tmp_path: Path):
     found = selfloop("trace", "--run", built.run.root, "nosuchrow")
     assert found.status == 2
-    assert "no row 'nosuchrow'" in found.text and "round 1 (generate, filter, verify, publish); round 2 (generate)" in found.text
+    assert (
+        "no row 'nosuchrow'" in found.text
+        and "round 1 (generate, filter, verify, publish); round 2 (generate)" in found.text
+    )
     assert "run.yaml is missing" in selfloop("trace", "--run", tmp_path, "nosuchrow").text
 
 
@@ -156,5 +177,7 @@ def test_trace_is_shown_safely_and_as_json(built: Built, selfloop):
     assert [link["id"] for link in facts["links"]] == [link.id for link in trace(built.run, asked)]
     assert facts["links"][0]["fates"][0]["requests"][0]["completions"][1]["text"] == HOSTILE
     dropped = selfloop("trace", "--run", built.run.root, built.child("t1", 1, "filter"))
-    assert "verify, round 1: dropped as wrong_answer" in dropped.text and "[red]expected[/red]" in dropped.text
+    assert (
+        "verify, round 1: dropped as wrong_answer" in dropped.text and "[red]expected[/red]" in dropped.text
+    )
     assert_safe(dropped.text)

@@ -26,8 +26,24 @@ def facts() -> dict[str, Any]:
     tree.grow(tree.nodes[2], [child("wrong", 0.0, DEPTH), child("elsewhere")])
     judge = [{"step": 1, "node": 2, "judgement": "good"}, {"step": 2, "node": 4, "judgement": "bad"}]
     records = [
-        {"id": "r1", "kind": "revision", "leaves": [1, 4], "prefix": 0, "t_prime": 2, "judge": judge, "fate": ""},
-        {"id": "r2", "kind": "good", "leaves": [1], "prefix": None, "t_prime": None, "judge": None, "fate": ""},
+        {
+            "id": "r1",
+            "kind": "revision",
+            "leaves": [1, 4],
+            "prefix": 0,
+            "t_prime": 2,
+            "judge": judge,
+            "fate": "",
+        },
+        {
+            "id": "r2",
+            "kind": "good",
+            "leaves": [1],
+            "prefix": None,
+            "t_prime": None,
+            "judge": None,
+            "fate": "",
+        },
     ]
     return {"id": "t", "task": "the task", "nodes": tree.to_json(), "search": {}, "records": records}
 
@@ -41,8 +57,16 @@ def drawn(full: bool = False) -> str:
 def test_it_tells_visits_value_reward_pairs_and_the_judges_error() -> None:
     lines = {line.strip("│├└─ ").split("  ")[0]: line for line in drawn().splitlines()}
     assert "visits 2, value 0.50" in lines["start"]
-    assert "done, reward 1" in lines["right"] and "[good of pairs: 1]" in lines["right"] and "[learnt whole: 1]" in lines["right"]
-    assert "depth, reward 0" in lines["wrong"] and "[bad of pairs: 1]" in lines["wrong"] and "<- judged bad" in lines["wrong"]
+    assert (
+        "done, reward 1" in lines["right"]
+        and "[good of pairs: 1]" in lines["right"]
+        and "[learnt whole: 1]" in lines["right"]
+    )
+    assert (
+        "depth, reward 0" in lines["wrong"]
+        and "[bad of pairs: 1]" in lines["wrong"]
+        and "<- judged bad" in lines["wrong"]
+    )
     assert "1 more, not gone on with" in drawn() and "aside" not in drawn() and "aside" in drawn(full=True)
 
 

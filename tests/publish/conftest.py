@@ -13,7 +13,10 @@ FACTS = CardFacts(
     "direct",
     "m@abc",
     1,
-    stages={"generate": {"in": 10, "kept": 7, "dropped": 3, "failed": 0}, "verify": {"in": 7, "kept": 4, "dropped": 3, "failed": 0}},
+    stages={
+        "generate": {"in": 10, "kept": 7, "dropped": 3, "failed": 0},
+        "verify": {"in": 7, "kept": 4, "dropped": 3, "failed": 0},
+    },
     dropped={"verify: wrong_answer": 3, "generate: truncated": 3},
     notes=("n-gram overlap with held-out questions: 13 words",),
 )

@@ -37,12 +37,20 @@ def test_rounds_of_a_policy(policy, kept, free):
 
 @pytest.mark.parametrize(
     ("policy", "keep_real", "expected"),
-    [("replace", True, [0, 1, 4]), ("replace", False, [1, 4]), ("window:2", False, [1, 3, 4]), ("all", True, [0, 1, 2, 3, 4])],
+    [
+        ("replace", True, [0, 1, 4]),
+        ("replace", False, [1, 4]),
+        ("window:2", False, [1, 3, 4]),
+        ("all", True, [0, 1, 2, 3, 4]),
+    ],
 )
 def test_rounds_that_are_kept_whatever_the_policy(policy, keep_real, expected):
     chosen = mixture(Accumulate(policy=policy, keep_real=keep_real, keep_rounds=[1]), 4, FOLDERS)
     assert [part.round for part in chosen.parts] == expected and chosen.keep_rounds == (1,)
-    assert [part.round for part in mixture(Accumulate(policy=policy, keep_real=True, keep_rounds=[1]), 0, FOLDERS).parts] == [0]
+    assert [
+        part.round
+        for part in mixture(Accumulate(policy=policy, keep_real=True, keep_rounds=[1]), 0, FOLDERS).parts
+    ] == [0]
 
 
 def test_without_demonstrations_there_is_no_round_0():
@@ -67,7 +75,12 @@ def parts(tmp_path_factory):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(size=st.integers(1, 60), keep_real=st.booleans(), seed=st.integers(0, 3), rng=st.randoms(use_true_random=False))
+@given(
+    size=st.integers(1, 60),
+    keep_real=st.booleans(),
+    seed=st.integers(0, 3),
+    rng=st.randoms(use_true_random=False),
+)
 def test_a_draw_has_its_size_and_no_order(parts, size, keep_real, seed, rng: random.Random):
     shuffled = list(parts)
     rng.shuffle(shuffled)
@@ -95,13 +108,19 @@ def test_general_text_of_later_rounds_is_no_demonstration(tmp_path):
 def test_a_draw_leaves_kept_rounds_whole(parts):
     drawn = shares(load_mixture(Mixture(parts, 30, True, (3,)), 0))
     assert drawn["rounds"] == {"0": 8, "1": 10, "3": 12}
-    assert shares(load_mixture(Mixture(parts, 5, False, (3,)), 0))["rounds"] == {"3": 12}, "more than the draw asks for, but all of them"
+    assert shares(load_mixture(Mixture(parts, 5, False, (3,)), 0))["rounds"] == {"3": 12}, (
+        "more than the draw asks for, but all of them"
+    )
 
 
 def test_all_rows_shuffled_by_seed(parts):
     one, other = (load_mixture(Mixture(parts), seed)["row_id"][:] for seed in (0, 1))
     assert sorted(one) == sorted(other) and one != other and len(one) == 40
-    assert shares(load_mixture(Mixture(parts), 0)) == {"real": 8, "synthetic": 32, "rounds": {"0": 8, "1": 20, "3": 12}}
+    assert shares(load_mixture(Mixture(parts), 0)) == {
+        "real": 8,
+        "synthetic": 32,
+        "rounds": {"0": 8, "1": 20, "3": 12},
+    }
 
 
 def test_empty_and_wrong_folders_are_told_apart(parts, tmp_path):
@@ -111,6 +130,8 @@ def test_empty_and_wrong_folders_are_told_apart(parts, tmp_path):
         load_mixture(Mixture((Part(str(tmp_path), 7, False),)), 0)
     import datasets
 
-    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}).save_to_disk(str(tmp_path / "t"))
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}).save_to_disk(
+        str(tmp_path / "t")
+    )
     with pytest.raises(DataError, match="schema"):
         load_mixture(Mixture((Part(str(tmp_path / "t"), 1, False),)), 0)

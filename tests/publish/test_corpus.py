@@ -31,11 +31,20 @@ def make_texts(count: int, round: int = 1, words: int = 30) -> list[TextRow]:
     """Return `count` texts of one round; the i-th has `words` + i % 7 words."""
     return [
         text_row(
-            " ".join(f"w{i}x{k}" for k in range(words + i % 7)), row_id=f"t{round}-{i}", parent_ids=[f"p{i}"], task_id=f"doc{i % 3}", kind="synthetic",
-            round=round, method="entigraph", form="pair", entities=["a", "b"], model="m@abc", sampling={"temperature": 1.0},
+            " ".join(f"w{i}x{k}" for k in range(words + i % 7)),
+            row_id=f"t{round}-{i}",
+            parent_ids=[f"p{i}"],
+            task_id=f"doc{i % 3}",
+            kind="synthetic",
+            round=round,
+            method="entigraph",
+            form="pair",
+            entities=["a", "b"],
+            model="m@abc",
+            sampling={"temperature": 1.0},
         )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def test_the_schema_is_frozen() -> None:
@@ -49,13 +58,27 @@ def test_both_loaders_read_it_and_the_card_says_what_it_is(tmp_path: Any, tokeni
     manifest = publish(measure(make_texts(9), tokenizer, CPT), folder, FACTS, 0, CPT)
     loaded = load_from_disk(str(folder))["train"]
     again = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded.features == TEXT_FEATURES and again["text"] == loaded["text"] and (manifest["rows"], manifest["synthetic"]) == (9, 9)
+    assert (
+        loaded.features == TEXT_FEATURES
+        and again["text"] == loaded["text"]
+        and (manifest["rows"], manifest["synthetic"]) == (9, 9)
+    )
     for row in loaded:
         ids = text_ids(tokenizer, row["text"])
-        assert (ids[0], ids[-1], len(ids)) == (tokenizer.bos_token_id, tokenizer.eos_token_id, row["tokens_text"])
+        assert (ids[0], ids[-1], len(ids)) == (
+            tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+            row["tokens_text"],
+        )
         assert tokenizer.decode(ids[1:-1]) == row["text"]
     card = (folder / "README.md").read_text()
-    for said in ("9 plain texts for continued pretraining", "synthetic texts: 9", "`text` is what a trainer reads", "trl sft", "cuts the stream into blocks"):
+    for said in (
+        "9 plain texts for continued pretraining",
+        "synthetic texts: 9",
+        "`text` is what a trainer reads",
+        "trl sft",
+        "cuts the stream into blocks",
+    ):
         assert said in card, said
 
 

@@ -21,9 +21,14 @@ def test_both_loaders_give_the_same_rows(tmp_path, rows, facts):
     mapped = load_from_disk(str(tmp_path / "d"))["train"]
     cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
     assert mapped.features == cached.features == FEATURES
-    assert mapped.to_list() == cached.to_list() and sorted(mapped["row_id"]) == sorted(row["row_id"] for row in made)
+    assert mapped.to_list() == cached.to_list() and sorted(mapped["row_id"]) == sorted(
+        row["row_id"] for row in made
+    )
     assert {row["row_id"]: row for row in mapped} == {row["row_id"]: row for row in made}
-    assert manifest == read_json(str(tmp_path / "d" / MANIFEST)) and (manifest["rows"], manifest["synthetic"]) == (23, 23)
+    assert manifest == read_json(str(tmp_path / "d" / MANIFEST)) and (
+        manifest["rows"],
+        manifest["synthetic"],
+    ) == (23, 23)
 
 
 def test_no_rows_are_a_dataset_too(tmp_path, facts):
@@ -31,7 +36,9 @@ def test_no_rows_are_a_dataset_too(tmp_path, facts):
     empty = load_from_disk(str(tmp_path / "d"))["train"]
     assert len(empty) == 0 and empty.features == FEATURES and manifest["rows"] == 0
     assert list(load_dataset(str(tmp_path / "d"), split="train", streaming=True)) == []
-    with pytest.raises(ValueError, match="corresponds to no data"):  # datasets 5.2 loads no split without rows, of any format
+    with pytest.raises(
+        ValueError, match="corresponds to no data"
+    ):  # datasets 5.2 loads no split without rows, of any format
         load_dataset(str(tmp_path / "d"), cache_dir=str(tmp_path / "cache"))
 
 
@@ -39,7 +46,9 @@ def test_rounds_concatenate_and_the_folder_is_replaced_whole(tmp_path, rows, fac
     for number, count in ((1, 3), (2, 0), (3, 4)):
         publish(rows(9, number), tmp_path / str(number), facts, 0)
         publish(rows(count, number), tmp_path / str(number), facts, 0)
-    whole = datasets.concatenate_datasets([load_from_disk(str(tmp_path / str(n)))["train"] for n in (1, 2, 3)])
+    whole = datasets.concatenate_datasets(
+        [load_from_disk(str(tmp_path / str(n)))["train"] for n in (1, 2, 3)]
+    )
     assert shares(whole) == {"real": 0, "synthetic": 7, "rounds": {"1": 3, "3": 4}}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "3"]
 
@@ -50,7 +59,11 @@ def test_the_order_depends_on_seed_and_ids_alone(tmp_path, rows, facts, rng: ran
     made = rows(12)
     first = publish(made, tmp_path / "a", facts, 5)
     rng.shuffle(made)
-    assert publish(made, tmp_path / "b", facts, 5)["digest"] == first["digest"] != publish(made, tmp_path / "c", facts, 6)["digest"]
+    assert (
+        publish(made, tmp_path / "b", facts, 5)["digest"]
+        == first["digest"]
+        != publish(made, tmp_path / "c", facts, 6)["digest"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +92,9 @@ def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
     text = [{"role": "assistant", "content": "word " * 400}]
     tracemalloc.start()
     try:
-        publish(({**one, "row_id": f"r{i}", "completion": text} for i in range(20_000)), tmp_path / "d", facts, 0)
+        publish(
+            ({**one, "row_id": f"r{i}", "completion": text} for i in range(20_000)), tmp_path / "d", facts, 0
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -96,7 +111,10 @@ class Template:
 
 def test_token_lengths_split_where_prompt_and_whole_diverge(rows):
     row = next(iter(measure(rows(1), Template())))
-    assert token_lengths(Template(), row["prompt"], row["completion"]) == (7, 5)  # user What is 0 + 1? assistant | so so so 1 end
+    assert token_lengths(Template(), row["prompt"], row["completion"]) == (
+        7,
+        5,
+    )  # user What is 0 + 1? assistant | so so so 1 end
     assert (row["tokens_prompt"], row["tokens_completion"]) == (7, 5)
 
 
@@ -106,6 +124,15 @@ def test_the_card_names_counts_and_its_front_matter_is_yaml(tmp_path, rows, fact
     read = yaml.safe_load(matter)
     assert read["configs"][0]["data_files"] == [{"split": "train", "path": "train/data-*.arrow"}]
     assert read["dataset_info"]["splits"][0]["num_examples"] == 6
-    for needed in ("| generate | 10 | 7 | 3 | 0 |", "| verify: wrong_answer | 3 |", "m@abc", "Real demonstrations: 2; synthetic examples: 4 (67% synthetic)",
-                   "p95", "load_from_disk", "load_dataset", "trl sft", "13 words"):  # fmt: skip
+    for needed in (
+        "| generate | 10 | 7 | 3 | 0 |",
+        "| verify: wrong_answer | 3 |",
+        "m@abc",
+        "Real demonstrations: 2; synthetic examples: 4 (67% synthetic)",
+        "p95",
+        "load_from_disk",
+        "load_dataset",
+        "trl sft",
+        "13 words",
+    ):
         assert needed in text

@@ -54,8 +54,15 @@ def test_both_loaders_give_the_same_pairs(tmp_path):
     mapped = load_from_disk(str(tmp_path / "d"))["train"]
     cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
     assert mapped.features == cached.features == PAIR_FEATURES
-    assert mapped.to_list() == cached.to_list() and {row["row_id"]: row for row in mapped} == {row["row_id"]: row for row in made}
-    assert manifest == read_json(str(tmp_path / "d" / MANIFEST)) and list(manifest["tokens"]) == ["prompt", "chosen", "rejected", "whole"]
+    assert mapped.to_list() == cached.to_list() and {row["row_id"]: row for row in mapped} == {
+        row["row_id"]: row for row in made
+    }
+    assert manifest == read_json(str(tmp_path / "d" / MANIFEST)) and list(manifest["tokens"]) == [
+        "prompt",
+        "chosen",
+        "rejected",
+        "whole",
+    ]
 
 
 def test_no_pairs_are_a_dataset_too(tmp_path):
@@ -84,7 +91,13 @@ def test_the_card_speaks_of_pairs(tmp_path):
     publish(measure(make_pairs(6), Template(), DPO), tmp_path / "d", FACTS, 0, DPO)
     _, matter, text = (tmp_path / "d" / "README.md").read_text().split("---\n", 2)
     assert "dpo" in yaml.safe_load(matter)["tags"]
-    for needed in ("6 preference pairs", "synthetic pairs: 6", "`prompt`, `chosen` and `rejected` are what", "trl dpo --config", "| rejected |"):
+    for needed in (
+        "6 preference pairs",
+        "synthetic pairs: 6",
+        "`prompt`, `chosen` and `rejected` are what",
+        "trl dpo --config",
+        "| rejected |",
+    ):
         assert needed in text
     assert "{command}" not in text
 
@@ -101,16 +114,31 @@ class Merging(Template):
 def test_the_prompt_ends_where_the_first_of_both_answers_diverges():
     row = make_pairs(1)[0]
     counted = row_tokens(Merging(), row, DPO)
-    (start, rest), (other, tail) = (token_lengths(Merging(), row["prompt"], row[side]) for side in ("chosen", "rejected"))
-    assert other < start and counted == {"tokens_prompt": other, "tokens_chosen": start + rest - other, "tokens_rejected": tail}
+    (start, rest), (other, tail) = (
+        token_lengths(Merging(), row["prompt"], row[side]) for side in ("chosen", "rejected")
+    )
+    assert other < start and counted == {
+        "tokens_prompt": other,
+        "tokens_chosen": start + rest - other,
+        "tokens_rejected": tail,
+    }
 
 
-@pytest.mark.parametrize(("policy", "rows"), [("all", {"1": 6, "2": 4, "3": 5}), ("replace", {"3": 5}), ("window:2", {"2": 4, "3": 5})])
+@pytest.mark.parametrize(
+    ("policy", "rows"),
+    [("all", {"1": 6, "2": 4, "3": 5}), ("replace", {"3": 5}), ("window:2", {"2": 4, "3": 5})],
+)
 def test_pairs_accumulate_as_examples_do(tmp_path, policy, rows):
     for number, count in ((1, 6), (2, 4), (3, 5)):
         publish(make_pairs(count, number), tmp_path / str(number), FACTS, 0, DPO)
-    chosen = mixture(Accumulate(policy=policy), 3, {n: tmp_path / str(n) for n in (1, 2, 3)})  # round 0 has none, keep_real or not
-    assert shares(load_mixture(chosen, 0, DPO)) == {"real": 0, "synthetic": sum(rows.values()), "rounds": rows}
+    chosen = mixture(
+        Accumulate(policy=policy), 3, {n: tmp_path / str(n) for n in (1, 2, 3)}
+    )  # round 0 has none, keep_real or not
+    assert shares(load_mixture(chosen, 0, DPO)) == {
+        "real": 0,
+        "synthetic": sum(rows.values()),
+        "rounds": rows,
+    }
 
 
 def test_a_draw_of_pairs_and_a_folder_of_another_kind(tmp_path):
@@ -119,4 +147,6 @@ def test_a_draw_of_pairs_and_a_folder_of_another_kind(tmp_path):
     assert len(load_mixture(mixture(Accumulate(policy="subsample:4"), 1, {1: tmp_path / "1"}), 0, DPO)) == 4
     for number, kind in ((1, SFT), (2, DPO)):
         with pytest.raises(DataError, match="schema"):
-            load_mixture(mixture(Accumulate(policy="replace"), number, {number: tmp_path / str(number)}), 0, kind)
+            load_mixture(
+                mixture(Accumulate(policy="replace"), number, {number: tmp_path / str(number)}), 0, kind
+            )

@@ -35,5 +35,9 @@ def test_lineage_columns_mean_nothing_to_trl():
 def test_rows_of_the_factory_fit(rows):
     row = rows(1)[0]
     assert row.keys() == FEATURES.keys()
-    assert (row["src_sampling"], row["src_verdict"], row["src_hinted"]) == ('{"temperature":1.0}', '{"correct":true}', False)
+    assert (row["src_sampling"], row["src_verdict"], row["src_hinted"]) == (
+        '{"temperature":1.0}',
+        '{"correct":true}',
+        False,
+    )
     assert digest(FEATURES.encode_example(dict(row))) == digest(row)

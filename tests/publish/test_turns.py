@@ -32,19 +32,37 @@ GOLDEN = {
 
 def conversation(i: int = 0) -> list[Turn]:
     """A spliced episode: a bad action without loss, the reflection and the good rest with it."""
-    said = [("system", "Play.", False), ("user", f"Game {i}.", False), ("assistant", "Action: go wrong", False), ("user", "No.", False)]
-    said += [("assistant", "Thought: sorry.\nAction: reflect", True), ("user", "Noted.", False), ("assistant", f"Action: go right {'on ' * (i % 5)}", True)]
+    said = [
+        ("system", "Play.", False),
+        ("user", f"Game {i}.", False),
+        ("assistant", "Action: go wrong", False),
+        ("user", "No.", False),
+    ]
+    said += [
+        ("assistant", "Thought: sorry.\nAction: reflect", True),
+        ("user", "Noted.", False),
+        ("assistant", f"Action: go right {'on ' * (i % 5)}", True),
+    ]
     return [Turn(role=role, content=content.strip(), loss=loss) for role, content, loss in said]
 
 
 def make_episodes(count: int, round: int = 1, kind: str = "synthetic") -> list[TurnRow]:
     return [
         turn_row(
-            conversation(i), row_id=f"e{round}-{i}", parent_ids=[f"p{i}"], task_id=f"t{i}", kind=kind, record="revision", round=round,
-            method="agent_r", model="m@abc", sampling={"temperature": 1.0}, verdict={"score": 1.0},
+            conversation(i),
+            row_id=f"e{round}-{i}",
+            parent_ids=[f"p{i}"],
+            task_id=f"t{i}",
+            kind=kind,
+            record="revision",
+            round=round,
+            method="agent_r",
+            model="m@abc",
+            sampling={"temperature": 1.0},
+            verdict={"score": 1.0},
         )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 class Words:
@@ -56,7 +74,9 @@ class Words:
     def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
         words = []
         for i, m in enumerate(messages):
-            content = "" if self.forgets and m["role"] == "assistant" and i < len(messages) - 1 else m["content"]
+            content = (
+                "" if self.forgets and m["role"] == "assistant" and i < len(messages) - 1 else m["content"]
+            )
             words += [f"<{m['role']}>", *content.split(), "<end>"]
         words += ["<assistant>"] if add_generation_prompt else []
         return {"input_ids": [self.known.setdefault(w, len(self.known)) for w in words]}
@@ -66,7 +86,9 @@ def test_the_schema_is_the_golden_one() -> None:
     assert TURN_SCHEMA_VERSION == TURNS.version == 1
     assert {field.name: str(field.type) for field in TURN_FEATURES.arrow_schema} == GOLDEN
     assert list(TURN_FEATURES) == list(GOLDEN) == list(TurnRow.__annotations__)
-    assert TRL_NAMES & TURN_FEATURES.keys() == {"input_ids", "labels"}, "no messages that could be trained on without the mask (F6)"
+    assert TRL_NAMES & TURN_FEATURES.keys() == {"input_ids", "labels"}, (
+        "no messages that could be trained on without the mask (F6)"
+    )
     row = make_episodes(1)[0]
     assert digest(TURN_FEATURES.encode_example(dict(row))) == digest(row)
 
@@ -79,9 +101,17 @@ def test_both_loaders_give_the_same_episodes_and_counts_add_up(tmp_path) -> None
     assert mapped.features == cached.features == TURN_FEATURES and mapped.to_list() == cached.to_list()
     assert {row["row_id"]: row for row in mapped} == {row["row_id"]: row for row in made}
     assert whole_lengths(mapped, TURNS).tolist() == [len(row["input_ids"]) for row in mapped]
-    assert shares(mapped) == {"real": 0, "synthetic": 9, "rounds": {"1": 9}} and list(manifest["tokens"]) == ["context", "loss", "whole"]
+    assert shares(mapped) == {"real": 0, "synthetic": 9, "rounds": {"1": 9}} and list(manifest["tokens"]) == [
+        "context",
+        "loss",
+        "whole",
+    ]
     card = (tmp_path / "d" / "README.md").read_text()
-    assert "`input_ids` and `labels` are what a trainer reads" in card and "trl sft" in card and "9 conversations" in card
+    assert (
+        "`input_ids` and `labels` are what a trainer reads" in card
+        and "trl sft" in card
+        and "9 conversations" in card
+    )
 
 
 def test_labels_are_the_learnt_turns_word_by_word() -> None:
@@ -90,7 +120,9 @@ def test_labels_are_the_learnt_turns_word_by_word() -> None:
     names = {number: word for word, number in words.known.items()}
     learnt = [names[label] for label in labels if label != IGNORED]
     assert learnt == ["Thought:", "sorry.", "Action:", "reflect", "<end>", "Action:", "go", "right", "<end>"]
-    assert [i for i, label in zip(ids, labels, strict=True) if label != IGNORED] == [label for label in labels if label != IGNORED]
+    assert [i for i, label in zip(ids, labels, strict=True) if label != IGNORED] == [
+        label for label in labels if label != IGNORED
+    ]
 
 
 def test_a_template_that_changes_earlier_turns_is_refused() -> None:

@@ -38,11 +38,15 @@ class Stages:
         rows = [Row(f"r{i:03d}", {"n": i}) for i in range(self.rows)]
         return Input(lambda: iter(rows), len(rows), digest([r.id for r in rows]))
 
-    async def __call__(self, factory: Callable[..., Stage], source: Input | None = None, **runner: Any) -> Manifest:
+    async def __call__(
+        self, factory: Callable[..., Stage], source: Input | None = None, **runner: Any
+    ) -> Manifest:
         recipe = tiny_recipe(runner={**self.runner, **runner})
         config = ScriptedEngine(kind="scripted", **self.engine)
         handle = EngineHandle(config, ModelRef("", "m", "1"))
-        return await run_stage(self.run, 1, "generate", factory, source or self.source, recipe, handle, plugins=())
+        return await run_stage(
+            self.run, 1, "generate", factory, source or self.source, recipe, handle, plugins=()
+        )
 
     def ids(self) -> list[str]:
         """The ids of the rows that are passed on."""

@@ -32,7 +32,9 @@ async def mixed(row: Row, llm: LLM) -> Outcome:
 
 async def plain(row: Row, llm: LLM) -> Outcome:
     """One request, one row."""
-    (answer,) = await llm.chat([{"role": "user", "content": row.payload.get("text", f"number {row.payload['n']}")}], step=STEP)
+    (answer,) = await llm.chat(
+        [{"role": "user", "content": row.payload.get("text", f"number {row.payload['n']}")}], step=STEP
+    )
     return Kept([row.child("plain", 0, text=answer.text)])
 
 
@@ -141,7 +143,9 @@ def thin_out(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped |
         yield row, Dropped("thin") if int(row.id, 16) % 2 else None
 
 
-def factory(function: str, *args: str | int, asks: bool = True, version: int = 1) -> Callable[[Recipe], Stage]:
+def factory(
+    function: str, *args: str | int, asks: bool = True, version: int = 1
+) -> Callable[[Recipe], Stage]:
     """Return what the runner wants: a function from the recipe to the stage, which can be sent to workers."""
     return partial(_make, function, args, asks, version)
 

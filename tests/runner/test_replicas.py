@@ -148,7 +148,11 @@ class Engine:
 async def test_two_jobs_on_one_pool_never_get_each_others_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.engines.vllm.VllmClient", Engine)
     monkeypatch.setattr(pool, "IN_USE_SECONDS", 0.1)
-    one, two, request = ModelRef("/one", "one", "1"), ModelRef("/two", "two", "2"), Request(prompt="x", row="r")
+    one, two, request = (
+        ModelRef("/one", "one", "1"),
+        ModelRef("/two", "two", "2"),
+        Request(prompt="x", row="r"),
+    )
     replica = pool.VllmReplica(VllmEngine(), 0, None)
     await replica.load(one)
     under_way = asyncio.create_task(replica.generate(request, one))
@@ -168,7 +172,9 @@ async def test_two_jobs_on_one_pool_never_get_each_others_answers(monkeypatch: p
     await under_way
 
 
-async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The stage may end while it asks; a replica that does not say, or is dead, is no reason to stop."""
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -203,12 +209,16 @@ async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone
 
 async def test_two_deaths_are_forgiven() -> None:
     replica = Replica("a", deaths=2)
-    found = await asyncio.gather(*(router(replica).generate(Request(prompt=p, row=p)) for p in ("kill", "other")))
+    found = await asyncio.gather(
+        *(router(replica).generate(Request(prompt=p, row=p)) for p in ("kill", "other"))
+    )
     assert [f[0].text for f in found] == ["a", "a"]
 
 
 async def test_an_unreachable_actor_is_tried_again() -> None:
-    assert (await router(Replica("a", deaths=1)).generate(Request(prompt="unavailable", row="r")))[0].text == "a"
+    assert (await router(Replica("a", deaths=1)).generate(Request(prompt="unavailable", row="r")))[
+        0
+    ].text == "a"
 
 
 async def test_a_request_that_hangs() -> None:
@@ -233,14 +243,18 @@ async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) ->
     engine = {"kind": "vllm", "start_timeout": 0.1}
     recipe = tiny_recipe(engine=engine)
     engines = EnginePool(recipe, recipe.engine, "/logs")
-    with pytest.raises(SelfloopError, match=r"not ready within engine.start_timeout = 0.1 s(.|\n)*/logs/engine"):
+    with pytest.raises(
+        SelfloopError, match=r"not ready within engine.start_timeout = 0.1 s(.|\n)*/logs/engine"
+    ):
         await engines.use(MODEL)
     await asyncio.wait_for(engines.free(), 10)
     assert killed == [never]
     await engines.free()
 
 
-async def test_nobody_complains_when_the_wait_for_an_engine_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_complains_when_the_wait_for_an_engine_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Ctrl-C while it starts: "stopped", and no "exception was never retrieved" with a traceback after it."""
 
     async def wait(*_: Any) -> None:

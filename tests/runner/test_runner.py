@@ -29,7 +29,11 @@ DROPPED = {f"r{n:03d}": "three" for n in range(40) if n % 5 == 3}
 
 def all_is_there(stages: Stages, manifest: Any) -> None:
     """Check what `mixed` makes of ROWS, in manifest, parts and rejects."""
-    assert (manifest.rows_in, manifest.rows_dropped, manifest.rows_failed) == (40, {"three": len(DROPPED)}, {"six": len(FAILED)})
+    assert (manifest.rows_in, manifest.rows_dropped, manifest.rows_failed) == (
+        40,
+        {"three": len(DROPPED)},
+        {"six": len(FAILED)},
+    )
     assert manifest.rows_done == 40 - len(DROPPED) - len(FAILED)
     assert stages.inputs() == dict.fromkeys(ROWS, 1)
     assert stages.rejects("dropped") == DROPPED and stages.rejects("failed") == FAILED
@@ -41,7 +45,9 @@ async def test_conservation_and_the_same_ids_however_it_is_run(stages: Stages, o
     stages.engine = {"jitter": 1, "latency": 0.02, "fail_share": 0.2}
     manifest = await stages(factory("mixed"))
     all_is_there(stages, manifest)
-    assert manifest.requests.sent == 80 and manifest.requests.from_log == 0 and set(stages.log().values()) == {1}
+    assert (
+        manifest.requests.sent == 80 and manifest.requests.from_log == 0 and set(stages.log().values()) == {1}
+    )
     two = await other(factory("mixed"), workers=2, in_flight=3, part_rows=1000)
     all_is_there(other, two)
     assert other.ids() == stages.ids()
@@ -55,11 +61,20 @@ async def test_rows_that_go_wrong_are_recorded_and_the_others_go_on(stages: Stag
     stages.rows = 48
     manifest = await stages(factory("broken", asks=False))
     assert manifest.rows_done == 32 and manifest.rows_failed == {
-        "ValueError": 2, "FileNotFoundError": 2, "TimeoutError": 2, "KeyError": 2, "bad_outcome": 8
-    }  # fmt: skip
+        "ValueError": 2,
+        "FileNotFoundError": 2,
+        "TimeoutError": 2,
+        "KeyError": 2,
+        "bad_outcome": 8,
+    }
     details = {r["id"]: r["detail"] for r in stages.run.rejects(stages.folder, "failed")}
     assert details["r000"].startswith("row 0 (stage_functions.py:")
-    assert "not None" in details["r009"] and "64-bit" in details["r012"] and "surrogates" in details["r015"] and "same id" in details["r018"]
+    assert (
+        "not None" in details["r009"]
+        and "64-bit" in details["r012"]
+        and "surrogates" in details["r015"]
+        and "same id" in details["r018"]
+    )
     assert len(stages.ids()) == 32
 
 
@@ -97,7 +112,9 @@ async def test_workers_are_killed_at_random_moments(stages: Stages, tmp_path: Pa
     async def killer() -> None:
         while len(killed) < 3:
             await asyncio.sleep(draw.uniform(0.1, 0.6))
-            alive = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit() and int(p.name) not in killed]
+            alive = [
+                int(p.name) for p in tmp_path.iterdir() if p.name.isdigit() and int(p.name) not in killed
+            ]
             if alive:
                 killed.append(alive[-1])
                 os.kill(alive[-1], signal.SIGKILL)
@@ -110,23 +127,31 @@ async def test_workers_are_killed_at_random_moments(stages: Stages, tmp_path: Pa
     assert sum(stages.log().values()) - 80 <= 8 * len(killed)
 
 
-async def test_too_many_failures_stop_it_and_the_same_call_finishes_it(stages: Stages, tmp_path: Path) -> None:
+async def test_too_many_failures_stop_it_and_the_same_call_finishes_it(
+    stages: Stages, tmp_path: Path
+) -> None:
     stage = factory("fails_until", str(tmp_path / "mended"))
     with pytest.raises(StageError) as e:
         await stages(stage)
-    assert "36 of 40 rows failed" in str(e.value) and "RuntimeError: the verifier's server is down (stage_functions.py:" in str(e.value)
+    assert "36 of 40 rows failed" in str(
+        e.value
+    ) and "RuntimeError: the verifier's server is down (stage_functions.py:" in str(e.value)
     assert stages.run.manifest(stages.folder) is None and len(stages.rejects("failed")) == 36
     (tmp_path / "mended").touch()
     manifest = await stages(stage)
     assert manifest.rows_done == 40 and manifest.rows_failed == {} and stages.rejects("failed") == {}
     assert stages.inputs() == dict.fromkeys(ROWS, 1)
-    assert manifest.requests.from_log == 36 and set(stages.log().values()) == {1}, "what was answered is not asked again"
+    assert manifest.requests.from_log == 36 and set(stages.log().values()) == {1}, (
+        "what was answered is not asked again"
+    )
 
 
 async def test_the_first_fifty_all_fail(stages: Stages) -> None:
     """A wrong address must not be paid for with all rows."""
     stages.rows, stages.engine = 3000, {"reject_share": 1, "latency": 0.05}
-    with pytest.raises(StageError, match=r"the first \d+ rows all failed: .*\n  EngineError: the scripted engine rejects"):
+    with pytest.raises(
+        StageError, match=r"the first \d+ rows all failed: .*\n  EngineError: the scripted engine rejects"
+    ):
         await stages(factory("plain"))
     assert sum(stages.inputs().values()) < 3000
 
@@ -142,7 +167,17 @@ async def test_rows_that_failed_before_may_fail_again(stages: Stages) -> None:
 
 async def test_a_node_that_does_not_see_the_run_says_so_and_writes_nothing(tmp_path: Path) -> None:
     elsewhere = tmp_path / "disk_of_another_node"
-    spec = WorkerSpec(factory("plain"), tiny_recipe(), str(elsewhere / "generate"), str(elsewhere / "generate"), elsewhere, "00000", None, 1, ())
+    spec = WorkerSpec(
+        factory("plain"),
+        tiny_recipe(),
+        str(elsewhere / "generate"),
+        str(elsewhere / "generate"),
+        elsewhere,
+        "00000",
+        None,
+        1,
+        (),
+    )
     with pytest.raises(ConfigError, match="does not see the run directory that the driver writes to"):
         StageWorker(spec)
     assert not elsewhere.exists()
@@ -168,7 +203,10 @@ async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_p
 async def test_an_outage_is_not_held_against_the_rows(stages: Stages, tmp_path: Path) -> None:
     """A share of rows that max_failed_share would allow: were the stage done with them, they would be lost for good."""
     away = factory("away_until", str(tmp_path / "back"), 2)
-    with pytest.raises(StageError, match=r"18 of 40 rows were not answered at 2 tries. The first error:\n  unanswered: cannot connect"):
+    with pytest.raises(
+        StageError,
+        match=r"18 of 40 rows were not answered at 2 tries. The first error:\n  unanswered: cannot connect",
+    ):
         await stages(away)
     assert stages.run.manifest(stages.folder) is None
     accepted = await stages(away, on_unanswered="fail")
@@ -176,12 +214,18 @@ async def test_an_outage_is_not_held_against_the_rows(stages: Stages, tmp_path: 
     Path(stages.folder, "manifest.json").unlink()
     (tmp_path / "back").touch()
     manifest = await stages(away)
-    assert manifest.rows_done == 40 and manifest.rows_failed == {} and stages.inputs() == dict.fromkeys(ROWS, 1)
+    assert (
+        manifest.rows_done == 40 and manifest.rows_failed == {} and stages.inputs() == dict.fromkeys(ROWS, 1)
+    )
 
 
-async def test_a_long_outage_stops_before_it_has_gone_through_all_rows(stages: Stages, tmp_path: Path) -> None:
+async def test_a_long_outage_stops_before_it_has_gone_through_all_rows(
+    stages: Stages, tmp_path: Path
+) -> None:
     stages.rows, stages.engine = 3000, {"latency": 0.02}
-    with pytest.raises(StageError, match=r"50 rows one after the other were not answered, the last one: cannot connect"):
+    with pytest.raises(
+        StageError, match=r"50 rows one after the other were not answered, the last one: cannot connect"
+    ):
         await stages(factory("away_until", str(tmp_path / "back"), 10**6))
     assert sum(stages.inputs().values()) < 500
 
@@ -207,13 +251,19 @@ async def test_a_row_in_two_parts_is_named(stages: Stages) -> None:
     Path(stages.folder, "manifest.json").unlink()
     part = min(Path(stages.folder).glob("part-*.arrow"))
     part.with_name("part-09999-00000.arrow").write_bytes(part.read_bytes())
-    with pytest.raises(StageError, match="part-09999-00000.arrow: 5 of its rows, such as r000, stand in an earlier part as well"):
+    with pytest.raises(
+        StageError,
+        match="part-09999-00000.arrow: 5 of its rows, such as r000, stand in an earlier part as well",
+    ):
         await stages(factory("plain"))
 
 
 async def test_nothing_moves(stages: Stages) -> None:
     stages.engine = {"latency": 600}
-    with pytest.raises(StageError, match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running") as e:
+    with pytest.raises(
+        StageError,
+        match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running",
+    ) as e:
         await stages(factory("plain"), no_progress_seconds=6)
     assert "generate" in str(e.value)
 
@@ -242,7 +292,9 @@ async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:
 async def test_a_disk_that_refuses_stops_the_stage(stages: Stages) -> None:
     """It is not held against the rows. (As root, a folder's mode does not help: a file is in the place of a folder.)"""
     files.write_bytes(f"{stages.folder}/dropped", b"")
-    with pytest.raises(StageError, match=r"cannot be written: .*Not a directory|cannot be written: .*File exists"):
+    with pytest.raises(
+        StageError, match=r"cannot be written: .*Not a directory|cannot be written: .*File exists"
+    ):
         await stages(factory("mixed"))
     os.unlink(f"{stages.folder}/dropped")
     all_is_there(stages, await stages(factory("mixed")))
@@ -262,7 +314,10 @@ async def test_rows_and_then_steps(stages: Stages, other: Stages, monkeypatch: p
     manifest = await stages(with_steps)
     thin = manifest.steps[0].dropped["thin"]
     assert manifest.rows_dropped == {"three": len(DROPPED)} and manifest.rows_failed == {"six": len(FAILED)}
-    assert manifest.steps[0].rows_in == manifest.rows_out + thin and len(stages.rejects("dropped")) == len(DROPPED) + thin
+    assert (
+        manifest.steps[0].rows_in == manifest.rows_out + thin
+        and len(stages.rejects("dropped")) == len(DROPPED) + thin
+    )
     assert set(stages.log().values()) == {1}
     await other(with_steps, workers=2)
     assert other.ids() == stages.ids() and len(stages.ids()) == manifest.rows_out > 0
@@ -280,11 +335,26 @@ async def test_steps_and_stages_that_pass_rows_on(stages: Stages) -> None:
     with_steps = Stage(row=None, steps={"halve": halve, "again": halve}, version=1)
     first = await stages(factory("no_model", asks=False))
     source = input_of(stages.run, stages.folder)
-    steps = await run_stage(stages.run, 1, "critique", lambda r: with_steps, source, tiny_recipe(), plugins=())
-    assert [(s.name, s.rows_in, s.rows_out, s.dropped) for s in steps.steps] == [("halve", 40, 20, {"odd": 20}), ("again", 20, 10, {"odd": 10})]
-    assert (steps.rows_in, steps.rows_done, steps.rows_out) == (40, 40, 10) and steps.dropped_in_all() == {"odd": 30}
+    steps = await run_stage(
+        stages.run, 1, "critique", lambda r: with_steps, source, tiny_recipe(), plugins=()
+    )
+    assert [(s.name, s.rows_in, s.rows_out, s.dropped) for s in steps.steps] == [
+        ("halve", 40, 20, {"odd": 20}),
+        ("again", 20, 10, {"odd": 10}),
+    ]
+    assert (steps.rows_in, steps.rows_done, steps.rows_out) == (40, 40, 10) and steps.dropped_in_all() == {
+        "odd": 30
+    }
     assert len(list(stages.run.rejects(stages.run.stage(1, "critique"), "dropped"))) == 30
-    passed = await run_stage(stages.run, 1, "filter", lambda r: Stage(), input_of(stages.run, stages.run.stage(1, "critique")), tiny_recipe(), plugins=())
+    passed = await run_stage(
+        stages.run,
+        1,
+        "filter",
+        lambda r: Stage(),
+        input_of(stages.run, stages.run.stage(1, "critique")),
+        tiny_recipe(),
+        plugins=(),
+    )
     assert (passed.passes_through, passed.rows_out, passed.parts) == ("critique", 10, steps.parts)
     ids = [r.id for r in stages.run.rows(stages.run.stage(1, "filter"))]
     assert ids == [r.id for r in stages.run.rows(stages.run.stage(1, "critique"))] and len(ids) == 10

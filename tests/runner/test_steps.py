@@ -35,8 +35,16 @@ def rejected(folder: Path) -> int:
 
 def test_one_after_the_other(tmp_path: Path) -> None:
     entries = run_steps({"halve": halve, "annotate": annotate, "again": halve}, lambda: ROWS, str(tmp_path))
-    assert [(e.name, e.rows_in, e.rows_out) for e in entries] == [("halve", 10, 5), ("annotate", 5, 5), ("again", 5, 3)]
-    assert [(r.id, r.payload["seen"]) for r in rows_in(tmp_path)] == [("r0", True), ("r4", True), ("r8", True)]
+    assert [(e.name, e.rows_in, e.rows_out) for e in entries] == [
+        ("halve", 10, 5),
+        ("annotate", 5, 5),
+        ("again", 5, 3),
+    ]
+    assert [(r.id, r.payload["seen"]) for r in rows_in(tmp_path)] == [
+        ("r0", True),
+        ("r4", True),
+        ("r8", True),
+    ]
     assert rejected(tmp_path) == 7
 
 

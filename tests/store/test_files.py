@@ -69,7 +69,9 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_failed_sync_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
@@ -92,7 +94,10 @@ def test_json(folder: str) -> None:
 def test_glob_finds_files_of_the_folder_only(folder: str) -> None:
     for name in ("part-2.arrow", "part-1.arrow", "part-3.arrow.x.tmp", "other", "sub/part-4.arrow"):
         files.write_bytes(files.join(folder, name), b"")
-    assert [p.rsplit("/", 1)[1] for p in files.glob(folder, "part-*.arrow")] == ["part-1.arrow", "part-2.arrow"]
+    assert [p.rsplit("/", 1)[1] for p in files.glob(folder, "part-*.arrow")] == [
+        "part-1.arrow",
+        "part-2.arrow",
+    ]
     assert files.glob(files.join(folder, "none"), "*") == []
     assert all(files.exists(p) for p in files.glob(folder, "*"))
 
@@ -126,7 +131,8 @@ def test_what_a_kill_left_of_a_folder_goes_and_what_another_process_writes_stays
     target, other = tmp_path / "model", tmp_path / "model-2"
     writer = "import os, sys, time\nfrom pipeline.store import files\nwith files.atomic_folder(sys.argv[1]) as a:\n  print(a.name, flush=True)\n  time.sleep(60)"
     killed, alive, neighbour = (
-        subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True) for path in (target, target, other)
+        subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
+        for path in (target, target, other)
     )
     names = [process.stdout.readline().strip() for process in (killed, alive, neighbour)]
     for process in (killed, neighbour):

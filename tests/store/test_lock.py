@@ -18,8 +18,10 @@ from pipeline.store.lock import RunLock, hold_as_worker, wait_for_old_workers
 DRIVER = "import sys, time; from pathlib import Path; from pipeline.store import lock\n"
 HOLD = {
     "driver": DRIVER + "with lock.RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)",
-    "own": DRIVER + "fd = lock.hold(lock.of_worker(sys.argv[1] + '/rounds/001/generate', '00003')); print('held', flush=True); time.sleep(60)",
-    "worker": DRIVER + "fd = lock.hold_as_worker(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)",
+    "own": DRIVER
+    + "fd = lock.hold(lock.of_worker(sys.argv[1] + '/rounds/001/generate', '00003')); print('held', flush=True); time.sleep(60)",
+    "worker": DRIVER
+    + "fd = lock.hold_as_worker(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)",
 }
 
 
@@ -29,7 +31,9 @@ def holder(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen]]:
     started = []
 
     def start(kind: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", HOLD[kind], str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD[kind], str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -94,10 +98,14 @@ def test_old_workers_are_waited_for(tmp_path: Path, holder: Callable) -> None:
     wait_for_old_workers(tmp_path, seconds=5)
 
 
-async def test_a_worker_that_was_given_up_and_lives_on_is_waited_for_and_named(tmp_path: Path, holder: Callable) -> None:
+async def test_a_worker_that_was_given_up_and_lives_on_is_waited_for_and_named(
+    tmp_path: Path, holder: Callable
+) -> None:
     """It could still write a part with rows that others do again."""
     path, old = lock.of_worker(str(tmp_path / "rounds/001/generate"), "00003"), holder("own")
-    with pytest.raises(StageError, match=f"00003.lock: a worker that Ray has given up still lives .process {old.pid} on "):
+    with pytest.raises(
+        StageError, match=f"00003.lock: a worker that Ray has given up still lives .process {old.pid} on "
+    ):
         await lock.let_go(path, seconds=0.3)
     asyncio.get_running_loop().call_later(0.5, old.kill)
     await asyncio.wait_for(lock.let_go(path, seconds=30), 30)

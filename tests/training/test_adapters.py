@@ -26,8 +26,16 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def trained(spec: Any, rounds: dict[int, Path], out: Path, **changes: Any) -> Path:
     """Train two steps, and save the adapter as a worker does."""
-    trainer = build_trainer({**config(spec, list(rounds.values()), max_steps=2, learning_rate=1e-2, save_strategy="no"), "lora": LORA, **changes})
-    assert {name for name, p in trainer.model.named_parameters() if p.requires_grad} == {n for n, _ in trainer.model.named_parameters() if "lora_" in n}
+    trainer = build_trainer(
+        {
+            **config(spec, list(rounds.values()), max_steps=2, learning_rate=1e-2, save_strategy="no"),
+            "lora": LORA,
+            **changes,
+        }
+    )
+    assert {name for name, p in trainer.model.named_parameters() if p.requires_grad} == {
+        n for n, _ in trainer.model.named_parameters() if "lora_" in n
+    }
     trainer.train()
     save_model(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, out, merge=False)
     return out
@@ -38,26 +46,47 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("adapters")
 
 
-def test_an_adapter_is_saved_alone_and_gone_on_with(make_spec: Any, rounds: dict[int, Path], tiny_model: Path, folder: Path) -> None:
+def test_an_adapter_is_saved_alone_and_gone_on_with(
+    make_spec: Any, rounds: dict[int, Path], tiny_model: Path, folder: Path
+) -> None:
     first = trained(make_spec(), rounds, folder / "generator")
-    assert {f.suffix for f in first.iterdir()} <= {".json", ".safetensors", ".md"} and not (first / "config.json").exists()
-    begun = build_trainer({**config(make_spec(), list(rounds.values())), "lora": LORA, "adapter": str(first)}).model
+    assert {f.suffix for f in first.iterdir()} <= {".json", ".safetensors", ".md"} and not (
+        first / "config.json"
+    ).exists()
+    begun = build_trainer(
+        {**config(make_spec(), list(rounds.values())), "lora": LORA, "adapter": str(first)}
+    ).model
     now = {n.replace(".default", ""): p for n, p in begun.named_parameters() if "lora_" in n}
-    assert len(now) == len(weights(first)) > 0 and all(torch.equal(now[name], value) for name, value in weights(first).items()), "it begins where the last one ended"
+    assert len(now) == len(weights(first)) > 0 and all(
+        torch.equal(now[name], value) for name, value in weights(first).items()
+    ), "it begins where the last one ended"
     second = trained(make_spec(), rounds, folder / "later", adapter=str(first))
-    assert any(not torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True)
+    )
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     ids = torch.arange(10)[None]
     plain = base(ids).logits
-    assert not torch.allclose(PeftModel.from_pretrained(base, first)(ids).logits, plain), "and it does something"
+    assert not torch.allclose(PeftModel.from_pretrained(base, first)(ids).logits, plain), (
+        "and it does something"
+    )
 
 
-def test_the_fingerprint_and_the_revision_cover_adapters(make_spec: Any, tiny_model: Path, folder: Path) -> None:
+def test_the_fingerprint_and_the_revision_cover_adapters(
+    make_spec: Any, tiny_model: Path, folder: Path
+) -> None:
     spec = replace(make_spec(lora=Lora(r=4)), role="generator")
     afresh, later = fingerprint(spec), fingerprint(replace(spec, adapter=str(folder / "generator")))
-    assert fingerprint(replace(spec, role="extender")) != afresh != later and "adapter" not in fingerprint(replace(spec, role=""))
+    assert fingerprint(replace(spec, role="extender")) != afresh != later and "adapter" not in fingerprint(
+        replace(spec, role="")
+    )
     base = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
     both = with_adapters(base, str(folder), ["generator", "later"])
     one = with_adapters(base, str(folder), ["generator", "nobody"])
-    assert dict(both.adapters) == {"generator": str(folder / "generator"), "later": str(folder / "later")} and both.path == base.path
-    assert [role for role, _ in one.adapters] == ["generator"] and len({base.revision, both.revision, one.revision}) == 3
+    assert (
+        dict(both.adapters) == {"generator": str(folder / "generator"), "later": str(folder / "later")}
+        and both.path == base.path
+    )
+    assert [role for role, _ in one.adapters] == ["generator"] and len(
+        {base.revision, both.revision, one.revision}
+    ) == 3

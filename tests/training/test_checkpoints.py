@@ -33,7 +33,9 @@ def test_torn_ones_are_passed_over_and_removed(output, tear):
     else:
         (torn / {"missing": "trainer_state.json", "unmarked": MARK}[tear]).unlink()
     assert not is_complete(torn) and last_complete(output) == output / "checkpoint-2"
-    assert remove_torn(output) == ["checkpoint-10"] and not torn.exists() and (output / "checkpoint-2").exists()
+    assert (
+        remove_torn(output) == ["checkpoint-10"] and not torn.exists() and (output / "checkpoint-2").exists()
+    )
 
 
 def test_nothing_there(tmp_path):

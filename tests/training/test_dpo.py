@@ -51,7 +51,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[int,
     """Published folders with 14 and 10 pairs, of rounds 1 and 2."""
     folder = tmp_path_factory.mktemp("pairs")
     for number, count in ((1, 14), (2, 10)):
-        publish(measure(make_pairs(count, number), tokenizer, DPO), folder / f"round-{number:03d}", FACTS, 0, DPO)
+        publish(
+            measure(make_pairs(count, number), tokenizer, DPO), folder / f"round-{number:03d}", FACTS, 0, DPO
+        )
     return {number: folder / f"round-{number:03d}" for number in (1, 2)}
 
 
@@ -77,11 +79,19 @@ def make_spec(tiny_model: Path, pairs: dict[int, Path], tmp_path: Path) -> Calla
     """A function from train.dpo's settings (and `train`'s) to a spec that trains the tiny model in tmp_path."""
 
     def make(train: dict[str, Any] | None = None, policy: str = "all", **dpo: Any) -> TrainSpec:
-        settings = {"max_length": 128, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1, **(train or {})}
+        settings = {
+            "max_length": 128,
+            "save_steps": 2,
+            "precision": "fp32",
+            "cpus_per_worker": 1,
+            **(train or {}),
+        }
         section = Train(kind="dpo", dpo={"batch_size": 4, "learning_rate": 1e-2, **dpo}, **settings)
         model = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
         chosen = mixture(Accumulate(policy=policy), 2, pairs)
-        return TrainSpec(model, str(tmp_path / "model"), str(tmp_path / "train"), chosen, section, 3, kind=DPO)
+        return TrainSpec(
+            model, str(tmp_path / "model"), str(tmp_path / "train"), chosen, section, 3, kind=DPO
+        )
 
     return make
 
@@ -105,16 +115,32 @@ def config(spec: TrainSpec, folders: list[Path], **arguments: Any) -> dict[str, 
 def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):
     """Pairs with every lineage column go through the real DPOTrainer; ids and masks are compared token by token."""
     trainer = build_trainer(config(make_spec(), list(pairs.values()), precompute_ref_log_probs=False))
-    published = datasets.concatenate_datasets([datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()])
-    assert len(trainer.train_dataset) == len(published) == 24 and set(published.column_names) == set(PAIR_FEATURES)
+    published = datasets.concatenate_datasets(
+        [datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()]
+    )
+    assert len(trainer.train_dataset) == len(published) == 24 and set(published.column_names) == set(
+        PAIR_FEATURES
+    )
     for made, row in zip(trainer.train_dataset, published, strict=True):
-        head = tokenizer(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))["input_ids"]
-        sides = [tokenizer(row[s][0]["content"] + "<|im_end|>\n", add_special_tokens=False)["input_ids"] for s in ("chosen", "rejected")]
+        head = tokenizer(
+            tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        )["input_ids"]
+        sides = [
+            tokenizer(row[s][0]["content"] + "<|im_end|>\n", add_special_tokens=False)["input_ids"]
+            for s in ("chosen", "rejected")
+        ]
         assert [made["prompt_ids"], made["chosen_ids"], made["rejected_ids"]] == [head, *sides]
-        assert [row["tokens_prompt"], row["tokens_chosen"], row["tokens_rejected"]] == [len(head), *map(len, sides)]
+        assert [row["tokens_prompt"], row["tokens_chosen"], row["tokens_rejected"]] == [
+            len(head),
+            *map(len, sides),
+        ]
     batch = next(iter(trainer.get_train_dataloader()))
-    assert set(batch) == {"input_ids", "attention_mask", "completion_mask"} and len(batch["input_ids"]) == 2 * 4
-    assert (batch["completion_mask"] <= batch["attention_mask"]).all() and (batch["completion_mask"].sum(1) > 0).all()
+    assert (
+        set(batch) == {"input_ids", "attention_mask", "completion_mask"} and len(batch["input_ids"]) == 2 * 4
+    )
+    assert (batch["completion_mask"] <= batch["attention_mask"]).all() and (
+        batch["completion_mask"].sum(1) > 0
+    ).all()
     assert trainer.ref_model is not None and trainer.lengths.max() <= 128
 
 
@@ -126,7 +152,9 @@ def test_the_trainer_refuses_to_cut(make_spec, pairs):
 def test_pairs_that_are_too_long_are_left_out_and_counted(make_spec, tmp_path, tokenizer):
     rows = make_pairs(5) + [{**row, "row_id": f"long-{i}"} for i, row in enumerate(make_pairs(3, words=120))]
     publish(measure(rows, tokenizer, DPO), tmp_path / "d", FACTS, 0, DPO)
-    spec = dataclasses.replace(make_spec(), mixture=mixture(Accumulate(policy="replace"), 1, {1: tmp_path / "d"}))
+    spec = dataclasses.replace(
+        make_spec(), mixture=mixture(Accumulate(policy="replace"), 1, {1: tmp_path / "d"})
+    )
     data = prepare_data(spec)
     assert (data.examples, data.left_out) == (5, 3) and prepare_data(spec) == data
     assert build_trainer(config(spec, [Path(f) for f in data.folders])).lengths.max() <= 128
@@ -134,12 +162,20 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(make_spec, tmp_path, t
 
 def test_counts_of_another_tokenizer_are_made_anew(make_spec, tmp_path):
     publish(make_pairs(5), tmp_path / "d", FACTS, 0, DPO)  # never measured: all counts are 0
-    spec = dataclasses.replace(make_spec(), mixture=mixture(Accumulate(policy="replace"), 1, {1: tmp_path / "d"}))
+    spec = dataclasses.replace(
+        make_spec(), mixture=mixture(Accumulate(policy="replace"), 1, {1: tmp_path / "d"})
+    )
     data = prepare_data(spec)
-    assert data.folders == [f"{spec.work}/dataset"] and build_trainer(config(spec, [Path(f) for f in data.folders])).prepared_tokens > 0
+    assert (
+        data.folders == [f"{spec.work}/dataset"]
+        and build_trainer(config(spec, [Path(f) for f in data.folders])).prepared_tokens > 0
+    )
 
 
-@pytest.mark.parametrize(("steps", "expected"), [({"epochs": 1}, True), ({"max_steps": 5}, False), ({"max_steps": 6}, True), ({"epochs": 0.5}, False)])
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [({"epochs": 1}, True), ({"max_steps": 5}, False), ({"max_steps": 6}, True), ({"epochs": 0.5}, False)],
+)
 def test_the_reference_is_asked_beforehand_where_that_is_cheaper(make_spec, steps, expected):
     """24 pairs in batches of 4: from 6 steps on, each pair is seen at least once."""
     assert trainer_arguments(make_spec(**steps), 24, False, False)["precompute_ref_log_probs"] is expected
@@ -154,7 +190,9 @@ def test_what_is_computed_beforehand_is_what_would_be_computed_then(make_spec, p
     losses = []
     for beforehand in (True, False):
         shutil.rmtree(spec.work, ignore_errors=True)
-        trainer = build_trainer(config(spec, list(pairs.values()), precompute_ref_log_probs=beforehand, save_strategy="no"))
+        trainer = build_trainer(
+            config(spec, list(pairs.values()), precompute_ref_log_probs=beforehand, save_strategy="no")
+        )
         assert beforehand == (Path(spec.work) / REFERENCE_FILE).exists()
         assert (trainer.ref_model is None) == beforehand
         trainer.train()
@@ -172,10 +210,14 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
     result = train(spec, seen.append)
     assert (result.kind, result.examples, result.left_out, result.steps) == ("dpo", 24, 0, 18)
     assert result.shares == {"real": 0, "synthetic": 24, "rounds": {"1": 14, "2": 10}}
-    assert seen[0][MARGIN] == pytest.approx(0, abs=1e-4) and seen[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert seen[0][MARGIN] == pytest.approx(0, abs=1e-4) and seen[0]["loss"] == pytest.approx(
+        0.6931, abs=1e-3
+    )
     assert seen[-1][MARGIN] > 0.5 > seen[1][MARGIN] and seen[-1][ACCURACY] == 1 and seen[-1]["loss"] < 0.4
     assert result.rewards == {MARGIN: seen[-1][MARGIN], ACCURACY: 1.0}
-    assert (work / "loss.png").read_bytes().startswith(b"\x89PNG") and "trl dpo" in (work / "trainer.yaml").read_text()
+    assert (work / "loss.png").read_bytes().startswith(b"\x89PNG") and "trl dpo" in (
+        work / "trainer.yaml"
+    ).read_text()
     assert not (work / "checkpoints").exists() and not (work / REFERENCE_FILE).exists()
     model = AutoModelForCausalLM.from_pretrained(spec.out)
     assert model.dtype == torch.bfloat16 and model.config.use_cache and result.revision != spec.model.revision
@@ -190,7 +232,10 @@ def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec
     spec = make_spec({"lora": Lora(r=4, alpha=8), "workers": 2}, epochs=1)
     result = train(dataclasses.replace(spec, reference=other_model))
     assert result.steps == 6 and result.hyperparameters["precompute_ref_log_probs"]
-    base, tuned = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict() for path in (tiny_model, spec.out))
+    base, tuned = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict()
+        for path in (tiny_model, spec.out)
+    )
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert base.keys() == tuned.keys() and changed and all("_proj" in name for name in changed)
 
@@ -219,7 +264,12 @@ def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
     killer.join()
     assert re.search(r"resuming from .*checkpoint-\d+", (work / "logs" / "worker.0.log").read_text())
     assert len(set(kept)) == 1, "the reference was computed once"
-    assert (result.steps, result.tokens, result.final_loss, result.rewards) == (48, undisturbed.tokens, undisturbed.final_loss, undisturbed.rewards)
+    assert (result.steps, result.tokens, result.final_loss, result.rewards) == (
+        48,
+        undisturbed.tokens,
+        undisturbed.final_loss,
+        undisturbed.rewards,
+    )
     assert result.revision == undisturbed.revision
 
 
@@ -231,17 +281,45 @@ def parse(path: Path) -> Any:
 
 
 def test_trl_parses_every_key(make_spec, pairs, other_model, tmp_path):
-    spec = make_spec({"lora": Lora(target_modules=["q_proj"])}, loss_type=["sigmoid", "sft"], loss_weights=[1, 0.2], beta=0.3,
-                     extra={"max_grad_norm": 0.5, "label_smoothing": 0.1})  # fmt: skip
+    spec = make_spec(
+        {"lora": Lora(target_modules=["q_proj"])},
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1, 0.2],
+        beta=0.3,
+        extra={"max_grad_norm": 0.5, "label_smoothing": 0.1},
+    )
     path = tmp_path / "trainer.yaml"
-    path.write_text(trainer_yaml(spec, trainer_arguments(spec, 24, False, True), [str(folder) for folder in pairs.values()]))
+    path.write_text(
+        trainer_yaml(
+            spec, trainer_arguments(spec, 24, False, True), [str(folder) for folder in pairs.values()]
+        )
+    )
     _, dpo, model, mixed = parse(path)
-    assert (dpo.beta, dpo.loss_type, dpo.loss_weights, dpo.label_smoothing) == (0.3, ["sigmoid", "sft"], [1.0, 0.2], 0.1)
-    assert (dpo.max_length, dpo.per_device_train_batch_size, dpo.learning_rate, dpo.max_grad_norm) == (128, 4, 1e-2, 0.5)
-    assert dpo.bf16 and dpo.precompute_ref_log_probs and [part.path for part in mixed.datasets] == [str(f) for f in pairs.values()]
-    assert (model.use_peft, model.lora_target_modules) == (True, "q_proj")  # TRL takes the one out of its list
+    assert (dpo.beta, dpo.loss_type, dpo.loss_weights, dpo.label_smoothing) == (
+        0.3,
+        ["sigmoid", "sft"],
+        [1.0, 0.2],
+        0.1,
+    )
+    assert (dpo.max_length, dpo.per_device_train_batch_size, dpo.learning_rate, dpo.max_grad_norm) == (
+        128,
+        4,
+        1e-2,
+        0.5,
+    )
+    assert (
+        dpo.bf16
+        and dpo.precompute_ref_log_probs
+        and [part.path for part in mixed.datasets] == [str(f) for f in pairs.values()]
+    )
+    assert (model.use_peft, model.lora_target_modules) == (
+        True,
+        "q_proj",
+    )  # TRL takes the one out of its list
     assert "# Not the same" not in path.read_text()
-    assert f"its reference was {other_model.path}" in trainer_yaml(dataclasses.replace(spec, reference=other_model), {}, [])
+    assert f"its reference was {other_model.path}" in trainer_yaml(
+        dataclasses.replace(spec, reference=other_model), {}, []
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -272,9 +350,15 @@ def test_mistakes_are_told_with_the_key_of_dpo(make_spec):
 def test_the_fingerprint_has_what_matters_to_dpo_and_no_more(make_spec, other_model):
     one = make_spec()
     assert differences(fingerprint(one), fingerprint(pickle.loads(pickle.dumps(one)))) == []
-    same = make_spec({"learning_rate": 0.5, "epochs": 9, "batch_size": 64, "extra": {"packing": True}}, micro_batch_size=2)
-    assert differences(fingerprint(one), fingerprint(same)) == [], "the supervised settings that train.dpo replaces"
-    changed = dataclasses.replace(make_spec({"max_length": 99}, beta=0.2, loss_type="ipo", epochs=2), reference=other_model)
+    same = make_spec(
+        {"learning_rate": 0.5, "epochs": 9, "batch_size": 64, "extra": {"packing": True}}, micro_batch_size=2
+    )
+    assert differences(fingerprint(one), fingerprint(same)) == [], (
+        "the supervised settings that train.dpo replaces"
+    )
+    changed = dataclasses.replace(
+        make_spec({"max_length": 99}, beta=0.2, loss_type="ipo", epochs=2), reference=other_model
+    )
     keys = {key for key, _, _ in differences(fingerprint(one), fingerprint(changed))}
     assert keys == {"dpo.beta", "dpo.loss_type", "dpo.reference", "train.epochs", "train.max_length"}
     supervised = Train(dpo={"beta": 0.3}).model_dump(mode="json").keys() - {"kind", "dpo"}

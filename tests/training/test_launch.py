@@ -31,14 +31,19 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
     assert [line["step"] for line in seen] == list(range(1, 10)) and seen[-1]["loss"] < seen[0]["loss"]
     assert seen == read_progress(work / "progress.jsonl") and result.final_loss == seen[-1]["loss"]
     assert (work / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert not (work / "checkpoints").exists() and not (work / "dataset").exists()  # the published folders served as they were
+    assert (
+        not (work / "checkpoints").exists() and not (work / "dataset").exists()
+    )  # the published folders served as they were
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(spec.out), AutoTokenizer.from_pretrained(spec.out)
     assert model.dtype == torch.bfloat16 and model.config.use_cache
     base, own = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     assert tokenizer.chat_template == own.chat_template
     # ReGenesis 1.9, fault 19: no token is added for padding, and no embedding.
-    assert tokenizer.get_vocab() == own.get_vocab() and model.get_input_embeddings().weight.shape == base.get_input_embeddings().weight.shape
+    assert (
+        tokenizer.get_vocab() == own.get_vocab()
+        and model.get_input_embeddings().weight.shape == base.get_input_embeddings().weight.shape
+    )
     assert result.revision == folder_revision(Path(spec.out)) != spec.model.revision
 
     assert train(spec) == result  # nothing is done again
@@ -58,7 +63,10 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     result = train(spec)
     assert result.left_out >= 3 and result.examples + result.left_out == 13
     assert (Path(spec.work) / "dataset" / "README.md").exists()
-    base, tuned = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict() for path in (tiny_model, spec.out))
+    base, tuned = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict()
+        for path in (tiny_model, spec.out)
+    )
     assert base.keys() == tuned.keys() and not list(Path(spec.out).glob("adapter*"))
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert changed and all("_proj" in name for name in changed)
@@ -73,7 +81,10 @@ def test_two_workers_share_the_batch(local_ray, make_spec, tmp_path, monkeypatch
 
 def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):
     spec = make_spec(extra={"optim": "nonsense"})
-    with pytest.raises(StageError, match=r"(?s)training failed in worker 0: ValueError.*nonsense.*The end of .*worker\.0\.log"):
+    with pytest.raises(
+        StageError,
+        match=r"(?s)training failed in worker 0: ValueError.*nonsense.*The end of .*worker\.0\.log",
+    ):
         train(spec)
 
 
@@ -97,11 +108,21 @@ def test_on_a_cpu_a_forward_pass_has_no_more_tokens_than_pay(make_spec):
         made = trainer_arguments(make_spec(**{"batch_size": 8, **settings}), 10, use_gpu, False)
         return made["per_device_train_batch_size"], made["gradient_accumulation_steps"]
 
-    assert sizes(max_length=128) == (8, 1) and sizes(max_length=512) == (4, 2) and sizes(max_length=1408) == (1, 8)
-    assert sizes(max_length=600, batch_size=6) == (3, 2), "a divisor of the batch: 2,048 tokens have room for three"
-    assert sizes(max_length=4096) == (1, 8) and sizes(max_length=4096, micro_batch_size=4) == (4, 2), "what is asked for is done"
+    assert (
+        sizes(max_length=128) == (8, 1)
+        and sizes(max_length=512) == (4, 2)
+        and sizes(max_length=1408) == (1, 8)
+    )
+    assert sizes(max_length=600, batch_size=6) == (3, 2), (
+        "a divisor of the batch: 2,048 tokens have room for three"
+    )
+    assert sizes(max_length=4096) == (1, 8) and sizes(max_length=4096, micro_batch_size=4) == (4, 2), (
+        "what is asked for is done"
+    )
     assert sizes(use_gpu=True, max_length=4096) == (8, 1)
-    assert most_tokens(Train(max_length=512)) == 2048 and most_tokens(Train(max_length=4096, kind="dpo")) == 8192
+    assert (
+        most_tokens(Train(max_length=512)) == 2048 and most_tokens(Train(max_length=4096, kind="dpo")) == 8192
+    )
     assert most_tokens(Train(max_length=1000, micro_batch_size=5)) == 5000
 
 
@@ -129,5 +150,7 @@ def test_a_work_folder_that_is_half_removed_is_not_taken_for_a_new_one(make_spec
     """Its checkpoints are of other data: they must not be gone on from."""
     spec = make_spec()
     Path(spec.work, "checkpoints").mkdir(parents=True)
-    with pytest.raises(StaleError, match="half removed: its spec.json is gone, and checkpoints is still there"):
+    with pytest.raises(
+        StaleError, match="half removed: its spec.json is gone, and checkpoints is still there"
+    ):
         train(spec)

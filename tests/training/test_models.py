@@ -59,11 +59,20 @@ def test_a_hub_id_is_its_cached_commit(tiny_model, tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    listed = {name: {"size": 1, "blob_id": "0"} for name in (*os.listdir(tiny_model), "README.md", "onnx/model.onnx")}
-    (repository / "trees").mkdir()  # as huggingface_hub keeps it: all files of the commit, also those that are of no use here and are not fetched
+    listed = {
+        name: {"size": 1, "blob_id": "0"}
+        for name in (*os.listdir(tiny_model), "README.md", "onnx/model.onnx")
+    }
+    (
+        repository / "trees"
+    ).mkdir()  # as huggingface_hub keeps it: all files of the commit, also those that are of no use here and are not fetched
     (repository / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": listed}))
     found = resolve_model("some/model")
-    assert (Path(found.path), found.name, found.revision) == (repository / "snapshots" / commit, "some/model", commit)
+    assert (Path(found.path), found.name, found.revision) == (
+        repository / "snapshots" / commit,
+        "some/model",
+        commit,
+    )
     with pytest.raises(ConfigError, match="hf download some/other"):
         resolve_model("some/other")
     with pytest.raises(ConfigError, match="at revision v2"):
@@ -86,10 +95,15 @@ def test_the_packaged_model_is_prepared_whole(tmp_path, monkeypatch):
     (tmp_path / PACKAGED).mkdir()
     (tmp_path / PACKAGED / "config.json").write_text("{}")  # left over from something else: made anew
     found = resolve_model(PACKAGED)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(found.path), AutoTokenizer.from_pretrained(found.path)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(found.path),
+        AutoTokenizer.from_pretrained(found.path),
+    )
     assert model.dtype == torch.bfloat16 and not hasattr(model.config, "quantization_config")
     text = [{"role": "user", "content": "What is the capital of France?"}]
-    ids = tokenizer.apply_chat_template(text, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    ids = tokenizer.apply_chat_template(
+        text, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     answer = tokenizer.decode(model.generate(**ids, max_new_tokens=12, do_sample=False)[0])
     assert "Paris" in answer and resolve_model(PACKAGED) == found
 
@@ -102,6 +116,10 @@ def test_models_that_differ_in_their_weights_only(tmp_path: Path) -> None:
     (tmp_path / "b" / "README.md").write_text("a file that changes nothing")
     (tmp_path / "b" / ".revision.json").write_text("{}")
     a, b, c = (str(tmp_path / name) for name in "abc")
-    assert differ_in_weights_only(a, b) and not differ_in_weights_only(a, c) and not differ_in_weights_only(a, "org/name")
+    assert (
+        differ_in_weights_only(a, b)
+        and not differ_in_weights_only(a, c)
+        and not differ_in_weights_only(a, "org/name")
+    )
     (tmp_path / "b" / "tokenizer.json").write_text("{}")
     assert not differ_in_weights_only(a, b)

@@ -39,18 +39,25 @@ def test_labels_are_the_completion_and_nothing_else(make_spec, rounds, tokenizer
     """Rows with every lineage column go through the real SFTTrainer; the mask is compared token by token."""
     trainer = build_trainer(config(make_spec(), list(rounds.values())))
     prepared = trainer.train_dataset
-    published = datasets.concatenate_datasets([datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()])
+    published = datasets.concatenate_datasets(
+        [datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()]
+    )
     assert len(prepared) == len(published) == 36 and set(published.column_names) == set(FEATURES)
     for made, row in zip(prepared, published, strict=True):
         head = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
         answer = row["completion"][0]["content"] + "<|im_end|>\n"
-        head_ids, answer_ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (head, answer))
+        head_ids, answer_ids = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (head, answer)
+        )
         assert made["input_ids"] == head_ids + answer_ids
         assert made["labels"] == [-100] * len(head_ids) + answer_ids
         assert tokenizer.eos_token_id in made["labels"]  # it learns to stop
         assert (row["tokens_prompt"], row["tokens_completion"]) == (len(head_ids), len(answer_ids))
     batch = next(iter(trainer.get_train_dataloader()))
-    assert set(batch) == {"input_ids", "attention_mask", "labels"} and (batch["labels"][batch["attention_mask"] == 0] == -100).all()
+    assert (
+        set(batch) == {"input_ids", "attention_mask", "labels"}
+        and (batch["labels"][batch["attention_mask"] == 0] == -100).all()
+    )
 
 
 def test_logits_are_computed_where_there_is_loss_and_the_loss_is_the_same(make_spec, rounds, monkeypatch):
@@ -74,7 +81,10 @@ def test_logits_are_computed_where_there_is_loss_and_the_loss_is_the_same(make_s
     loss, gradient = loss_and_gradient(batch)
     monkeypatch.setattr(utils, "_use_triton", utils._use_triton.on_cpu)
     loss_of_all, gradient_of_all = loss_and_gradient(batch)
-    assert scored == [(batch["labels"][:, 1:] != -100).sum(), batch["labels"][:, 1:].numel()] and scored[0] < scored[1]
+    assert (
+        scored == [(batch["labels"][:, 1:] != -100).sum(), batch["labels"][:, 1:].numel()]
+        and scored[0] < scored[1]
+    )
     assert loss == pytest.approx(loss_of_all, rel=1e-5)
     assert np.allclose(gradient, gradient_of_all, atol=1e-6)
 
@@ -87,7 +97,9 @@ def test_the_trainer_refuses_to_cut(make_spec, rounds):
 def test_packing_keeps_every_token(make_spec, rounds):
     trainer = build_trainer(config(make_spec(packing=True), list(rounds.values())))
     folders = [datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()]
-    assert trainer.lengths.sum() == sum(column(d, "tokens_prompt").sum() + column(d, "tokens_completion").sum() for d in folders)
+    assert trainer.lengths.sum() == sum(
+        column(d, "tokens_prompt").sum() + column(d, "tokens_completion").sum() for d in folders
+    )
     assert trainer.lengths.max() <= 128 and len(trainer.train_dataset) < 36
 
 
@@ -115,7 +127,10 @@ def test_epochs_differ_and_padding_is_small():
     lengths = np.random.default_rng(0).integers(20, 1000, 2000)
 
     def padded(order: list[int]) -> float:
-        return sum(lengths[order[i : i + 8]].max() * len(order[i : i + 8]) for i in range(0, len(order), 8)) / lengths.sum()
+        return (
+            sum(lengths[order[i : i + 8]].max() * len(order[i : i + 8]) for i in range(0, len(order), 8))
+            / lengths.sum()
+        )
 
     first, second = (list(LengthGrouped(lengths, 8, 0, lambda e=e: e)) for e in (0, 1))
     assert first != second
@@ -124,8 +139,14 @@ def test_epochs_differ_and_padding_is_small():
 
 def test_counts_of_another_tokenizer_are_made_anew(make_spec, tmp_path, tokenizer):
     publish(make_rows(9), tmp_path / "d", FACTS, 0)  # never measured: all counts are 0
-    spec = dataclasses.replace(make_spec(max_length=46), mixture=Mixture((Part(str(tmp_path / "d"), 1, False),)))
+    spec = dataclasses.replace(
+        make_spec(max_length=46), mixture=Mixture((Part(str(tmp_path / "d"), 1, False),))
+    )
     data = prepare_data(spec)
-    assert data.folders == [f"{spec.work}/dataset"] and 0 < data.left_out < 9 and data.examples + data.left_out == 9
+    assert (
+        data.folders == [f"{spec.work}/dataset"]
+        and 0 < data.left_out < 9
+        and data.examples + data.left_out == 9
+    )
     assert build_trainer(config(spec, data.folders)).lengths.max() <= 46
     assert prepare_data(spec) == data

@@ -9,13 +9,22 @@ from pipeline.training.progress import Progress, cut_torn_line, describe, draw_l
 
 
 def line(step: int, loss: float = 1.0) -> dict:
-    return {"step": step, "total": 9, "epoch": 0.5, "loss": loss, "tokens": step * 10, "seconds": 1.0, "tokens_per_second": 10.0}
+    return {
+        "step": step,
+        "total": 9,
+        "epoch": 0.5,
+        "loss": loss,
+        "tokens": step * 10,
+        "seconds": 1.0,
+        "tokens_per_second": 10.0,
+    }
 
 
 def test_steps_done_again_replace_those_that_were_lost(tmp_path):
     path = tmp_path / "progress.jsonl"
     path.write_bytes(
-        b"".join(orjson.dumps(line(*a)) + b"\n" for a in [(1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)]) + b'{"step": 4, "lo'
+        b"".join(orjson.dumps(line(*a)) + b"\n" for a in [(1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)])
+        + b'{"step": 4, "lo'
     )
     assert [(entry["step"], entry["loss"]) for entry in read_progress(path)] == [(1, 5.0), (2, 4.5), (3, 3.5)]
     cut_torn_line(path)
@@ -47,7 +56,9 @@ def test_a_follower_sees_what_is_appended(tmp_path):
 def test_the_last_step_is_logged_whatever_the_interval(tmp_path):
     control = TrainerControl()
     for step, logged in ((798, False), (799, True)):
-        Progress(str(tmp_path / "p")).on_step_end(None, TrainerState(global_step=step, max_steps=799), control)
+        Progress(str(tmp_path / "p")).on_step_end(
+            None, TrainerState(global_step=step, max_steps=799), control
+        )
         assert control.should_log is logged
 
 

@@ -62,8 +62,14 @@ def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
     killer.join()
     log = (work / "logs" / "worker.0.log").read_text()
     assert "starting afresh" in log and re.search(r"resuming from .*checkpoint-\d+", log)
-    assert (result.steps, result.tokens, result.final_loss) == (undisturbed.steps, undisturbed.tokens, undisturbed.final_loss)
-    assert result.revision == undisturbed.revision  # the same weights, bit for bit: in the middle of an epoch, too
+    assert (result.steps, result.tokens, result.final_loss) == (
+        undisturbed.steps,
+        undisturbed.tokens,
+        undisturbed.final_loss,
+    )
+    assert (
+        result.revision == undisturbed.revision
+    )  # the same weights, bit for bit: in the middle of an epoch, too
 
 
 @pytest.mark.timeout(300)
@@ -72,7 +78,9 @@ def test_the_same_command_after_kill_9_of_the_driver(make_spec, tmp_path):
     (tmp_path / "spec.pickle").write_bytes(pickle.dumps(spec))
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "spec.pickle")]
     work = Path(spec.work)
-    first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         steps = wait_for_checkpoint(work)
     finally:

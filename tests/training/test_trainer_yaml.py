@@ -23,20 +23,43 @@ def parse(path: Path):
 
 
 def test_trl_parses_every_key(make_spec, rounds, tmp_path):
-    spec = make_spec(lora=Lora(target_modules=["q_proj", "v_proj"]), extra={"max_grad_norm": 0.5}, warmup_share=0.1)
+    spec = make_spec(
+        lora=Lora(target_modules=["q_proj", "v_proj"]), extra={"max_grad_norm": 0.5}, warmup_share=0.1
+    )
     path = tmp_path / "trainer.yaml"
-    path.write_text(trainer_yaml(spec, trainer_arguments(spec, 36, False, True), [str(folder) for folder in rounds.values()]))
+    path.write_text(
+        trainer_yaml(
+            spec, trainer_arguments(spec, 36, False, True), [str(folder) for folder in rounds.values()]
+        )
+    )
     _, sft, model, mixture = parse(path)
-    assert (sft.max_length, sft.per_device_train_batch_size, sft.warmup_steps, sft.max_grad_norm) == (128, 4, 0.1, 0.5)
-    assert sft.completion_only_loss and sft.bf16 and not sft.gradient_checkpointing and sft.report_to in ([], "none", ["none"])
+    assert (sft.max_length, sft.per_device_train_batch_size, sft.warmup_steps, sft.max_grad_norm) == (
+        128,
+        4,
+        0.1,
+        0.5,
+    )
+    assert (
+        sft.completion_only_loss
+        and sft.bf16
+        and not sft.gradient_checkpointing
+        and sft.report_to in ([], "none", ["none"])
+    )
     assert [part.path for part in mixture.datasets] == [str(folder) for folder in rounds.values()]
-    assert (model.use_peft, model.lora_r, model.lora_target_modules, model.dtype) == (True, 16, ["q_proj", "v_proj"], "float32")
+    assert (model.use_peft, model.lora_r, model.lora_target_modules, model.dtype) == (
+        True,
+        16,
+        ["q_proj", "v_proj"],
+        "float32",
+    )
 
 
 def test_a_round_without_rows_is_left_out_of_it(make_spec, rounds, tmp_path):
     publish([], tmp_path / "none", FACTS, 0)
     spec = make_spec()
-    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(rounds[0]), 0, True), Part(str(tmp_path / "none"), 1, False))))
+    spec = dataclasses.replace(
+        spec, mixture=Mixture((Part(str(rounds[0]), 0, True), Part(str(tmp_path / "none"), 1, False)))
+    )
     assert prepare_data(spec).folders == [str(rounds[0])]
 
 
@@ -52,5 +75,7 @@ def test_trl_sft_trains_with_it(make_spec, rounds, tmp_path, monkeypatch):
     path.write_text(trainer_yaml(spec, trainer_arguments(spec, data.examples, False, False), data.folders))
     main(*parse(path))
     output = Path(yaml.safe_load(path.read_text())["output_dir"])
-    assert (output / "model.safetensors").exists() and (output / "checkpoint-2" / "trainer_state.json").exists()
+    assert (output / "model.safetensors").exists() and (
+        output / "checkpoint-2" / "trainer_state.json"
+    ).exists()
     shutil.rmtree(output)

@@ -44,17 +44,29 @@ def test_fault_6_loss_falls_on_the_flagged_turns_token_by_token(spec, episodes, 
     """The instruction, the bad action and every observation are masked; the reflection and the good rest are not."""
     trainer = build_trainer(config_of(spec, [episodes]))
     published = datasets.load_from_disk(str(episodes))["train"]
-    assert len(trainer.train_dataset) == len(published) == 10 and set(published.column_names) == set(TURN_FEATURES)
+    assert len(trainer.train_dataset) == len(published) == 10 and set(published.column_names) == set(
+        TURN_FEATURES
+    )
     for made, row in zip(trainer.train_dataset, published, strict=True):
         ids, labels = [], []
         for turn in row["turns"]:
-            head, said = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (f"<|im_start|>{turn['role']}\n", turn["content"] + IM_END))
+            head, said = (
+                tokenizer(t, add_special_tokens=False)["input_ids"]
+                for t in (f"<|im_start|>{turn['role']}\n", turn["content"] + IM_END)
+            )
             ids += head + said
             labels += [-100] * len(head) + (said if turn["loss"] else [-100] * len(said))
         assert made["input_ids"] == ids and made["labels"] == labels
-        assert tokenizer.decode([i for i in labels if i != -100]) == "".join(t["content"] + IM_END for t in row["turns"] if t["loss"])
-        assert "wrong" in tokenizer.decode(ids) and "wrong" not in tokenizer.decode([i for i in labels if i != -100])
-        assert (row["tokens_context"], row["tokens_loss"]) == (labels.count(-100), len(labels) - labels.count(-100))
+        assert tokenizer.decode([i for i in labels if i != -100]) == "".join(
+            t["content"] + IM_END for t in row["turns"] if t["loss"]
+        )
+        assert "wrong" in tokenizer.decode(ids) and "wrong" not in tokenizer.decode(
+            [i for i in labels if i != -100]
+        )
+        assert (row["tokens_context"], row["tokens_loss"]) == (
+            labels.count(-100),
+            len(labels) - labels.count(-100),
+        )
     batch = next(iter(trainer.get_train_dataloader()))
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
 
@@ -65,7 +77,11 @@ def test_masked_tokens_do_not_touch_the_loss(spec, episodes) -> None:
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, dict(batch)).item()
-        logits = type(trainer.model).forward(trainer.model, batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = (
+            type(trainer.model)
+            .forward(trainer.model, batch["input_ids"], attention_mask=batch["attention_mask"])
+            .logits
+        )
     scores = logits[:, :-1].log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
     assert loss == pytest.approx(-scores[batch["labels"][:, 1:] != -100].mean().item(), rel=1e-4)
 
@@ -83,12 +99,17 @@ def test_what_is_too_long_is_left_out_and_counted_never_cut(spec, episodes) -> N
 
 
 def test_token_ids_of_another_tokenizer_are_made_anew(spec, tmp_path, tokenizer) -> None:
-    other = [row | {"input_ids": [1] * 9, "labels": [-100] * 8 + [1], "tokens_context": 8, "tokens_loss": 1} for row in make_episodes(6)]
+    other = [
+        row | {"input_ids": [1] * 9, "labels": [-100] * 8 + [1], "tokens_context": 8, "tokens_loss": 1}
+        for row in make_episodes(6)
+    ]
     publish(other, tmp_path / "other", FACTS, 0, TURNS)
     mixed = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "other"), 1, False),)))
     data = prepare_data(mixed)
     made = datasets.load_from_disk(data.folders[0])["train"]
-    assert {tuple(row["input_ids"]) for row in made} == {tuple(row["input_ids"]) for row in measure(make_episodes(6), tokenizer, TURNS)}
+    assert {tuple(row["input_ids"]) for row in made} == {
+        tuple(row["input_ids"]) for row in measure(make_episodes(6), tokenizer, TURNS)
+    }
 
 
 def test_the_trainer_file_is_for_trl_sft(spec, episodes) -> None:

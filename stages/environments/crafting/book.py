@@ -59,7 +59,9 @@ def needed(goal: str, best: Mapping[str, Recipe], depth: Mapping[str, int]) -> l
     return sorted(found, key=lambda name: (-depth[name], name))
 
 
-def demand(goal: str, order: Iterable[str], best: Mapping[str, Recipe], held: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def demand(
+    goal: str, order: Iterable[str], best: Mapping[str, Recipe], held: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
     """Return how many of each name one goal takes in all, and how often each recipe of `order` (from `needed`) has to be followed."""
     wanted, times = {goal: 1}, {}
     for item in order:
@@ -93,23 +95,39 @@ def make_task(book: Book, goal: str, split: Split, world: str, rng: Random, rule
         return None
     recipes = [best[item] for item in order]
     at_hand = {*order, *book.base, *book.families}
-    others = [r for r in book.recipes if r not in recipes and r.output != goal and all(name in at_hand for name, _ in r.ingredients)]
-    useful = {*wanted, *(member for family, members in book.families.items() if family in wanted for member in members)}
-    touching = [r for r in others if any(name in useful for name, _ in r.ingredients)]  # tempting: made of what the goal needs
+    others = [
+        r
+        for r in book.recipes
+        if r not in recipes and r.output != goal and all(name in at_hand for name, _ in r.ingredients)
+    ]
+    useful = {
+        *wanted,
+        *(member for family, members in book.families.items() if family in wanted for member in members),
+    }
+    touching = [
+        r for r in others if any(name in useful for name, _ in r.ingredients)
+    ]  # tempting: made of what the goal needs
     distractors = rng.sample(touching, min(rules.distractors, len(touching)))
     shown = recipes + distractors
     rng.shuffle(shown)
     named = {name for recipe in shown for name, _ in recipe.ingredients}
     families = {family: members for family, members in book.families.items() if family in named}
-    base = sorted({name for name in book.base if name in named} | {member for members in families.values() for member in members})
-    first = {members[0]: wanted.get(family, 0) for family, members in families.items()}  # the member that plans take
+    base = sorted(
+        {name for name in book.base if name in named}
+        | {member for members in families.values() for member in members}
+    )
+    first = {
+        members[0]: wanted.get(family, 0) for family, members in families.items()
+    }  # the member that plans take
     spec: dict[str, Any] = {
         "world": world,
         "goal": goal,
         "recipes": [[r.output, r.count, [list(pair) for pair in r.ingredients]] for r in shown],
         "families": [[family, list(members)] for family, members in sorted(families.items())],
         "base": base,
-        "stock": None if rules.spare is None else [wanted.get(name, 0) + first.get(name, 0) + rules.spare for name in base],
+        "stock": None
+        if rules.spare is None
+        else [wanted.get(name, 0) + first.get(name, 0) + rules.spare for name in base],
         "spoils": rules.spoils,
     }
     return EnvTask(digest(["crafting", spec])[:ID_CHARS], split, spec, (f"depth:{depth[goal]}",))

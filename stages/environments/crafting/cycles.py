@@ -27,7 +27,9 @@ def break_cycles(recipes: Sequence[Recipe]) -> set[str]:
                 takes[r.output].update(name for name, _ in r.ingredients if name in stuck)
         needs = {item: _closure(item, takes) for item in stuck}
         # Circles that need no other circle: each of their items needs all of them and nothing else that is stuck.
-        circles = {frozenset(below) for below in needs.values() if all(needs[other] == below for other in below)}
+        circles = {
+            frozenset(below) for below in needs.values() if all(needs[other] == below for other in below)
+        }
         for circle in circles:
             base.add(min(circle, key=lambda name: (-used_by[name], name)))
 

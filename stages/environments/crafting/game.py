@@ -87,7 +87,9 @@ class Crafting(Environment):
             if self._state.won:
                 raise Refused(_OVER)
             if action.startswith("get "):
-                return self._reply(self._get(*_counted(action[4:], "Say how many of what: get 2 ITEM.")), True)
+                return self._reply(
+                    self._get(*_counted(action[4:], "Say how many of what: get 2 ITEM.")), True
+                )
             if action.startswith("craft "):
                 return self._reply(self._craft(*_what_of_what(action[6:])), True)
             if action == "inventory":
@@ -106,28 +108,48 @@ class Crafting(Environment):
     def _get(self, n: int, name: str) -> str:
         puzzle, state = self._puzzle, self._state
         if name not in puzzle.base_names:
-            raise Refused(f"{name} cannot be taken. Craft it." if name in puzzle.by_output else self._unknown(name))
+            raise Refused(
+                f"{name} cannot be taken. Craft it." if name in puzzle.by_output else self._unknown(name)
+            )
         stock = state.stock
         if stock is not None:
             if stock[name] < n:
-                raise Refused(f"There is no {name} left." if not stock[name] else f"There are only {stock[name]} {name} left.")
+                raise Refused(
+                    f"There is no {name} left."
+                    if not stock[name]
+                    else f"There are only {stock[name]} {name} left."
+                )
             stock = {**stock, name: stock[name] - n}
-        self._state = State({**state.inventory, name: state.inventory.get(name, 0) + n}, stock, state.made, state.reward, False)
+        self._state = State(
+            {**state.inventory, name: state.inventory.get(name, 0) + n},
+            stock,
+            state.made,
+            state.reward,
+            False,
+        )
         return f"You took {n} {name}."
 
     def _craft(self, n: int, output: str, given: dict[str, int]) -> str:
         puzzle, state = self._puzzle, self._state
         recipes = puzzle.by_output.get(output)
         if recipes is None:
-            raise Refused(f"{output} cannot be crafted. Get it." if output in puzzle.base_names else self._unknown(output))
+            raise Refused(
+                f"{output} cannot be crafted. Get it."
+                if output in puzzle.base_names
+                else self._unknown(output)
+            )
         for name, k in given.items():
             held = state.inventory.get(name, 0)
             if held < k:
-                raise Refused(f"You have {held} {name}, not {k}." if name in puzzle.known else self._unknown(name))
+                raise Refused(
+                    f"You have {held} {name}, not {k}." if name in puzzle.known else self._unknown(name)
+                )
         follows = any(n % r.count == 0 and puzzle.makes(r, n // r.count, given) for r in recipes)
         if not follows and not puzzle.spoils:
             raise Refused(self._mismatch(recipes, n, given))
-        inventory = {name: left for name, held in state.inventory.items() if (left := held - given.get(name, 0))}
+        inventory = {
+            name: left for name, held in state.inventory.items() if (left := held - given.get(name, 0))
+        }
         if not follows:
             self._state = state._replace(inventory=inventory)
             return f"{self._mismatch(recipes, n, given)} You lost {', '.join(counted(given))}."
@@ -172,7 +194,9 @@ class Crafting(Environment):
         """Hash the task and what is in hand, left, and counted."""
         inventory, stock, made, _, won = self._state
         left = None if stock is None else sorted(stock.items())
-        return digest([self._task_id, won] if won else [self._task_id, sorted(inventory.items()), left, sorted(made)])
+        return digest(
+            [self._task_id, won] if won else [self._task_id, sorted(inventory.items()), left, sorted(made)]
+        )
 
 
 def _number(digits: str) -> int:
@@ -193,9 +217,13 @@ def _counted(text: str, expected: str) -> tuple[int, str]:
 def _what_of_what(text: str) -> tuple[int, str, dict[str, int]]:
     """Read "1 bokir using 2 tavun, 1 fekor"."""
     head, using, tail = text.partition(" using ")
-    n, output = _counted(head if using else "", "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM.")
+    n, output = _counted(
+        head if using else "", "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM."
+    )
     given: dict[str, int] = {}
     for part in tail.split(","):
-        k, name = _counted(part.strip(), "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM.")
+        k, name = _counted(
+            part.strip(), "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM."
+        )
         given[name] = given.get(name, 0) + k
     return n, output, given

@@ -12,11 +12,18 @@ class Puzzle:
     def __init__(self, spec: dict[str, Any]) -> None:
         """`spec` is that of an EnvTask; see book.make_task."""
         self.goal: str = spec["goal"]
-        self.families: dict[str, tuple[str, ...]] = {family: tuple(members) for family, members in spec["families"]}
+        self.families: dict[str, tuple[str, ...]] = {
+            family: tuple(members) for family, members in spec["families"]
+        }
         self.base: tuple[str, ...] = tuple(spec["base"])
-        self.stock: dict[str, int] | None = None if spec["stock"] is None else dict(zip(self.base, spec["stock"], strict=True))
+        self.stock: dict[str, int] | None = (
+            None if spec["stock"] is None else dict(zip(self.base, spec["stock"], strict=True))
+        )
         self.spoils: bool = spec["spoils"]
-        self.recipes = tuple(Recipe(output, count, tuple((name, n) for name, n in used)) for output, count, used in spec["recipes"])
+        self.recipes = tuple(
+            Recipe(output, count, tuple((name, n) for name, n in used))
+            for output, count, used in spec["recipes"]
+        )
         self.by_output: dict[str, list[Recipe]] = {}
         for recipe in self.recipes:
             self.by_output.setdefault(recipe.output, []).append(recipe)
@@ -30,7 +37,9 @@ class Puzzle:
         """Return the first observation: recipes, families, base items (with how many there are, if they run out) and the goal."""
         lines = ["Recipes:"]
         for output, count, used in self.recipes:
-            lines.append(f"{count} {output} = {' + '.join(f'{n} any {x}' if x in self.families else f'{n} {x}' for x, n in used)}")
+            lines.append(
+                f"{count} {output} = {' + '.join(f'{n} any {x}' if x in self.families else f'{n} {x}' for x, n in used)}"
+            )
         lines += [f"Any {family}: {' or '.join(members)}" for family, members in self.families.items()]
         base = self.base if self.stock is None else counted(self.stock)
         lines += [f"Base items: {', '.join(base)}", f"Goal: {self.goal}"]
@@ -38,7 +47,9 @@ class Puzzle:
 
     def makes(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> bool:
         """Tell whether `given` is exactly what following the recipe so many times takes; families may be mixed."""
-        if len(given) == len(recipe.ingredients) and all(given.get(name) == n * times for name, n in recipe.ingredients):
+        if len(given) == len(recipe.ingredients) and all(
+            given.get(name) == n * times for name, n in recipe.ingredients
+        ):
             return True
         rest = dict(given)
         for name, n in recipe.ingredients:
@@ -47,7 +58,10 @@ class Puzzle:
                 if rest[name] < 0:
                     return False
         for name, n in recipe.ingredients:
-            if name in self.families and sum(rest.pop(member, 0) for member in self.families[name]) != n * times:
+            if (
+                name in self.families
+                and sum(rest.pop(member, 0) for member in self.families[name]) != n * times
+            ):
                 return False
         return not any(rest.values())
 
@@ -55,9 +69,13 @@ class Puzzle:
         """Say the first thing that is wrong with `given`, as `makes` is false."""
         whole = f"{recipe.count * times} {recipe.output}"
         rest = dict(given)
-        for name, n in sorted(recipe.ingredients, key=lambda pair: pair[0] in self.families):  # a family takes what is left over
+        for name, n in sorted(
+            recipe.ingredients, key=lambda pair: pair[0] in self.families
+        ):  # a family takes what is left over
             members = self.families.get(name, (name,))
-            got = sum(rest.pop(member, 0) for member in members) if name in self.families else rest.get(name, 0)
+            got = (
+                sum(rest.pop(member, 0) for member in members) if name in self.families else rest.get(name, 0)
+            )
             if got < n * times or (got > n * times and not self._shared(name, recipe)):
                 what = f"any {name} ({' or '.join(members)})" if name in self.families else name
                 return f"{whole} takes {n * times} {what}, not {got}."
@@ -82,7 +100,11 @@ class Puzzle:
                 continue
             recipe, used = self.best[item], {}
             for name, n in recipe.ingredients:
-                for member, k in _take(shares[name], n * times[item]) if name in self.families else [(name, n * times[item])]:
+                for member, k in (
+                    _take(shares[name], n * times[item])
+                    if name in self.families
+                    else [(name, n * times[item])]
+                ):
                     used[member] = used.get(member, 0) + k
             for name, n in used.items():
                 if have.get(name, 0) < n:
@@ -93,10 +115,16 @@ class Puzzle:
             actions.append(f"craft {recipe.count * times[item]} {item} using {', '.join(counted(used))}")
         return actions
 
-    def _members(self, wanted: Mapping[str, int], inventory: Mapping[str, int], stock: Mapping[str, int] | None) -> dict[str, list[list[Any]]] | None:
+    def _members(
+        self, wanted: Mapping[str, int], inventory: Mapping[str, int], stock: Mapping[str, int] | None
+    ) -> dict[str, list[list[Any]]] | None:
         """Choose which members stand for each family, what is in hand first: family -> [member, count]. None: too few base items."""
-        free = {name: inventory.get(name, 0) - wanted.get(name, 0) for name in self.base}  # in hand beyond what is wanted by name
-        left = {name: min(free[name], 0) + (stock[name] if stock is not None else 10**9) for name in self.base}
+        free = {
+            name: inventory.get(name, 0) - wanted.get(name, 0) for name in self.base
+        }  # in hand beyond what is wanted by name
+        left = {
+            name: min(free[name], 0) + (stock[name] if stock is not None else 10**9) for name in self.base
+        }
         if min(left.values(), default=0) < 0:
             return None
         shares: dict[str, list[list[Any]]] = {}

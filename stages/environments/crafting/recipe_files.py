@@ -40,7 +40,11 @@ class _Entry(BaseModel):
     @field_validator("ingredients", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        return dict(Counter(value)) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+        return (
+            dict(Counter(value))
+            if isinstance(value, list) and all(isinstance(v, str) for v in value)
+            else value
+        )
 
     def recipe(self) -> Recipe:
         """Return the recipe. Raises ValueError for a name or number that no action could hold."""
@@ -61,15 +65,25 @@ def read_book(recipes_file: str, items_file: str | None, base: list[str] | None)
     data = _load(recipes_file)
     if isinstance(data, list):
         if items_file is not None:
-            raise DataError(f"{items_file}: a plain list of recipes ({recipes_file}) has its names already; leave items_file out")
+            raise DataError(
+                f"{items_file}: a plain list of recipes ({recipes_file}) has its names already; leave items_file out"
+            )
         recipes = [_plain(entry, f"{recipes_file}: entry {i}") for i, entry in enumerate(data, 1)]
     elif isinstance(data, dict):
         if items_file is None:
-            raise DataError(f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the items.json beside it")
+            raise DataError(
+                f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the items.json beside it"
+            )
         names = _item_names(items_file)
-        recipes = [r for key, entries in data.items() for r in _of_item(key, entries, names, recipes_file, items_file)]
+        recipes = [
+            r
+            for key, entries in data.items()
+            for r in _of_item(key, entries, names, recipes_file, items_file)
+        ]
     else:
-        raise DataError(f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, got {type(data).__name__}")
+        raise DataError(
+            f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, got {type(data).__name__}"
+        )
     if not recipes:
         raise DataError(f"{recipes_file}: there is no recipe in it")
     unique = sorted(set(recipes))
@@ -78,14 +92,20 @@ def read_book(recipes_file: str, items_file: str | None, base: list[str] | None)
     return _tidy(unique, base)
 
 
-def file_tasks(book: Book, split: Split, seed: int, depth: tuple[int, int], rules: Rules) -> Iterator[EnvTask]:
+def file_tasks(
+    book: Book, split: Split, seed: int, depth: tuple[int, int], rules: Rules
+) -> Iterator[EnvTask]:
     """Yield the tasks of a split: the goals of these depths whose names belong to it, in a seeded order. Raises DataError if no split has one."""
     world = digest(["crafting book", [tuple(r) for r in book.recipes], book.base])[:ID_CHARS]
     levels = book.order[0]
     goals = [name for name, level in levels.items() if depth[0] <= level <= depth[1]]
     if not goals:
-        there = ", ".join(f"{n} of depth {level}" for level, n in sorted(Counter(v for v in levels.values() if v).items()))
-        raise DataError(f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there or 'none'}")
+        there = ", ".join(
+            f"{n} of depth {level}" for level, n in sorted(Counter(v for v in levels.values() if v).items())
+        )
+        raise DataError(
+            f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there or 'none'}"
+        )
     for goal in sorted(goals, key=lambda name: (unit_interval("crafting order", seed, name), name)):
         if split_of(goal, seed) == split:
             task = make_task(book, goal, split, world, Random(f"{seed}/{world}/{goal}"), rules)
@@ -100,16 +120,24 @@ def _tidy(recipes: list[Recipe], base: list[str] | None) -> tuple[Book, list[str
         taken = break_cycles(recipes)
         outputs = {r.output for r in recipes}
         if circles := sorted(taken & outputs):
-            notes.append(f"{len(circles)} circles of recipes broken; these items can be taken and not crafted: {_listed(circles)}")
+            notes.append(
+                f"{len(circles)} circles of recipes broken; these items can be taken and not crafted: {_listed(circles)}"
+            )
     else:
         taken = set(base)
     kept = [r for r in recipes if r.output not in taken]
     depth = Book(tuple(kept), tuple(sorted(taken))).order[0]
     if unreachable := sorted({r.output for r in kept if r.output not in depth}):
-        notes.append(f"{len(unreachable)} items cannot be reached from the base items and are left out: {_listed(unreachable)}")
-    straight = [r for r in kept if all(name in depth and depth[name] < depth[r.output] for name, _ in r.ingredients)]
+        notes.append(
+            f"{len(unreachable)} items cannot be reached from the base items and are left out: {_listed(unreachable)}"
+        )
+    straight = [
+        r for r in kept if all(name in depth and depth[name] < depth[r.output] for name, _ in r.ingredients)
+    ]
     if left_out := len([r for r in kept if r.output in depth]) - len(straight):
-        notes.append(f"{left_out} recipes are left out that make an item of something as deep as itself or out of reach")
+        notes.append(
+            f"{left_out} recipes are left out that make an item of something as deep as itself or out of reach"
+        )
     return Book(tuple(straight), tuple(sorted(taken))), notes
 
 
@@ -126,7 +154,10 @@ def _known_base(base: list[str], recipes: list[Recipe], path: str) -> list[str]:
     for name in cleaned:
         if name not in there:
             near = get_close_matches(name, sorted(there), 1)
-            raise DataError(f"{path}: has no item {name!r}, which `base` names." + (f" Did you mean {near[0]!r}?" if near else ""))
+            raise DataError(
+                f"{path}: has no item {name!r}, which `base` names."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
     return cleaned
 
 
@@ -159,7 +190,9 @@ def _plain(entry: Any, where: str) -> Recipe:
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         at = "".join(f"{part}: " for part in first["loc"])
-        raise DataError(f"{where}: {at}{first['msg']}; expected {{output: NAME, count: NUMBER, ingredients: {{NAME: NUMBER}}}}") from None
+        raise DataError(
+            f"{where}: {at}{first['msg']}; expected {{output: NAME, count: NUMBER, ingredients: {{NAME: NUMBER}}}}"
+        ) from None
     except ValueError as e:
         raise DataError(f"{where}: {e}") from None
 
@@ -170,8 +203,12 @@ def _item_names(path: str) -> dict[int, str]:
         raise DataError(f"{path}: expected a list of {{id, name}}, got {type(data).__name__}")
     names = {}
     for i, entry in enumerate(data, 1):
-        if not (isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)):
-            raise DataError(f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, got {str(entry)[:80]}")
+        if not (
+            isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
+        ):
+            raise DataError(
+                f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, got {str(entry)[:80]}"
+            )
         try:
             names[entry["id"]] = _name(entry["name"])
         except ValueError as e:
@@ -183,24 +220,34 @@ def _of_item(key: str, entries: Any, names: dict[int, str], path: str, items_fil
     where = f"{path}: item {key}"
     if not isinstance(entries, list):
         raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
-    return [_shaped_or_not(entry, f"{where}: recipe {i}", names, items_file) for i, entry in enumerate(entries, 1)]
+    return [
+        _shaped_or_not(entry, f"{where}: recipe {i}", names, items_file) for i, entry in enumerate(entries, 1)
+    ]
 
 
 def _shaped_or_not(entry: Any, where: str, names: dict[int, str], items_file: str) -> Recipe:
     def name(item: Any, what: str) -> str:
         if type(item) is not int:
-            raise DataError(f"{where}: {what} is {str(item)[:80]}; expected an item's number (minecraft-data from version 1.13 on has these)")
+            raise DataError(
+                f"{where}: {what} is {str(item)[:80]}; expected an item's number (minecraft-data from version 1.13 on has these)"
+            )
         if item not in names:
-            raise DataError(f"{where}: {what} is item {item}, which {items_file} does not have; are both files of one version?")
+            raise DataError(
+                f"{where}: {what} is item {item}, which {items_file} does not have; are both files of one version?"
+            )
         return names[item]
 
     if not isinstance(entry, dict) or not isinstance(entry.get("result"), dict):
-        raise DataError(f"{where}: expected a mapping with `result` and `inShape` or `ingredients`, got {str(entry)[:80]}")
+        raise DataError(
+            f"{where}: expected a mapping with `result` and `inShape` or `ingredients`, got {str(entry)[:80]}"
+        )
     rows = entry.get("inShape", [entry.get("ingredients")])
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise DataError(f"{where}: expected `inShape` (a list of lists) or `ingredients` (a list)")
     used = Counter(name(item, "an ingredient") for row in rows for item in row if item is not None)
     count = entry["result"].get("count", 1)
     if type(count) is not int or not 1 <= count <= MAX_COUNT or not used:
-        raise DataError(f"{where}: expected at least one ingredient, and a result count from 1 to {MAX_COUNT} (it is {count})")
+        raise DataError(
+            f"{where}: expected at least one ingredient, and a result count from 1 to {MAX_COUNT} (it is {count})"
+        )
     return Recipe(name(entry["result"].get("id"), "the result"), count, tuple(sorted(used.items())))

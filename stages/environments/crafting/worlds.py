@@ -17,7 +17,10 @@ TRIES = 8  # with numbers above 1; after that every number is 1
 
 def world_task(options: CraftingOptions, split: Split, index: int) -> EnvTask:
     """Return the `index`-th task of the split: a world of its own with one goal. Names of items occur in no other split."""
-    shape = options.model_dump(mode="json", include={"seed", "depth", "items", "distractors", "families", "scarce", "spare", "irrecoverable"})
+    shape = options.model_dump(
+        mode="json",
+        include={"seed", "depth", "items", "distractors", "families", "scarce", "spare", "irrecoverable"},
+    )
     key = digest(["crafting world", VERSION, split, index, shape])[:ID_CHARS]
     for attempt in count():
         rng = Random(f"{key}/{attempt}")
@@ -67,7 +70,11 @@ class _World:
         while len(self.level) < size and (users := self._with_room(0)):
             self._use(self.rng.choice(users), self._add_base())
         for item in list(self.made_of):  # some items are used twice, so that the book is no tree
-            lower = [name for name, level in self.level.items() if level < self.level[item] and name not in self.made_of[item]]
+            lower = [
+                name
+                for name, level in self.level.items()
+                if level < self.level[item] and name not in self.made_of[item]
+            ]
             if len(self.made_of[item]) == 1 and lower and not self.small and self.rng.random() < 0.5:
                 self._use(item, self.rng.choice(lower))
         return goal
@@ -75,12 +82,19 @@ class _World:
     def add_family(self) -> None:
         """Let an ingredient of one recipe be any item of a family: a base item that is there, and one or two new ones."""
         taken = {member for members in self.families.values() for member in members}
-        places = [(item, name) for item, used in self.made_of.items() for name in used if name in self.base and name not in taken]
+        places = [
+            (item, name)
+            for item, used in self.made_of.items()
+            for name in used
+            if name in self.base and name not in taken
+        ]
         if not places:
             return
         item, name = self.rng.choice(places)
         family = next(self.names)
-        self.families[family] = tuple(sorted([name, *(self._add_base() for _ in range(self.rng.randint(1, 2)))]))
+        self.families[family] = tuple(
+            sorted([name, *(self._add_base() for _ in range(self.rng.randint(1, 2)))])
+        )
         self.made_of[item] = {family if n == name else n: count for n, count in self.made_of[item].items()}
 
     def add_distractor(self, goal: str) -> None:
@@ -98,7 +112,9 @@ class _World:
 
     def book(self) -> Book:
         """Return the book as it is now."""
-        recipes = tuple(Recipe(item, self.gives[item], tuple(used.items())) for item, used in self.made_of.items())
+        recipes = tuple(
+            Recipe(item, self.gives[item], tuple(used.items())) for item, used in self.made_of.items()
+        )
         return Book(recipes, tuple(self.base), self.families)
 
     def _add_base(self) -> str:
@@ -119,7 +135,11 @@ class _World:
         self.made_of[item][ingredient] = self.rng.choice(counts)
 
     def _with_room(self, above: int) -> list[str]:
-        return [item for item, used in self.made_of.items() if self.level[item] > above and len(used) < MAX_INGREDIENTS]
+        return [
+            item
+            for item, used in self.made_of.items()
+            if self.level[item] > above and len(used) < MAX_INGREDIENTS
+        ]
 
     def _at(self, level: int) -> list[str]:
         return [name for name, at in self.level.items() if at == level]

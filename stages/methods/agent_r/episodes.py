@@ -25,7 +25,16 @@ class Episode:
     end: str = "steps"
 
 
-async def play(llm: LLM, game: Game, opening: Sequence[Message], steps: int, sampling: Sampling, step: str, before: Sequence[str] = (), sample: int = 0) -> Episode:
+async def play(
+    llm: LLM,
+    game: Game,
+    opening: Sequence[Message],
+    steps: int,
+    sampling: Sampling,
+    step: str,
+    before: Sequence[str] = (),
+    sample: int = 0,
+) -> Episode:
     """Play at most `steps` actions from the start of the game, or from where the actions `before` lead to. Raises EngineError.
 
     The turns of `before` are in the conversation as bare actions, and neither they nor their tokens are in the episode.
@@ -57,14 +66,20 @@ async def play(llm: LLM, game: Game, opening: Sequence[Message], steps: int, sam
 def loops(actions: Sequence[str], longest: int = LONGEST_LOOP) -> list[int]:
     """Return for each length L from 1 to `longest` at how many places the L actions from there on are done twice running."""
     done = [normalised(action) for action in actions]
-    return [sum(done[i : i + n] == done[i + n : i + 2 * n] for i in range(len(done) - 2 * n + 1)) for n in range(1, longest + 1)]
+    return [
+        sum(done[i : i + n] == done[i + n : i + 2 * n] for i in range(len(done) - 2 * n + 1))
+        for n in range(1, longest + 1)
+    ]
 
 
 def _again(game: Game, before: Sequence[str]) -> list[Message]:
     game.start()
     said: list[Message] = []
     for action in before:
-        said += [{"role": "assistant", "content": bare_turn(action)}, {"role": "user", "content": game.step(action).observation}]
+        said += [
+            {"role": "assistant", "content": bare_turn(action)},
+            {"role": "user", "content": game.step(action).observation},
+        ]
     return said
 
 

@@ -42,12 +42,20 @@ class StepJudge:
 
     async def _judge(self, before: Sequence[Node], node: Node) -> dict[str, Any]:
         """Ask whether a step is good. What cannot be read is asked for once more, then it is uncertain: never bad (F15)."""
-        asked: dict[str, Any] = {"task": self._task, "before": steps_of(before), "judged": steps_of([node])[0]}
+        asked: dict[str, Any] = {
+            "task": self._task,
+            "before": steps_of(before),
+            "judged": steps_of([node])[0],
+        }
         text, found = "", None
         for again in range(2):
-            sampling = Sampling(temperature=self._llm.sampling.temperature if again else 0, max_tokens=self._tokens)
+            sampling = Sampling(
+                temperature=self._llm.sampling.temperature if again else 0, max_tokens=self._tokens
+            )
             try:
-                text = (await self._llm.ask(JUDGE, sampling=sampling, sample_index=again, **asked))[0].text.strip()
+                text = (await self._llm.ask(JUDGE, sampling=sampling, sample_index=again, **asked))[
+                    0
+                ].text.strip()
             except EngineError as e:
                 if e.retryable or isinstance(e, EngineDied):
                     raise
@@ -56,7 +64,14 @@ class StepJudge:
             if found := judgement(text):
                 break
         reason = quoted(" ".join(text.rpartition("\n")[0].split())) if found else ""
-        return {"step": node.depth, "node": node.id, "judgement": found or UNCERTAIN, "reason": reason, "text": text, "read": found is not None}
+        return {
+            "step": node.depth,
+            "node": node.id,
+            "judgement": found or UNCERTAIN,
+            "reason": reason,
+            "text": text,
+            "read": found is not None,
+        }
 
 
 class OracleJudge:
@@ -85,7 +100,16 @@ class OracleJudge:
             bad = before is not None and (left is None or left > before or (left == before and not executed))
             good = before is not None and left is not None and left < before
             text = f"steps to the goal before: {_count(before)}, after: {_count(left)}"
-            judgements.append({"step": node.depth, "node": node.id, "judgement": BAD if bad else GOOD if good else UNCERTAIN, "reason": "", "text": text, "read": True})
+            judgements.append(
+                {
+                    "step": node.depth,
+                    "node": node.id,
+                    "judgement": BAD if bad else GOOD if good else UNCERTAIN,
+                    "reason": "",
+                    "text": text,
+                    "read": True,
+                }
+            )
             if bad:
                 return at, judgements
         return None, judgements

@@ -74,7 +74,10 @@ def transition(prefix: int, bad: Sequence[Node], first_bad: int | None) -> int |
 
 def steps_of(nodes: Sequence[Node]) -> list[dict[str, Any]]:
     """Return the turns of a way as JSON values."""
-    return [{"response": n.response, "action": n.action, "observation": n.observation, "executed": n.executed} for n in nodes]
+    return [
+        {"response": n.response, "action": n.action, "observation": n.observation, "executed": n.executed}
+        for n in nodes
+    ]
 
 
 @dataclass(slots=True, frozen=True)
@@ -93,7 +96,13 @@ class Verified(NamedTuple):
     reward: float
 
 
-def replay(game: Game, before: Sequence[dict[str, Any]], reflection: str, after: Sequence[dict[str, Any]], alpha: float) -> Verified | Rejected:
+def replay(
+    game: Game,
+    before: Sequence[dict[str, Any]],
+    reflection: str,
+    after: Sequence[dict[str, Any]],
+    alpha: float,
+) -> Verified | Rejected:
     """Do a trajectory again in the real environment, from its start: the bad steps `before`, the reflection, the good steps `after`.
 
     Kept only if it ends with a reward of at least alpha, with the observations that were really made (F8): those in the tree are of

@@ -21,8 +21,12 @@ class DirectOptions(Options):
 
     name: Literal["direct"] = "direct"
     samples: int = Field(4, ge=1, description="k: answers sampled per question and round")
-    sampled_tokens: int | None = Field(None, ge=1, description="go on sampling, k answers first, until a question has cost this many tokens")
-    keep_per_question: int = Field(2, ge=1, description="c: verified answers kept per question and round (seeded choice)")
+    sampled_tokens: int | None = Field(
+        None, ge=1, description="go on sampling, k answers first, until a question has cost this many tokens"
+    )
+    keep_per_question: int = Field(
+        2, ge=1, description="c: verified answers kept per question and round (seeded choice)"
+    )
 
 
 class Direct(Method):
@@ -34,7 +38,11 @@ class Direct(Method):
     def stages(self) -> dict[str, Stage]:
         """Sample; nothing to criticise; filter; verify."""
         return {
-            "generate": Stage(row=self.generate, prompts=(SOLVE,), config=self.options.model_dump(include={"samples", "sampled_tokens"}, exclude_none=True)),
+            "generate": Stage(
+                row=self.generate,
+                prompts=(SOLVE,),
+                config=self.options.model_dump(include={"samples", "sampled_tokens"}, exclude_none=True),
+            ),
             "critique": Stage(),
             "filter": filters.stage(self.recipe),
             "verify": verifiers.stage(self.recipe),
@@ -45,10 +53,21 @@ class Direct(Method):
         sampled = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples)
         while (used := sum(c.completion_tokens for c in sampled)) < (self.options.sampled_tokens or 0):
             if not used:
-                raise EngineError("the endpoint counts no tokens, so method.sampled_tokens cannot be kept; set method.samples alone")
-            more = (self.options.sampled_tokens - used) * len(sampled) // used  # as many as fit in, by the mean so far
-            sampled += await llm.chat(self.question(row), step=SOLVE, n=max(1, more), sample_index=len(sampled))
-        return Kept([row.child("generate", f"{llm.round}/{i}", sample=i, model=llm.model, **answer_fields(c)) for i, c in enumerate(sampled)])
+                raise EngineError(
+                    "the endpoint counts no tokens, so method.sampled_tokens cannot be kept; set method.samples alone"
+                )
+            more = (
+                (self.options.sampled_tokens - used) * len(sampled) // used
+            )  # as many as fit in, by the mean so far
+            sampled += await llm.chat(
+                self.question(row), step=SOLVE, n=max(1, more), sample_index=len(sampled)
+            )
+        return Kept(
+            [
+                row.child("generate", f"{llm.round}/{i}", sample=i, model=llm.model, **answer_fields(c))
+                for i, c in enumerate(sampled)
+            ]
+        )
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question; the same when sampling, training and evaluating."""

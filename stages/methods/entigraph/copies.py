@@ -29,7 +29,13 @@ def signature(text: str) -> np.ndarray:
     """Return the MinHash of a text's runs of SHINGLE words: PERMUTATIONS numbers; of two texts, the share that agree is about their Jaccard similarity."""
     words = re.findall(r"\w+", text.casefold())
     shingles = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
-    hashes = np.array([int.from_bytes(blake2b(s.encode(), digest_size=4).digest(), "big") % _PRIME for s in sorted(shingles)], dtype=np.uint64)
+    hashes = np.array(
+        [
+            int.from_bytes(blake2b(s.encode(), digest_size=4).digest(), "big") % _PRIME
+            for s in sorted(shingles)
+        ],
+        dtype=np.uint64,
+    )
     return ((hashes[:, None] * _A + _B) % _PRIME).min(axis=0).astype(np.uint32)
 
 
@@ -42,7 +48,9 @@ def near_duplicates(similarity: float) -> DatasetStep:
     return partial(_near_duplicates, similarity)
 
 
-def _near_duplicates(similarity: float, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _near_duplicates(
+    similarity: float, rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     documents: dict[str, dict[str, np.ndarray]] = {}
     for row in rows():
         documents.setdefault(row.payload["task_id"], {})[row.id] = signature(row.payload["text"])
@@ -59,4 +67,9 @@ def _near_duplicates(similarity: float, rows: Callable[[], Iterable[Row]]) -> It
                 kept_ids.append(row_id)
     for row in rows():
         other = like.get(row.id)
-        yield row, Dropped("near_duplicate", f"similarity {other[1]:.2f} to row {other[0]}", row.payload["text"]) if other else None
+        yield (
+            row,
+            Dropped("near_duplicate", f"similarity {other[1]:.2f} to row {other[0]}", row.payload["text"])
+            if other
+            else None,
+        )

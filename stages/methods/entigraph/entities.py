@@ -22,10 +22,17 @@ class Extracted(BaseModel):
 
 def schema(most: int | None) -> dict[str, Any]:
     """Return the JSON schema of `Extracted` for guided decoding; the bounds keep a small model from listing for ever."""
-    entities: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 2, "maxLength": 60}, "minItems": 2}
+    entities: dict[str, Any] = {
+        "type": "array",
+        "items": {"type": "string", "minLength": 2, "maxLength": 60},
+        "minItems": 2,
+    }
     return {
         "type": "object",
-        "properties": {"summary": {"type": "string", "minLength": 1, "maxLength": 600}, "entities": entities | ({"maxItems": most} if most else {})},
+        "properties": {
+            "summary": {"type": "string", "minLength": 1, "maxLength": 600},
+            "entities": entities | ({"maxItems": most} if most else {}),
+        },
         "required": ["summary", "entities"],
         "additionalProperties": False,
     }

@@ -42,8 +42,13 @@ STYLES = ("simple", "encyclopedic", "scholarly")
 ASKED = {"entigraph": (ENTITIES, RELATION), "rephrase": (REPHRASE,), "raw": ()}
 # As published nothing is filtered, and how many triples there are is how long somebody waited: about 2,000 of a document by its totals.
 PAPER: dict[str, Any] = {
-    "grounded": False, "max_entities": None, "max_triples": 2000, "check_sections": False, "copy_chars": None, "near_duplicate": None,
-}  # fmt: skip
+    "grounded": False,
+    "max_entities": None,
+    "max_triples": 2000,
+    "check_sections": False,
+    "copy_chars": None,
+    "near_duplicate": None,
+}
 
 
 class Steps(BaseModel):
@@ -62,23 +67,59 @@ class EntiGraphOptions(Options):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"careful": {}, "paper": PAPER}
     name: Literal["entigraph"] = "entigraph"
-    preset: Literal["careful", "paper"] = Field("careful", description="paper: all pairs, many triples, and no filter, as published")
-    arm: Literal["entigraph", "rephrase", "raw"] = Field("entigraph", description="what is made of a document: texts on its entities, rephrasings, or itself")
-    token_budget: int | None = Field(None, ge=1, description="tokens of a round that are published (seeded draw; a smaller budget's texts are a part of a larger one's)")
+    preset: Literal["careful", "paper"] = Field(
+        "careful", description="paper: all pairs, many triples, and no filter, as published"
+    )
+    arm: Literal["entigraph", "rephrase", "raw"] = Field(
+        "entigraph", description="what is made of a document: texts on its entities, rephrasings, or itself"
+    )
+    token_budget: int | None = Field(
+        None,
+        ge=1,
+        description="tokens of a round that are published (seeded draw; a smaller budget's texts are a part of a larger one's)",
+    )
     entity_attempts: int = Field(3, ge=1, description="lists of entities that are asked for, at most")
-    enough_entities: int = Field(2, ge=2, description="another list is asked for until so many entities are found, in all of a document's lists together")
-    max_entities: int | None = Field(30, ge=2, description="the model may list so many (guided decoding); where an endpoint ignores that, those that the document names most often; null: all")
+    enough_entities: int = Field(
+        2,
+        ge=2,
+        description="another list is asked for until so many entities are found, in all of a document's lists together",
+    )
+    max_entities: int | None = Field(
+        30,
+        ge=2,
+        description="the model may list so many (guided decoding); where an endpoint ignores that, those that the document names most often; null: all",
+    )
     grounded: bool = Field(True, description="drop entities that the document does not name")
     max_pairs: int | None = Field(None, ge=0, description="default: all pairs of a document's entities")
     max_triples: int = Field(100, ge=0, description="never more of a document than this")
     summary: bool = Field(True, description="the summary is a text as well, as published")
     rephrasings: int = Field(3, ge=1, description="of each document in each of the three styles")
-    sections: bool = Field(True, description="ask for a headed section on each entity and one on all of them, as published; off for small models")
-    check_sections: bool = Field(True, description="drop texts that were asked for sections and do not have as many")
-    truncated: Literal["drop", "cut"] = Field("drop", description="a text that ran into max_tokens is left to filters.drop_truncated, or ends after its last whole sentence")
-    copy_chars: int | None = Field(200, ge=1, description="drop a text with a longer run of characters from its document; null: off")
-    near_duplicate: float | None = Field(0.8, gt=0, le=1, description="drop a text this similar to another of its document (MinHash); null: off")
-    faithfulness: float = Field(0.0, ge=0, le=1, description="share of the texts that the model compares with their document; unfaithful ones are dropped")
+    sections: bool = Field(
+        True,
+        description="ask for a headed section on each entity and one on all of them, as published; off for small models",
+    )
+    check_sections: bool = Field(
+        True, description="drop texts that were asked for sections and do not have as many"
+    )
+    truncated: Literal["drop", "cut"] = Field(
+        "drop",
+        description="a text that ran into max_tokens is left to filters.drop_truncated, or ends after its last whole sentence",
+    )
+    copy_chars: int | None = Field(
+        200, ge=1, description="drop a text with a longer run of characters from its document; null: off"
+    )
+    near_duplicate: float | None = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="drop a text this similar to another of its document (MinHash); null: off",
+    )
+    faithfulness: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the texts that the model compares with their document; unfaithful ones are dropped",
+    )
     sampling: Steps = Field(default_factory=Steps)
 
 
@@ -101,36 +142,70 @@ class EntiGraph(Method):
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
         if recipe.train.kind != "cpt":
-            raise ConfigError(f"method entigraph makes texts, not examples: set train.kind: cpt (it is {recipe.train.kind}).")
+            raise ConfigError(
+                f"method entigraph makes texts, not examples: set train.kind: cpt (it is {recipe.train.kind})."
+            )
         if recipe.demonstrations is not None:
-            raise ConfigError("method entigraph has no use for demonstrations: its real data are the documents (method.arm: raw trains on them).")
+            raise ConfigError(
+                "method entigraph has no use for demonstrations: its real data are the documents (method.arm: raw trains on them)."
+            )
 
     def stages(self) -> dict[str, Stage]:
         """Make texts; judge a share of them; drop what says nothing new."""
         o = self.options
-        made = o.model_dump(mode="json", include={"arm", "entity_attempts", "enough_entities", "max_entities", "grounded", "max_pairs", "max_triples", "summary",
-                                                  "rephrasings", "sections", "truncated", "sampling"})  # fmt: skip
-        checks = o.model_dump(mode="json", include={"sections", "check_sections", "copy_chars", "near_duplicate"}) | {"filters": self.recipe.filters.model_dump(mode="json")}
-        steps: dict[str, DatasetStep] = {"near_duplicates": copies.near_duplicates(o.near_duplicate)} if o.near_duplicate else {}
+        made = o.model_dump(
+            mode="json",
+            include={
+                "arm",
+                "entity_attempts",
+                "enough_entities",
+                "max_entities",
+                "grounded",
+                "max_pairs",
+                "max_triples",
+                "summary",
+                "rephrasings",
+                "sections",
+                "truncated",
+                "sampling",
+            },
+        )
+        checks = o.model_dump(
+            mode="json", include={"sections", "check_sections", "copy_chars", "near_duplicate"}
+        ) | {"filters": self.recipe.filters.model_dump(mode="json")}
+        steps: dict[str, DatasetStep] = (
+            {"near_duplicates": copies.near_duplicates(o.near_duplicate)} if o.near_duplicate else {}
+        )
         judge = {"faithfulness": o.faithfulness, "sampling": o.sampling.judge.model_dump()}
         return {
             "generate": Stage(row=self.generate, prompts=ASKED[o.arm], config=made, version=VERSION),
-            "critique": Stage(row=self.critique, prompts=(JUDGE,) if o.faithfulness else (), config=judge, version=VERSION),
+            "critique": Stage(
+                row=self.critique, prompts=(JUDGE,) if o.faithfulness else (), config=judge, version=VERSION
+            ),
             "filter": Stage(row=self.filter, steps=steps, config=checks, version=VERSION),
             "verify": Stage(),
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One document in, one row per text out. All texts of a document are asked for at once; what finished is in the log if one fails."""
-        return await {"entigraph": self._relations, "rephrase": self._rephrasings, "raw": self._raw}[self.options.arm](row, llm)
+        return await {"entigraph": self._relations, "rephrase": self._rephrasings, "raw": self._raw}[
+            self.options.arm
+        ](row, llm)
 
     async def _raw(self, row: Row, llm: LLM) -> Outcome:
-        made = {"text": row.payload["question"], "finish_reason": "stop", "prompt_tokens": 0, "completion_tokens": 0}
+        made = {
+            "text": row.payload["question"],
+            "finish_reason": "stop",
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+        }
         return Kept([self._row(row, llm, "raw", (), "", made, model="")])
 
     async def _rephrasings(self, row: Row, llm: LLM) -> Outcome:
         wanted = [(style, i) for style in STYLES for i in range(self.options.rephrasings)]
-        return await _kept(self._text(row, llm, REPHRASE, f"rephrase:{style}", (), i, style=style) for style, i in wanted)
+        return await _kept(
+            self._text(row, llm, REPHRASE, f"rephrase:{style}", (), i, style=style) for style, i in wanted
+        )
 
     async def _relations(self, row: Row, llm: LLM) -> Outcome:
         """Ask for the entities, then for a text on each planned set of them."""
@@ -140,9 +215,17 @@ class EntiGraph(Method):
             return found
         summary, names = found
         seed = int(unit_interval(self.recipe.seed, "plan", llm.round, row.id) * 2**32)
-        sets = [tuple(names[i] for i in chosen) for chosen in entities.plan(len(names), o.max_pairs, o.max_triples, seed)]
+        sets = [
+            tuple(names[i] for i in chosen)
+            for chosen in entities.plan(len(names), o.max_pairs, o.max_triples, seed)
+        ]
         forms = {2: "pair", 3: "triple"}
-        made = await _kept(self._text(row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections) for chosen in sets)
+        made = await _kept(
+            self._text(
+                row, llm, RELATION, forms[len(chosen)], chosen, 0, entities=list(chosen), sections=o.sections
+            )
+            for chosen in sets
+        )
         return Kept([self._row(row, llm, "summary", (), "", summary), *made.rows]) if o.summary else made
 
     async def _entities(self, row: Row, llm: LLM) -> tuple[dict[str, Any], list[str]] | Failed | Dropped:
@@ -151,45 +234,118 @@ class EntiGraph(Method):
         first: Any = None
         names: list[str] = []
         for attempt in range(o.entity_attempts):
-            [reply] = await llm.ask(ENTITIES, sampling=self._sampling(llm, "entities"), sample_index=attempt, json_schema=entities.schema(o.max_entities), document=document)
-            found = entities.read(reply.text) if reply.finish_reason != "length" else f"cut off after {reply.completion_tokens} tokens"
+            [reply] = await llm.ask(
+                ENTITIES,
+                sampling=self._sampling(llm, "entities"),
+                sample_index=attempt,
+                json_schema=entities.schema(o.max_entities),
+                document=document,
+            )
+            found = (
+                entities.read(reply.text)
+                if reply.finish_reason != "length"
+                else f"cut off after {reply.completion_tokens} tokens"
+            )
             if isinstance(found, str):
                 continue
             first = first or (reply, found.summary.strip())
-            names = entities.distinct([*names, *(n for n in found.entities if not o.grounded or entities.occurrences(n, document))])
+            names = entities.distinct(
+                [*names, *(n for n in found.entities if not o.grounded or entities.occurrences(n, document))]
+            )
             if len(names) >= o.enough_entities:
                 break
         if first is None:
-            return Failed("unusable_entities", f"none of {o.entity_attempts} replies could be used; the last: {found}", reply.text)
+            return Failed(
+                "unusable_entities",
+                f"none of {o.entity_attempts} replies could be used; the last: {found}",
+                reply.text,
+            )
         names = entities.most_frequent(names, document, o.max_entities)
         if len(names) < 2:
-            return Dropped("too_few_entities", f"{len(names)} in {o.entity_attempts} replies; the last one:", reply.text)
+            return Dropped(
+                "too_few_entities", f"{len(names)} in {o.entity_attempts} replies; the last one:", reply.text
+            )
         reply, summary = first
-        return {**answer_fields(reply), "text": summary, "prompt_tokens": 0, "completion_tokens": len(summary.split())}, names
+        return {
+            **answer_fields(reply),
+            "text": summary,
+            "prompt_tokens": 0,
+            "completion_tokens": len(summary.split()),
+        }, names
 
-    async def _text(self, row: Row, llm: LLM, template: str, form: str, names: tuple[str, ...], number: int, **variables: Any) -> Row:
+    async def _text(
+        self,
+        row: Row,
+        llm: LLM,
+        template: str,
+        form: str,
+        names: tuple[str, ...],
+        number: int,
+        **variables: Any,
+    ) -> Row:
         """Ask for one text. One that is refused for good is a row that says so, and does not take its document along."""
         step, document = template.rsplit("/", 1)[1], row.payload["question"]
         try:
-            [reply] = await llm.ask(template, sampling=self._sampling(llm, step), sample_index=number, document=document, title=title_of(document), **variables)
+            [reply] = await llm.ask(
+                template,
+                sampling=self._sampling(llm, step),
+                sample_index=number,
+                document=document,
+                title=title_of(document),
+                **variables,
+            )
         except EngineError as e:
             if e.retryable or isinstance(e, EngineDied):
                 raise
-            nothing = {"text": "", "finish_reason": "refused", "prompt_tokens": 0, "completion_tokens": 0, "problem": str(e)}
+            nothing = {
+                "text": "",
+                "finish_reason": "refused",
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "problem": str(e),
+            }
             return self._row(row, llm, form, names, number, nothing, step)
         made = answer_fields(reply)
-        if reply.finish_reason == "length" and self.options.truncated == "cut" and (whole := whole_sentences(made["text"])):
+        if (
+            reply.finish_reason == "length"
+            and self.options.truncated == "cut"
+            and (whole := whole_sentences(made["text"]))
+        ):
             made |= {"text": whole, "finish_reason": "cut"}
         return self._row(row, llm, form, names, number, made, step)
 
-    def _row(self, row: Row, llm: LLM, form: str, names: tuple[str, ...], number: int | str, made: dict[str, Any], step: str = "entities", **changes: Any) -> Row:
+    def _row(
+        self,
+        row: Row,
+        llm: LLM,
+        form: str,
+        names: tuple[str, ...],
+        number: int | str,
+        made: dict[str, Any],
+        step: str = "entities",
+        **changes: Any,
+    ) -> Row:
         key = f"{form}/{json.dumps(names, ensure_ascii=False) if names else number}"
-        return row.child("generate", f"{llm.round}/{key}", form=form, key=key, entities=list(names),
-                         **{"problem": "", "model": llm.model, "sampling": self._sampling(llm, step).as_json, **made, **changes})  # fmt: skip
+        return row.child(
+            "generate",
+            f"{llm.round}/{key}",
+            form=form,
+            key=key,
+            entities=list(names),
+            **{
+                "problem": "",
+                "model": llm.model,
+                "sampling": self._sampling(llm, step).as_json,
+                **made,
+                **changes,
+            },
+        )
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
         changed = getattr(self.options.sampling, step).model_dump(exclude_none=True)
-        return Sampling(**{**llm.sampling.model_dump(), **changed})  # not model_copy, which keeps the old as_json
+        return Sampling(
+            **{**llm.sampling.model_dump(), **changed}
+        )  # not model_copy, which keeps the old as_json
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop refused texts, and of a seeded draw those that a judge finds unfaithful. A judgement that cannot be read drops nothing and says so.
@@ -202,11 +358,25 @@ class EntiGraph(Method):
         if not made["model"] or unit_interval(self.recipe.seed, "judge", row.id) >= self.options.faithfulness:
             return Kept([row.child("critique", 0)])
         schema = Judgement.model_json_schema()
-        [reply] = await llm.ask(JUDGE, sampling=self._sampling(llm, "judge"), json_schema=schema, document=made["question"], text=made["text"])
+        [reply] = await llm.ask(
+            JUDGE,
+            sampling=self._sampling(llm, "judge"),
+            json_schema=schema,
+            document=made["question"],
+            text=made["text"],
+        )
         try:
             judged = Judgement.model_validate_json(reply.text)
         except ValidationError:
-            return Kept([row.child("critique", 0, verdict={"faithful": None, "problem": "unreadable", "raw": reply.text[:500]})])
+            return Kept(
+                [
+                    row.child(
+                        "critique",
+                        0,
+                        verdict={"faithful": None, "problem": "unreadable", "raw": reply.text[:500]},
+                    )
+                ]
+            )
         if not judged.faithful:
             return Dropped("unfaithful", "; ".join(judged.unsupported)[:500], made["text"])
         return Kept([row.child("critique", 0, verdict=judged.model_dump())])
@@ -223,7 +393,11 @@ class EntiGraph(Method):
                 return Dropped(*found, made["text"])
             headings = sum(line.lstrip().startswith("#") for line in made["text"].splitlines())
             if relation and o.sections and o.check_sections and headings != len(made["entities"]) + 1:
-                return Dropped("missing_sections", f"{headings} headings, expected {len(made['entities']) + 1}", made["text"])
+                return Dropped(
+                    "missing_sections",
+                    f"{headings} headings, expected {len(made['entities']) + 1}",
+                    made["text"],
+                )
             if o.copy_chars and (run := copies.copied(made["text"], document, o.copy_chars)):
                 return Dropped("copied", run[:200], made["text"])
         return Kept([row.child("filter", 0, question=title_of(document))])
@@ -253,7 +427,15 @@ class EntiGraph(Method):
         from pipeline.publish import text_ids  # it imports `datasets`, which stage workers do without
 
         budget = self.options.token_budget
-        return {"token_budget": partial(within, budget, self.recipe.seed, lambda text: len(text_ids(tokenizer, text)))} if budget else {}
+        return (
+            {
+                "token_budget": partial(
+                    within, budget, self.recipe.seed, lambda text: len(text_ids(tokenizer, text))
+                )
+            }
+            if budget
+            else {}
+        )
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Say what the texts are, and how many were compared with their document."""
@@ -264,7 +446,10 @@ class EntiGraph(Method):
             if verdict := row.payload.get("verdict"):
                 verdicts["read" if verdict["faithful"] else "unreadable"] += 1
         made = ", ".join(f"{name} {n}" for name, n in sorted(forms.items()))
-        return [f"Arm: {self.options.arm}; texts: {made or 'none'}", f"Compared with their document: {verdicts['read']} of {forms.total()} (and {verdicts['unreadable']} in vain)"]
+        return [
+            f"Arm: {self.options.arm}; texts: {made or 'none'}",
+            f"Compared with their document: {verdicts['read']} of {forms.total()} (and {verdicts['unreadable']} in vain)",
+        ]
 
 
 def title_of(document: str) -> str:
@@ -274,10 +459,16 @@ def title_of(document: str) -> str:
 
 def whole_sentences(text: str) -> str:
     """Return a text up to the end of its last whole sentence, '' without one."""
-    return text[: max(text.rfind(mark) for mark in (". ", "! ", "? ", ".\n", "!\n", "?\n")) + 1].rstrip() if text[-1:] not in ".!?" else text
+    return (
+        text[: max(text.rfind(mark) for mark in (". ", "! ", "? ", ".\n", "!\n", "?\n")) + 1].rstrip()
+        if text[-1:] not in ".!?"
+        else text
+    )
 
 
-def within(budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def within(
+    budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     """Keep rows in a seeded order for as long as they fit into `budget` tokens; the others are dropped as over_budget."""
     sizes = {row.id: tokens(row.payload["text"]) for row in rows()}
     kept, used = set(), 0
@@ -287,14 +478,26 @@ def within(budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[
         kept.add(row_id)
         used += sizes[row_id]
     else:
-        logger.warning("all %d texts have %d tokens together, no more than method.token_budget, %d: an arm that reaches it trains on more", len(kept), used, budget)
+        logger.warning(
+            "all %d texts have %d tokens together, no more than method.token_budget, %d: an arm that reaches it trains on more",
+            len(kept),
+            used,
+            budget,
+        )
     for row in rows():
-        yield row, None if row.id in kept else Dropped("over_budget", f"{used} of {budget} tokens are used", row.payload["text"])
+        yield (
+            row,
+            None
+            if row.id in kept
+            else Dropped("over_budget", f"{used} of {budget} tokens are used", row.payload["text"]),
+        )
 
 
 async def _kept(texts: Iterable[Any]) -> Kept:
     """Keep all texts. All refused is a failure of the document."""
     made = await together(texts)
     if made and all(text.payload["finish_reason"] == "refused" for text in made):
-        raise EngineError(f"every text of the document was refused, the first with: {made[0].payload['problem']}")
+        raise EngineError(
+            f"every text of the document was refused, the first with: {made[0].payload['problem']}"
+        )
     return Kept(made)

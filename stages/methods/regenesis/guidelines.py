@@ -54,7 +54,9 @@ def read_guidelines(path: str) -> dict[int, Guideline]:
                     raise DataError(f"{where}: {_explain(e)}; expected a line such as {_EXAMPLE}") from None
                 for what, value in (("index", read.index), ("text", read.text)):
                     if value in first:
-                        raise DataError(f"{where}: the {what} {value!r:.80} stands in line {first[value]} already.")
+                        raise DataError(
+                            f"{where}: the {what} {value!r:.80} stands in line {first[value]} already."
+                        )
                     first[value] = line.number
                 found[read.index] = Guideline(type=read.type, text=read.text)
     if not found:
@@ -75,4 +77,7 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return f"not JSON ({error})"
     told = ((".".join(map(str, e["loc"])), e) for e in error.errors(include_url=False))
-    return "; ".join(f"unknown field {name!r}" if e["type"] == "extra_forbidden" else f"{name!r}: {e['msg']}" for name, e in told)
+    return "; ".join(
+        f"unknown field {name!r}" if e["type"] == "extra_forbidden" else f"{name!r}: {e['msg']}"
+        for name, e in told
+    )

@@ -26,8 +26,12 @@ MAX_ANNOUNCEMENTS = 50  # of one text that are compared: more of them is a loop
 MAX_ENDS = 4  # places where an announced phrase may end, beside the end of its line
 _BY_CHANCE = {Fraction(n) for n in range(-10, 11)} | {Fraction(100), Fraction(1, 2)}
 
-_ITEM = re.compile(r"^[ \t>*#-]*\(?\d{1,3}[.):](?=\s)|\bstep[ \t]*#?\d{1,3}\b[.):]?", re.IGNORECASE | re.MULTILINE)
-_NUMBER = re.compile(r"(?<![\w.])(?:(?<![\w)])[-\u2212])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?%?")
+_ITEM = re.compile(
+    r"^[ \t>*#-]*\(?\d{1,3}[.):](?=\s)|\bstep[ \t]*#?\d{1,3}\b[.):]?", re.IGNORECASE | re.MULTILINE
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![\w)])[-\u2212])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?%?"
+)
 _ANNOUNCED = re.compile(
     r"(?:\b(?:answer|solution|result|total|sum|product|difference|quotient|value|conclusion)\b[^.\n:=]{0,40}?(?:\bis\b|\bare\b|\bbe\b|:)"
     r"|(?<![<>!])=|\bequals\b|\b(?:(?:to|we|you|i)[ ](?:get|obtain)|gets|gives|giving|yields|yielding|obtaining|leaves|leaving|makes|becomes)\b)"
@@ -63,7 +67,9 @@ def leak(text: str, task: dict[str, Any]) -> str:
 
 
 def _announces(text: str, kind: str, same: Callable[[str], bool]) -> bool:
-    return any(same(said) for said in _announced(text) if not (kind == "math" and _WORDS.search(said)))  # prose is not for computer algebra
+    return any(
+        same(said) for said in _announced(text) if not (kind == "math" and _WORDS.search(said))
+    )  # prose is not for computer algebra
 
 
 def _announced(text: str) -> Iterator[str]:

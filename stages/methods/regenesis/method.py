@@ -54,17 +54,39 @@ class Steps(BaseModel):
 class ReGenesisOptions(Options):
     """Options of `regenesis`."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"n_selected": 0, "use_raw": True}, "released-code": {"n_selected": 20, "use_raw": True}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"n_selected": 0, "use_raw": True},
+        "released-code": {"n_selected": 20, "use_raw": True},
+    }
     name: Literal["regenesis"] = "regenesis"
-    preset: Literal["paper", "released-code"] = Field("paper", description="paper: the raw guidelines; released-code: 20 selections as well")
-    guidelines: dict[int, Guideline] = Field(DEFAULT, validate_default=True, description="a file of guidelines; frozen with the run")
-    n_selected: int = Field(0, ge=0, description="selections of two or three guidelines that the model makes, each the start of a chain")
+    preset: Literal["paper", "released-code"] = Field(
+        "paper", description="paper: the raw guidelines; released-code: 20 selections as well"
+    )
+    guidelines: dict[int, Guideline] = Field(
+        DEFAULT, validate_default=True, description="a file of guidelines; frozen with the run"
+    )
+    n_selected: int = Field(
+        0,
+        ge=0,
+        description="selections of two or three guidelines that the model makes, each the start of a chain",
+    )
     use_raw: bool = Field(True, description="each guideline by itself is the start of a chain")
-    raw_per_question: int | None = Field(None, ge=1, description="a seeded draw of this many raw guidelines for each question; default: all")
+    raw_per_question: int | None = Field(
+        None, ge=1, description="a seeded draw of this many raw guidelines for each question; default: all"
+    )
     sampling: Steps = Field(default_factory=Steps)
-    keep_per_question: int = Field(5, ge=1, description="accepted paths kept per question and round (seeded choice)")
-    mark_answers: bool = Field(True, description='give a path whose answer stands in a box alone the line "Answer: ..." that the prompts ask for')
-    hinted_chains: int = Field(0, ge=0, description="chains that are told the answer, for questions without an accepted path; 0: none")
+    keep_per_question: int = Field(
+        5, ge=1, description="accepted paths kept per question and round (seeded choice)"
+    )
+    mark_answers: bool = Field(
+        True,
+        description='give a path whose answer stands in a box alone the line "Answer: ..." that the prompts ask for',
+    )
+    hinted_chains: int = Field(
+        0,
+        ge=0,
+        description="chains that are told the answer, for questions without an accepted path; 0: none",
+    )
 
     @field_validator("guidelines", mode="before")
     @classmethod
@@ -81,7 +103,9 @@ class ReGenesisOptions(Options):
         if not self.use_raw and not self.n_selected:
             raise ValueError("use_raw is false and n_selected is 0: there is nothing to start a chain from")
         if self.raw_per_question and not (self.use_raw and self.raw_per_question <= len(self.guidelines)):
-            raise ValueError(f"raw_per_question is {self.raw_per_question}, of {len(self.guidelines) if self.use_raw else 0} raw guidelines")
+            raise ValueError(
+                f"raw_per_question is {self.raw_per_question}, of {len(self.guidelines) if self.use_raw else 0} raw guidelines"
+            )
         return self
 
 
@@ -110,18 +134,31 @@ class ReGenesis(Method):
         # A vote is for data without ground truth, so nothing may look at one where it decides.
         self._truth = recipe.verifier != "majority_vote"
         if self.options.hinted_chains and not (self._truth and recipe.tasks.columns.answer):
-            raise ConfigError("method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and tasks.columns.answer.")
+            raise ConfigError(
+                "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and tasks.columns.answer."
+            )
 
     def stages(self) -> dict[str, Stage]:
         """Make chains; drop those that gave the answer away; filter; verify."""
         o = self.options
         critique = {"mark_answers": o.mark_answers, "leak_check": self._truth}
-        generate = o.model_dump(mode="json", include={"guidelines", "n_selected", "use_raw", "raw_per_question", "sampling", "hinted_chains"})
+        generate = o.model_dump(
+            mode="json",
+            include={"guidelines", "n_selected", "use_raw", "raw_per_question", "sampling", "hinted_chains"},
+        )
         shared = {"filter": filters.stage(self.recipe), "verify": verifiers.stage(self.recipe)}
         if o.hinted_chains:  # then generate decides as these do
-            generate |= {"critique": critique, **{name: [stage.version, stage.config] for name, stage in shared.items()}}
+            generate |= {
+                "critique": critique,
+                **{name: [stage.version, stage.config] for name, stage in shared.items()},
+            }
         select = (SELECT,) if o.n_selected or o.hinted_chains else ()
-        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE)  # SOLVE is not asked here; what is trained depends on it
+        asked = (
+            *select,
+            *PLAIN,
+            *(HINTED if o.hinted_chains else ()),
+            SOLVE,
+        )  # SOLVE is not asked here; what is trained depends on it
         return {
             "generate": Stage(row=self.generate, prompts=asked, config=generate, version=VERSION),
             "critique": Stage(row=self.critique, config=critique, version=VERSION),
@@ -130,9 +167,13 @@ class ReGenesis(Method):
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One question in, one row per chain out. All chains of the question run at once."""
-        chains = await self._chains(row, llm, [*await self._selections(row, llm, self.options.n_selected), *self._raw(row, llm)])
+        chains = await self._chains(
+            row, llm, [*await self._selections(row, llm, self.options.n_selected), *self._raw(row, llm)]
+        )
         if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
-            raise EngineError(f"every chain of the question was refused, the first with: {chains[0].payload['problem']}")
+            raise EngineError(
+                f"every chain of the question was refused, the first with: {chains[0].payload['problem']}"
+            )
         answer = row.payload["answer"]
         if self.options.hinted_chains and answer is not None and not await self._any_accepted(chains):
             starts = await self._selections(row, llm, self.options.hinted_chains, answer, len(chains))
@@ -144,10 +185,18 @@ class ReGenesis(Method):
         o = self.options
         chosen = list(o.guidelines) if o.use_raw else []
         if o.raw_per_question:
-            chosen = sorted(sorted(chosen, key=lambda i: unit_interval(self.recipe.seed, "guidelines", llm.round, row.id, i))[: o.raw_per_question])
-        return [Start(f"raw:{i}", o.n_selected + i, o.guidelines[i].text, o.guidelines[i].type) for i in chosen]
+            chosen = sorted(
+                sorted(
+                    chosen, key=lambda i: unit_interval(self.recipe.seed, "guidelines", llm.round, row.id, i)
+                )[: o.raw_per_question]
+            )
+        return [
+            Start(f"raw:{i}", o.n_selected + i, o.guidelines[i].text, o.guidelines[i].type) for i in chosen
+        ]
 
-    async def _selections(self, row: Row, llm: LLM, n: int, hint: str | None = None, first: int = 0) -> list[Start]:
+    async def _selections(
+        self, row: Row, llm: LLM, n: int, hint: str | None = None, first: int = 0
+    ) -> list[Start]:
         """Let the model choose two or three guidelines, `n` times over. A hinted chain has no earlier solution to revise."""
         if not n:
             return []
@@ -155,14 +204,26 @@ class ReGenesis(Method):
         offered = [g.text for g in known if hint is None or g.type != REVISION] or [g.text for g in known]
         sampling = self._sampling(llm, "select")
         try:
-            chosen = [c.text.strip() for c in await llm.ask(SELECT, n=n, sampling=sampling, sample_index=first, task=self._task(row), guidelines=offered)]
+            chosen = [
+                c.text.strip()
+                for c in await llm.ask(
+                    SELECT,
+                    n=n,
+                    sampling=sampling,
+                    sample_index=first,
+                    task=self._task(row),
+                    guidelines=offered,
+                )
+            ]
             refused = ""
         except EngineError as e:  # as a rule the list of guidelines is too long for the model; the question's other chains need no selection
             if e.retryable or isinstance(e, EngineDied):
                 raise
             chosen, refused = [""] * n, str(e)
         label = "selected" if hint is None else "hinted"
-        return [Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)]
+        return [
+            Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)
+        ]
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
         """Run chains side by side."""
@@ -171,19 +232,35 @@ class ReGenesis(Method):
     async def _chain(self, row: Row, llm: LLM, start: Start) -> Row:
         """guideline -> adapted guideline -> reasoning structure -> path. A chain that cannot go on ends where it is."""
         adapt, structure, execute = HINTED if start.hint is not None else PLAIN
-        task, made = self._task(row), {"adapted": "", "structure": "", "text": "", "stopped": "", "problem": ""}
+        task, made = (
+            self._task(row),
+            {"adapted": "", "structure": "", "text": "", "stopped": "", "problem": ""},
+        )
         if start.refused:
-            return self._row(row, llm, start, {**made, "stopped": "request_refused", "problem": start.refused})
+            return self._row(
+                row, llm, start, {**made, "stopped": "request_refused", "problem": start.refused}
+            )
         try:
             if not start.guideline:
                 return self._row(row, llm, start, {**made, "stopped": "empty_guideline"})
-            made["adapted"] = (await self._ask(llm, start, adapt, task=task, guideline=start.guideline)).text.strip()
+            made["adapted"] = (
+                await self._ask(llm, start, adapt, task=task, guideline=start.guideline)
+            ).text.strip()
             if not made["adapted"]:
                 return self._row(row, llm, start, {**made, "stopped": "empty_guideline"})
-            made["structure"] = (await self._ask(llm, start, structure, task=task, guideline=made["adapted"])).text.strip()
+            made["structure"] = (
+                await self._ask(llm, start, structure, task=task, guideline=made["adapted"])
+            ).text.strip()
             if not made["structure"]:
                 return self._row(row, llm, start, {**made, "stopped": "empty_structure"})
-            path = await self._ask(llm, start, execute, task=task, options=row.payload.get("options"), structure=made["structure"])
+            path = await self._ask(
+                llm,
+                start,
+                execute,
+                task=task,
+                options=row.payload.get("options"),
+                structure=made["structure"],
+            )
         except EngineError as e:
             if e.retryable or isinstance(e, EngineDied):
                 raise
@@ -194,16 +271,27 @@ class ReGenesis(Method):
         """Ask once. The answer is among the variables of hinted templates only."""
         step = template.rsplit("/", 1)[1].removeprefix("hinted_")
         hint = {} if start.hint is None else {"answer": start.hint}
-        return (await llm.ask(template, sampling=self._sampling(llm, step), sample_index=start.number, **variables, **hint))[0]
+        return (
+            await llm.ask(
+                template, sampling=self._sampling(llm, step), sample_index=start.number, **variables, **hint
+            )
+        )[0]
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
         return getattr(self.options.sampling, step).over(llm.sampling)
 
     def _row(self, row: Row, llm: LLM, start: Start, made: dict[str, Any]) -> Row:
         return row.child(
-            "generate", f"{llm.round}/{start.label}", chain=start.label, guideline=start.guideline, guideline_type=start.type, **made,
-            hinted=start.hint is not None, model=llm.model, sampling=self._sampling(llm, "execute").as_json,
-        )  # fmt: skip
+            "generate",
+            f"{llm.round}/{start.label}",
+            chain=start.label,
+            guideline=start.guideline,
+            guideline_type=start.type,
+            **made,
+            hinted=start.hint is not None,
+            model=llm.model,
+            sampling=self._sampling(llm, "execute").as_json,
+        )
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop a chain that ended early or gave the answer away; see that the path shows its answer as the prompts ask for it.
@@ -213,7 +301,16 @@ class ReGenesis(Method):
         problem = self._problem(row)
         if problem:
             return Dropped(*problem)
-        return Kept([row.child("critique", 0, **self._marked(row.payload), leak_check="passed" if self._checks(row.payload) else "off")])
+        return Kept(
+            [
+                row.child(
+                    "critique",
+                    0,
+                    **self._marked(row.payload),
+                    leak_check="passed" if self._checks(row.payload) else "off",
+                )
+            ]
+        )
 
     def _problem(self, row: Row) -> tuple[str, str, str] | None:
         chain = row.payload
@@ -238,7 +335,14 @@ class ReGenesis(Method):
             return {}
         # A procedural task's own scorer reads answers as they are written: of "A=1, B=2" a number would be the 2 alone.
         kinds = ("text",) if self.recipe.verifier == "task_scorer" else (chain["answer_type"], "text")
-        answer = next((a for kind in kinds if (a := answers.extract(text, kind, chain.get("options")).answer) is not None), None)
+        answer = next(
+            (
+                a
+                for kind in kinds
+                if (a := answers.extract(text, kind, chain.get("options")).answer) is not None
+            ),
+            None,
+        )
         return {} if answer is None else {"text": f"{text}\n{answers.mark(answer)}"}
 
     async def _any_accepted(self, chains: list[Row]) -> bool:
@@ -272,8 +376,13 @@ class ReGenesis(Method):
         """Say how many examples are hinted, and how many chains could be checked for leaks."""
         checks = [row.payload["leak_check"] if not row.payload["hinted"] else "hinted" for row in rows]
         total, hinted, off = len(checks), checks.count("hinted"), checks.count("off")
-        check = "on" if not off else f"off for {off} of {total}: there is no ground truth to compare with, or majority_vote may not see it"
+        check = (
+            "on"
+            if not off
+            else f"off for {off} of {total}: there is no ground truth to compare with, or majority_vote may not see it"
+        )
         return [
-            f"Hinted examples (the answer was shown while the path was made): {hinted} of {total}" + (f" ({hinted / total:.1%})" if total else ""),
+            f"Hinted examples (the answer was shown while the path was made): {hinted} of {total}"
+            + (f" ({hinted / total:.1%})" if total else ""),
             f"Check that guidelines and structures do not hold the answer: {check}",
         ]

@@ -16,7 +16,9 @@ from stages.steps.filters import CUT_SHORT
 
 MIN_VERDICTS = 20  # with fewer, "always yes" may be chance
 
-Known = Callable[[Row, str], bool | None]  # is a text a right answer to the row's question? None: nobody knows
+Known = Callable[
+    [Row, str], bool | None
+]  # is a text a right answer to the row's question? None: nobody knows
 
 
 def read_verdict(feedback: Completion, words: tuple[str, str]) -> bool | None:
@@ -27,7 +29,9 @@ def read_verdict(feedback: Completion, words: tuple[str, str]) -> bool | None:
     lines = feedback.text.strip().splitlines()
     if feedback.finish_reason in CUT_SHORT or not lines:
         return None
-    said = re.fullmatch(rf"[\W_]*verdict[\W_]+({'|'.join(map(re.escape, words))})[\W_]*", lines[-1], re.IGNORECASE)
+    said = re.fullmatch(
+        rf"[\W_]*verdict[\W_]+({'|'.join(map(re.escape, words))})[\W_]*", lines[-1], re.IGNORECASE
+    )
     return said[1].casefold() == words[0].casefold() if said else None
 
 
@@ -52,10 +56,16 @@ def base_rate(max_positive: float, kept: Iterable[Row], dropped: Iterable[tuple[
     n["unparsable"] += sum(reason == "unparsable_feedback" for reason, _ in dropped)
     rate = share(n["positive"], n["judged"])
     facts = {
-        "judged": n["judged"], "positive": n["positive"], "base_rate": rate, "unparsable": n["unparsable"],
-        "initial_judged": n["rows"], "initial_positive": n["initial_positive"], "initial_base_rate": share(n["initial_positive"], n["rows"]),
-        "initial_mean_tokens": share(n["initial_tokens"], n["rows"]), "refined_mean_tokens": share(n["refined_tokens"], n["rows"]),
-    }  # fmt: skip
+        "judged": n["judged"],
+        "positive": n["positive"],
+        "base_rate": rate,
+        "unparsable": n["unparsable"],
+        "initial_judged": n["rows"],
+        "initial_positive": n["initial_positive"],
+        "initial_base_rate": share(n["initial_positive"], n["rows"]),
+        "initial_mean_tokens": share(n["initial_tokens"], n["rows"]),
+        "refined_mean_tokens": share(n["refined_tokens"], n["rows"]),
+    }
     if n["judged"] >= MIN_VERDICTS and rate > max_positive:
         raise StageError(
             f"the critic said yes to {n['positive']} of {n['judged']} answers ({rate:.1%}), more than method.max_positive = {max_positive:.0%} allows: a critic "
@@ -64,9 +74,14 @@ def base_rate(max_positive: float, kept: Iterable[Row], dropped: Iterable[tuple[
             "questions_per_round, method.annotator), more training on it (train), or a higher method.max_positive, if nearly all answers really are right."
         )
     first = f"{n['initial_positive']} of {n['rows']} first answers ({facts['initial_base_rate'] or 0:.1%})"
-    refined = f"{n['positive']} of {n['judged']} refined answers ({rate or 0:.1%}) and to " if n["checked"] else ""
+    refined = (
+        f"{n['positive']} of {n['judged']} refined answers ({rate or 0:.1%}) and to " if n["checked"] else ""
+    )
     lengths = f"; mean tokens {facts['initial_mean_tokens'] or 0:.1f} before refinement, {facts['refined_mean_tokens'] or 0:.1f} after"
-    return {**facts, "note": f"the critic said yes to {refined}{first}; {n['unparsable']} verdicts could not be read{lengths}"}
+    return {
+        **facts,
+        "note": f"the critic said yes to {refined}{first}; {n['unparsable']} verdicts could not be read{lengths}",
+    }
 
 
 def quality(known: Known, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
@@ -92,12 +107,23 @@ def quality(known: Known, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]
         n["spoilt"] += right_before and not right
     wrong_before = n["rows"] - n["initial_right"]
     facts = {
-        "truth_known": n["rows"], "truth_unknown": n["unknown"], "kept": n["kept"], "right": n["right"], "kept_right": n["kept_right"],
-        "precision": share(n["kept_right"], n["kept"]), "recall": share(n["kept_right"], n["right"]), "accuracy": share(n["right"], n["rows"]),
-        "initial_right": n["initial_right"], "initial_accuracy": share(n["initial_right"], n["rows"]), "mended": n["mended"], "spoilt": n["spoilt"],
-        "verdict_accuracy": share(n["initial_agreed"], n["rows"]), "initial_wrong": wrong_before, "initial_wrong_found": n["initial_wrong_found"],
+        "truth_known": n["rows"],
+        "truth_unknown": n["unknown"],
+        "kept": n["kept"],
+        "right": n["right"],
+        "kept_right": n["kept_right"],
+        "precision": share(n["kept_right"], n["kept"]),
+        "recall": share(n["kept_right"], n["right"]),
+        "accuracy": share(n["right"], n["rows"]),
+        "initial_right": n["initial_right"],
+        "initial_accuracy": share(n["initial_right"], n["rows"]),
+        "mended": n["mended"],
+        "spoilt": n["spoilt"],
+        "verdict_accuracy": share(n["initial_agreed"], n["rows"]),
+        "initial_wrong": wrong_before,
+        "initial_wrong_found": n["initial_wrong_found"],
         "wrong_found": share(n["initial_wrong_found"], wrong_before),
-    }  # fmt: skip
+    }
     if not n["rows"]:
         return {**facts, "note": "no ground truth to measure the filter by"}
     return {

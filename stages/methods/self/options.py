@@ -29,10 +29,18 @@ class NewQuestions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     calls: int = Field(25, ge=0, description="requests for new questions in a round; 0: none")
-    shown: int = Field(6, ge=1, description="known questions shown in a request, a quarter of them model-made where there are such")
+    shown: int = Field(
+        6,
+        ge=1,
+        description="known questions shown in a request, a quarter of them model-made where there are such",
+    )
     wanted: int = Field(4, ge=1, description="new questions that a request asks for")
-    max_rouge: float = Field(0.7, gt=0, le=1, description="a question with this ROUGE-L or more to a known one is no new one")
-    from_round: int | None = Field(None, ge=1, description="default: the second round of phase 2, as in the paper")
+    max_rouge: float = Field(
+        0.7, gt=0, le=1, description="a question with this ROUGE-L or more to a known one is no new one"
+    )
+    from_round: int | None = Field(
+        None, ge=1, description="default: the second round of phase 2, as in the paper"
+    )
 
 
 class SelfOptions(Options):
@@ -40,18 +48,34 @@ class SelfOptions(Options):
 
     name: Literal["self"] = "self"
     annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
-        None, description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth"
+        None,
+        description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth",
     )
     scaffold: bool = Field(
-        False, description="where the untrained model annotates: begin its texts for it, the feedback up to the verdict; for models too small to write them"
+        False,
+        description="where the untrained model annotates: begin its texts for it, the feedback up to the verdict; for models too small to write them",
     )
     meta_rounds: int = Field(1, ge=1, description="rounds of phase 1")
-    samples: int = Field(1, ge=1, description="answers sampled per question, each with feedback and refinement of its own")
-    keep_per_question: int = Field(1, ge=1, description="accepted rows kept per question and round (seeded choice)")
-    verdict_words: tuple[str, str] = Field(("correct", "incorrect"), description="how a verdict says yes and no; [acceptable, needs work] for open tasks")
-    max_positive: float = Field(0.95, gt=0, le=1, description="a critic that says yes to a larger share stops the run")
-    keep_feedback: bool = Field(False, description="phase 2 rows give examples of feedback and refinement too, not of the direct answer alone")
-    refine_in_evaluation: bool = Field(True, description="evaluate self-refined answers as well, also of evaluate.samples")
+    samples: int = Field(
+        1, ge=1, description="answers sampled per question, each with feedback and refinement of its own"
+    )
+    keep_per_question: int = Field(
+        1, ge=1, description="accepted rows kept per question and round (seeded choice)"
+    )
+    verdict_words: tuple[str, str] = Field(
+        ("correct", "incorrect"),
+        description="how a verdict says yes and no; [acceptable, needs work] for open tasks",
+    )
+    max_positive: float = Field(
+        0.95, gt=0, le=1, description="a critic that says yes to a larger share stops the run"
+    )
+    keep_feedback: bool = Field(
+        False,
+        description="phase 2 rows give examples of feedback and refinement too, not of the direct answer alone",
+    )
+    refine_in_evaluation: bool = Field(
+        True, description="evaluate self-refined answers as well, also of evaluate.samples"
+    )
     new_questions: NewQuestions = Field(default_factory=NewQuestions)
     sampling: Steps = Field(default_factory=Steps)
 
@@ -60,7 +84,9 @@ class SelfOptions(Options):
         self.verdict_words = tuple(word.strip() for word in self.verdict_words)
         yes, no = (word.casefold() for word in self.verdict_words)
         if not yes or not no or yes == no:
-            raise ValueError("verdict_words: expected two different words, yes first, such as [correct, incorrect]")
+            raise ValueError(
+                "verdict_words: expected two different words, yes first, such as [correct, incorrect]"
+            )
         return self
 
     def fingerprint(self) -> dict[str, Any]:
@@ -73,12 +99,20 @@ class SelfOptions(Options):
 
     def annotator_identity(self) -> dict[str, Any] | None:
         """Return what the annotator's texts depend on."""
-        return self.annotator.model_dump(mode="json", include={"kind", "base_url", "model", "extra_body", "answers"}) if self.annotator else None
+        return (
+            self.annotator.model_dump(
+                mode="json", include={"kind", "base_url", "model", "extra_body", "answers"}
+            )
+            if self.annotator
+            else None
+        )
 
     def refuse_contradictions(self, recipe: Any) -> None:
         """Raise ConfigError where the recipe lacks what the annotator, or questions of the model's own, need."""
         if self.scaffold and (self.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
-            raise ConfigError("method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start.")
+            raise ConfigError(
+                "method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start."
+            )
         self._check_new_questions(recipe)
         if self.annotator is None and recipe.rounds > self.meta_rounds and not recipe.new_questions:
             raise ConfigError(
@@ -97,9 +131,13 @@ class SelfOptions(Options):
         if not new.calls or recipe.rounds < first:
             return
         if tasks.columns.options or tasks.answer_type == "choice":
-            raise ConfigError("questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks.")
+            raise ConfigError(
+                "questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks."
+            )
         if first <= self.meta_rounds and self.annotator is None:
-            raise ConfigError("method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have.")
+            raise ConfigError(
+                "method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have."
+            )
 
     def card_note(self, annotator: str) -> str:
         """Return what a card says of rows by this `annotator` (payload["annotator"]); "" for those of phase 2."""
@@ -109,7 +147,11 @@ class SelfOptions(Options):
         if annotator == WITH_TRUTH:
             by = (
                 "self_with_truth, the untrained model itself, shown the ground truth while it wrote the feedback; what is wrong by that truth was dropped. "
-                + ("Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). " if self.scaffold else "")
+                + (
+                    "Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). "
+                    if self.scaffold
+                    else ""
+                )
                 + "A deviation from the paper, whose annotator is a stronger model"
             )
         return f"Meta-skill corpus (phase 1): a row gives an example of the direct answer, one of feedback and one of refinement. Annotator: {by}."

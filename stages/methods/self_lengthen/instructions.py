@@ -58,10 +58,17 @@ def _distinct(similarity: float, rows: Callable[[], Iterable[Row]]) -> Iterator[
     twins = near_duplicates(texts, similarity)
     for row in rows():
         twin = twins.get((1, row.payload["instruction_id"]))
-        yield row, None if twin is None else Dropped("similar_instruction", f"like: {texts[twin][:200]}", row.payload["question"])
+        yield (
+            row,
+            None
+            if twin is None
+            else Dropped("similar_instruction", f"like: {texts[twin][:200]}", row.payload["question"]),
+        )
 
 
-def near_duplicates(texts: Mapping[tuple[int, str], str], similarity: float) -> dict[tuple[int, str], tuple[int, str]]:
+def near_duplicates(
+    texts: Mapping[tuple[int, str], str], similarity: float
+) -> dict[tuple[int, str], tuple[int, str]]:
     """Return, for each text that is like one with a smaller key, that one's key. Texts that are dropped so make no others drop.
 
     Two texts are alike when their runs of three words have a Jaccard index of at least `similarity`. To be so alike they must share

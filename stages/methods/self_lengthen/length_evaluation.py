@@ -31,7 +31,9 @@ def stage(recipe: Recipe, write: str, name: str | None, role: str) -> Stage:
     return Stage(partial(_evaluate, recipe, write, control, role), prompts=asked, version=VERSION)
 
 
-async def _evaluate(recipe: Recipe, write: str, control: str | None, role: str, row: Row, llm: LLM) -> Outcome:
+async def _evaluate(
+    recipe: Recipe, write: str, control: str | None, role: str, row: Row, llm: LLM
+) -> Outcome:
     demand = Demand.parse(row.payload["answer"]) if row.payload.get("answer") else None
     made = {"greedy": await _text(recipe, llm, write, role, row, demand), "samples": []}
     if control and llm.round == "base":
@@ -39,11 +41,19 @@ async def _evaluate(recipe: Recipe, write: str, control: str | None, role: str, 
     return Kept([row.child("evaluate", llm.round, **made)])
 
 
-async def _text(recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None) -> dict[str, Any]:
+async def _text(
+    recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None
+) -> dict[str, Any]:
     """Return a written text and what is measured of it; `correct` is its score."""
-    sampling = type(llm.sampling)(**{**llm.sampling.model_dump(), "max_tokens": recipe.evaluate.max_tokens or llm.sampling.max_tokens})
+    sampling = type(llm.sampling)(
+        **{**llm.sampling.model_dump(), "max_tokens": recipe.evaluate.max_tokens or llm.sampling.max_tokens}
+    )
     instruction = row.payload["question"]
-    written = (await llm.chat(prompts.render(template, instruction=instruction), step=template, sampling=sampling, role=role))[0]
+    written = (
+        await llm.chat(
+            prompts.render(template, instruction=instruction), step=template, sampling=sampling, role=role
+        )
+    )[0]
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)
     return {
         "text": written.text,
@@ -73,4 +83,8 @@ def measures(rows: Sequence[Row]) -> dict[str, list[float]]:
     kinds = sorted({t["demand"] for t in texts if t["demand"]})
     found = {name: [float(of(t)) for t in texts] for name, of in MEASURES.items()}
     found |= {f"{LENGTH_SCORE}{kind}": [t["correct"] for t in texts if t["demand"] == kind] for kind in kinds}
-    return found | {f"{name}, asked for longer": [float(of(t)) for t in controls] for name, of in MEASURES.items() if controls}
+    return found | {
+        f"{name}, asked for longer": [float(of(t)) for t in controls]
+        for name, of in MEASURES.items()
+        if controls
+    }

@@ -36,7 +36,9 @@ def write(run: RunDir) -> None:
     texts = [t for t in gather(run) if t.measured]
     if not texts:
         return
-    files.write_bytes(run.path(TEXT), "\n".join([*_words(texts), *_differences(run), *_scores(run), *_kept(run)]).encode())
+    files.write_bytes(
+        run.path(TEXT), "\n".join([*_words(texts), *_differences(run), *_scores(run), *_kept(run)]).encode()
+    )
     files.write_bytes(run.path(PICTURE), _draw(texts, run.recipe().name))
 
 
@@ -48,8 +50,15 @@ def gather(run: RunDir) -> Iterator[Texts]:
     for round_ in run.rounds():
         if isinstance(round_, int):
             if run.manifest(made := run.stage(round_, "generate")):
-                drafts = (row.payload for path in files.glob(files.join(made, "rows"), "part-*.arrow") for row in parts.read_rows(path))
-                yield Texts(f"round {round_}, drafts", [_measure(d, d["text"], d["finish_reason"]) for d in drafts if d["completion_tokens"]])
+                drafts = (
+                    row.payload
+                    for path in files.glob(files.join(made, "rows"), "part-*.arrow")
+                    for row in parts.read_rows(path)
+                )
+                yield Texts(
+                    f"round {round_}, drafts",
+                    [_measure(d, d["text"], d["finish_reason"]) for d in drafts if d["completion_tokens"]],
+                )
             if run.manifest(made := run.stage(round_, "verify")):
                 rows = [row.payload for row in run.rows(made)]
                 yield Texts(f"round {round_}, extended drafts", [_measure(row, row["draft"]) for row in rows])
@@ -61,8 +70,14 @@ def gather(run: RunDir) -> Iterator[Texts]:
 
 def _evaluated(run: RunDir, round_: RoundKey) -> dict[str, dict[str, dict[str, Any]]]:
     """Return what a model wrote for the held-out instructions: plainly asked (greedy) and asked for longer (control), by task."""
-    rows = [row.payload for row in run.rows(folder)] if run.manifest(folder := run.stage(round_, "evaluate")) else []
-    return {kind: {row["task_id"]: row[kind] for row in rows if kind in row} for kind in ("greedy", "control")}
+    rows = (
+        [row.payload for row in run.rows(folder)]
+        if run.manifest(folder := run.stage(round_, "evaluate"))
+        else []
+    )
+    return {
+        kind: {row["task_id"]: row[kind] for row in rows if kind in row} for kind in ("greedy", "control")
+    }
 
 
 def _measure(made: dict[str, Any], text: str, finish_reason: str = "stop") -> dict[str, Any]:
@@ -74,11 +89,17 @@ def _words(texts: list[Texts]) -> list[str]:
     """One line for each kind of texts."""
     width = max(len(t.name) for t in texts)
     names = ("passes rules", "cut off", "repetitive", "repetition rate")
-    lines = [f"{'words':<{width}}     n" + "".join(f"{name:>7}" for name in _QUANTILES) + "".join(f"  {name}" for name in names)]
+    lines = [
+        f"{'words':<{width}}     n"
+        + "".join(f"{name:>7}" for name in _QUANTILES)
+        + "".join(f"  {name}" for name in names)
+    ]
     for t in texts:
         spread = quantiles(t.counts) | {"mean": fmean(t.counts)}
         numbers = "".join(f"{spread[name]:>7.0f}" for name in _QUANTILES)
-        shares = "".join(f"{fmean(MEASURES[name](text) for text in t.measured):>{len(name) + 2}.1%}" for name in names)
+        shares = "".join(
+            f"{fmean(MEASURES[name](text) for text in t.measured):>{len(name) + 2}.1%}" for name in names
+        )
         lines.append(f"{t.name:<{width}} {len(t.measured):>5}{numbers}{shares}")
     return [*lines, ""]
 
@@ -89,11 +110,20 @@ def _differences(run: RunDir) -> list[str]:
     first = _evaluated(run, "base")
     for round_ in run.rounds():
         after = _evaluated(run, round_)["greedy"] if isinstance(round_, int) else {}
-        for name, before in (("base model", first["greedy"]), ("base model, asked for longer", first["control"])):
+        for name, before in (
+            ("base model", first["greedy"]),
+            ("base model, asked for longer", first["control"]),
+        ):
             both = sorted(after.keys() & before.keys())
             if both:
-                more = bootstrap([after[i]["words"] - before[i]["words"] for i in both], recipe.evaluate.bootstrap, recipe.seed)
-                lines.append(f"words, {_model(round_)} minus {name}: {more.mean:+.0f} [{more.low:+.0f}, {more.high:+.0f}] (n = {len(both)})")
+                more = bootstrap(
+                    [after[i]["words"] - before[i]["words"] for i in both],
+                    recipe.evaluate.bootstrap,
+                    recipe.seed,
+                )
+                lines.append(
+                    f"words, {_model(round_)} minus {name}: {more.mean:+.0f} [{more.low:+.0f}, {more.high:+.0f}] (n = {len(both)})"
+                )
     return [*lines, ""] if lines else []
 
 
@@ -103,10 +133,19 @@ def _scores(run: RunDir) -> list[str]:
     for round_ in run.rounds():
         found = files.read_json(run.evaluation(round_)) if files.exists(run.evaluation(round_)) else {}
         for name, measured in found.get("sets", {}).items():
-            kinds = {k.removeprefix(LENGTH_SCORE): m["mean"] for k, m in measured.get("measures", {}).items() if k.startswith(LENGTH_SCORE)}
+            kinds = {
+                k.removeprefix(LENGTH_SCORE): m["mean"]
+                for k, m in measured.get("measures", {}).items()
+                if k.startswith(LENGTH_SCORE)
+            }
             if kinds:
-                of_kinds, score = ", ".join(f"{kind} {value:.3f}" for kind, value in kinds.items()), measured["greedy"]
-                lines.append(f"length score on {name}, {_model(round_)}: {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}] ({of_kinds})")
+                of_kinds, score = (
+                    ", ".join(f"{kind} {value:.3f}" for kind, value in kinds.items()),
+                    measured["greedy"],
+                )
+                lines.append(
+                    f"length score on {name}, {_model(round_)}: {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}] ({of_kinds})"
+                )
     return [*lines, ""] if lines else []
 
 
@@ -121,8 +160,14 @@ def _kept(run: RunDir) -> list[str]:
         for name in (*STAGES, "publish"):
             if isinstance(round_, int) and (manifest := run.manifest(run.stage(round_, name))):
                 lines += [f"round {round_}, {line}" for line in _kept_in(name, manifest)]
-                if name == "publish" and (long := sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, name)))):
-                    lines.append(f"round {round_}, publish: {long} examples too long to train on, of rows that have another")
+                if name == "publish" and (
+                    long := sum(
+                        len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, name))
+                    )
+                ):
+                    lines.append(
+                        f"round {round_}, publish: {long} examples too long to train on, of rows that have another"
+                    )
     return ["kept of what came in", *lines, ""] if lines else []
 
 
@@ -144,7 +189,9 @@ def _line(name: str, rows_in: int, rows_out: int, dropped: dict[str, int]) -> st
 
 
 def _reasons(dropped: dict[str, int]) -> str:
-    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+    reasons = ", ".join(
+        f"{reason} {n}" for reason, n in sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+    )
     return f"; dropped: {reasons}" if reasons else ""
 
 
@@ -156,7 +203,13 @@ def _draw(texts: list[Texts], title: str) -> bytes:
     figure = Figure(figsize=(8, 0.55 * len(texts) + 1.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="words", title=title)
-    axes.boxplot([t.counts for t in texts], orientation="horizontal", tick_labels=[f"{t.name} ({len(t.counts)})" for t in texts], whis=(10, 90), showfliers=False)
+    axes.boxplot(
+        [t.counts for t in texts],
+        orientation="horizontal",
+        tick_labels=[f"{t.name} ({len(t.counts)})" for t in texts],
+        whis=(10, 90),
+        showfliers=False,
+    )
     for at, t in enumerate(texts, 1):
         axes.plot(t.counts, [at] * len(t.counts), "|", color="C0", alpha=0.4)
     axes.invert_yaxis()

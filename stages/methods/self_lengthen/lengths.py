@@ -12,7 +12,12 @@ from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
 
 CJK = "\u4e00-\u9fff\u3000-\u303f\uff00-\uffef"  # ideographs, and the punctuation of Chinese texts, which counts as well
-KINDS = {"about": 0.40, "range": 0.25, "above": 0.10, "below": 0.25}  # what share of the demands is of each kind (1.11)
+KINDS = {
+    "about": 0.40,
+    "range": 0.25,
+    "above": 0.10,
+    "below": 0.25,
+}  # what share of the demands is of each kind (1.11)
 COARSE_SHARE = 0.2  # of the demands are rounded to twice the unit
 _UNITS = (2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 _CHARACTER = re.compile(f"[{CJK}]")
@@ -38,7 +43,12 @@ class Demand(NamedTuple):
     def interval(self) -> tuple[float, float]:
         """Return the lengths that meet it (1.12)."""
         n = self.numbers[0]
-        return {"about": (8 * n / 10, 12 * n / 10), "range": (n, self.numbers[-1]), "above": (n, 1.5 * n), "below": (0.5 * n, n)}[self.kind]
+        return {
+            "about": (8 * n / 10, 12 * n / 10),
+            "range": (n, self.numbers[-1]),
+            "above": (n, 1.5 * n),
+            "below": (0.5 * n, n),
+        }[self.kind]
 
     def score(self, length: int) -> float:
         """Return the length score of a text with `length` words: 1 inside the interval, falling to 0 outside."""
@@ -52,8 +62,15 @@ class Demand(NamedTuple):
         """Read what str() writes. Raises DataError."""
         found = re.fullmatch(r"\s*(about|range|above|below)\s+(\d+)(?:\s*-\s*(\d+))?\s*", text)
         numbers = tuple(int(n) for n in found.groups()[1:] if n) if found else ()
-        if not found or len(numbers) != 1 + (found[1] == "range") or min(numbers) < 1 or numbers[0] > numbers[-1]:
-            raise DataError(f"{text!r} is not a demand for a length; expected such as 'about 150', 'range 100-200', 'above 100' or 'below 200' (words)")
+        if (
+            not found
+            or len(numbers) != 1 + (found[1] == "range")
+            or min(numbers) < 1
+            or numbers[0] > numbers[-1]
+        ):
+            raise DataError(
+                f"{text!r} is not a demand for a length; expected such as 'about 150', 'range 100-200', 'above 100' or 'below 200' (words)"
+            )
         return cls(found[1], numbers)
 
 
@@ -82,7 +99,12 @@ def demand_for(length: int, kind: str, unit: int) -> Demand:
     """Return a demand of a kind that `length` meets with score 1, in multiples of `unit` or of the next smaller round number."""
     for step in (unit, *(u for u in _UNITS if u < unit)):
         low, near = length // step * step, (length + step // 2) // step * step
-        numbers = {"about": (near,), "range": (low, low + step), "above": (low,), "below": (-(-length // step) * step,)}[kind]
+        numbers = {
+            "about": (near,),
+            "range": (low, low + step),
+            "above": (low,),
+            "below": (-(-length // step) * step,),
+        }[kind]
         demand = Demand(kind, numbers)
         if min(numbers) > 0 and demand.score(length) == 1:
             return demand
@@ -90,8 +112,13 @@ def demand_for(length: int, kind: str, unit: int) -> Demand:
 
 
 # In which direction a number is meant. What is negated is turned round first: "no more than" is at most.
-_NOT_UP = re.compile(r"\b(?:no|not|never)\b(?: to)? (?:more|longer|greater|larger|over|above|exceed\w*)(?: than)?|不超过|不多于|不要?高于", re.IGNORECASE)
-_NOT_DOWN = re.compile(r"\b(?:no|not|never)\b (?:less|fewer|shorter|under|below)(?: than)?|不少于|不低于", re.IGNORECASE)
+_NOT_UP = re.compile(
+    r"\b(?:no|not|never)\b(?: to)? (?:more|longer|greater|larger|over|above|exceed\w*)(?: than)?|不超过|不多于|不要?高于",
+    re.IGNORECASE,
+)
+_NOT_DOWN = re.compile(
+    r"\b(?:no|not|never)\b (?:less|fewer|shorter|under|below)(?: than)?|不少于|不低于", re.IGNORECASE
+)
 _DOWN = r"at most|up to|under|below|less|fewer|shorter|max(?:imum)?|limit(?:ed|s)?|within|至多|最多|以内|以下|少于"
 _UP = r"at least|more|over|above|longer|exceed\w*|min(?:imum)?|至少|最少|以上|超过|多于"
 _BEFORE, _AFTER = 40, 20  # characters next to a number in which its direction is looked for
@@ -115,7 +142,11 @@ def _directions(text: str, numbers: tuple[int, ...]) -> set[str]:
     for found in re.finditer(r"\d(?:[\d,]*\d)?", plain):
         if int(found[0].replace(",", "")) in numbers:
             near += f" {plain[max(0, found.start() - _BEFORE) : found.start()]} # {plain[found.end() : found.end() + _AFTER]}"
-    return {name for name, words in (("down", _DOWN), ("up", _UP)) if re.search(_whole(words), near, re.IGNORECASE)}
+    return {
+        name
+        for name, words in (("down", _DOWN), ("up", _UP))
+        if re.search(_whole(words), near, re.IGNORECASE)
+    }
 
 
 def _whole(words: str) -> str:
@@ -140,10 +171,21 @@ def length_biased(field: str, seed: int) -> DatasetStep:
     return partial(_length_biased, field, seed)
 
 
-def _length_biased(field: str, seed: int, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+def _length_biased(
+    field: str, seed: int, rows: Callable[[], Iterable[Row]]
+) -> Iterator[tuple[Row, Dropped | None]]:
     lengths = sorted(row.payload[field] for row in rows())
     for row in rows():
         length = row.payload[field]
-        chance = keep_probability((bisect_left(lengths, length) + bisect_right(lengths, length) - 1) / 2, len(lengths))
+        chance = keep_probability(
+            (bisect_left(lengths, length) + bisect_right(lengths, length) - 1) / 2, len(lengths)
+        )
         kept = unit_interval(seed, "length_bias", field, row.id) < chance
-        yield row, None if kept else Dropped("length_bias", f"{length} words, kept with probability {chance:.2f}", row.payload["text"])
+        yield (
+            row,
+            None
+            if kept
+            else Dropped(
+                "length_bias", f"{length} words, kept with probability {chance:.2f}", row.payload["text"]
+            ),
+        )

@@ -7,7 +7,9 @@ from pipeline.ids import unit_interval
 from stages.methods.self_lengthen.lengths import is_chinese
 
 ENDS = frozenset(".!?\"')]}>`\u2026\u201d\u2019")
-ENDS_CHINESE = frozenset("\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300b\u3009\u201d\u2019\u2026`.!?\"')]}>")  # with the ASCII ones: Chinese texts may end with an English sentence
+ENDS_CHINESE = frozenset(
+    "\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300b\u3009\u201d\u2019\u2026`.!?\"')]}>"
+)  # with the ASCII ones: Chinese texts may end with an English sentence
 NGRAM, NGRAM_CHINESE = 10, 13
 CHATTER = ("revised", "revision", "response", "version", "paragraph")
 HEAD_LINES, TAIL_LINES = 2, 3
@@ -16,11 +18,15 @@ _UNIT = re.compile(r"[^\x00-\x7f]|[\x00-\x7f]+")
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
 # What points at the text itself; an essay may speak of a response, of "the immune response" or of letters without one.
 _EDITED = r"(?:revised|expanded|extended|improved|rewritten|polished|lengthened|longer|updated|final)"
-_POINTS = (
-    rf"here(?:'s|\u2019s| is| are)|(?:this is|that was|i(?:'ve|\u2019ve| have))(?= (?:[\w-]+ ){{0,4}}?{_EDITED}\b)|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
+_POINTS = rf"here(?:'s|\u2019s| is| are)|(?:this is|that was|i(?:'ve|\u2019ve| have))(?= (?:[\w-]+ ){{0,4}}?{_EDITED}\b)|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
+_HANDED = re.compile(
+    rf"\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?(?:text|outline|essay|article|story)\b",
+    re.IGNORECASE,
 )
-_HANDED = re.compile(rf"\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?(?:text|outline|essay|article|story)\b", re.IGNORECASE)
-_HEADING = re.compile(rf"^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b", re.IGNORECASE)
+_HEADING = re.compile(
+    rf"^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b",
+    re.IGNORECASE,
+)
 _HEADING_WORDS = 8
 
 
@@ -80,13 +86,25 @@ def _chatter(text: str, instruction: str) -> str:
         return ""
     pattern = re.compile(rf"\b(?:{_POINTS})\W+(?:[\w-]+\W+){{0,3}}?(?:{'|'.join(told)})s?\b", re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
-    near = [*lines[:HEAD_LINES], *lines[HEAD_LINES:][-TAIL_LINES:]]  # no line of a short text is looked at twice
-    return next((line[:200] for line in near if pattern.search(line) or _HANDED.search(line) or _is_heading(line, asked)), "")
+    near = [
+        *lines[:HEAD_LINES],
+        *lines[HEAD_LINES:][-TAIL_LINES:],
+    ]  # no line of a short text is looked at twice
+    return next(
+        (
+            line[:200]
+            for line in near
+            if pattern.search(line) or _HANDED.search(line) or _is_heading(line, asked)
+        ),
+        "",
+    )
 
 
 def _is_heading(line: str, asked: str) -> bool:
     found = _HEADING.search(line)
-    return bool(found) and len(line.split()) <= _HEADING_WORDS and found[0].casefold().split()[-1] not in asked
+    return (
+        bool(found) and len(line.split()) <= _HEADING_WORDS and found[0].casefold().split()[-1] not in asked
+    )
 
 
 def paragraphs(text: str) -> list[str]:

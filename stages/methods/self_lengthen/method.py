@@ -32,7 +32,9 @@ from stages.methods.self_lengthen.long_texts import problem, thinned
 from stages.steps.samples import answer_fields
 
 VERSION = 1
-INSTRUCT, JUDGE, WRITE, EXTEND = (f"self_lengthen/{step}" for step in ("instruct", "judge", "write", "extend"))
+INSTRUCT, JUDGE, WRITE, EXTEND = (
+    f"self_lengthen/{step}" for step in ("instruct", "judge", "write", "extend")
+)
 ASK_FOR_LENGTH, WITH_LENGTH = "self_lengthen/ask_for_length", "self_lengthen/with_length"
 GENERATOR, EXTENDER = "generator", "extender"
 EXAMPLES = 2  # instructions that a new one is written after
@@ -46,19 +48,47 @@ class SelfLengthenOptions(Options):
     instructions: int = Field(4, ge=1, description="new instructions written after each seed and round")
     instruction_tries: int = Field(10, ge=1)
     instruction_tokens: int = Field(256, ge=8)
-    article_words: int = Field(2000, ge=1, description="the judge is asked whether an instruction suits an article of more words than this")
-    similarity: float = Field(0.7, gt=0, le=1, description="instructions whose runs of three words overlap so much (Jaccard) count as one")
+    article_words: int = Field(
+        2000,
+        ge=1,
+        description="the judge is asked whether an instruction suits an article of more words than this",
+    )
+    similarity: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="instructions whose runs of three words overlap so much (Jaccard) count as one",
+    )
     drafts: int = Field(2, ge=1, description="of each instruction")
     draft_tries: int = Field(20, ge=1, description="until one passes the rules")
     extensions: int = Field(2, ge=1, description="of each draft")
     attempts: int = Field(20, ge=1, description="for each extension")
     micro_iterations: int = Field(3, ge=1, description="extensions of the extension, in each attempt")
-    growth: float = Field(1.2, ge=1, description="an extension has more than this many times the draft's words")
-    length_bias: list[Literal["drafts", "extensions"]] = Field(["drafts", "extensions"], description="where short texts are dropped sooner than long ones")
-    noise: float = Field(0.2, ge=0, lt=1, description="share of a draft's lines that the extender learns to do without")
-    demand_share: float = Field(0.5, ge=0, le=1, description="share of the generator's instructions that ask for the length of their text")
-    demand_unit: int = Field(1000, ge=1, description="words that such lengths are rounded to, where the text then still has the length")
-    demand_tries: int = Field(3, ge=0, description="the model's, to put the length into an instruction; after them (0: at once) a sentence is put behind it")
+    growth: float = Field(
+        1.2, ge=1, description="an extension has more than this many times the draft's words"
+    )
+    length_bias: list[Literal["drafts", "extensions"]] = Field(
+        ["drafts", "extensions"], description="where short texts are dropped sooner than long ones"
+    )
+    noise: float = Field(
+        0.2, ge=0, lt=1, description="share of a draft's lines that the extender learns to do without"
+    )
+    demand_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the generator's instructions that ask for the length of their text",
+    )
+    demand_unit: int = Field(
+        1000,
+        ge=1,
+        description="words that such lengths are rounded to, where the text then still has the length",
+    )
+    demand_tries: int = Field(
+        3,
+        ge=0,
+        description="the model's, to put the length into an instruction; after them (0: at once) a sentence is put behind it",
+    )
 
 
 class SelfLengthen(Method):
@@ -72,9 +102,13 @@ class SelfLengthen(Method):
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
         if recipe.evaluate.samples:
-            raise ConfigError("evaluate.samples: self_lengthen measures one text for each instruction; leave it out.")
+            raise ConfigError(
+                "evaluate.samples: self_lengthen measures one text for each instruction; leave it out."
+            )
         if recipe.train.kind != "sft":
-            raise ConfigError(f"method self_lengthen makes no wrong answers to set beside the right ones: train.kind is {recipe.train.kind!r}, expected 'sft'.")
+            raise ConfigError(
+                f"method self_lengthen makes no wrong answers to set beside the right ones: train.kind is {recipe.train.kind!r}, expected 'sft'."
+            )
 
     def verified_by(self, round_: int) -> str:
         """Rules."""
@@ -89,16 +123,34 @@ class SelfLengthen(Method):
         rest = {"extensions", "attempts", "micro_iterations", "growth", "noise"}
         length = {"demand_share", "demand_unit", "demand_tries"}
         return {
-            "generate": Stage(self.generate, drafts, (INSTRUCT, JUDGE, WRITE), o.model_dump(mode="json", exclude=rest | length), VERSION),
+            "generate": Stage(
+                self.generate,
+                drafts,
+                (INSTRUCT, JUDGE, WRITE),
+                o.model_dump(mode="json", exclude=rest | length),
+                VERSION,
+            ),
             "critique": Stage(self.extend, {}, (EXTEND,), o.model_dump(include=rest - {"noise"}), VERSION),
-            "filter": Stage(self.accept, longer, (), o.model_dump(mode="json", include={"growth", "length_bias"}), VERSION),
-            "verify": Stage(self.ask_for_length, {}, (ASK_FOR_LENGTH, WITH_LENGTH), o.model_dump(include={*length, "instruction_tokens"}), VERSION),
+            "filter": Stage(
+                self.accept, longer, (), o.model_dump(mode="json", include={"growth", "length_bias"}), VERSION
+            ),
+            "verify": Stage(
+                self.ask_for_length,
+                {},
+                (ASK_FOR_LENGTH, WITH_LENGTH),
+                o.model_dump(include={*length, "instruction_tokens"}),
+                VERSION,
+            ),
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """A seed in, the drafts of its new instructions out. An instruction that was not found, or a draft, says in `problem` why."""
         found = await self._instructions(row, llm)
-        drafts = [self._draft(row, llm, slot, text, why, i) for slot, (text, why) in enumerate(found) for i in range(self.options.drafts if why is None else 1)]
+        drafts = [
+            self._draft(row, llm, slot, text, why, i)
+            for slot, (text, why) in enumerate(found)
+            for i in range(self.options.drafts if why is None else 1)
+        ]
         return Kept(await together(drafts))
 
     async def _instructions(self, row: Row, llm: LLM) -> list[tuple[str, Problem]]:
@@ -115,15 +167,24 @@ class SelfLengthen(Method):
 
     async def _instruction(self, row: Row, llm: LLM, known: list[str], number: int) -> tuple[str, Problem]:
         o = self.options
-        examples = sorted(known, key=lambda text: unit_interval(self.recipe.seed, "examples", llm.round, row.id, number, text))[:EXAMPLES]
+        examples = sorted(
+            known,
+            key=lambda text: unit_interval(self.recipe.seed, "examples", llm.round, row.id, number, text),
+        )[:EXAMPLES]
         *turns, begun = prompts.render(INSTRUCT, examples=examples)
         sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
-        written = (await llm.chat(turns, step=INSTRUCT, prefill=begun["content"], sampling=sampling, sample_index=number))[0]
+        written = (
+            await llm.chat(
+                turns, step=INSTRUCT, prefill=begun["content"], sampling=sampling, sample_index=number
+            )
+        )[0]
         text = written.text.strip()
         if why := instructions.problem(text, written.finish_reason, known, o.similarity):
             return text, why
         judge = changed(llm.sampling, temperature=0, top_p=1, top_k=0, max_tokens=8)
-        reply = (await llm.ask(JUDGE, sampling=judge, sample_index=number, instruction=text, words=o.article_words))[0].text
+        reply = (
+            await llm.ask(JUDGE, sampling=judge, sample_index=number, instruction=text, words=o.article_words)
+        )[0].text
         return text, None if instructions.agreed(reply) else ("instruction_unsuited", reply)
 
     async def _draft(self, row: Row, llm: LLM, slot: int, instruction: str, why: Problem, sample: int) -> Row:
@@ -131,20 +192,32 @@ class SelfLengthen(Method):
         made = {"text": instruction, "finish_reason": "stop", "prompt_tokens": 0, "completion_tokens": 0}
         tries = self.options.draft_tries if why is None else 0
         for number in range(sample * tries, (sample + 1) * tries):
-            written = (await llm.chat(self._write(instruction), step=WRITE, sample_index=number, role=GENERATOR))[0]
+            written = (
+                await llm.chat(self._write(instruction), step=WRITE, sample_index=number, role=GENERATOR)
+            )[0]
             made, why = answer_fields(written), problem(written.text, instruction, written.finish_reason)
             if why is None:
                 break
         return row.child(
-            "generate", f"{llm.round}/{slot}/{sample}", seed=row.payload["question"], question=instruction, **made, problem=why, draft_words=words(made["text"]),
-            instruction_id=row_id([row.id], "instruction", f"{llm.round}/{slot}"), model=llm.model, sampling=llm.sampling.as_json,
-        )  # fmt: skip
+            "generate",
+            f"{llm.round}/{slot}/{sample}",
+            seed=row.payload["question"],
+            question=instruction,
+            **made,
+            problem=why,
+            draft_words=words(made["text"]),
+            instruction_id=row_id([row.id], "instruction", f"{llm.round}/{slot}"),
+            model=llm.model,
+            sampling=llm.sampling.as_json,
+        )
 
     async def extend(self, row: Row, llm: LLM) -> Outcome:
         """A draft in, its extensions out, those that failed as well: filter drops them by what was wrong last."""
         found = await together([self._extension(row, llm, job) for job in range(self.options.extensions)])
         if all(r.payload["problem"] and r.payload["problem"][0] == "request_refused" for r in found):
-            raise EngineError(f"every extension of the draft was refused, the first with: {found[0].payload['problem'][1]}")
+            raise EngineError(
+                f"every extension of the draft was refused, the first with: {found[0].payload['problem'][1]}"
+            )
         return Kept(found)
 
     async def _extension(self, row: Row, llm: LLM, job: int) -> Row:
@@ -153,10 +226,26 @@ class SelfLengthen(Method):
 
         async def ask(text: str, beginning: str, number: int) -> Completion:
             turns = self._extend(instruction, text)
-            return (await llm.chat(turns, step=EXTEND, prefill=beginning, sample_index=offset + number, role=EXTENDER))[0]
+            return (
+                await llm.chat(
+                    turns, step=EXTEND, prefill=beginning, sample_index=offset + number, role=EXTENDER
+                )
+            )[0]
 
-        text, attempts, why = await extend(ask, instruction, draft, Rules(o.micro_iterations, o.attempts, o.growth))
-        return row.child("critique", job, draft=draft, text=text, words=words(text), attempts=attempts, problem=why, model=llm.model, sampling=llm.sampling.as_json)
+        text, attempts, why = await extend(
+            ask, instruction, draft, Rules(o.micro_iterations, o.attempts, o.growth)
+        )
+        return row.child(
+            "critique",
+            job,
+            draft=draft,
+            text=text,
+            words=words(text),
+            attempts=attempts,
+            problem=why,
+            model=llm.model,
+            sampling=llm.sampling.as_json,
+        )
 
     async def accept(self, row: Row, llm: LLM) -> Outcome:
         """Drop what did not become an extension, with the reason of its last step."""
@@ -173,18 +262,48 @@ class SelfLengthen(Method):
         asked, wording, demand = made["question"], "", None
         if unit_interval(self.recipe.seed, "demand", row.id) < o.demand_share:
             demand = draw_demand(made["words"], o.demand_unit, self.recipe.seed, row.id)
-            variables = {"instruction": asked, "kind": demand.kind, "numbers": demand.numbers, "chinese": is_chinese(asked)}
+            variables = {
+                "instruction": asked,
+                "kind": demand.kind,
+                "numbers": demand.numbers,
+                "chinese": is_chinese(asked),
+            }
             for number in range(o.demand_tries):
                 sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
-                reply = (await llm.ask(ASK_FOR_LENGTH, sampling=sampling, sample_index=number, **variables))[0]
-                if reply.finish_reason == "stop" and states(reply.text, demand, asked) and instructions.keeps(asked, reply.text):
+                reply = (await llm.ask(ASK_FOR_LENGTH, sampling=sampling, sample_index=number, **variables))[
+                    0
+                ]
+                if (
+                    reply.finish_reason == "stop"
+                    and states(reply.text, demand, asked)
+                    and instructions.keeps(asked, reply.text)
+                ):
                     asked, wording = reply.text.strip(), "model"
                     break
             else:
                 variant = int(3 * unit_interval(self.recipe.seed, "wording", row.id))
-                asked, wording = prompts.render(WITH_LENGTH, wording=variant, **variables)[0]["content"], "template"
-        verdict = {"correct": True, "extracted": f"{made['words']} words", "draft_words": made["draft_words"], "demand": str(demand) if demand else None}
-        return Kept([row.child("verify", 0, asked=asked, wording=wording, demand=str(demand) if demand else None, verdict=verdict)])
+                asked, wording = (
+                    prompts.render(WITH_LENGTH, wording=variant, **variables)[0]["content"],
+                    "template",
+                )
+        verdict = {
+            "correct": True,
+            "extracted": f"{made['words']} words",
+            "draft_words": made["draft_words"],
+            "demand": str(demand) if demand else None,
+        }
+        return Kept(
+            [
+                row.child(
+                    "verify",
+                    0,
+                    asked=asked,
+                    wording=wording,
+                    demand=str(demand) if demand else None,
+                    verdict=verdict,
+                )
+            ]
+        )
 
     def _write(self, instruction: str) -> list[Message]:
         return prompts.render(WRITE, instruction=instruction)
@@ -230,7 +349,9 @@ class SelfLengthen(Method):
         """Say how many instructions ask for a length, and who worded it."""
         wordings = [row.payload["wording"] for row in rows]
         asking = len(wordings) - wordings.count("")
-        return [f"Instructions that ask for the length of their text: {asking} of {len(wordings)}, {wordings.count('model')} in the model's words"]
+        return [
+            f"Instructions that ask for the length of their text: {asking} of {len(wordings)}, {wordings.count('model')} in the model's words"
+        ]
 
 
 def changed(sampling: Sampling, **values: Any) -> Sampling:

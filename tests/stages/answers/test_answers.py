@@ -30,7 +30,21 @@ def test_fault_1_answers_without_a_digit_are_read():
 
 
 @pytest.mark.parametrize(
-    "pred", ["A", "(A)", "a", "A.", "A)", "A. cats", "(A) cats", "cats", "Cats.", "Option A", r"\text{(A)}", "A: cats"]
+    "pred",
+    [
+        "A",
+        "(A)",
+        "a",
+        "A.",
+        "A)",
+        "A. cats",
+        "(A) cats",
+        "cats",
+        "Cats.",
+        "Option A",
+        r"\text{(A)}",
+        "A: cats",
+    ],
 )
 def test_fault_2_every_form_of_a_choice_matches(pred):
     assert equal(pred, "(A) cats", "choice", OPTIONS)
@@ -38,7 +52,19 @@ def test_fault_2_every_form_of_a_choice_matches(pred):
 
 
 @pytest.mark.parametrize(
-    "pred", ["B", "dogs", "A or B", "(A) or (B)", "A, B", "(A) dogs", "not (A) cats but dogs", "D", "cats and dogs", "A) B)"]
+    "pred",
+    [
+        "B",
+        "dogs",
+        "A or B",
+        "(A) or (B)",
+        "A, B",
+        "(A) dogs",
+        "not (A) cats but dogs",
+        "D",
+        "cats and dogs",
+        "A) B)",
+    ],
 )
 def test_fault_2_a_text_that_holds_the_truth_is_not_the_truth(pred):
     assert not equal(pred, "(A) cats", "choice", OPTIONS)
@@ -55,7 +81,9 @@ def test_fault_4_the_number_after_the_last_equals_sign(content, answer):
     assert extract(boxed(content), "number") == Extraction(answer, "")
 
 
-@pytest.mark.parametrize("content", ["12 of 40", "18 or 19", "18 - 9", "1, 2, 3", "3:45", "1 080", "1,08", "5 hours 30 minutes"])
+@pytest.mark.parametrize(
+    "content", ["12 of 40", "18 or 19", "18 - 9", "1, 2, 3", "3:45", "1 080", "1,08", "5 hours 30 minutes"]
+)
 def test_fault_4_several_candidates_are_no_lucky_hit(content):
     assert extract(boxed(content), "number") == Extraction(None, "several_candidates")
 
@@ -80,15 +108,29 @@ def test_fault_5_no_fallback_to_the_whole_text(text, problem):
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ("2.50", "2.5"), ("50%", "0.5"), (r"\frac12", "1/2"), (r"\frac{1}{2}", "0.5"), ("1,080", "1080"), ("$1,080", "1080.00"),
+        ("2.50", "2.5"),
+        ("50%", "0.5"),
+        (r"\frac12", "1/2"),
+        (r"\frac{1}{2}", "0.5"),
+        ("1,080", "1080"),
+        ("$1,080", "1080.00"),
         ("-5", "\u22125"),
-        ("1.5e3", "1500"), (r"1.5 \times 10^{3}", "1500"), ("2 1/2", "2.5"), ("2½", "2.5"), (r"\$5", "5 dollars"), (r"50\%", "1/2"),
+        ("1.5e3", "1500"),
+        (r"1.5 \times 10^{3}", "1500"),
+        ("2 1/2", "2.5"),
+        ("2½", "2.5"),
+        (r"\$5", "5 dollars"),
+        (r"50\%", "1/2"),
         ("7 apples", "7"),
-        ("5 km^2", "5"), ("a total of 7 apples", "7"), ("5 million", "5000000"), ("90^\\circ", "90°"), ("1\\,080", "1{,}080"),
+        ("5 km^2", "5"),
+        ("a total of 7 apples", "7"),
+        ("5 million", "5000000"),
+        ("90^\\circ", "90°"),
+        ("1\\,080", "1{,}080"),
         ("+3", "3."),
         ("18 - 9 = 9", "9"),
     ],
-)  # fmt: skip
+)
 def test_fault_6_equal_values_match_both_ways(a, b):
     assert equal(a, b, "number")
     assert equal(b, a, "number")
@@ -103,7 +145,9 @@ def test_fault_6_an_empty_truth_is_reported_and_does_not_raise(answer_type, empt
     assert not equal("", "", answer_type)
 
 
-@pytest.mark.parametrize("content", [r"\frac{1}{2}", r"\frac{\frac{1}{2}}{3}", r"\{1, 2\}", r"x^{2} + \sqrt{3}"])
+@pytest.mark.parametrize(
+    "content", [r"\frac{1}{2}", r"\frac{\frac{1}{2}}{3}", r"\{1, 2\}", r"x^{2} + \sqrt{3}"]
+)
 def test_fault_10_latex_survives_extraction(content):
     assert extract(boxed(content), "text").answer == content
     assert extract(mark(content), "text").answer == content
@@ -113,7 +157,22 @@ def test_fault_10_latex_survives_extraction(content):
 
 
 @pytest.mark.parametrize(
-    "text", ["2x", "x2", "sqrt 5", "5!", "5²", "five", "minus 5", r"\pi", r"\sqrt{4}", "1/0", "1e999", "x <= 5", "5 thousand million"]
+    "text",
+    [
+        "2x",
+        "x2",
+        "sqrt 5",
+        "5!",
+        "5²",
+        "five",
+        "minus 5",
+        r"\pi",
+        r"\sqrt{4}",
+        "1/0",
+        "1e999",
+        "x <= 5",
+        "5 thousand million",
+    ],
 )
 def test_not_a_number(text):
     assert check_truth(text, "number") == "not_a_number"
@@ -130,7 +189,9 @@ def test_no_tolerance_between_numbers():
     assert not equal("0.333", "1/3", "number")
 
 
-@pytest.mark.parametrize(("text", "key"), [("True", "true"), ("yes.", "true"), ("No, it does.", "false"), ("FALSE", "false")])
+@pytest.mark.parametrize(
+    ("text", "key"), [("True", "true"), ("yes.", "true"), ("No, it does.", "false"), ("FALSE", "false")]
+)
 def test_booleans(text, key):
     assert normalised(text, "boolean") == key
 
@@ -166,7 +227,13 @@ def test_an_unknown_type_is_a_mistake_of_the_caller():
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("(x+1)^2", "x^2+2x+1"), (r"\sqrt{8}", r"2\sqrt{2}"), ("x = 5", "5"), (r"\dfrac{1}{2}", "$0.5$"), ("No solution", "no solution.")],
+    [
+        ("(x+1)^2", "x^2+2x+1"),
+        (r"\sqrt{8}", r"2\sqrt{2}"),
+        ("x = 5", "5"),
+        (r"\dfrac{1}{2}", "$0.5$"),
+        ("No solution", "no solution."),
+    ],
 )
 def test_math_is_compared_by_value_and_has_one_key(a, b):
     assert equal(a, b, "math") and equal(b, a, "math")
@@ -224,11 +291,27 @@ def test_a_grid_keeps_its_lines():
     assert mark(" 5 ") == "Answer: 5"
 
 
-HOSTILE = ["{" * 100_000, "\\boxed{" * 20_000, "\\" * 100_000, "\\boxed{" * 10_000 + "}" * 10_000, "Answer: " * 20_000,
-           "Answer:\n" * 20_000,
-           "*" * 100_000, " " * 100_000, "Answer:" + " " * 100_000, "Answer: " + "$" * 100_000, "1" * 100_000, "Answer: " + "1," * 2000,
-           "Answer: " + "a " * 2000, "Answer: " + "\\frac{" * 600, "Answer: " + "(" * 4000, "\n" * 100_000, "answer" * 20_000,
-           "Answer: " + "1" * 900 + "e300", "Answer: " + "or " * 1300]  # fmt: skip
+HOSTILE = [
+    "{" * 100_000,
+    "\\boxed{" * 20_000,
+    "\\" * 100_000,
+    "\\boxed{" * 10_000 + "}" * 10_000,
+    "Answer: " * 20_000,
+    "Answer:\n" * 20_000,
+    "*" * 100_000,
+    " " * 100_000,
+    "Answer:" + " " * 100_000,
+    "Answer: " + "$" * 100_000,
+    "1" * 100_000,
+    "Answer: " + "1," * 2000,
+    "Answer: " + "a " * 2000,
+    "Answer: " + "\\frac{" * 600,
+    "Answer: " + "(" * 4000,
+    "\n" * 100_000,
+    "answer" * 20_000,
+    "Answer: " + "1" * 900 + "e300",
+    "Answer: " + "or " * 1300,
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -244,7 +327,28 @@ def test_time_is_linear_on_hostile_texts(text):
 
 pieces = st.lists(
     st.sampled_from(
-        ["\\boxed{", "}", "{", "Answer: ", "\n", "1", "2.5", ",", "%", "/", "\\frac", " ", "A", "(B)", "yes", "=", "-", "e9", "**", "$"]
+        [
+            "\\boxed{",
+            "}",
+            "{",
+            "Answer: ",
+            "\n",
+            "1",
+            "2.5",
+            ",",
+            "%",
+            "/",
+            "\\frac",
+            " ",
+            "A",
+            "(B)",
+            "yes",
+            "=",
+            "-",
+            "e9",
+            "**",
+            "$",
+        ]
     )
 )
 texts = st.one_of(st.text(st.characters(codec=None), max_size=60), pieces.map("".join))
@@ -291,6 +395,9 @@ def test_equal_is_reflexive_and_marks_round_trip(truth):
     assert equal(extracted, text, answer_type, OPTIONS)
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=3), st.decimals(allow_nan=False, allow_infinity=False, places=3))
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=3),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3),
+)
 def test_numbers_are_equal_exactly_when_their_values_are(a, b):
     assert equal(f"{a:f}", f"{b:,f}", "number") == (Decimal(a) == Decimal(b))

@@ -27,12 +27,21 @@ def test_what_a_player_sees() -> None:
 def test_a_game_from_start_to_goal() -> None:
     env = playing()
     assert play(env, *MAKE_TARN, "inventory", "get 1 tiv") == [
-        "You took 2 oriv.", "You took 1 mel.", "You made 1 tarn.", "You have 1 tarn.", "You took 1 tiv.",
-    ]  # fmt: skip
+        "You took 2 oriv.",
+        "You took 1 mel.",
+        "You made 1 tarn.",
+        "You have 1 tarn.",
+        "You took 1 tiv.",
+    ]
     end = env.step("craft 2 sulk using 1 tiv, 1 tarn")
     assert (end.observation, end.reward, end.done) == ("You made 2 sulk. That is the goal.", 1.0, True)
     after = env.step("get 1 oriv")
-    assert (after.observation, after.reward, after.done, after.info) == ("The game is over.", 1.0, True, {"executed": False})
+    assert (after.observation, after.reward, after.done, after.info) == (
+        "The game is over.",
+        1.0,
+        True,
+        {"executed": False},
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,16 +57,32 @@ def test_a_game_from_start_to_goal() -> None:
         ((), "get 1 iron", "There is no iron."),
         ((), "craft 1 mel using 1 oriv", "mel cannot be crafted. Get it."),
         ((), "craft 1 tarn", "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM."),
-        ((), "craft 1 tarn using oriv", "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM."),
-        ((), "craft 1 tarn using 2 oriv,", "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM."),
+        (
+            (),
+            "craft 1 tarn using oriv",
+            "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM.",
+        ),
+        (
+            (),
+            "craft 1 tarn using 2 oriv,",
+            "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM.",
+        ),
         ((), "craft 1 tarn using 0 oriv, 1 mel", "A count goes from 1 to 9999."),
         ((), "craft 1 tarn using 2 oriv, 1 mel", "You have 0 oriv, not 2."),
         ((), "craft 1 tarn using 2 iron", "There is no iron."),
         (("get 3 oriv", "get 1 mel"), "craft 1 tarn using 3 oriv, 1 mel", "1 tarn takes 2 oriv, not 3."),
         (("get 3 oriv", "get 1 mel"), "craft 1 tarn using 2 oriv", "1 tarn takes 1 mel, not 0."),
         (("get 3 oriv", "get 1 mel"), "craft 2 tarn using 2 oriv, 1 mel", "2 tarn takes 4 oriv, not 2."),
-        (("get 3 oriv", "get 1 mel", "get 1 pel"), "craft 1 tarn using 2 oriv, 1 mel, 1 pel", "tarn takes no pel."),
-        ((*MAKE_TARN, "get 1 pel"), "craft 1 sulk using 1 tarn, 1 pel", "A recipe makes 2 sulk at a time, not 1."),
+        (
+            ("get 3 oriv", "get 1 mel", "get 1 pel"),
+            "craft 1 tarn using 2 oriv, 1 mel, 1 pel",
+            "tarn takes no pel.",
+        ),
+        (
+            (*MAKE_TARN, "get 1 pel"),
+            "craft 1 sulk using 1 tarn, 1 pel",
+            "A recipe makes 2 sulk at a time, not 1.",
+        ),
         (MAKE_TARN, "craft 2 sulk using 1 tarn", "2 sulk takes 1 any gorf (pel or tiv), not 0."),
         ((), "look around", "Unknown action. Use get, craft or inventory."),
         ((), "", "Unknown action. Use get, craft or inventory."),
@@ -93,25 +118,49 @@ def test_an_item_may_be_wanted_by_name_and_as_one_of_a_family() -> None:
 
 def test_graded_reward_counts_each_item_on_the_way_once() -> None:
     env = playing()
-    assert [env.step(a).reward for a in (*MAKE_TARN, *MAKE_TARN, "craft 1 kabe using 1 tarn")] == [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert [env.step(a).reward for a in (*MAKE_TARN, *MAKE_TARN, "craft 1 kabe using 1 tarn")] == [
+        0,
+        0,
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+    ]
 
 
 def test_binary_reward_is_for_the_goal_alone() -> None:
     env = playing("binary")
-    assert [env.step(a).reward for a in (*MAKE_TARN, "get 1 pel", "craft 2 sulk using 1 tarn, 1 pel")] == [0, 0, 0, 0, 1]
+    assert [env.step(a).reward for a in (*MAKE_TARN, "get 1 pel", "craft 2 sulk using 1 tarn, 1 pel")] == [
+        0,
+        0,
+        0,
+        0,
+        1,
+    ]
 
 
 def test_base_items_run_out() -> None:
     env = playing(stock=[1, 3, 1, 0])
     assert play(env, "get 2 oriv", "get 2 oriv", "get 1 oriv", "get 1 oriv", "get 1 tiv") == [
-        "You took 2 oriv.", "There are only 1 oriv left.", "You took 1 oriv.", "There is no oriv left.", "There is no tiv left.",
-    ]  # fmt: skip
+        "You took 2 oriv.",
+        "There are only 1 oriv left.",
+        "You took 1 oriv.",
+        "There is no oriv left.",
+        "There is no tiv left.",
+    ]
 
 
 def test_a_goal_can_be_lost_where_base_items_run_out() -> None:
     env = playing(stock=[1, 2, 0, 1])
     plan = env.oracle()
-    assert plan == ["get 2 oriv", "get 1 mel", "craft 1 tarn using 2 oriv, 1 mel", "get 1 tiv", "craft 2 sulk using 1 tarn, 1 tiv"]
+    assert plan == [
+        "get 2 oriv",
+        "get 1 mel",
+        "craft 1 tarn using 2 oriv, 1 mel",
+        "get 1 tiv",
+        "craft 2 sulk using 1 tarn, 1 tiv",
+    ]
     play(env, *MAKE_TARN)
     before = env.snapshot()
     play(env, "craft 1 kabe using 1 tarn")
@@ -124,8 +173,14 @@ def test_a_wrong_craft_loses_what_was_put_in_only_where_the_task_says_so() -> No
     env = playing(spoils=True)
     play(env, "get 2 oriv", "get 1 pel")
     step = env.step("craft 1 tarn using 2 oriv, 1 pel")
-    assert (step.observation, step.info["executed"]) == ("1 tarn takes 1 mel, not 0. You lost 2 oriv, 1 pel.", True)
-    assert play(env, "inventory", "craft 1 tarn using 1 mel") == ["You have nothing.", "You have 0 mel, not 1."]
+    assert (step.observation, step.info["executed"]) == (
+        "1 tarn takes 1 mel, not 0. You lost 2 oriv, 1 pel.",
+        True,
+    )
+    assert play(env, "inventory", "craft 1 tarn using 1 mel") == [
+        "You have nothing.",
+        "You have 0 mel, not 1.",
+    ]
 
 
 def test_reflect_changes_nothing() -> None:
@@ -134,7 +189,12 @@ def test_reflect_changes_nothing() -> None:
     state = env.state_hash()
     for action in ("reflect", "Reflect", "reflect: I took the wrong item"):
         step = env.step(action)
-        assert (step.observation, step.reward, step.done, step.info) == ("Noted.", 0.5, False, {"executed": True})
+        assert (step.observation, step.reward, step.done, step.info) == (
+            "Noted.",
+            0.5,
+            False,
+            {"executed": True},
+        )
     assert env.state_hash() == state
 
 
@@ -176,8 +236,21 @@ def action_texts(draw: st.DrawFn) -> list[str]:
     names = st.sampled_from(["A", "B", "C", "D", "E", "F", "G", "zzz"])
     counted = st.builds("{} {}".format, st.integers(0, 4), names)
     get = counted.map("get {}".format)
-    craft = st.builds("craft {} using {}".format, counted, st.lists(counted, min_size=1, max_size=3).map(", ".join))
-    return draw(st.lists(st.one_of(get, get, craft, st.sampled_from(["plan", "plan", "plan", "inventory", "reflect"]), st.text(max_size=8)), max_size=25))
+    craft = st.builds(
+        "craft {} using {}".format, counted, st.lists(counted, min_size=1, max_size=3).map(", ".join)
+    )
+    return draw(
+        st.lists(
+            st.one_of(
+                get,
+                get,
+                craft,
+                st.sampled_from(["plan", "plan", "plan", "inventory", "reflect"]),
+                st.text(max_size=8),
+            ),
+            max_size=25,
+        )
+    )
 
 
 def told(env: Crafting, task: EnvTask, texts: list[str]) -> list[tuple[object, ...]]:
@@ -190,7 +263,17 @@ def told(env: Crafting, task: EnvTask, texts: list[str]) -> list[tuple[object, .
         if text == "plan":
             text = (env.oracle() or ["inventory"])[0]
         step = env.step(text)
-        seen.append((text, step.observation, step.reward, step.done, step.info["executed"], env.state_hash(), env.oracle()))
+        seen.append(
+            (
+                text,
+                step.observation,
+                step.reward,
+                step.done,
+                step.info["executed"],
+                env.state_hash(),
+                env.oracle(),
+            )
+        )
     return seen
 
 

@@ -25,7 +25,9 @@ def names_in(task: EnvTask) -> set[str]:
 
 def depth_of(task: EnvTask) -> int:
     recipes = tuple(Recipe(o, n, tuple((i, k) for i, k in used)) for o, n, used in task.spec["recipes"])
-    return Book(recipes, tuple(task.spec["base"]), {f: tuple(m) for f, m in task.spec["families"]}).order[0][task.spec["goal"]]
+    return Book(recipes, tuple(task.spec["base"]), {f: tuple(m) for f, m in task.spec["families"]}).order[0][
+        task.spec["goal"]
+    ]
 
 
 def on_the_way(task: EnvTask) -> set[str]:
@@ -46,10 +48,17 @@ def shapes(draw: st.DrawFn) -> dict[str, object]:
     low = draw(st.integers(1, 6))
     high = draw(st.integers(low, 6))
     return {
-        "seed": draw(st.integers(-(2**40), 2**40)), "depth": [low, high], "items": draw(st.integers(max(3, high + 1), 20)), "distractors": draw(st.integers(0, 6)),
-        "families": draw(st.integers(0, 3)), "scarce": draw(st.booleans()), "spare": draw(st.integers(0, 2)), "irrecoverable": draw(st.booleans()),
-        "reward": draw(st.sampled_from(["graded", "binary"])), "tasks": {"train": 8, "dev": 3, "test": 3},
-    }  # fmt: skip
+        "seed": draw(st.integers(-(2**40), 2**40)),
+        "depth": [low, high],
+        "items": draw(st.integers(max(3, high + 1), 20)),
+        "distractors": draw(st.integers(0, 6)),
+        "families": draw(st.integers(0, 3)),
+        "scarce": draw(st.booleans()),
+        "spare": draw(st.integers(0, 2)),
+        "irrecoverable": draw(st.booleans()),
+        "reward": draw(st.sampled_from(["graded", "binary"])),
+        "tasks": {"train": 8, "dev": 3, "test": 3},
+    }
 
 
 @given(shapes())
@@ -61,7 +70,9 @@ def test_the_oracle_solves_every_task(options: dict[str, object]) -> None:
         assert len(tasks) == options["tasks"][split] == len({t.id for t in tasks})
         for task in tasks:
             assert task.id == digest(["crafting", task.spec])[:ID_CHARS] and task.split == split
-            assert options["depth"][0] <= depth_of(task) <= options["depth"][1] and task.tags == (f"depth:{depth_of(task)}",)
+            assert options["depth"][0] <= depth_of(task) <= options["depth"][1] and task.tags == (
+                f"depth:{depth_of(task)}",
+            )
             assert len(task.spec["recipes"]) == len(on_the_way(task)) + options["distractors"]
             first = env.reset(task)
             plan = env.oracle()
@@ -74,7 +85,9 @@ def test_the_oracle_solves_every_task(options: dict[str, object]) -> None:
 @pytest.mark.parametrize("reward", ["graded", "binary"])
 def test_the_oracle_knows_exactly_when_it_is_too_late(reward: str) -> None:
     """In every state of small worlds where base items run out: there is a plan if and only if some way leads to the goal."""
-    env = crafting(depth=[1, 2], items=4, distractors=1, scarce=True, spare=0, reward=reward, tasks={"train": 40})
+    env = crafting(
+        depth=[1, 2], items=4, distractors=1, scarce=True, spare=0, reward=reward, tasks={"train": 40}
+    )
     lost = worlds = 0
     for task in env.tasks("train"):
         env.reset(task)
@@ -112,7 +125,10 @@ def moves(task: EnvTask) -> list[str]:
     found = [f"get 1 {name}" for name in task.spec["base"]]
     for output, count, used in task.spec["recipes"]:
         for chosen in product(*(families.get(name, [name]) for name, _ in used)):
-            found.append(f"craft {count} {output} using " + ", ".join(f"{n} {name}" for name, (_, n) in zip(chosen, used, strict=True)))
+            found.append(
+                f"craft {count} {output} using "
+                + ", ".join(f"{n} {name}" for name, (_, n) in zip(chosen, used, strict=True))
+            )
     return found
 
 
@@ -121,7 +137,9 @@ def test_splits_share_no_name_whatever_the_seed() -> None:
     ids = {split: set() for split in SPLITS}
     for seed in range(3):
         for split in SPLITS:
-            for task in islice(crafting(seed=seed, tasks={"train": None, "dev": None, "test": None}).tasks(split), 60):
+            for task in islice(
+                crafting(seed=seed, tasks={"train": None, "dev": None, "test": None}).tasks(split), 60
+            ):
                 seen[split] |= names_in(task)
                 ids[split].add(task.id)
     assert all(len(v) == 180 for v in ids.values()) and all(len(v) > 300 for v in seen.values())
@@ -136,7 +154,13 @@ def test_a_smaller_split_is_the_beginning_of_a_larger() -> None:
 def test_tasks_are_the_same_for_every_hash_seed_and_every_machine() -> None:
     outputs = set()
     for hash_seed in ("0", "4711"):
-        done = subprocess.run([sys.executable, "-c", LISTING], env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", LISTING],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         outputs.add(done.stdout)
     assert len(outputs) == 1 and len(outputs.pop().splitlines()) == 30
     assert [t.id for t in islice(crafting().tasks("train"), 3)] == GOLDEN_IDS

@@ -26,7 +26,10 @@ PLAIN = [
     {"output": "pick", "ingredients": ["iron ingot", "stick", "iron ingot", "iron ingot", "stick"]},
     {"output": "red bed", "ingredients": {"red bed": 1, "dye": 1}},
 ]
-ITEMS = [{"id": i, "name": name, "stackSize": 64} for i, name in enumerate(["air", "oak_log", "oak_planks", "stick", "crafting_table"])]
+ITEMS = [
+    {"id": i, "name": name, "stackSize": 64}
+    for i, name in enumerate(["air", "oak_log", "oak_planks", "stick", "crafting_table"])
+]
 MINECRAFT = {
     "2": [{"ingredients": [1], "result": {"id": 2, "count": 4}}],
     "3": [{"inShape": [[2], [2]], "result": {"id": 3, "count": 4}}],
@@ -51,7 +54,9 @@ def test_a_plain_list(tmp_path: Path, name: str) -> None:
         Recipe("iron nugget", 9, (("iron ingot", 1),)),
         Recipe("pick", 1, (("iron ingot", 3), ("stick", 2))),
     }
-    assert notes == ["2 circles of recipes broken; these items can be taken and not crafted: iron ingot, red bed"]
+    assert notes == [
+        "2 circles of recipes broken; these items can be taken and not crafted: iron ingot, red bed"
+    ]
 
 
 def test_the_base_items_can_be_given(tmp_path: Path) -> None:
@@ -81,11 +86,23 @@ def test_recipes_of_minecraft_data(tmp_path: Path) -> None:
     [
         ([], None, "recipes.json: there is no recipe in it"),
         (7, None, "recipes.json: expected a list of recipes, or a mapping from item ids to recipes, got int"),
-        ([{"output": "a", "ingredients": {"b": 1}}, {"output": "a"}], None, "recipes.json: entry 2 (output 'a'): ingredients: Field required"),
+        (
+            [{"output": "a", "ingredients": {"b": 1}}, {"output": "a"}],
+            None,
+            "recipes.json: entry 2 (output 'a'): ingredients: Field required",
+        ),
         ([{"output": "a", "ingredients": {}}], None, "entry 1 (output 'a'): ingredients: "),
-        ([{"output": "a", "ingredients": {"b": 0}}], None, "entry 1 (output 'a'): 0 b: expected a count from 1 to 9999"),
+        (
+            [{"output": "a", "ingredients": {"b": 0}}],
+            None,
+            "entry 1 (output 'a'): 0 b: expected a count from 1 to 9999",
+        ),
         ([{"output": "a", "count": -1, "ingredients": {"b": 1}}], None, "entry 1 (output 'a'): count: "),
-        ([{"output": "a, b", "ingredients": {"b": 1}}], None, "entry 1 (output 'a, b'): 'a, b': expected a name of at most 40 letters"),
+        (
+            [{"output": "a, b", "ingredients": {"b": 1}}],
+            None,
+            "entry 1 (output 'a, b'): 'a, b': expected a name of at most 40 letters",
+        ),
         ([{"output": "a using b", "ingredients": {"b": 1}}], None, "without the word using"),
         ([{"output": "a", "ingredients": {"b": 1}, "time": 3}], None, "entry 1 (output 'a'): time: "),
         (["a"], None, "recipes.json: entry 1: "),
@@ -94,11 +111,23 @@ def test_recipes_of_minecraft_data(tmp_path: Path) -> None:
         (MINECRAFT, {"1": "x"}, "items.json: expected a list of {id, name}, got dict"),
         (MINECRAFT, [{"id": "1", "name": "x"}], "items.json: entry 1: expected a mapping with a number `id`"),
         (MINECRAFT, ITEMS[:3], "recipes.json: item 3: recipe 1: the result is item 3, which"),
-        ({"2": [{"ingredients": [{"id": 1, "metadata": 3}], "result": {"id": 2}}]}, ITEMS, "item 2: recipe 1: an ingredient is {'id': 1, 'metadata': 3}; expected an item's number"),
+        (
+            {"2": [{"ingredients": [{"id": 1, "metadata": 3}], "result": {"id": 2}}]},
+            ITEMS,
+            "item 2: recipe 1: an ingredient is {'id': 1, 'metadata': 3}; expected an item's number",
+        ),
         ({"2": {"result": {}}}, ITEMS, "recipes.json: item 2: expected a list of recipes, got dict"),
         ({"2": [{"ingredients": [1]}]}, ITEMS, "item 2: recipe 1: expected a mapping with `result`"),
-        ({"2": [{"result": {"id": 2}}]}, ITEMS, "item 2: recipe 1: expected `inShape` (a list of lists) or `ingredients` (a list)"),
-        ({"2": [{"ingredients": [], "result": {"id": 2}}]}, ITEMS, "item 2: recipe 1: expected at least one ingredient"),
+        (
+            {"2": [{"result": {"id": 2}}]},
+            ITEMS,
+            "item 2: recipe 1: expected `inShape` (a list of lists) or `ingredients` (a list)",
+        ),
+        (
+            {"2": [{"ingredients": [], "result": {"id": 2}}]},
+            ITEMS,
+            "item 2: recipe 1: expected at least one ingredient",
+        ),
     ],
 )
 def test_errors_name_file_and_entry(tmp_path: Path, recipes: Any, items: Any, said: str) -> None:
@@ -124,13 +153,19 @@ def file_of(folder: Path, seed: int, items: int = 60) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     names = [f"item {i}" for i in range(items)]
     return [
-        {"output": rng.choice(names), "count": rng.randint(1, 2), "ingredients": {n: rng.randint(1, 2) for n in rng.sample(names, rng.randint(1, 3))}}
+        {
+            "output": rng.choice(names),
+            "count": rng.randint(1, 2),
+            "ingredients": {n: rng.randint(1, 2) for n in rng.sample(names, rng.randint(1, 3))},
+        }
         for _ in range(int(items * 1.2))
     ]
 
 
 @given(st.integers(0, 2**32), st.booleans())
-def test_any_file_gives_tasks_that_can_be_solved_and_its_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, seed: int, scarce: bool) -> None:
+def test_any_file_gives_tasks_that_can_be_solved_and_its_order_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, scarce: bool
+) -> None:
     folder = tmp_path_factory.mktemp("recipes")
     entries = file_of(folder, seed)
     options = {"source": "file", "depth": [1, 6], "scarce": scarce, "seed": seed}
@@ -160,6 +195,8 @@ def test_playing_does_not_take_the_file(tmp_path: Path) -> None:
 
 def test_no_goal_of_the_depths_asked_for(tmp_path: Path) -> None:
     env = crafting(source="file", recipes_file=written(tmp_path, PLAIN), depth=[5, 6])
-    with pytest.raises(DataError, match="no goal of depth 5 to 6; there are: 3 of depth 1, 1 of depth 2, 1 of depth 3"):
+    with pytest.raises(
+        DataError, match="no goal of depth 5 to 6; there are: 3 of depth 1, 1 of depth 2, 1 of depth 3"
+    ):
         list(env.tasks("train"))
     assert "iron ingot" in env.notes()[0]

@@ -52,7 +52,10 @@ ACTIONS = st.lists(st.sampled_from(["add 1", "add 2", "add 3", "nothing", "refle
 
 
 def told(env: Environment, texts: list[str]) -> list[tuple[object, ...]]:
-    return [(s.observation, s.reward, s.done, s.info, env.state_hash(), env.oracle()) for s in map(env.step, texts)]
+    return [
+        (s.observation, s.reward, s.done, s.info, env.state_hash(), env.oracle())
+        for s in map(env.step, texts)
+    ]
 
 
 @given(ACTIONS, ACTIONS, ACTIONS)
@@ -91,7 +94,9 @@ def test_the_solution_holds_as_long_as_it_was_followed() -> None:
     env.step("add 1")
     assert env.oracle() is None
     told(env, ["add 3"])
-    assert env.oracle() == [] and env.step("add 1") == Step("The game is over.", 1.0, True, {"executed": False})
+    assert env.oracle() == [] and env.step("add 1") == Step(
+        "The game is over.", 1.0, True, {"executed": False}
+    )
 
 
 def test_a_game_that_goes_another_way_when_played_again_is_noticed() -> None:
@@ -113,7 +118,10 @@ class Unfinished(Environment):
 
 
 def test_what_a_class_of_ones_own_lacks_is_said() -> None:
-    with pytest.raises(ConfigError, match="its class lacks _reflected, _step, oracle, reset, restore, snapshot, state_hash, name, rules_prompt"):
+    with pytest.raises(
+        ConfigError,
+        match="its class lacks _reflected, _step, oracle, reset, restore, snapshot, state_hash, name, rules_prompt",
+    ):
         make(f"{__name__}:Unfinished")
     with pytest.raises(ConfigError, match="expected a subclass of stages.environments.Environment"):
         make("math:sqrt")
@@ -122,10 +130,17 @@ def test_what_a_class_of_ones_own_lacks_is_said() -> None:
 @pytest.mark.parametrize("name", ["textworld_express", "scienceworld"])
 def test_what_is_missing_is_said_with_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find, which = importlib.util.find_spec, shutil.which
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module, *a: None if module == name else find(module, *a))
-    with pytest.raises(ConfigError, match=f"environment {name}: its package is not installed; install it with: pip install -e '..{name.replace('_', '-')}.'"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda module, *a: None if module == name else find(module, *a)
+    )
+    with pytest.raises(
+        ConfigError,
+        match=f"environment {name}: its package is not installed; install it with: pip install -e '..{name.replace('_', '-')}.'",
+    ):
         make(name)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module, *a: object() if module == name else find(module, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda module, *a: object() if module == name else find(module, *a)
+    )
     monkeypatch.setattr(shutil, "which", lambda command: None if command == "java" else which(command))
     with pytest.raises(ConfigError, match="there is no java on the PATH.*apt-get install"):
         make(name)
@@ -170,7 +185,14 @@ def test_textworld_express_games() -> None:
 @needs_java
 def test_scienceworld_experiments() -> None:
     pytest.importorskip("scienceworld")
-    env = make("scienceworld", {"experiments": ["find-plant", "boil"], "simplifications": "easy", "tasks": {"train": 1, "dev": 1, "test": 1}})
+    env = make(
+        "scienceworld",
+        {
+            "experiments": ["find-plant", "boil"],
+            "simplifications": "easy",
+            "tasks": {"train": 1, "dev": 1, "test": 1},
+        },
+    )
     try:
         ids = [t.id for split in SPLITS for t in env.tasks(split)]
         assert len(ids) == 6 == len(set(ids))
@@ -181,13 +203,26 @@ def test_scienceworld_experiments() -> None:
         assert steps[-1].reward == 1 and steps[-1].done
         assert sorted(s.reward for s in steps) == [s.reward for s in steps]
         assert env.reset(task) == first
-        wrong = random.Random(0).choice([a for a in env.valid_actions() if a.startswith("focus on") and "air" in a])
+        wrong = random.Random(0).choice(
+            [a for a in env.valid_actions() if a.startswith("focus on") and "air" in a]
+        )
         end = env.step(wrong)
         assert (end.reward, end.done) == (0, True) and env.oracle() is None
         # Faults 3 and 4 of Agent-R: it can be searched, and what is done is the action without its label.
         game, opening = Game(env, task), prompts.render("agent_r/rules", rules=env.rules, observation=first)
-        tree = asyncio.run(search(llm(player(moves=("look around", "inventory", "fly"))), game, opening, SearchSettings(4, 2, 2, 0.25, True, 0)))
-        assert {(n.action, n.executed) for n in tree.nodes[1:]} == {("look around", True), ("inventory", True), ("fly", False)}
+        tree = asyncio.run(
+            search(
+                llm(player(moves=("look around", "inventory", "fly"))),
+                game,
+                opening,
+                SearchSettings(4, 2, 2, 0.25, True, 0),
+            )
+        )
+        assert {(n.action, n.executed) for n in tree.nodes[1:]} == {
+            ("look around", True),
+            ("inventory", True),
+            ("fly", False),
+        }
         assert tree.root.visits == len(tree.leaves()) > 0 and game.steps == len(tree.nodes) - 1
     finally:
         process = env._env._gateway.java_process

@@ -14,9 +14,20 @@ from tests.conftest import tiny_recipe
     ("changes", "name"),
     [
         ({"seed": 1}, "direct, all"),
-        ({"name": "other", "evaluate": {"base_model": False}, "runner": {"workers": 2}, "engine": {"kind": "scripted", "latency": 1}}, "direct, all"),
+        (
+            {
+                "name": "other",
+                "evaluate": {"base_model": False},
+                "runner": {"workers": 2},
+                "engine": {"kind": "scripted", "latency": 1},
+            },
+            "direct, all",
+        ),
         ({"train": {"start": "continue"}}, "direct, all, continued"),
-        ({"accumulate": {"policy": "replace", "keep_real": False, "keep_rounds": [1]}}, "direct, replace, without real data, keeping rounds [1]"),
+        (
+            {"accumulate": {"policy": "replace", "keep_real": False, "keep_rounds": [1]}},
+            "direct, replace, without real data, keeping rounds [1]",
+        ),
     ],
 )
 def test_strategies_are_arms_and_seeds_are_not(changes: dict[str, Any], name: str, tmp_path: Path) -> None:
@@ -34,4 +45,7 @@ def test_what_else_differs_tells_arms_apart_and_is_in_their_names(tmp_path: Path
     runs = [RunDir(tmp_path / name) for name, *_ in settings]
     for run, (_, options, seed) in zip(runs, settings, strict=True):
         run.freeze(tiny_recipe(method={"name": "direct", **options}, seed=seed))
-    assert {arm.name: len(arm.runs) for arm in arms(runs)} == {"direct, all, method.samples 4": 2, "direct, all, method.samples 8": 1}
+    assert {arm.name: len(arm.runs) for arm in arms(runs)} == {
+        "direct, all, method.samples 4": 2,
+        "direct, all, method.samples 8": 1,
+    }

@@ -16,7 +16,17 @@ OPTIONS = ["Rome", "a very long name of a city", "Oslo", "Riga"]
 
 
 def question(**changes: Any) -> Row:
-    return Row("q", {"task_id": "q", "question": "What is the capital?", "options": OPTIONS, "answer": "B", "answer_type": "choice", **changes})
+    return Row(
+        "q",
+        {
+            "task_id": "q",
+            "question": "What is the capital?",
+            "options": OPTIONS,
+            "answer": "B",
+            "answer_type": "choice",
+            **changes,
+        },
+    )
 
 
 def ask(row: Row, values: dict[str, list[float] | None]) -> tuple[dict[str, Any], list[Request]]:
@@ -32,9 +42,13 @@ def ask(row: Row, values: dict[str, list[float] | None]) -> tuple[dict[str, Any]
 def test_the_option_that_is_likeliest_per_token_is_chosen() -> None:
     values = {" Rome": [-2.0], " a very long name of a city": [-1.0] * 7, " Oslo": [-1.5], " Riga": [-9.0]}
     judged, asked = ask(question(), values)
-    assert (judged["extracted"], judged["correct"], judged["text"]) == ("B", True, OPTIONS[1]), "its sum is the lowest but one"
+    assert (judged["extracted"], judged["correct"], judged["text"]) == ("B", True, OPTIONS[1]), (
+        "its sum is the lowest but one"
+    )
     assert judged["mean_logprobs"] == [-2, -1, -1.5, -9] and judged["tokens"] == 10
-    assert [(r.prompt, r.messages, r.sampling.max_tokens) for r in asked] == [("Question: What is the capital?\nAnswer:", None, 1)] * 4
+    assert [(r.prompt, r.messages, r.sampling.max_tokens) for r in asked] == [
+        ("Question: What is the capital?\nAnswer:", None, 1)
+    ] * 4
     assert all(r.sampling.extra == SCORED and r.prefill.startswith(" ") for r in asked)
     assert not ask(question(answer="A"), values)[0]["correct"]
 
@@ -42,8 +56,13 @@ def test_the_option_that_is_likeliest_per_token_is_chosen() -> None:
 def test_an_option_that_looks_like_a_label_is_itself() -> None:
     groups, values = ["O", "A", "B", "AB"], {" O": [-1.0], " A": [-2.0], " B": [-3.0], " AB": [-4.0]}
     assert ask(question(options=groups, answer="O"), values)[0]["correct"]
-    assert not ask(question(options=groups, answer="A"), values)[0]["correct"], "the text of the second, not the label of the first"
-    assert ask(question(options=[f"A. {OPTIONS[0]}", f"B. {OPTIONS[1]}"], answer="B"), {f" A. {OPTIONS[0]}": [-2.0], f" B. {OPTIONS[1]}": [-1.0]})[0]["correct"]
+    assert not ask(question(options=groups, answer="A"), values)[0]["correct"], (
+        "the text of the second, not the label of the first"
+    )
+    assert ask(
+        question(options=[f"A. {OPTIONS[0]}", f"B. {OPTIONS[1]}"], answer="B"),
+        {f" A. {OPTIONS[0]}": [-2.0], f" B. {OPTIONS[1]}": [-1.0]},
+    )[0]["correct"]
 
 
 def test_what_cannot_be_asked_is_told() -> None:

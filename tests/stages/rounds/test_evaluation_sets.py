@@ -47,14 +47,22 @@ def test_each_set_has_its_own_judge(verifier: str, source: dict[str, Any], judge
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ("{far: {source: jsonl, path: x, limt: 3}}", r"r.yaml:4: evaluate.sets.far.limt: unknown key 'limt'; did you mean 'limit'"),
+        (
+            "{far: {source: jsonl, path: x, limt: 3}}",
+            r"r.yaml:4: evaluate.sets.far.limt: unknown key 'limt'; did you mean 'limit'",
+        ),
         ("{far: {path: x}}", r"r.yaml:4: evaluate.sets.far.source: is missing"),
-        ("{far: {source: jsonl, columns: {questoin: q}}}", r"evaluate.sets.far.columns.questoin: unknown key 'questoin'; did you mean 'question'"),
+        (
+            "{far: {source: jsonl, columns: {questoin: q}}}",
+            r"evaluate.sets.far.columns.questoin: unknown key 'questoin'; did you mean 'question'",
+        ),
         ("{'../x': {source: jsonl, path: x}}", r"evaluate.sets.*should match pattern"),
     ],
 )
 def test_mistakes_in_a_set_are_named(sets: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text(f"name: r\ntasks: {{source: jsonl, path: t}}\nevaluate:\n  sets: {sets}\n")
+    (tmp_path / "r.yaml").write_text(
+        f"name: r\ntasks: {{source: jsonl, path: t}}\nevaluate:\n  sets: {sets}\n"
+    )
     with pytest.raises(ConfigError, match=said):
         load_recipe(tmp_path / "r.yaml")
 
@@ -62,25 +70,39 @@ def test_mistakes_in_a_set_are_named(sets: str, said: str, tmp_path: Path) -> No
 def test_a_mapping_is_no_number_in_a_vote() -> None:
     """As cryptarithm is answered: its last number alone would make all mappings one vote."""
     task = {"answer_type": "number"}
-    assert evaluation._vote("A=1, B=3", task) != evaluation._vote("A=2, B=3", task) and evaluation._vote("x = 3", task) == evaluation._vote("3.0", task)
+    assert evaluation._vote("A=1, B=3", task) != evaluation._vote("A=2, B=3", task) and evaluation._vote(
+        "x = 3", task
+    ) == evaluation._vote("3.0", task)
 
 
 @pytest.mark.parametrize(
     ("said", "right", "of"),
     [
-        (["olleh", "ollhe", "ollhe", "ollhe"], [True, False, False, False], 0.0),  # a text is no number: that is not one vote for all
+        (
+            ["olleh", "ollhe", "ollhe", "ollhe"],
+            [True, False, False, False],
+            0.0,
+        ),  # a text is no number: that is not one vote for all
         (["olleh", "ollhe", "olleh"], [True, False, True], 1.0),
         (["12", "12.0", "13"], [True, True, False], 1.0),
     ],
 )
-def test_votes_are_by_what_was_said_whatever_the_type_of_answer(said: list[str], right: list[bool], of: float) -> None:
+def test_votes_are_by_what_was_said_whatever_the_type_of_answer(
+    said: list[str], right: list[bool], of: float
+) -> None:
     task = {"answer_type": "number", "options": None}
-    samples = [{"key": evaluation._vote(text, task), "correct": r} for text, r in zip(said, right, strict=True)]
+    samples = [
+        {"key": evaluation._vote(text, task), "correct": r} for text, r in zip(said, right, strict=True)
+    ]
     assert evaluation._majority_right(samples, len(samples)) == of
 
 
-@pytest.mark.parametrize(("verifier", "refused"), [("majority_vote", True), ("ground_truth", True), ("task_scorer", False)])
-def test_questions_without_answers_cannot_be_evaluated_on_and_that_is_said_first(verifier: str, refused: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verifier", "refused"), [("majority_vote", True), ("ground_truth", True), ("task_scorer", False)]
+)
+def test_questions_without_answers_cannot_be_evaluated_on_and_that_is_said_first(
+    verifier: str, refused: bool, tmp_path: Path
+) -> None:
     (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Q {i}?"}}\n' for i in range(20)))
     tasks = {"source": "jsonl", "path": str(tmp_path / "q.jsonl"), "columns": {"answer": None}}
     run, recipe = RunDir(tmp_path / "run"), tiny_recipe(tasks=tasks, verifier=verifier, held_out={"count": 5})
@@ -96,6 +118,13 @@ def test_only_hinted_templates_have_a_place_for_the_answer() -> None:
     def variables(step: str) -> set[str]:
         return meta.find_undeclared_variables(Environment().parse(prompts.source(step)))
 
-    assert [step for step in (regenesis.SELECT, *regenesis.PLAIN, regenesis.SOLVE) if variables(step) & {"answer", "truth", "solution"}] == []
+    assert [
+        step
+        for step in (regenesis.SELECT, *regenesis.PLAIN, regenesis.SOLVE)
+        if variables(step) & {"answer", "truth", "solution"}
+    ] == []
     assert all("answer" in variables(step) for step in regenesis.HINTED)
-    assert all('End with "Answer: ' in prompts.source(step) for step in (regenesis.EXECUTE, regenesis.HINTED[2], regenesis.SOLVE))
+    assert all(
+        'End with "Answer: ' in prompts.source(step)
+        for step in (regenesis.EXECUTE, regenesis.HINTED[2], regenesis.SOLVE)
+    )

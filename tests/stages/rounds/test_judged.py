@@ -17,9 +17,13 @@ def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Bu
     found = {row.id: row.payload["verdict"] for row in rows}
     right, wrong = built.child("t1", 0, "filter", "verify"), built.child("t1", 1, "filter")
     assert found[right]["correct"] and not found[wrong]["correct"]
-    assert found[wrong]["problem"] == "wrong_answer" and HOSTILE[:20] in str(next(r.payload["text"] for r in rows if r.id == wrong))
+    assert found[wrong]["problem"] == "wrong_answer" and HOSTILE[:20] in str(
+        next(r.payload["text"] for r in rows if r.id == wrong)
+    )
     minority = {built.child("t3", i, "filter", "verify") for i in (0, 1)}
-    assert found.keys() == {right, wrong} | minority and all(found[i]["problem"] == "minority" for i in minority)
+    assert found.keys() == {right, wrong} | minority and all(
+        found[i]["problem"] == "minority" for i in minority
+    )
     assert source.digest == judged_answers(built.run, 1).digest
 
 

@@ -52,7 +52,9 @@ def recipe_in(folder: Path, model: Path, **changes: Any) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> tuple[RunDir, Recipe]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path
+) -> tuple[RunDir, Recipe]:
     """A run of two rounds, from the start to the table."""
     folder = tmp_path_factory.mktemp("loop")
     run, recipe = RunDir(folder / "run"), recipe_in(folder, tiny_model)
@@ -67,14 +69,19 @@ def test_every_stage_conserves_rows_and_data_accumulates(finished: tuple[RunDir,
         for manifest in manifests.values():
             manifest.check()
         assert manifests["generate"].rows_in == 40 and manifests["generate"].rows_out == 160
-        assert manifests["filter"].rows_in == 160 and manifests["publish"].rows_in == manifests["verify"].rows_out > 0
+        assert (
+            manifests["filter"].rows_in == 160
+            and manifests["publish"].rows_in == manifests["verify"].rows_out > 0
+        )
     shares = [json.loads(Path(run.stage(r, "train"), "train.json").read_text())["shares"] for r in range(3)]
     assert [s["real"] for s in shares] == [8, 8, 8]
     published = [run.manifest(run.stage(r, "publish")).rows_out for r in range(3)]
     assert [s["synthetic"] for s in shares] == [0, published[1], published[1] + published[2]]
 
 
-def test_published_datasets_load_both_ways_and_hold_nothing_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_published_datasets_load_both_ways_and_hold_nothing_held_out(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     seen: set[str] = set()
@@ -94,7 +101,9 @@ def test_no_prompt_contains_the_answer(finished: tuple[RunDir, Recipe]) -> None:
     assert len(records) == 40
     for record in records:
         text = " ".join(m["content"] for m in record["messages"])
-        question = next(row.payload["question"] for row in run.rows(run.tasks("train")) if row.id == record["row"])
+        question = next(
+            row.payload["question"] for row in run.rows(run.tasks("train")) if row.id == record["row"]
+        )
         assert question in text and answers[record["row"]] not in text.replace(question, "").split()
 
 
@@ -110,13 +119,18 @@ def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) ->
 def test_another_recipe_for_the_same_run_is_refused(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
     with pytest.raises(StaleError, match="train.learning_rate"):
-        run.freeze(recipe.model_copy(update={"train": recipe.train.model_copy(update={"learning_rate": 1e-5})}))
+        run.freeze(
+            recipe.model_copy(update={"train": recipe.train.model_copy(update={"learning_rate": 1e-5})})
+        )
 
 
 def test_the_table_has_every_model_and_measure(finished: tuple[RunDir, Recipe]) -> None:
     facts = rounds_table(finished[0])
     assert [f["round"] for f in facts] == ["base", 0, 1, 2]
-    assert all(f["n"] == 30 and 0 <= f["greedy"]["low"] <= f["greedy"]["mean"] <= f["greedy"]["high"] <= 1 for f in facts)
+    assert all(
+        f["n"] == 30 and 0 <= f["greedy"]["low"] <= f["greedy"]["mean"] <= f["greedy"]["high"] <= 1
+        for f in facts
+    )
     assert all({"pass@1", "pass@4", "maj@4"} <= f.keys() for f in facts)
     assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
 
@@ -126,7 +140,12 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
 ) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "replace")
-    changed = recipe.model_copy(update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace", "keep_real": False}), "rounds": 1})
+    changed = recipe.model_copy(
+        update={
+            "accumulate": recipe.accumulate.model_copy(update={"policy": "replace", "keep_real": False}),
+            "rounds": 1,
+        }
+    )
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(RunDir, "freeze", Mock(side_effect=KeyboardInterrupt))
         branch(run, other, changed, 0)
@@ -134,7 +153,10 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
     iterate(other, changed)
     assert other.manifest(other.stage(1, "generate")) == run.manifest(run.stage(1, "generate"))
     train = json.loads(Path(other.stage(1, "train"), "train.json").read_text())
-    assert train["shares"]["real"] == 0 and train["shares"]["synthetic"] == run.manifest(run.stage(1, "publish")).rows_out
+    assert (
+        train["shares"]["real"] == 0
+        and train["shares"]["synthetic"] == run.manifest(run.stage(1, "publish")).rows_out
+    )
     facts = compare([other])
     assert facts[0]["arm"] == "direct, replace, without real data" and facts[0]["rounds"] == 1
     with pytest.raises(SelfloopError, match="there is a run here already"):
@@ -144,7 +166,10 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
 @pytest.mark.parametrize(
     ("changed", "shared"),
     [
-        ({"filters": {"drop_truncated": False}}, ["generate", "critique"]),  # the arms of a method differ in a later stage
+        (
+            {"filters": {"drop_truncated": False}},
+            ["generate", "critique"],
+        ),  # the arms of a method differ in a later stage
         ({"sampling": {"temperature": 0.5}}, []),
         ({"questions_per_round": 20}, []),  # other questions
         ({"new_questions": True}, []),
@@ -160,7 +185,14 @@ def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
 ) -> None:
     run, recipe = finished
     other, given = RunDir(tmp_path / "other"), recipe.model_dump(mode="json")
-    branch(run, other, build_recipe({**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}}), 0)
+    branch(
+        run,
+        other,
+        build_recipe(
+            {**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}}
+        ),
+        0,
+    )
     there = [name for name in (*STAGES, "publish") if other.manifest(other.stage(1, name)) is not None]
     assert other.branched_from() == 0 and run.branched_from() is None
     assert there == shared and Path(other.dataset("sft", 1)).exists() == ("publish" in shared)
@@ -183,13 +215,17 @@ def test_a_branch_does_not_claim_other_settings_for_what_it_takes_over(
 ) -> None:
     run, recipe = finished
     given = recipe.model_dump(mode="json")
-    other = build_recipe({**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}})
+    other = build_recipe(
+        {**given, **{k: {**given[k], **v} if isinstance(v, dict) else v for k, v in changed.items()}}
+    )
     with pytest.raises(SelfloopError, match=f"takes over tasks, models and evaluations(.|\n)*{said}"):
         branch(run, RunDir(tmp_path / "other"), other, 0)
     assert not (tmp_path / "other").exists()
 
 
-def test_a_branch_of_a_branch_shares_what_was_published_under_its_own_recipe_only(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_a_branch_of_a_branch_shares_what_was_published_under_its_own_recipe_only(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     run, recipe = finished
     given = recipe.model_dump(mode="json")
     changed = build_recipe({**given, "method": {**given["method"], "keep_per_question": 1}})
@@ -200,32 +236,45 @@ def test_a_branch_of_a_branch_shares_what_was_published_under_its_own_recipe_onl
     asyncio.run(Loop(two, changed).publish(1))
 
 
-def test_a_model_that_was_removed_to_make_room_is_missed_only_where_it_is_needed(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_a_model_that_was_removed_to_make_room_is_missed_only_where_it_is_needed(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "other")
     branch(run, other, recipe, 2)
     for round_ in (0, 1):
         shutil.rmtree(other.model(round_))
     (tmp_path / "other" / "branch.json").unlink()  # a run like any other: all its rounds are gone through
+
     def made() -> dict[Path, int]:
-        return {p: p.stat().st_mtime_ns for name in ("manifest.json", "train.json") for p in Path(other.root).rglob(name)}
+        return {
+            p: p.stat().st_mtime_ns
+            for name in ("manifest.json", "train.json")
+            for p in Path(other.root).rglob(name)
+        }
 
     before = made()
     iterate(other, recipe)
     assert made() == before and not Path(other.model(0)).exists()
     shutil.rmtree(other.stage(1, "evaluate"))
-    with pytest.raises(StageError, match="models/round-001 was removed, and the evaluation of round 1 needs it"):
+    with pytest.raises(
+        StageError, match="models/round-001 was removed, and the evaluation of round 1 needs it"
+    ):
         iterate(other, recipe)
 
 
-def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     """Publishing depends on the method's settings: those of the shared rounds were others, and stay."""
     run, recipe = finished
     other, given = RunDir(tmp_path / "arm"), recipe.model_dump(mode="json")
     changed = build_recipe({**given, "rounds": 2, "method": {**given["method"], "keep_per_question": 1}})
     branch(run, other, changed, 1)
     iterate(other, changed)
-    assert [other.manifest(other.stage(r, "publish")) == run.manifest(run.stage(r, "publish")) for r in (0, 1, 2)] == [True, True, False]
+    assert [
+        other.manifest(other.stage(r, "publish")) == run.manifest(run.stage(r, "publish")) for r in (0, 1, 2)
+    ] == [True, True, False]
     kept = [row.payload["task_id"] for row in other.rows(other.stage(2, "publish"))]
     assert len(kept) == len(set(kept)) and Path(other.evaluation(2)).exists()
 
@@ -233,7 +282,9 @@ def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(finished: tup
 def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "one")
-    changed = recipe.model_copy(update={"filters": recipe.filters.model_copy(update={"drop_duplicates": False})})
+    changed = recipe.model_copy(
+        update={"filters": recipe.filters.model_copy(update={"drop_duplicates": False})}
+    )
     branch(run, other, recipe, 0)
     with pytest.raises(StaleError, match="drop_duplicates"):
         asyncio.run(Loop(other, changed).publish(1))
@@ -246,9 +297,14 @@ def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Rec
     assert Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns == written
 
 
-def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two sets of engines may want the same GPU, or the memory of one laptop."""
-    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, evaluate={"engine": {"kind": "scripted", "answers": "hash"}}))
+    loop = Loop(
+        RunDir(tmp_path / "run"),
+        recipe_in(tmp_path, tiny_model, evaluate={"engine": {"kind": "scripted", "answers": "hash"}}),
+    )
     freed: list[EnginePool] = []
 
     async def free(pool: EnginePool) -> None:
@@ -286,8 +342,16 @@ class Elsewhere(Direct):
     dataset = "poems"
 
 
-@pytest.mark.parametrize(("name", "said"), [("Lacking", "gives no stage for verify"), ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo")])
-def test_a_method_of_one_s_own_that_lacks_something_is_told_before_anything_runs(tmp_path: Path, tiny_model: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Lacking", "gives no stage for verify"),
+        ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo"),
+    ],
+)
+def test_a_method_of_one_s_own_that_lacks_something_is_told_before_anything_runs(
+    tmp_path: Path, tiny_model: Path, name: str, said: str
+) -> None:
     recipe = recipe_in(tmp_path, tiny_model, method={"name": f"tests.stages.rounds.test_loop:{name}"})
     with pytest.raises(ConfigError, match=said):
         Loop(RunDir(tmp_path / "run"), recipe)

@@ -42,12 +42,21 @@ def always_right(request: Request, index: int) -> str:
 
 
 def settings(kind: str, **changes: Any) -> dict[str, Any]:
-    train = {"max_steps": 1, "batch_size": 2, "max_length": 256, "kind": kind, "cpus_per_worker": 1, "dpo": DPO}
+    train = {
+        "max_steps": 1,
+        "batch_size": 2,
+        "max_length": 256,
+        "kind": kind,
+        "cpus_per_worker": 1,
+        "dpo": DPO,
+    }
     return {"train": train, "evaluate": {"bootstrap": 100, "base_model": False}, **changes}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> tuple[RunDir, Recipe]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path
+) -> tuple[RunDir, Recipe]:
     """A run of two rounds of sft_then_dpo, from the start to the table."""
     folder = tmp_path_factory.mktemp("pairs")
     run, recipe = RunDir(folder / "run"), recipe_in(folder, tiny_model, **settings("sft_then_dpo"))
@@ -66,7 +75,9 @@ def test_every_answer_is_in_a_pair_or_has_a_reason(finished: tuple[RunDir, Recip
         pairs.check()
         wrong = {r["id"] for r in run.rejects(run.stage(round_, "verify"), "dropped") if r["reason"] in WRONG}
         right = {row.id for row in run.rows(run.stage(round_, "verify"))}
-        assert pairs.rows_in == len(right) + len(wrong) == verify.rows_out + verify.rows_dropped["wrong_answer"]
+        assert (
+            pairs.rows_in == len(right) + len(wrong) == verify.rows_out + verify.rows_dropped["wrong_answer"]
+        )
         assert pairs.steps[0].rows_in == pairs.rows_in and pairs.steps[1].rows_in == pairs.steps[0].rows_out
         dropped = {r["id"] for r in run.rejects(run.stage(round_, "pairs"), "dropped")}
         made = list(run.rows(run.stage(round_, "pairs")))
@@ -75,7 +86,9 @@ def test_every_answer_is_in_a_pair_or_has_a_reason(finished: tuple[RunDir, Recip
         assert all(row.parents[0] in right and row.parents[1] in wrong for row in made)
 
 
-def test_published_pairs_load_both_ways_and_hold_nothing_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_published_pairs_load_both_ways_and_hold_nothing_held_out(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     assert not Path(run.dataset("dpo", 0)).exists()
@@ -88,8 +101,13 @@ def test_published_pairs_load_both_ways_and_hold_nothing_held_out(finished: tupl
             question = row["prompt"][-1]["content"]
             a, b = (int(word.strip("?")) for word in question.split() if word.strip("?").isdigit())
             assert question not in held_out and row["src_kind"] == "synthetic" and row["src_round"] == round_
-            assert row["chosen"][0]["content"].endswith(f"Answer: {a + b}") and not row["rejected"][0]["content"].endswith(f"Answer: {a + b}")
-            assert json.loads(row["src_chosen_verdict"])["correct"] and not json.loads(row["src_rejected_verdict"])["correct"]
+            assert row["chosen"][0]["content"].endswith(f"Answer: {a + b}") and not row["rejected"][0][
+                "content"
+            ].endswith(f"Answer: {a + b}")
+            assert (
+                json.loads(row["src_chosen_verdict"])["correct"]
+                and not json.loads(row["src_rejected_verdict"])["correct"]
+            )
             assert row["src_chosen_model"] and len(row["parent_ids"]) == 2
             contents.append((question, row["chosen"][0]["content"], row["rejected"][0]["content"]))
     assert len(set(contents)) == len(contents), "no pair twice, over all rounds"
@@ -103,8 +121,14 @@ def test_one_model_comes_of_two_trainings(finished: tuple[RunDir, Recipe]) -> No
         first, second = result(run, round_, "train_sft"), result(run, round_)
         assert (first["kind"], first["model"]) == ("sft", run.model(round_, "sft"))
         assert (second["kind"], second["model"]) == ("dpo", run.model(round_))
-        assert second["fingerprint"]["model"]["revision"] == first["revision"] == folder_revision(Path(run.model(round_, "sft")))
-        assert second["fingerprint"]["dpo"]["reference"] == first["fingerprint"]["model"]["revision"], "reference: base"
+        assert (
+            second["fingerprint"]["model"]["revision"]
+            == first["revision"]
+            == folder_revision(Path(run.model(round_, "sft")))
+        )
+        assert second["fingerprint"]["dpo"]["reference"] == first["fingerprint"]["model"]["revision"], (
+            "reference: base"
+        )
         assert second["shares"]["synthetic"] == sum(counts[:round_]), "pairs accumulate"
         assert first["shares"]["real"] == 8 and second["revision"] != first["revision"]
         assert "trl dpo" in Path(run.stage(round_, "train"), "trainer.yaml").read_text()
@@ -113,13 +137,19 @@ def test_one_model_comes_of_two_trainings(finished: tuple[RunDir, Recipe]) -> No
 
 def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
-    watched = [p for pattern in ("manifest.json", "train.json", "*.safetensors") for p in Path(run.root).rglob(pattern)]
+    watched = [
+        p
+        for pattern in ("manifest.json", "train.json", "*.safetensors")
+        for p in Path(run.root).rglob(pattern)
+    ]
     before = {p: p.stat().st_mtime_ns for p in watched}
     iterate(run, recipe)
     assert {p: p.stat().st_mtime_ns for p in watched} == before
 
 
-def test_after_a_kill_between_both_trainings_only_the_second_is_done(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_after_a_kill_between_both_trainings_only_the_second_is_done(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
     run, recipe = finished
     before = result(run, 2)
     again = RunDir(shutil.copytree(run.root, tmp_path / "run"))
@@ -140,25 +170,45 @@ def test_inspect_shows_pairs_and_both_trainings(finished: tuple[RunDir, Recipe],
     ]
     assert [r.get("train_sft", {}).get("state") for r in facts["rounds"]] == [None, "done", "done"]
     shown = selfloop("inspect", "--run", run.root)
-    assert shown.status == 0 and "train_sft" in shown.text and run.dataset("dpo", 1) in shown.text and "reward margin" in shown.text
+    assert (
+        shown.status == 0
+        and "train_sft" in shown.text
+        and run.dataset("dpo", 1) in shown.text
+        and "reward margin" in shown.text
+    )
     count = run.manifest(run.stage(1, "pairs")).rows_out
     one = selfloop("inspect", "--run", run.root, "--stage", "pairs", "--round", "1")
     assert one.status == 0, one.text
-    for text in (f"{count} rows out", "step pair_up", f"({count} pairs)", "chosen", "rejected", "no_counterpart"):
+    for text in (
+        f"{count} rows out",
+        "step pair_up",
+        f"({count} pairs)",
+        "chosen",
+        "rejected",
+        "no_counterpart",
+    ):
         assert text in one.text, text
     for name in ("train", "train_sft"):
         assert "final_loss" in selfloop("inspect", "--run", run.root, "--stage", name, "--round", "1").text
-    assert "round 0 has no pairs stage" in selfloop("inspect", "--run", run.root, "--stage", "pairs", "--round", "0").text
+    assert (
+        "round 0 has no pairs stage"
+        in selfloop("inspect", "--run", run.root, "--stage", "pairs", "--round", "0").text
+    )
 
 
-def test_a_pair_is_traced_to_both_answers_and_on_to_the_dataset(finished: tuple[RunDir, Recipe], selfloop: Any) -> None:
+def test_a_pair_is_traced_to_both_answers_and_on_to_the_dataset(
+    finished: tuple[RunDir, Recipe], selfloop: Any
+) -> None:
     run, _ = finished
     [pair, *_] = run.rows(run.stage(1, "pairs"))
     links = {link.id: link for link in trace(run, pair.id)}
     right, wrong = (links[i] for i in pair.parents)
     assert (right.stage, wrong.stage) == ("verify", "filter")
     assert {f.stage: f.outcome for f in right.fates}["pairs"] == "kept"
-    assert [(f.stage, f.outcome, f.reason) for f in wrong.fates] == [("verify", "dropped", "wrong_answer"), ("pairs", "kept", "")]
+    assert [(f.stage, f.outcome, f.reason) for f in wrong.fates] == [
+        ("verify", "dropped", "wrong_answer"),
+        ("pairs", "kept", ""),
+    ]
     assert pair.id in wrong.fates[-1].children and pair.id in right.fates[-1].children
     tasks = [link for link in links.values() if link.round is None]
     assert [t.id for t in tasks] == [pair.payload["task_id"]] and tasks[0].fates[0].requests
@@ -168,23 +218,32 @@ def test_a_pair_is_traced_to_both_answers_and_on_to_the_dataset(finished: tuple[
     assert pair.id in below and below.index(wrong.id) < below.index(pair.id)
     shown = selfloop("trace", "--run", run.root, pair.id)
     assert shown.status == 0 and "rejected:" in shown.text and f"published as {pair.id}" in shown.text
-    [dropped, *_] = (r for r in run.rejects(run.stage(1, "pairs"), "dropped") if r["reason"] == "no_counterpart")
+    [dropped, *_] = (
+        r for r in run.rejects(run.stage(1, "pairs"), "dropped") if r["reason"] == "no_counterpart"
+    )
     assert "dropped as no_counterpart" in selfloop("trace", "--run", run.root, dropped["id"]).text
 
 
 def test_a_branch_shares_pairs_and_the_model_between(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "other")
-    changed = recipe.model_copy(update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace"})})
+    changed = recipe.model_copy(
+        update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace"})}
+    )
     branch(run, other, changed, 1)
     assert other.manifest(other.stage(2, "pairs")) == run.manifest(run.stage(2, "pairs"))
-    assert Path(other.dataset("dpo", 2), "manifest.json").exists() and Path(other.model(1, "sft"), "config.json").exists()
+    assert (
+        Path(other.dataset("dpo", 2), "manifest.json").exists()
+        and Path(other.model(1, "sft"), "config.json").exists()
+    )
     assert compare([run])[0]["arm"] == "direct, all, sft_then_dpo"
 
 
 def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
-    changed = recipe.model_copy(update={"preferences": recipe.preferences.model_copy(update={"pairs_per_question": 1})})
+    changed = recipe.model_copy(
+        update={"preferences": recipe.preferences.model_copy(update={"pairs_per_question": 1})}
+    )
     with pytest.raises(StaleError, match=r"preferences\.pairs_per_question"):
         run.freeze(changed)
     loop = Loop(run, changed)
@@ -192,7 +251,9 @@ def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> 
         asyncio.run(publish_pairs(run, 1, changed, loop.method, loop.tokenizer))
 
 
-def test_without_any_pair(tmp_path: Path, local_ray: Any, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_any_pair(
+    tmp_path: Path, local_ray: Any, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All answers are right: dpo says so and what to do; sft_then_dpo warns, and trains on the answers alone."""
     engine = {"kind": "scripted", "answers": "tests.stages.rounds.test_preference_loop:always_right"}
     common = {"engine": engine, "demonstrations": None, "rounds": 1, "questions_per_round": 5}
@@ -206,7 +267,10 @@ def test_without_any_pair(tmp_path: Path, local_ray: Any, tiny_model: Path, caps
         asyncio.run(loop.publish(1))
         assert run.manifest(run.stage(1, "pairs")).steps[-1].dropped == {"no_counterpart": 20}
         if kind == "dpo":
-            with pytest.raises(StageError, match=r"round 1 has no preference pair to train on .*selfloop branch .* --round 0 --set train.kind=sft_then_dpo"):
+            with pytest.raises(
+                StageError,
+                match=r"round 1 has no preference pair to train on .*selfloop branch .* --round 0 --set train.kind=sft_then_dpo",
+            ):
                 asyncio.run(loop.train(1))
             continue
         asyncio.run(loop.train(1))

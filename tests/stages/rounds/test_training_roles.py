@@ -30,7 +30,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainSpec]:
         specs.append(spec)
         write_json(f"{spec.out}/adapter_config.json", {"r": 4, "role": spec.role, "from": spec.adapter})
         n = sum(len(make_rows(part.round + (spec.role == "generator"))) for part in spec.mixture.parts)
-        shares = {"real": 0, "synthetic": n, "rounds": {str(part.round): part.round + (spec.role == "generator") for part in spec.mixture.parts}}
+        shares = {
+            "real": 0,
+            "synthetic": n,
+            "rounds": {
+                str(part.round): part.round + (spec.role == "generator") for part in spec.mixture.parts
+            },
+        }
         return TrainResult(spec.out, "r", "b", 3, n, 1, 100, 2.0, 50.0, 0.5, shares, {}, {}, {})
 
     monkeypatch.setattr("pipeline.training.launch.train", train)
@@ -38,7 +44,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainSpec]:
 
 
 def train_round(run: RunDir, round_: int, start: ModelRef = BASE, **changes: Any) -> TrainResult:
-    recipe = tiny_recipe(method={"name": "self_lengthen"}, train={"adapters": True, "lora": {"r": 4}}, **changes)
+    recipe = tiny_recipe(
+        method={"name": "self_lengthen"}, train={"adapters": True, "lora": {"r": 4}}, **changes
+    )
     return training.train_round(run, round_, recipe, start, BASE, ROLES)
 
 
@@ -47,39 +55,68 @@ def publish_rounds(run: RunDir) -> Callable[..., None]:
     def make(extender: bool = True) -> None:
         for round_ in (1, 2):
             publish(make_rows(round_ + 1, round_), run.dataset("sft-generator", round_), FACTS, 0)
-            publish(make_rows(round_ if extender else 0, round_), run.dataset("sft-extender", round_), FACTS, 0)
+            publish(
+                make_rows(round_ if extender else 0, round_), run.dataset("sft-extender", round_), FACTS, 0
+            )
 
     return make
 
 
-def test_every_role_learns_from_its_own_rounds_and_goes_on_from_its_own_adapter(run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]) -> None:
+def test_every_role_learns_from_its_own_rounds_and_goes_on_from_its_own_adapter(
+    run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]
+) -> None:
     publish_rounds()
     first = train_round(run, 1)
     before = with_adapters(BASE, run.model(1), ROLES)
     second = train_round(run, 2, before)
-    assert [(s.role, Path(s.out).parts[-2:], s.model) for s in trained] == [(role, (f"round-00{r}", role), BASE) for r in (1, 2) for role in ROLES]
+    assert [(s.role, Path(s.out).parts[-2:], s.model) for s in trained] == [
+        (role, (f"round-00{r}", role), BASE) for r in (1, 2) for role in ROLES
+    ]
     assert [s.adapter for s in trained] == [None, None, *(f"{run.model(1)}/{role}" for role in ROLES)]
     for spec in trained[2:]:
-        assert [Path(part.path).parts[-2:] for part in spec.mixture.parts] == [(f"sft-{spec.role}", f"round-00{r}") for r in (1, 2)], "accumulated"
-    assert (first.examples, second.examples, second.steps, second.left_out, second.tokens, second.seconds, second.tokens_per_second) == (3, 8, 6, 2, 200, 4.0, 50.0)
+        assert [Path(part.path).parts[-2:] for part in spec.mixture.parts] == [
+            (f"sft-{spec.role}", f"round-00{r}") for r in (1, 2)
+        ], "accumulated"
+    assert (
+        first.examples,
+        second.examples,
+        second.steps,
+        second.left_out,
+        second.tokens,
+        second.seconds,
+        second.tokens_per_second,
+    ) == (3, 8, 6, 2, 200, 4.0, 50.0)
     assert second.shares == {"real": 0, "synthetic": 8, "rounds": {"1": 3, "2": 5}}
-    assert second.revision == with_adapters(BASE, run.model(2), ROLES).revision != before.revision == first.revision
-    assert train_round(run, 2, before) == second and trained[4:] == trained[2:4], "each training is asked again, and refuses other inputs itself"
+    assert (
+        second.revision
+        == with_adapters(BASE, run.model(2), ROLES).revision
+        != before.revision
+        == first.revision
+    )
+    assert train_round(run, 2, before) == second and trained[4:] == trained[2:4], (
+        "each training is asked again, and refuses other inputs itself"
+    )
 
 
-def test_replace_takes_the_newest_round_alone(run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]) -> None:
+def test_replace_takes_the_newest_round_alone(
+    run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]
+) -> None:
     publish_rounds()
     train_round(run, 2, accumulate={"policy": "replace"})
     assert [[part.round for part in s.mixture.parts] for s in trained] == [[2], [2]]
 
 
-def test_a_role_without_examples_is_played_by_the_base_model(run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]) -> None:
+def test_a_role_without_examples_is_played_by_the_base_model(
+    run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]
+) -> None:
     publish_rounds(extender=False)
     assert train_round(run, 1).examples == 2 and [s.role for s in trained] == ["generator"]
     assert [role for role, _ in with_adapters(BASE, run.model(1), ROLES).adapters] == ["generator"]
 
 
-def test_a_role_that_goes_on_without_examples_keeps_its_adapter(run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]) -> None:
+def test_a_role_that_goes_on_without_examples_keeps_its_adapter(
+    run: RunDir, trained: list[TrainSpec], publish_rounds: Callable[..., None]
+) -> None:
     publish_rounds()
     train_round(run, 1)
     before = with_adapters(BASE, run.model(1), ROLES)
@@ -88,7 +125,10 @@ def test_a_role_that_goes_on_without_examples_keeps_its_adapter(run: RunDir, tra
     train_round(run, 2, before, accumulate={"policy": "replace"})
     assert [s.role for s in trained[2:]] == ["generator"]
     kept = dict(with_adapters(BASE, run.model(2), ROLES).adapters)["extender"]
-    assert Path(kept, "adapter_config.json").read_bytes() == Path(dict(before.adapters)["extender"], "adapter_config.json").read_bytes()
+    assert (
+        Path(kept, "adapter_config.json").read_bytes()
+        == Path(dict(before.adapters)["extender"], "adapter_config.json").read_bytes()
+    )
 
 
 def test_no_examples_at_all_is_an_error(run: RunDir, trained: list[TrainSpec]) -> None:

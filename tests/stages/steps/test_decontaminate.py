@@ -26,19 +26,18 @@ def test_the_same_question_is_dropped_whatever_its_case_and_spaces():
 
 def test_a_shared_run_of_words_in_question_or_text_is_dropped():
     part = " ".join(STORY.split()[2:15])
-    assert reasons([STORY], [row(f"Now {part}, he said"), row("else", f"As {part} was"), row(" ".join(STORY.split()[2:14]))]) == [
-        "held_out_ngram", "held_out_ngram", "kept",
-    ]  # fmt: skip
+    assert reasons(
+        [STORY],
+        [row(f"Now {part}, he said"), row("else", f"As {part} was"), row(" ".join(STORY.split()[2:14]))],
+    ) == ["held_out_ngram", "held_out_ngram", "kept"]
     [(_, verdict)] = held_out([STORY], 13)(lambda: [row("else", part)])
     assert verdict.detail == part
 
 
 def test_a_short_held_out_question_matches_exactly_only():
-    assert reasons(["12 + 5 ="], [row("12 + 5 ="), row("12 - 5 ="), row("12 + 5 = what", "as 12 + 5 = 17")]) == [
-        "held_out_exact",
-        "kept",
-        "kept",
-    ]
+    assert reasons(
+        ["12 + 5 ="], [row("12 + 5 ="), row("12 - 5 ="), row("12 + 5 = what", "as 12 + 5 = 17")]
+    ) == ["held_out_exact", "kept", "kept"]
 
 
 TEMPLATE = "State the final answer to the following arithmetic problem with care and without any other words at all: {} + {} ="
@@ -48,7 +47,13 @@ TEMPLATE = "State the final answer to the following arithmetic problem with care
 def test_template_text_is_no_leak(count):
     held = [TEMPLATE.format(i, i + 1) for i in range(count)]
     rows = [row(TEMPLATE.format(i, 7000)) for i in range(5000, 5003)]
-    assert reasons(held, [*rows, row(held[1]), row("other", held[1])]) == ["kept", "kept", "kept", "held_out_exact", "held_out_ngram"]
+    assert reasons(held, [*rows, row(held[1]), row("other", held[1])]) == [
+        "kept",
+        "kept",
+        "kept",
+        "held_out_exact",
+        "held_out_ngram",
+    ]
 
 
 def test_the_template_with_the_beginning_of_its_filling_is_no_leak():
@@ -68,7 +73,9 @@ def test_repeated_held_out_questions_are_not_taken_for_a_template():
 
 
 @given(
-    st.lists(st.text("ab ", max_size=12)), st.lists(st.tuples(st.text("ab ", max_size=12), st.text("ab ", max_size=12))), st.integers(1, 3)
+    st.lists(st.text("ab ", max_size=12)),
+    st.lists(st.tuples(st.text("ab ", max_size=12), st.text("ab ", max_size=12))),
+    st.integers(1, 3),
 )
 def test_conservation(held: list[str], drawn: list[tuple[str, str]], ngram: int):
     rows = [Row(str(i), {"question": q, "text": t}) for i, (q, t) in enumerate(drawn)]

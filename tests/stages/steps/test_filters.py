@@ -45,7 +45,10 @@ def test_each_filter():
     assert reason("so I", "length", drop_truncated=False) == ""
     assert reason("5", "stop", 1, min_tokens=2) == "too_few_tokens"
     assert reason("5", "stop", 0, min_tokens=2) == "", "an endpoint that does not count tokens"
-    assert reason("so I", "content_filter") == "truncated" and reason("so I", "content_filter", drop_truncated=False) == ""
+    assert (
+        reason("so I", "content_filter") == "truncated"
+        and reason("so I", "content_filter", drop_truncated=False) == ""
+    )
     assert reason("5", "stop", 9, max_tokens=8) == "too_many_tokens"
     assert reason("5", "stop", 8, max_tokens=8, min_tokens=8) == ""
 
@@ -88,8 +91,15 @@ def kept(rows: list[Row], n: int, seed: int) -> set[str]:
     return {row.id for row, verdict in cap_per_question(n, seed)(lambda: iter(rows)) if verdict is None}
 
 
-@given(st.dictionaries(st.sampled_from("pqrs"), st.integers(0, 9)), st.integers(1, 5), st.integers(0, 3), st.randoms())
-def test_cap_conserves_rows_and_is_independent_of_order(sizes: dict[str, int], n: int, seed: int, rng: random.Random):
+@given(
+    st.dictionaries(st.sampled_from("pqrs"), st.integers(0, 9)),
+    st.integers(1, 5),
+    st.integers(0, 3),
+    st.randoms(),
+)
+def test_cap_conserves_rows_and_is_independent_of_order(
+    sizes: dict[str, int], n: int, seed: int, rng: random.Random
+):
     rows = rows_of(sizes)
     results = list(cap_per_question(n, seed)(lambda: iter(rows)))
     assert [row for row, _ in results] == rows
@@ -102,14 +112,19 @@ def test_cap_conserves_rows_and_is_independent_of_order(sizes: dict[str, int], n
 def test_cap_depends_on_the_seed_and_is_uniform():
     rows = rows_of({"q": 6})
     draws = Counter(row_id for seed in range(600) for row_id in kept(rows, 2, seed))
-    assert all(140 < count < 260 for count in draws.values()) and len(draws) == 6  # 200 expected, standard deviation 12
+    assert (
+        all(140 < count < 260 for count in draws.values()) and len(draws) == 6
+    )  # 200 expected, standard deviation 12
 
 
 def test_cap_is_independent_of_the_hash_seed():
     code = "from tests.stages.steps.test_filters import kept, rows_of; print(sorted(kept(rows_of({'q': 9}), 3, 1)))"
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": h, "PYTHONPATH": "."}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": h, "PYTHONPATH": "."},
+            capture_output=True,
+            check=True,
         ).stdout
         for h in ("0", "1")
     }

@@ -10,7 +10,10 @@ from pipeline.methods import Proposals
 from pipeline.rows import Row
 from stages.steps.new_questions import Known, new, questions_in, requests, well_formed
 
-POOL = [Known("a", "Tom has 12 nuts and eats 5 of them. How many nuts are left?"), Known("b", "Calculate 4 + 19 - 3.")]
+POOL = [
+    Known("a", "Tom has 12 nuts and eats 5 of them. How many nuts are left?"),
+    Known("b", "Calculate 4 + 19 - 3."),
+]
 
 
 def rows(*questions: str) -> list[Row]:
@@ -18,7 +21,10 @@ def rows(*questions: str) -> list[Row]:
 
 
 def outcome(step: Any, given_: list[Row]) -> dict[str, str]:
-    return {row.payload["question"]: verdict.reason if verdict else "" for row, verdict in step(lambda: iter(given_))}
+    return {
+        row.payload["question"]: verdict.reason if verdict else ""
+        for row, verdict in step(lambda: iter(given_))
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,10 +47,21 @@ def test_well_formed(question: str, reason: str) -> None:
 
 def test_near_duplicates_of_known_and_of_new_questions_are_dropped() -> None:
     same = "tom has 12 nuts and eats 6 of them; how many nuts are left?"
-    first, second = "A train runs for 3 hours. How far does it get?", "A train runs for 4 hours. How far does it get?"
+    first, second = (
+        "A train runs for 3 hours. How far does it get?",
+        "A train runs for 4 hours. How far does it get?",
+    )
     found = outcome(new(lambda: POOL, 0.7), rows(same, first, second, "Calculate 4 + 19 - 3."))
-    assert found == {same: "near_duplicate", first: "", second: "near_duplicate", "Calculate 4 + 19 - 3.": "near_duplicate"}
-    assert outcome(new(lambda: POOL, 1.0), rows(same, "Calculate 4 + 19 - 3")) == {same: "", "Calculate 4 + 19 - 3": "near_duplicate"}
+    assert found == {
+        same: "near_duplicate",
+        first: "",
+        second: "near_duplicate",
+        "Calculate 4 + 19 - 3.": "near_duplicate",
+    }
+    assert outcome(new(lambda: POOL, 1.0), rows(same, "Calculate 4 + 19 - 3")) == {
+        same: "",
+        "Calculate 4 + 19 - 3": "near_duplicate",
+    }
     detail = next(verdict.detail for _, verdict in new(lambda: POOL, 0.7)(lambda: iter(rows(same))))
     assert detail == "ROUGE-L 0.93 with: Tom has 12 nuts and eats 5 of them. How many nuts are left?"
 
@@ -54,7 +71,9 @@ def test_what_is_kept_does_not_depend_on_the_order(texts: list[str], random: Any
     given_ = rows(*texts)
     before = {row.id: verdict for row, verdict in new(lambda: POOL, 0.7)(lambda: iter(given_))}
     shuffled = random.sample(given_, len(given_))
-    assert {row.id: verdict for row, verdict in new(lambda: POOL, 0.7)(lambda: iter(shuffled))} == before and len(before) == len(given_)
+    assert {
+        row.id: verdict for row, verdict in new(lambda: POOL, 0.7)(lambda: iter(shuffled))
+    } == before and len(before) == len(given_)
 
 
 def test_a_reply_is_read_line_by_line() -> None:
@@ -64,7 +83,10 @@ def test_a_reply_is_read_line_by_line() -> None:
 
 
 def test_requests_show_real_and_model_made_questions_and_differ() -> None:
-    real, made = [Known(f"r{i}", f"Real {i}?") for i in range(40)], [Known(f"m{i}", f"Made {i}?") for i in range(5)]
+    real, made = (
+        [Known(f"r{i}", f"Real {i}?") for i in range(40)],
+        [Known(f"m{i}", f"Made {i}?") for i in range(5)],
+    )
     plan = Proposals(calls=6, shown=8, max_rouge=0.7)
     found = requests(real, made, plan, seed=3, round_=4)
     assert found == requests(real, made, plan, seed=3, round_=4) and len({row.id for row in found}) == 6

@@ -30,13 +30,22 @@ HELD_OUT = "how many grey geese did Tom count on his way home"
 class Words:
     """Stands for a tokenizer: a token per word."""
 
-    def apply_chat_template(self, messages: Any, tokenize: bool, return_dict: bool, add_generation_prompt: bool = False) -> Any:
+    def apply_chat_template(
+        self, messages: Any, tokenize: bool, return_dict: bool, add_generation_prompt: bool = False
+    ) -> Any:
         words = [word for m in messages for word in (m["role"], *m["content"].split())]
         return {"input_ids": [*words, "assistant"] if add_generation_prompt else [*words, "end"]}
 
 
 def answer(name: str, question: str, text: str, correct: bool) -> Row:
-    payload = {"task_id": f"task of {question}", "question": question, "text": text, "answer": "4", "answer_type": "number", "model": "m@1"}
+    payload = {
+        "task_id": f"task of {question}",
+        "question": question,
+        "text": text,
+        "answer": "4",
+        "answer_type": "number",
+        "model": "m@1",
+    }
     verdict = {"correct": True} if correct else {"correct": False, "problem": "wrong_answer"}
     return Row(name, {**payload, "verdict": verdict}, ["parent of " + name])
 
@@ -57,7 +66,9 @@ def pairs_in(found: dict[str, Kept | Dropped]) -> list[Row]:
 
 
 def reasons(found: dict[str, Kept | Dropped]) -> dict[str, str]:
-    return {name: outcome.reason if isinstance(outcome, Dropped) else "kept" for name, outcome in found.items()}
+    return {
+        name: outcome.reason if isinstance(outcome, Dropped) else "kept" for name, outcome in found.items()
+    }
 
 
 def test_a_pair_says_all_of_both_sides():
@@ -66,7 +77,10 @@ def test_a_pair_says_all_of_both_sides():
     assert pair.parents == ["r", "w"] and pair.payload["task_id"] == "task of 2 + 2?"
     assert pair.payload["prompt"] == Direct(tiny_recipe()).question(right)
     assert (text_of(pair.payload["chosen"]), text_of(pair.payload["rejected"])) == ("It is 4", "It is 5")
-    assert pair.payload["chosen_verdict"] == {"correct": True} and pair.payload["rejected_verdict"]["problem"] == "wrong_answer"
+    assert (
+        pair.payload["chosen_verdict"] == {"correct": True}
+        and pair.payload["rejected_verdict"]["problem"] == "wrong_answer"
+    )
     assert (pair.payload["chosen_model"], pair.payload["rejected_model"]) == ("m@1", "m@1")
     assert (pair.payload["tokens_chosen"], pair.payload["tokens_rejected"]) == (4, 4)
 
@@ -75,33 +89,52 @@ def test_every_reason_is_told_of_the_answer_at_fault():
     long, leak = "so " * 60, f"They asked {HELD_OUT}"
     found = outcomes(
         [
-            answer("r1", "a", long, True), answer("w1", "a", "no", False),  # the right one is too long, so the wrong one has none
-            answer("r2", "b", "yes yes", True), answer("w2", "b", leak, False),
-            answer("r3", "c", "yes", True), answer("w3", "c", "no " * 9, False),  # 2 tokens against 10
-            answer("r4", "d", "same  text", True), answer("w4", "d", "same text", False),
+            answer("r1", "a", long, True),
+            answer("w1", "a", "no", False),  # the right one is too long, so the wrong one has none
+            answer("r2", "b", "yes yes", True),
+            answer("w2", "b", leak, False),
+            answer("r3", "c", "yes", True),
+            answer("w3", "c", "no " * 9, False),  # 2 tokens against 10
+            answer("r4", "d", "same  text", True),
+            answer("w4", "d", "same text", False),
             answer("r5", "e", "yes", True),
             answer("w6", "f", "no", False),
-            answer("r7", HELD_OUT.upper(), "yes", True), answer("w7", HELD_OUT.upper(), "no", False),
+            answer("r7", HELD_OUT.upper(), "yes", True),
+            answer("w7", HELD_OUT.upper(), "no", False),
         ],
         rules(length_matched=2),
-    )  # fmt: skip
+    )
     assert reasons(found) == {
-        "r1": "too_long", "w1": "no_counterpart", "r2": "no_counterpart", "w2": "held_out_ngram", "r3": "length_mismatch",
-        "w3": "length_mismatch", "r4": "same_text", "w4": "same_text", "r5": "no_counterpart", "w6": "no_counterpart",
-        "r7": "held_out_exact", "w7": "held_out_exact",
-    }  # fmt: skip
+        "r1": "too_long",
+        "w1": "no_counterpart",
+        "r2": "no_counterpart",
+        "w2": "held_out_ngram",
+        "r3": "length_mismatch",
+        "w3": "length_mismatch",
+        "r4": "same_text",
+        "w4": "same_text",
+        "r5": "no_counterpart",
+        "w6": "no_counterpart",
+        "r7": "held_out_exact",
+        "w7": "held_out_exact",
+    }
     assert "train.max_length is 60" in found["r1"].detail and found["w2"].raw == leak
 
 
 def test_the_cap_takes_answers_not_yet_used_first():
-    answers = [answer(f"r{i}", "q", f"yes {i}", True) for i in range(3)] + [answer(f"w{i}", "q", f"no {i}", False) for i in range(5)]
+    answers = [answer(f"r{i}", "q", f"yes {i}", True) for i in range(3)] + [
+        answer(f"w{i}", "q", f"no {i}", False) for i in range(5)
+    ]
     for seed in range(10):
         chosen = pairs_in(outcomes(answers, rules(pairs_per_question=3, seed=seed)))
         assert len({p.parents[0] for p in chosen}) == len({p.parents[1] for p in chosen}) == len(chosen) == 3
     assert len(pairs_in(outcomes(answers, rules(pairs_per_question=None)))) == 15
     found = outcomes(answers, rules(pairs_per_question=1))
     assert Counter(reasons(found).values()) == {"kept": 2, "over_cap": 6}
-    draws = {tuple(sorted(p.id for p in pairs_in(outcomes(answers, rules(pairs_per_question=1, seed=s))))) for s in range(20)}
+    draws = {
+        tuple(sorted(p.id for p in pairs_in(outcomes(answers, rules(pairs_per_question=1, seed=s)))))
+        for s in range(20)
+    }
     assert len(draws) > 3, "another seed is another draw"
 
 
@@ -120,15 +153,25 @@ def test_a_pair_that_an_earlier_round_has_is_not_made_again():
     assert len(pairs_in(outcomes(again, rules(lambda: before, distinct=False)))) == 1
 
 
-TEXTS = st.lists(st.sampled_from(["yes", "no", "so", "4", "5", HELD_OUT, "word " * 30]), min_size=1, max_size=4).map(" ".join)
-ANSWERS = st.lists(st.tuples(st.sampled_from(["q1", "q2", "q3", HELD_OUT]), TEXTS, st.booleans()), max_size=24)
+TEXTS = st.lists(
+    st.sampled_from(["yes", "no", "so", "4", "5", HELD_OUT, "word " * 30]), min_size=1, max_size=4
+).map(" ".join)
+ANSWERS = st.lists(
+    st.tuples(st.sampled_from(["q1", "q2", "q3", HELD_OUT]), TEXTS, st.booleans()), max_size=24
+)
 
 
 @given(
-    drawn=ANSWERS, cap=st.none() | st.integers(1, 5), ratio=st.none() | st.floats(1, 3), limit=st.integers(8, 80), seed=st.integers(0, 3),
+    drawn=ANSWERS,
+    cap=st.none() | st.integers(1, 5),
+    ratio=st.none() | st.floats(1, 3),
+    limit=st.integers(8, 80),
+    seed=st.integers(0, 3),
     rng=st.randoms(use_true_random=False),
-)  # fmt: skip
-def test_whatever_the_answers_are(drawn: Any, cap: int | None, ratio: float | None, limit: int, seed: int, rng: random.Random):
+)
+def test_whatever_the_answers_are(
+    drawn: Any, cap: int | None, ratio: float | None, limit: int, seed: int, rng: random.Random
+):
     answers = [answer(f"a{i}", q, text, correct) for i, (q, text, correct) in enumerate(drawn)]
     using = rules(max_length=limit, seed=seed, pairs_per_question=cap, length_matched=ratio)
     found = outcomes(answers, using)
@@ -136,8 +179,13 @@ def test_whatever_the_answers_are(drawn: Any, cap: int | None, ratio: float | No
     for pair in made:
         chosen, rejected = (by_id[i] for i in pair.parents)
         assert chosen.payload["verdict"]["correct"] and not rejected.payload["verdict"]["correct"]
-        assert chosen.payload["question"] == rejected.payload["question"] == pair.payload["question"] != HELD_OUT
-        assert text_of(pair.payload["chosen"]) == chosen.payload["text"] and text_of(pair.payload["rejected"]) == rejected.payload["text"]
+        assert (
+            chosen.payload["question"] == rejected.payload["question"] == pair.payload["question"] != HELD_OUT
+        )
+        assert (
+            text_of(pair.payload["chosen"]) == chosen.payload["text"]
+            and text_of(pair.payload["rejected"]) == rejected.payload["text"]
+        )
         assert chosen.payload["text"].split() != rejected.payload["text"].split()
         assert HELD_OUT not in chosen.payload["text"] + rejected.payload["text"]
         a, b = pair.payload["tokens_chosen"], pair.payload["tokens_rejected"]
@@ -146,10 +194,14 @@ def test_whatever_the_answers_are(drawn: Any, cap: int | None, ratio: float | No
     if cap is not None:
         assert max(Counter(p.payload["task_id"] for p in made).values(), default=0) <= cap
     assert len({p.id for p in made}) == len(made)
-    assert {i for i, outcome in found.items() if isinstance(outcome, Kept)} == {i for p in made for i in p.parents}
+    assert {i for i, outcome in found.items() if isinstance(outcome, Kept)} == {
+        i for p in made for i in p.parents
+    }
     rng.shuffle(answers)
     again = outcomes(answers, using)
-    assert reasons(again) == reasons(found) and {p.id: p.payload for p in pairs_in(again)} == {p.id: p.payload for p in made}
+    assert reasons(again) == reasons(found) and {p.id: p.payload for p in pairs_in(again)} == {
+        p.id: p.payload for p in made
+    }
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=60), st.integers(1, 70))
@@ -167,10 +219,16 @@ def test_as_steps_of_a_stage_no_answer_is_lost(tmp_path):
     answers = [answer(f"r{i}", f"q{i % 5}", f"yes {i % 7}", True) for i in range(40)]
     answers += [answer(f"w{i}", f"q{i % 6}", f"no {i % 4}", False) for i in range(40)]
     using = rules(pairs_per_question=3)
-    steps = {"exact_duplicates": exact_duplicates(tuple), "pair_up": cloudpickle.loads(cloudpickle.dumps(pair_up(Direct(tiny_recipe()), using)))}
+    steps = {
+        "exact_duplicates": exact_duplicates(tuple),
+        "pair_up": cloudpickle.loads(cloudpickle.dumps(pair_up(Direct(tiny_recipe()), using))),
+    }
     first, second = run_steps(steps, partial(by_question, lambda: iter(answers), len(answers)), str(tmp_path))
     assert first.rows_in == 80 and first.rows_out == second.rows_in == 80 - first.dropped["duplicate"]
-    assert second.rows_in == second.rows_out + sum(second.dropped.values()) and set(second.dropped) == {"over_cap", "no_counterpart"}
+    assert second.rows_in == second.rows_out + sum(second.dropped.values()) and set(second.dropped) == {
+        "over_cap",
+        "no_counterpart",
+    }
     made = [row for path in files.glob(str(tmp_path), "part-*.arrow") for row in parts.read_rows(path)]
     assert len(made) == 15 and len({i for p in made for i in p.parents}) == second.rows_out
 
@@ -217,7 +275,10 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"preferences": {"length_matched": 0.5}}, "preferences.length_matched: Input should be greater than or equal to 1"),
+        (
+            {"preferences": {"length_matched": 0.5}},
+            "preferences.length_matched: Input should be greater than or equal to 1",
+        ),
         ({"preferences": {"length_matched": True}}, "length_matched: give the longest permitted ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
         ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),

@@ -21,7 +21,15 @@ registry.register("verifier", "majority_vote", "stages.steps.verifiers:ground_tr
 
 
 def payload(text: str, answer: str | None = "5", answer_type: str = "number", **more) -> dict:
-    return {"task_id": "t", "question": "2 + 3 =", "text": text, "answer": answer, "answer_type": answer_type, "options": None, **more}
+    return {
+        "task_id": "t",
+        "question": "2 + 3 =",
+        "text": text,
+        "answer": answer,
+        "answer_type": answer_type,
+        "options": None,
+        **more,
+    }
 
 
 def recipe(verifier: str) -> Recipe:
@@ -34,7 +42,9 @@ def verify(verifier: str, row: Row):
 
 def gym_payload(dataset: str, text: str, **more) -> dict:
     entry = pack(reasoning_gym.create_dataset(dataset, size=1, seed=7)[0])
-    return payload(text, source={"source": "reasoning_gym", "dataset": dataset, "options": {}}, entry=entry, **more)
+    return payload(
+        text, source={"source": "reasoning_gym", "dataset": dataset, "options": {}}, entry=entry, **more
+    )
 
 
 def test_ground_truth_compares_by_value():
@@ -99,11 +109,15 @@ def bad(payload: dict) -> bool:
 def test_verify_keeps_what_is_right_with_its_verdict():
     row = Row("a", payload("Answer: 5"))
     kept = verify("ground_truth", row)
-    assert kept == Kept([row.child("verify", 0, verdict={"correct": True, "extracted": "5", "problem": "", "score": None})])
+    assert kept == Kept(
+        [row.child("verify", 0, verdict={"correct": True, "extracted": "5", "problem": "", "score": None})]
+    )
 
 
 def test_fault_17_what_is_dropped_has_a_reason_and_keeps_its_text():
-    assert verify("ground_truth", Row("a", payload("Answer: 6"))) == Dropped("wrong_answer", "extracted '6', expected '5'", "Answer: 6")
+    assert verify("ground_truth", Row("a", payload("Answer: 6"))) == Dropped(
+        "wrong_answer", "extracted '6', expected '5'", "Answer: 6"
+    )
     assert verify("ground_truth", Row("a", payload(r"\boxed{12 of 40}"))).reason == "several_candidates"
 
 
@@ -133,7 +147,10 @@ def voted(answers: dict[str, list[str]], truth: str | None = None) -> list[Row]:
 
 
 def reasons(rows: list[Row]) -> dict[str, str]:
-    return {row.parents[0]: verdict.reason if verdict else "kept" for row, verdict in majority_vote(lambda: iter(rows))}
+    return {
+        row.parents[0]: verdict.reason if verdict else "kept"
+        for row, verdict in majority_vote(lambda: iter(rows))
+    }
 
 
 def test_the_modal_answer_wins_by_value():
@@ -146,7 +163,11 @@ def test_the_modal_answer_wins_by_value():
 
 def test_ties_and_single_votes_drop_the_question():
     rows = voted(
-        {"tie": ["Answer: 1", "Answer: 1", "Answer: 2", "Answer: 2", "Answer: 3"], "few": ["Answer: 1", "Answer: 2"], "one": ["Answer: 1"]}
+        {
+            "tie": ["Answer: 1", "Answer: 1", "Answer: 2", "Answer: 2", "Answer: 3"],
+            "few": ["Answer: 1", "Answer: 2"],
+            "one": ["Answer: 1"],
+        }
     )
     assert set(reasons(rows).values()) == {"tie", "too_few_votes"}
     assert [v for k, v in reasons(rows).items() if k.startswith("tie")] == ["tie"] * 5
@@ -158,12 +179,19 @@ def test_an_answer_that_cannot_be_read_has_no_vote():
 
 def test_the_vote_never_looks_at_the_ground_truth():
     texts = {"q": ["Answer: 1", "Answer: 1", "Answer: 2"]}
-    assert reasons(voted(texts, "2")) == reasons(voted(texts, None)) == {"q0": "kept", "q1": "kept", "q2": "minority"}
+    assert (
+        reasons(voted(texts, "2"))
+        == reasons(voted(texts, None))
+        == {"q0": "kept", "q1": "kept", "q2": "minority"}
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("pqr"), st.sampled_from("123")), max_size=30), st.randoms())
 def test_conservation_and_independence_of_order(drawn: list[tuple[str, str]], rng: random.Random):
-    rows = [Row(str(i), {"task_id": q, "text": a, "vote": {"key": a, "extracted": a}}) for i, (q, a) in enumerate(drawn)]
+    rows = [
+        Row(str(i), {"task_id": q, "text": a, "vote": {"key": a, "extracted": a}})
+        for i, (q, a) in enumerate(drawn)
+    ]
     shuffled = rng.sample(rows, len(rows))
     first = {row.id: verdict for row, verdict in majority_vote(lambda: iter(rows))}
     assert list(first) == [row.id for row in rows]

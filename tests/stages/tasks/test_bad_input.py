@@ -33,15 +33,27 @@ LINES = {
     "invalid JSON in the middle": (b'{"question" "3+3?"}\n' + ALSO, 2, "invalid JSON at column 13"),
     "a list": (b'["3+3?", 6]\n', 2, "expected a JSON object with named columns, got a list"),
     "a bare number": (b"\n\n17\n", 4, "got the number 17"),
-    "latin-1": ('{"question": "caf\u00e9?", "answer": 6}\n'.encode("latin-1"), 2, "not UTF-8: byte 0xe9 at offset 51 of the file"),
+    "latin-1": (
+        '{"question": "caf\u00e9?", "answer": 6}\n'.encode("latin-1"),
+        2,
+        "not UTF-8: byte 0xe9 at offset 51 of the file",
+    ),
     "raw NUL byte": (b'{"question": "a\0b", "answer": 6}\n', 2, "Invalid control character"),
     "escaped NUL": (b'{"question": "a\\u0000b", "answer": 6}\n', 2, "NUL character at position 2"),
     "half a surrogate pair": (b'{"question": "a\\ud800b", "answer": 6}\n', 2, "surrogate pair at position 2"),
     "a key twice": (b'{"question": "3+3?", "question": "x", "answer": 6}\n', 2, "'question' stands twice"),
     "NaN": (b'{"question": "3+3?", "answer": NaN}\n', 2, "NaN is not JSON"),
     "nested too deeply": (b"[" * 100_000 + b"\n", 2, "nested too deeply"),
-    "a missing column": (b'{"quesiton": "3+3?", "answer": 6}\n', 2, "Did you mean columns.question: 'quesiton'?"),
-    "question is an object": (b'{"question": {"text": "3+3?"}, "answer": 6}\n', 2, "'question') is an object; expected a text"),
+    "a missing column": (
+        b'{"quesiton": "3+3?", "answer": 6}\n',
+        2,
+        "Did you mean columns.question: 'quesiton'?",
+    ),
+    "question is an object": (
+        b'{"question": {"text": "3+3?"}, "answer": 6}\n',
+        2,
+        "'question') is an object; expected a text",
+    ),
     "question is null": (b'{"question": null, "answer": 6}\n', 2, "is null; expected a text"),
     "question is empty": (b'{"question": "  ", "answer": 6}\n', 2, "is empty"),
     "question is a number": (b'{"question": 7, "answer": 6}\n', 2, "is the number 7"),
@@ -83,7 +95,10 @@ def test_all_rows_bad_is_an_error_whatever_the_recipe_says(tmp_path: Path) -> No
 def test_a_column_that_no_row_has_cannot_be_skipped(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.jsonl").write_bytes(b'{"prompt": "1+1?", "answers": 2}\n' * 2)
     message = refuse(path, columns={"question": "prompt"}, on_bad_row="skip")
-    assert "no column 'answer' for the answer; there are: 'prompt', 'answers'. Did you mean columns.answer: 'answers'?" in message
+    assert (
+        "no column 'answer' for the answer; there are: 'prompt', 'answers'. Did you mean columns.answer: 'answers'?"
+        in message
+    )
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text_but_of_the_offset(tmp_path: Path) -> None:
@@ -128,7 +143,9 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(f"stages.tasks.{module}.MAX_LINE", 2**20)
     (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + b"x" * (3 * 2**20) + b"\n" + ALSO)
     tasks = read_tasks(source(path, on_bad_row="skip"), 0)
-    assert [bad.problem for bad in tasks.rejected] == ["a line of more than 1 MiB; expected one JSON object a line"]
+    assert [bad.problem for bad in tasks.rejected] == [
+        "a line of more than 1 MiB; expected one JSON object a line"
+    ]
     assert len(tasks.rejected[0].raw) <= 2000
     assert [row.payload["source"]["where"] for row in tasks.rows] == [f"{path}:1", f"{path}:3"]
     with paths.open_file(str(path)) as f:
@@ -137,7 +154,9 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress], ids=["gz", "bz2"])
 def test_compressed_files_and_damaged_ones(tmp_path: Path, pack) -> None:
-    (path := tmp_path / f"tasks.jsonl.{'gz' if pack is gzip.compress else 'bz2'}").write_bytes(pack(GOOD + ALSO))
+    (path := tmp_path / f"tasks.jsonl.{'gz' if pack is gzip.compress else 'bz2'}").write_bytes(
+        pack(GOOD + ALSO)
+    )
     assert len(read_tasks(source(tmp_path), 0).rows) == 2
     path.write_bytes(path.read_bytes()[:-9])
     assert f"{path}: cannot be read to its end" in refuse(path)
@@ -169,9 +188,13 @@ def test_csv_headers(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.csv").write_bytes(b"1+1?,2\n2+2?,4\n")
     assert "no column 'question' for the question; there are: '1+1?', '2'" in refuse(path, "csv")
     assert len(read_tasks(source(path, "csv", options={"header": ["question", "answer"]}), 0).rows) == 2
-    assert "'answer' stands more than once" in refuse(path, "csv", options={"header": ["question", "answer", "answer"]})
+    assert "'answer' stands more than once" in refuse(
+        path, "csv", options={"header": ["question", "answer", "answer"]}
+    )
     for header in ([1, 2], "question,answer", []):
-        assert "expected the columns' names, such as [question, answer]" in refuse(path, "csv", options={"header": header})
+        assert "expected the columns' names, such as [question, answer]" in refuse(
+            path, "csv", options={"header": header}
+        )
     path.write_bytes(b"question,answer,answer\n1+1?,2,2\n")
     assert f"{path}:1: the column 'answer' stands more than once" in refuse(path, "csv")
     path.write_bytes(b"question,\xff\n")
@@ -191,9 +214,14 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
 
 
 @given(
-    st.binary(max_size=300) | st.lists(st.sampled_from([GOOD, ALSO, b"{", b'"', b"\n", b"\xff", b"[]", b"\\u", b"\0", b"\r"])).map(b"".join)
+    st.binary(max_size=300)
+    | st.lists(st.sampled_from([GOOD, ALSO, b"{", b'"', b"\n", b"\xff", b"[]", b"\\u", b"\0", b"\r"])).map(
+        b"".join
+    )
 )
-def test_no_bytes_give_anything_but_rows_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_no_bytes_give_anything_but_rows_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(data)
     for kind in ("jsonl", "csv", "parquet"):

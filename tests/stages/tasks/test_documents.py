@@ -28,7 +28,10 @@ def test_a_column_of_another_source(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     options = {"from": "jsonl", "column": "body"}
     assert texts(tmp_path / "d.jsonl", options=options) == ["Text.", "More."]
-    assert texts(tmp_path / "d.jsonl", options={**options, "title": "name"}) == ["One\n\nText.", "Two\n\nMore."]
+    assert texts(tmp_path / "d.jsonl", options={**options, "title": "name"}) == [
+        "One\n\nText.",
+        "Two\n\nMore.",
+    ]
     with pytest.raises(DataError, match=r"d\.jsonl:1: no text in column 'text'; there are: 'body', 'name'"):
         texts(tmp_path / "d.jsonl", options={"from": "jsonl"})
     with pytest.raises(DataError, match="unknown options delimiter"):
@@ -40,7 +43,12 @@ def test_long_documents_are_cut_between_paragraphs_under_their_title(tmp_path: P
     document = "Title\n\n" + "\n\n".join(paragraphs)
     pieces = split(document, 20)
     assert [p.split("\n")[0] for p in pieces] == ["Title"] * 3
-    assert "\n".join(pieces).split() == " ".join(["Title", *paragraphs[:2], "Title", *paragraphs[2:4], "Title", paragraphs[4]]).replace("  ", " ").split()
+    assert (
+        "\n".join(pieces).split()
+        == " ".join(["Title", *paragraphs[:2], "Title", *paragraphs[2:4], "Title", paragraphs[4]])
+        .replace("  ", " ")
+        .split()
+    )
     (tmp_path / "long.txt").write_text(document)
     assert len(texts(tmp_path, options={"max_words": 20})) == 3
     with pytest.raises(DataError, match="whole number of words"):

@@ -11,22 +11,38 @@ from pipeline.rundir import RunDir
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 
-QUESTION = "Which of the seven old towns on the northern shore of the lake was burnt down twice in the same year?"
+QUESTION = (
+    "Which of the seven old towns on the northern shore of the lake was burnt down twice in the same year?"
+)
 
 
 def frozen(folder: Path, general: list[str], held_out: dict[str, Any] | None = None, **cpt: Any) -> RunDir:
     (folder / "docs").mkdir(exist_ok=True)
     for i in range(5):
         (folder / "docs" / f"{i}.txt").write_text(f"Title {i}\n\nText {i}.")
-    rows = [{"question": QUESTION, "answer": "A", "options": ["x", "y"]}, *({"question": f"Which is {i}?", "answer": "B", "options": ["x", "y"]} for i in range(9))]
+    rows = [
+        {"question": QUESTION, "answer": "A", "options": ["x", "y"]},
+        *({"question": f"Which is {i}?", "answer": "B", "options": ["x", "y"]} for i in range(9)),
+    ]
     (folder / "q.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (folder / "g.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in general))
-    source = {"source": "jsonl", "path": str(folder / "q.jsonl"), "answer_type": "choice", "columns": {"options": "options"}}
-    replay = {"source": "jsonl", "path": str(folder / "g.jsonl"), "columns": {"question": "text", "answer": None}}
+    source = {
+        "source": "jsonl",
+        "path": str(folder / "q.jsonl"),
+        "answer_type": "choice",
+        "columns": {"options": "options"},
+    }
+    replay = {
+        "source": "jsonl",
+        "path": str(folder / "g.jsonl"),
+        "columns": {"question": "text", "answer": None},
+    }
     recipe = tiny_recipe(
-        tasks={"source": "documents", "path": str(folder / "docs"), "columns": {"answer": None}}, held_out={"source": source, **(held_out or {})},
-        method={"name": "entigraph"}, train={"kind": "cpt", "cpt": {"replay": replay, **cpt}},
-    )  # fmt: skip
+        tasks={"source": "documents", "path": str(folder / "docs"), "columns": {"answer": None}},
+        held_out={"source": source, **(held_out or {})},
+        method={"name": "entigraph"},
+        train={"kind": "cpt", "cpt": {"replay": replay, **cpt}},
+    )
     run = RunDir(folder / "run")
     freeze(run, recipe)
     return run

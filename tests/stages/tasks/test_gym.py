@@ -16,7 +16,12 @@ from stages.tasks.entries import pack, unpack
 from stages.tasks.fixed_process import in_fixed_process
 from stages.tasks.gym import generate, make_dataset
 
-COMPOSITE = {"datasets": [{"name": "arc_agi", "weight": 1, "config": {}}, {"name": "countdown", "weight": 1, "config": {}}]}
+COMPOSITE = {
+    "datasets": [
+        {"name": "arc_agi", "weight": 1, "config": {}},
+        {"name": "countdown", "weight": 1, "config": {}},
+    ]
+}
 SLOW = {"rearc", "knight_swap", "arc_agi", "codeio"}  # generators that take seconds for their first task
 
 
@@ -40,7 +45,10 @@ def test_tasks_are_made_and_scored() -> None:
 
 
 def test_seed_is_the_recipes_unless_the_options_have_one() -> None:
-    first, other, own = (list(generate(s, seed)) for s, seed in ((gym("gcd", 2), 1), (gym("gcd", 2), 2), (gym("gcd", 2, seed=1), 2)))
+    first, other, own = (
+        list(generate(s, seed))
+        for s, seed in ((gym("gcd", 2), 1), (gym("gcd", 2), 2), (gym("gcd", 2, seed=1), 2))
+    )
     assert first == own != other
 
 
@@ -70,10 +78,16 @@ def test_questions_made_twice_are_counted_and_made_up_for() -> None:
         (gym("zzz", 1), "There are: ab, "),
         (Source(source="reasoning_gym"), "needs the name of a dataset"),
         (gym("chain_sum", 1, max_term=3), "no option 'max_term'. Did you mean 'max_terms'? Its options: "),
-        (gym("chain_sum", 1, min_terms=9, max_terms=2), "cannot be made with options {'min_terms': 9, 'max_terms': 2}: max_terms"),
+        (
+            gym("chain_sum", 1, min_terms=9, max_terms=2),
+            "cannot be made with options {'min_terms': 9, 'max_terms': 2}: max_terms",
+        ),
         (gym("chain_sum", 1, min_terms="two"), "cannot be made with options"),
         (gym("chain_sum", 1, size=5), "leave options.size out"),
-        (gym("composite", 1, datasets=[{"name": "nope", "weight": 1, "config": {}}]), "'nope' not registered"),
+        (
+            gym("composite", 1, datasets=[{"name": "nope", "weight": 1, "config": {}}]),
+            "'nope' not registered",
+        ),
     ],
 )
 def test_what_cannot_be_made(source: Source, problem: str) -> None:
@@ -115,7 +129,10 @@ def test_every_dataset_scores_its_right_answer_after_json(name: str) -> None:
     stored = orjson.loads(orjson.dumps(pack(entry)))
     assert unpack(stored) == entry
     if entry["answer"] is not None:
-        assert score_answer({"entry": stored, "source": {"dataset": name, "options": options}}, entry["answer"]) == 1.0
+        assert (
+            score_answer({"entry": stored, "source": {"dataset": name, "options": options}}, entry["answer"])
+            == 1.0
+        )
 
 
 def test_boards_are_tuples_again_when_they_are_scored() -> None:
@@ -143,10 +160,24 @@ def test_values_that_json_does_not_have() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["countdown", "simple_integration", "polynomial_multiplication", "n_queens", "binary_matrix", "spiral_matrix", "string_insertion"],
+    [
+        "countdown",
+        "simple_integration",
+        "polynomial_multiplication",
+        "n_queens",
+        "binary_matrix",
+        "spiral_matrix",
+        "string_insertion",
+    ],
 )
 @pytest.mark.parametrize(
-    "code", ["open({path!r}, 'w')", "__import__('pathlib').Path({path!r}).touch()", "exec(chr(49))", "[open({path!r}, 'w')]"]
+    "code",
+    [
+        "open({path!r}, 'w')",
+        "__import__('pathlib').Path({path!r}).touch()",
+        "exec(chr(49))",
+        "[open({path!r}, 'w')]",
+    ],
 )
 def test_an_answer_is_never_run(name: str, code: str, tmp_path: Path) -> None:
     entry = make_dataset(name, {"seed": 1, "size": 1})[0]

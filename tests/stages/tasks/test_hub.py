@@ -48,8 +48,12 @@ def test_folders_of_data_files(tmp_path: Path, kind: str) -> None:
 
 
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
-    features = datasets.Features({"question": datasets.Value("string"), "answer": datasets.ClassLabel(names=["false", "true"])})
-    datasets.Dataset.from_dict({"question": ["Is it?"], "answer": [1]}, features=features).save_to_disk(tmp_path / "labels")
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.ClassLabel(names=["false", "true"])}
+    )
+    datasets.Dataset.from_dict({"question": ["Is it?"], "answer": [1]}, features=features).save_to_disk(
+        tmp_path / "labels"
+    )
     assert answers(tmp_path / "labels", answer_type="boolean") == ["true"]
 
 

@@ -29,8 +29,13 @@ def numbered(n: int) -> list[dict]:
 
 
 def test_payload(tmp_path: Path) -> None:
-    source = write(tmp_path / "t.jsonl", [{"q": "Which?", "a": "B", "o": ["one", 2], "s": "Because.", "k": 7, "more": [1]}])
-    source.columns = source.columns.model_copy(update={"question": "q", "answer": "a", "options": "o", "solution": "s", "id": "k"})
+    source = write(
+        tmp_path / "t.jsonl",
+        [{"q": "Which?", "a": "B", "o": ["one", 2], "s": "Because.", "k": 7, "more": [1]}],
+    )
+    source.columns = source.columns.model_copy(
+        update={"question": "q", "answer": "a", "options": "o", "solution": "s", "id": "k"}
+    )
     source.answer_type = "choice"
     (row,) = read_tasks(source, 0).rows
     where = {"source": "jsonl", "path": source.path, "where": f"{source.path}:1", "id": "7"}
@@ -55,9 +60,14 @@ def test_json_numbers_stay_as_they_are_written(tmp_path: Path, written: str) -> 
     assert type(row.payload["answer"]) is str
 
 
-@pytest.mark.parametrize(("value", "answer_type", "text"), [(True, "boolean", "true"), (False, "boolean", "false"), ("x", "text", "x")])
+@pytest.mark.parametrize(
+    ("value", "answer_type", "text"),
+    [(True, "boolean", "true"), (False, "boolean", "false"), ("x", "text", "x")],
+)
 def test_other_answers(tmp_path: Path, value: object, answer_type: str, text: str) -> None:
-    source = write(tmp_path / "t.jsonl", [{"question": "?", "answer": value}]).model_copy(update={"answer_type": answer_type})
+    source = write(tmp_path / "t.jsonl", [{"question": "?", "answer": value}]).model_copy(
+        update={"answer_type": answer_type}
+    )
     assert read_tasks(source, 0).rows[0].payload["answer"] == text
 
 
@@ -65,10 +75,14 @@ def test_parquet_and_csv_hold_the_same_tasks_as_jsonl(tmp_path: Path) -> None:
     rows = numbered(5)
     expected = [row.id for row in read_tasks(write(tmp_path / "t.jsonl", rows), 0).rows]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
-    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfquestion,answer\r\n" + b"".join(b"%d+1?,%d\r\n\r\n" % (i, i + 1) for i in range(5)))
+    (tmp_path / "t.csv").write_bytes(
+        b"\xef\xbb\xbfquestion,answer\r\n" + b"".join(b"%d+1?,%d\r\n\r\n" % (i, i + 1) for i in range(5))
+    )
     (tmp_path / "t.tsv").write_text("question\tanswer\n" + "".join(f'"{i}+1?"\t{i + 1}\n' for i in range(5)))
     for name, kind in (("t.parquet", "parquet"), ("t.csv", "csv"), ("t.tsv", "csv")):
-        assert [row.id for row in read_tasks(Source(source=kind, path=str(tmp_path / name)), 0).rows] == expected
+        assert [
+            row.id for row in read_tasks(Source(source=kind, path=str(tmp_path / name)), 0).rows
+        ] == expected
 
 
 def test_decimals_of_parquet_keep_their_zeros(tmp_path: Path) -> None:
@@ -77,8 +91,12 @@ def test_decimals_of_parquet_keep_their_zeros(tmp_path: Path) -> None:
 
 
 def test_a_record_of_csv_may_span_lines_and_hold_options(tmp_path: Path) -> None:
-    (path := tmp_path / "t.csv").write_text('question,answer,o\n"Which\nof these?",A,"[""x"", ""y""]"\nThat?,B,"[""x"", 1.50]"\n')
-    tasks = read_tasks(Source(source="csv", path=str(path), answer_type="choice", columns={"options": "o"}), 0)
+    (path := tmp_path / "t.csv").write_text(
+        'question,answer,o\n"Which\nof these?",A,"[""x"", ""y""]"\nThat?,B,"[""x"", 1.50]"\n'
+    )
+    tasks = read_tasks(
+        Source(source="csv", path=str(path), answer_type="choice", columns={"options": "o"}), 0
+    )
     assert [row.payload["question"] for row in tasks.rows] == ["Which\nof these?", "That?"]
     assert [row.payload["options"] for row in tasks.rows] == [["x", "y"], ["x", "1.50"]]
     assert [row.payload["source"]["where"] for row in tasks.rows] == [f"{path}:2", f"{path}:4"]
@@ -93,7 +111,9 @@ def test_options_that_are_none(tmp_path: Path, options: object) -> None:
 
 
 @given(order=st.randoms(use_true_random=False), split=st.integers(0, 20))
-def test_ids_do_not_depend_on_order_or_file(tmp_path_factory: pytest.TempPathFactory, order: random.Random, split: int) -> None:
+def test_ids_do_not_depend_on_order_or_file(
+    tmp_path_factory: pytest.TempPathFactory, order: random.Random, split: int
+) -> None:
     folder = tmp_path_factory.mktemp("shuffled")
     rows = numbered(20)
     expected = {row.id for row in read_tasks(write(folder / "all.jsonl", rows), 0).rows}
@@ -112,26 +132,39 @@ def test_ids_are_fixed_for_ever(tmp_path: Path) -> None:
     assert read_tasks(source, 0).rows[0].id == "a15f5689e408ea6a8e5e"
 
 
-def test_files_are_read_in_the_order_of_their_names_and_named_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_read_in_the_order_of_their_names_and_named_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for i in (2, 0, 1):
         write(tmp_path / "in" / f"{i}.jsonl", [{"question": f"{i}?", "answer": i}])
     for path in ("in", "in/*.jsonl"):
         tasks = read_tasks(Source(source="jsonl", path=path), 0)
-        assert [row.payload["source"]["where"] for row in tasks.rows] == ["in/0.jsonl:1", "in/1.jsonl:1", "in/2.jsonl:1"]
+        assert [row.payload["source"]["where"] for row in tasks.rows] == [
+            "in/0.jsonl:1",
+            "in/1.jsonl:1",
+            "in/2.jsonl:1",
+        ]
     odd = write(tmp_path / "in" / "a[1].jsonl", numbered(1))
     assert len(read_tasks(odd, 0).rows) == 1
 
 
 @given(
-    st.lists(st.sampled_from(['{"question": "a", "answer": 1}', '{"question": "b", "answer": 2}', "{", "", "  ", "[]", "{}"]), min_size=1)
+    st.lists(
+        st.sampled_from(
+            ['{"question": "a", "answer": 1}', '{"question": "b", "answer": 2}', "{", "", "  ", "[]", "{}"]
+        ),
+        min_size=1,
+    )
 )
 def test_conservation(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "conserved.jsonl"
     path.write_text("\n".join(['{"question": "c", "answer": 3}', *lines]))
     tasks = read_tasks(Source(source="jsonl", path=str(path), on_bad_row="skip"), 0)
-    assert len(tasks.rows) + len(tasks.rejected) + tasks.duplicates == 1 + sum(bool(line.strip()) for line in lines)
+    assert len(tasks.rows) + len(tasks.rejected) + tasks.duplicates == 1 + sum(
+        bool(line.strip()) for line in lines
+    )
 
 
 def test_limit_counts_rows_read(tmp_path: Path) -> None:
@@ -157,10 +190,16 @@ def test_demonstrations_have_an_answer_or_a_solution(tmp_path: Path) -> None:
     source = write(tmp_path / "d.jsonl", rows)
     source.columns.solution = "work"
     found = read_demonstrations(source, 0)
-    assert [(row.payload["answer"], row.payload["solution"]) for row in found.rows] == [(None, "So 4."), ("4", None), ("4", "2+2")]
+    assert [(row.payload["answer"], row.payload["solution"]) for row in found.rows] == [
+        (None, "So 4."),
+        ("4", None),
+        ("4", "2+2"),
+    ]
     source = write(tmp_path / "d.jsonl", [*rows, {"question": "none", "answer": None, "work": None}])
     source.columns.solution, source.columns.answer = "work", None
-    with pytest.raises(DataError, match=r"d\.jsonl:2: a demonstration needs(?s:.*)demonstrations\.on_bad_row: skip"):
+    with pytest.raises(
+        DataError, match=r"d\.jsonl:2: a demonstration needs(?s:.*)demonstrations\.on_bad_row: skip"
+    ):
         read_demonstrations(source, 0)
 
 
@@ -202,7 +241,10 @@ def breaks(source: Source, seed: int) -> Iterator[RawRow]:
 
 
 def test_a_source_that_raises_is_an_error_that_says_where() -> None:
-    with pytest.raises(DataError, match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' \(.*test_read.py:\d+\)"):
+    with pytest.raises(
+        DataError,
+        match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' \(.*test_read.py:\d+\)",
+    ):
         read_tasks(Source(source="tests.stages.tasks.test_read:breaks", options={"a": 1}), 0)
     with pytest.raises(DataError, match="source documents"):
         read_tasks(Source(source="documents", path="x", options={"from": 3}), 0)

@@ -41,7 +41,9 @@ def test_share_count_and_seed() -> None:
     assert [row.id for row in train] == [row.id for row in rows if row.id in ids(train)]
     assert len(split_held_out(rows, HeldOut(count=7), 1)[1]) == 7
     assert ids(split_held_out(rows, HeldOut(count=7), 1)[1]) <= ids(held)
-    assert ids(split_held_out(rows, HeldOut(count=7), 2)[1]) != ids(split_held_out(rows, HeldOut(count=7), 1)[1])
+    assert ids(split_held_out(rows, HeldOut(count=7), 2)[1]) != ids(
+        split_held_out(rows, HeldOut(count=7), 1)[1]
+    )
     assert ids(split_held_out(rows[::-1], HeldOut(share=0.2), 1)[1]) == ids(held)
 
 
@@ -60,8 +62,16 @@ def test_what_reads_the_same_as_a_held_out_task_is_in_neither_list() -> None:
     ("rows", "held_out", "numbers"),
     [
         (tasks(3), HeldOut(count=3), "held_out.count 3 of 3 tasks leaves 0 to learn from and 3 held out"),
-        (tasks(1), HeldOut(share=0.0001), "held_out.share 0.0001 of 1 tasks leaves 1 to learn from and 0 held out"),
-        ([task("Same?"), task("same?")], HeldOut(count=1), "leaves 0 to learn from and 1 held out (1 read the same"),
+        (
+            tasks(1),
+            HeldOut(share=0.0001),
+            "held_out.share 0.0001 of 1 tasks leaves 1 to learn from and 0 held out",
+        ),
+        (
+            [task("Same?"), task("same?")],
+            HeldOut(count=1),
+            "leaves 0 to learn from and 1 held out (1 read the same",
+        ),
         ([], HeldOut(), "of 0 tasks"),
     ],
 )

@@ -6,6 +6,19 @@ from stages.methods.agent_r.search.search import SearchSettings, search
 from stages.methods.agent_r.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree, ucb
 
 __all__ = [
-    "CUT_OFF", "DEPTH", "DONE", "REFUSED", "REPEAT", "SOLVED",
-    "Game", "Games", "Node", "SearchSettings", "Tree", "record_facts", "search", "search_facts", "ucb",
-]  # fmt: skip
+    "CUT_OFF",
+    "DEPTH",
+    "DONE",
+    "REFUSED",
+    "REPEAT",
+    "SOLVED",
+    "Game",
+    "Games",
+    "Node",
+    "SearchSettings",
+    "Tree",
+    "record_facts",
+    "search",
+    "search_facts",
+    "ucb",
+]

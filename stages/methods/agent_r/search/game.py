@@ -47,7 +47,9 @@ class Game:
         self.steps += 1
         self._at = None
         if not 0.0 <= step.reward <= 1.0:
-            raise DataError(f"environment {self._environment.name}: reward {step.reward} after {action!r}; rewards must be within [0, 1].")
+            raise DataError(
+                f"environment {self._environment.name}: reward {step.reward} after {action!r}; rewards must be within [0, 1]."
+            )
         return step
 
     def steps_left(self) -> int | None:
@@ -94,8 +96,12 @@ class Games:
             free = self._free.setdefault(key, [])
             environment = free.pop() if free else await self._new(entry)
             try:
-                yield Game(environment, EnvTask(entry["id"], entry["split"], entry["spec"], tuple(entry["tags"])))
-            except BaseException:  # what state it is in is not known, and a process behind it must not be left over
+                yield Game(
+                    environment, EnvTask(entry["id"], entry["split"], entry["spec"], tuple(entry["tags"]))
+                )
+            except (
+                BaseException
+            ):  # what state it is in is not known, and a process behind it must not be left over
                 environment.close()
                 raise
             free.append(environment)
@@ -105,6 +111,8 @@ class Games:
 
     @staticmethod
     async def _new(entry: dict[str, Any]) -> Environment:
-        environment = await asyncio.to_thread(make, entry["environment"], entry["options"])  # a Java process takes seconds
+        environment = await asyncio.to_thread(
+            make, entry["environment"], entry["options"]
+        )  # a Java process takes seconds
         atexit.register(environment.close)
         return environment

@@ -52,11 +52,16 @@ async def search(llm: LLM, game: Game, opening: Sequence[Message], settings: Sea
 
 def conversation(opening: Sequence[Message], path: Sequence[Node]) -> list[Message]:
     """Return the whole conversation up to a node. Nothing is ever cut out of it: what does not fit ends the line (F14)."""
-    turns = [({"role": "assistant", "content": n.response}, {"role": "user", "content": n.observation}) for n in path]
+    turns = [
+        ({"role": "assistant", "content": n.response}, {"role": "user", "content": n.observation})
+        for n in path
+    ]
     return [*opening, *(message for turn in turns for message in turn)]
 
 
-async def _expand(tree: Tree, node: Node, llm: LLM, game: Game, opening: Sequence[Message], settings: SearchSettings) -> None:
+async def _expand(
+    tree: Tree, node: Node, llm: LLM, game: Game, opening: Sequence[Message], settings: SearchSettings
+) -> None:
     """Ask for `width` turns in one request, and do each action that differs."""
     try:
         sampled = await llm.chat(conversation(opening, tree.path(node)), step=STEP, n=settings.width)
@@ -87,12 +92,29 @@ def _different(sampled: Sequence[Completion]) -> list[tuple[str, str]]:
     return list(first.values())
 
 
-def _node(tree: Tree, parent: Node, turn: tuple[str, str], found: Reached, settings: SearchSettings, siblings: Sequence[Node]) -> Node:
+def _node(
+    tree: Tree,
+    parent: Node,
+    turn: tuple[str, str],
+    found: Reached,
+    settings: SearchSettings,
+    siblings: Sequence[Node],
+) -> Node:
     step = found.step
     end = DONE if step.done else DEPTH if parent.depth + 1 >= settings.depth else ""
     if not end and settings.merge_states and _stands_elsewhere(tree, parent, found.state, siblings):
         end = REPEAT
-    return Node(0, None, 0, *turn, step.observation, step.reward, bool(step.info.get("executed", True)), found.state, end)
+    return Node(
+        0,
+        None,
+        0,
+        *turn,
+        step.observation,
+        step.reward,
+        bool(step.info.get("executed", True)),
+        found.state,
+        end,
+    )
 
 
 def _stands_elsewhere(tree: Tree, parent: Node, state: str, siblings: Sequence[Node]) -> bool:

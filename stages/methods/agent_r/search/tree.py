@@ -78,7 +78,11 @@ class Tree:
     def descend(self, node: Node, c: float, tie: Callable[[int], float]) -> Node | None:
         """Return the child to go on with: the best by UCB that is not closed, of equals the one whose `tie` is highest; None if all are."""
         there = [self.nodes[i] for i in node.children]
-        return max((n for n in there if not n.closed), key=lambda n: (ucb(n.value, n.visits, node.visits, c), tie(n.id)), default=None)
+        return max(
+            (n for n in there if not n.closed),
+            key=lambda n: (ucb(n.value, n.visits, node.visits, c), tie(n.id)),
+            default=None,
+        )
 
     def path(self, node: Node) -> list[Node]:
         """Return the nodes from below the root to `node`: one for each action."""

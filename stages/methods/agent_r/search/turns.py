@@ -7,7 +7,9 @@ from stages.steps.filters import CUT_SHORT
 _SAID = r"Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)"
 _ACTION = re.compile(r"\b" + _SAID, re.IGNORECASE)
 _ACTION_LINE = re.compile(r"^[ \t]*" + _SAID, re.IGNORECASE | re.MULTILINE)
-_NEXT = re.compile(r"\n[ \t]*(?:Observation|Thought)\b", re.IGNORECASE)  # here ends the turn, whatever was an action in it
+_NEXT = re.compile(
+    r"\n[ \t]*(?:Observation|Thought)\b", re.IGNORECASE
+)  # here ends the turn, whatever was an action in it
 _MADE_UP = re.compile(r"(?:^|\n)[ \t]*Observation\b", re.IGNORECASE)  # nothing after it is the player's
 _LABEL = re.compile(r"\b(Action[ \t]*\d*)[ \t]*:", re.IGNORECASE)
 
@@ -23,7 +25,9 @@ def parse_turn(text: str) -> tuple[str, str]:
     next_turn = _NEXT.search(text)
     made_up = _MADE_UP.search(text)
     end = made_up.start() if made_up else len(text)
-    found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(text, 0, end)
+    found = _ACTION_LINE.search(text, 0, next_turn.start() if next_turn else len(text)) or _ACTION.search(
+        text, 0, end
+    )
     return (text[:end].strip(), "") if found is None else (text[: found.end()].strip(), found[1].strip())
 
 

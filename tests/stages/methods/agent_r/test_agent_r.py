@@ -18,8 +18,19 @@ from tests.conftest import tiny_recipe
 from tests.stages.methods.agent_r.search.counter import Counter
 from tests.stages.methods.agent_r.search.player import answer, completion, llm
 
-METHOD = {"name": "agent_r", "depth": 6, "simulations": 6, "alpha": [0.5, 1.0], "good_per_task": 3, "pairs_per_task": 12}
-TASKS = {"source": "environment", "dataset": "tests.stages.methods.agent_r.search.counter:Counter", "options": {"train": 8, "test": 5}}
+METHOD = {
+    "name": "agent_r",
+    "depth": 6,
+    "simulations": 6,
+    "alpha": [0.5, 1.0],
+    "good_per_task": 3,
+    "pairs_per_task": 12,
+}
+TASKS = {
+    "source": "environment",
+    "dataset": "tests.stages.methods.agent_r.search.counter:Counter",
+    "options": {"train": 8, "test": 5},
+}
 
 
 def method(tasks: dict[str, Any] = TASKS, train: dict[str, Any] | None = None, **changes: Any) -> AgentR:
@@ -34,7 +45,9 @@ def model(says: str = "hash", sent: list[Request] | None = None) -> Any:
             sent.append(request)
         await asyncio.sleep(0)  # pairs are judged side by side
         if request.step != "agent_r/judge":
-            return [completion(answer(request, i, ("add 1", "add 2", "double", "fly"))) for i in range(request.n)]
+            return [
+                completion(answer(request, i, ("add 1", "add 2", "double", "fly"))) for i in range(request.n)
+            ]
         label = ("Good", "Bad", "Uncertain")[int(request.key("m")[:2], 16) % 3] if says == "hash" else says
         return [completion(f"It does something.\nJudgement: {label}")]
 
@@ -66,7 +79,10 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
     train, held = task_rows(method())
     assert [r.payload["entry"]["id"] for r in train] == [f"train-{i}" for i in range(8)]
     assert [r.payload["entry"]["id"] for r in held] == [f"test-{i}" for i in range(5)]
-    assert len({r.id for r in train + held}) == 13 and json.loads(json.dumps(train[0].payload)) == train[0].payload
+    assert (
+        len({r.id for r in train + held}) == 13
+        and json.loads(json.dumps(train[0].payload)) == train[0].payload
+    )
     assert train[0].payload["question"] == "Game train0: the number is 0, the target 3."
     with pytest.raises(DataError, match="held_out.count"):
         split_held_out(train + held, tiny_recipe(held_out={"count": 3}).held_out, 0)
@@ -91,18 +107,30 @@ def test_mistakes_in_the_source_are_named(change: dict[str, Any], message: str) 
 
 
 def test_held_out_games_are_no_demonstrations() -> None:
-    source = {**TASKS, "options": {"train": 3, "test": 2, "oracle": True}, "columns": {"solution": "solution"}}
+    source = {
+        **TASKS,
+        "options": {"train": 3, "test": 2, "oracle": True},
+        "columns": {"solution": "solution"},
+    }
     with pytest.raises(DataError, match="tasks of split test are held out"):
         read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
 
 
 def test_the_solver_as_judge_finds_the_step_that_takes_the_goal_farther_away() -> None:
     m, sent = method(judge="oracle"), []
-    records = [r.payload for row in task_rows(m)[0] for r in through(m, row, model(sent=sent))["critique"] if r.payload["kind"] == "revision"]
+    records = [
+        r.payload
+        for row in task_rows(m)[0]
+        for r in through(m, row, model(sent=sent))["critique"]
+        if r.payload["kind"] == "revision"
+    ]
     assert records and all(r.step != "agent_r/judge" for r in sent) and m.stages()["critique"].prompts == ()
     for record in records:
         *good, last = record["judge"]
-        assert {j["judgement"] for j in good} <= {"good", "uncertain"} and record["first_bad"] in (None, last["step"])
+        assert {j["judgement"] for j in good} <= {"good", "uncertain"} and record["first_bad"] in (
+            None,
+            last["step"],
+        )
         game = Counter()
         game.reset(EnvTask(record["entry"]["id"], "train", record["entry"]["spec"]))
         for step in record["before"]:
@@ -111,21 +139,29 @@ def test_the_solver_as_judge_finds_the_step_that_takes_the_goal_farther_away() -
         if record["t_prime"] and record["t_prime"] == record["first_bad"]:
             left = game.oracle()
             assert left is None or len(left) >= len(plan), "the last step that is kept is the first bad one"
-    assert any(r["t_prime"] == r["first_bad"] for r in records) and any(r["first_bad"] and len(r["judge"]) > 1 for r in records)
+    assert any(r["t_prime"] == r["first_bad"] for r in records) and any(
+        r["first_bad"] and len(r["judge"]) > 1 for r in records
+    )
 
 
 def test_a_set_that_is_no_game_is_evaluated_as_questions_are() -> None:
     sums = {"source": "reasoning_gym", "dataset": "basic_arithmetic", "limit": 3}
     games = {**TASKS, "options": {"test": 2}}
     m = AgentR(tiny_recipe(tasks=TASKS, method=METHOD, evaluate={"sets": {"sums": sums, "games": games}}))
-    assert m.evaluation("sums") is None and m.evaluation("games") is not None and m.evaluation(None) is not None
-    row = Row("q", {"question": "1 + 1?", "entry": {"metadata": {}}, "greedy": {"correct": True, "text": "2"}})
+    assert (
+        m.evaluation("sums") is None and m.evaluation("games") is not None and m.evaluation(None) is not None
+    )
+    row = Row(
+        "q", {"question": "1 + 1?", "entry": {"metadata": {}}, "greedy": {"correct": True, "text": "2"}}
+    )
     assert m.question(row) == [{"role": "user", "content": "1 + 1?"}] and m.measures([row]) == {}
 
 
 def test_environments_that_are_processes_are_few_at_once_and_how_many_is_no_part_of_the_fingerprint() -> None:
     slow = {**TASKS, "dataset": "tests.stages.methods.agent_r.search.counter:Replayed"}
-    assert [method(t)._games._most for t in (TASKS, slow)] == [None, 4] and method(slow, environments=2)._games._most == 2
+    assert [method(t)._games._most for t in (TASKS, slow)] == [None, 4] and method(
+        slow, environments=2
+    )._games._most == 2
     assert method(environments=2).options.fingerprint() == method().options.fingerprint()
 
 
@@ -133,7 +169,11 @@ def test_a_demonstration_is_the_solvers_episode_all_of_it_learnt() -> None:
     source = {**TASKS, "options": {"train": 3, "oracle": True}, "columns": {"solution": "solution"}}
     demonstrations = read_demonstrations(tiny_recipe(tasks=source).tasks, 0).rows
     example = method().examples(demonstrations[1])[0]
-    assert [m["content"] for m in example.completion] == ["Action: add 2", "The number is 2.", "Action: add 2"]
+    assert [m["content"] for m in example.completion] == [
+        "Action: add 2",
+        "The number is 2.",
+        "Action: add 2",
+    ]
     assert example.learn == (True, False, True) and example.prompt == method().question(demonstrations[1])
     assert not {r.id for r in demonstrations} & {r.id for r in task_rows(method())[0]}
 
@@ -143,15 +183,26 @@ def test_a_tree_becomes_verified_records_and_every_row_is_accounted_for() -> Non
     for row in task_rows(m)[0]:
         found = through(m, row, model())
         tree = found["generate"][0].payload
-        assert tree["search"]["steps_per_child"] <= 1.0 and tree["search"]["leaves"] == tree["tree"][0]["visits"]
+        assert (
+            tree["search"]["steps_per_child"] <= 1.0 and tree["search"]["leaves"] == tree["tree"][0]["visits"]
+        )
         assert len(found["critique"]) == len(found["filter"]) + len(found["filter dropped"])
         assert len(found["filter"]) == len(found["verify"]) + len(found["verify dropped"])
         assert {o.reason for _, o in found["filter dropped"] + found["verify dropped"]} <= {
-            "no_place_to_turn", "too_many_steps", "over_before_reflection", "step_not_executed", "reward_too_low",
-        }  # fmt: skip
+            "no_place_to_turn",
+            "too_many_steps",
+            "over_before_reflection",
+            "step_not_executed",
+            "reward_too_low",
+        }
         for record in (r.payload for r in found["verify"]):
             seen[record["kind"]] += 1
-            assert record["reward"] >= 0.5 and "tree" not in record and record["split"] == "train" and len(record["messages"]) == len(record["learn"])
+            assert (
+                record["reward"] >= 0.5
+                and "tree" not in record
+                and record["split"] == "train"
+                and len(record["messages"]) == len(record["learn"])
+            )
             if record["kind"] == "revision":
                 assert record["prefix"] < record["t_prime"] == len(record["before"])  # F7
     assert min(seen.values()) > 3
@@ -161,11 +212,17 @@ def test_concatenated_learnt_turns_are_the_reflection_and_the_good_rest() -> Non
     m = method()
     for row in task_rows(m)[0]:
         for record in (r.payload for r in through(m, row, model())["verify"]):
-            learnt = [t["content"] for t, loss in zip(record["messages"], record["learn"], strict=True) if loss]
+            learnt = [
+                t["content"] for t, loss in zip(record["messages"], record["learn"], strict=True) if loss
+            ]
             rest = [step["response"] for step in record["after"]]
             expected = [record["reflection"], *rest] if record["kind"] == "revision" else rest
             assert learnt == expected[: len(learnt)] and len(learnt) > (record["kind"] == "revision")
-            assert all(t["role"] == "assistant" for t, loss in zip(record["messages"], record["learn"], strict=True) if loss)
+            assert all(
+                t["role"] == "assistant"
+                for t, loss in zip(record["messages"], record["learn"], strict=True)
+                if loss
+            )
 
 
 def test_what_is_stored_is_what_a_fresh_environment_says() -> None:
@@ -184,7 +241,9 @@ def test_the_same_seed_gives_the_same_rows_in_every_stage() -> None:
     row = task_rows(m)[0][5]
     first, again = (through(m, row, model()) for _ in range(2))
     for name in m.stages():
-        assert [(r.id, r.payload, r.parents) for r in first[name]] == [(r.id, r.payload, r.parents) for r in again[name]]
+        assert [(r.id, r.payload, r.parents) for r in first[name]] == [
+            (r.id, r.payload, r.parents) for r in again[name]
+        ]
     assert len({r.id for r in first["critique"]}) == len(first["critique"])
 
 
@@ -222,21 +281,31 @@ def test_the_pairs_of_a_tree_are_judged_side_by_side_and_a_failure_waits_for_the
 
 def test_arms() -> None:
     row = task_rows(method())[0][4]
-    direct, good_only, only = (through(method(arm=a), row, model("Bad")) for a in ("direct_revision", "good_only", "revision_only"))
+    direct, good_only, only = (
+        through(method(arm=a), row, model("Bad")) for a in ("direct_revision", "good_only", "revision_only")
+    )
     revisions = [r.payload for r in direct["critique"] if r.payload["kind"] == "revision"]
     assert revisions and all(r["judge"] == [] and r["first_bad"] is None for r in revisions)
     nodes = direct["generate"][0].payload["tree"]
     for r in revisions:
         bad = nodes[r["leaves"][1]]
         assert r["t_prime"] in ((bad["depth"] - (bad["end"] == "done")), None)
-    assert {r.payload["kind"] for r in good_only["critique"]} == {"good"} and {r.payload["kind"] for r in only["critique"]} == {"revision"}
+    assert {r.payload["kind"] for r in good_only["critique"]} == {"good"} and {
+        r.payload["kind"] for r in only["critique"]
+    } == {"revision"}
     assert method(arm="good_only").stages()["critique"].prompts == ()
 
 
 def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
     """With 0.2 as the only reward but 1.0, alpha 0.1 makes lost games good, which later rounds do not take."""
     row = task_rows(method())[0][6]
-    rewards = [{r.payload["reward"] for r in through(method(alpha=[0.1, 1.0], arm="good_only"), row, model(), k)["verify"]} for k in (1, 2, 3)]
+    rewards = [
+        {
+            r.payload["reward"]
+            for r in through(method(alpha=[0.1, 1.0], arm="good_only"), row, model(), k)["verify"]
+        }
+        for k in (1, 2, 3)
+    ]
     assert rewards[1] == rewards[2] == {1.0} != rewards[0]
 
 
@@ -269,7 +338,11 @@ def test_fault_15_an_unreadable_judge_is_asked_once_more_and_then_is_uncertain()
     m = method(arm="revision_only")
     found = through(m, task_rows(m)[0][4], mumbling)
     judged = {j["node"]: j for r in found["critique"] for j in r.payload["judge"]}
-    assert judged and all(j["judgement"] == "uncertain" and not j["read"] for j in judged.values()) and len(asked) == 2 * len(judged)
+    assert (
+        judged
+        and all(j["judgement"] == "uncertain" and not j["read"] for j in judged.values())
+        and len(asked) == 2 * len(judged)
+    )
     assert all(r.payload["first_bad"] is None for r in found["critique"])
 
     async def refusing(request: Request) -> list[Completion]:
@@ -277,18 +350,33 @@ def test_fault_15_an_unreadable_judge_is_asked_once_more_and_then_is_uncertain()
             raise EngineError("too long")
         return await model()(request)
 
-    assert through(m, task_rows(m)[0][4], refusing)["critique"], "a step that is too long to be judged is no reason to lose the tree"
+    assert through(m, task_rows(m)[0][4], refusing)["critique"], (
+        "a step that is too long to be judged is no reason to lose the tree"
+    )
 
 
 def test_reflections_are_ten_different_sentences_drawn_by_seed_or_the_judges_reason() -> None:
-    said = {prompts.render(REFLECTION, number=i, reason="", action="reflect")[0]["content"] for i in range(SENTENCES)}
-    assert len(said) == SENTENCES and all(s.startswith("Thought: ") and s.endswith("\nAction: reflect") for s in said)
+    said = {
+        prompts.render(REFLECTION, number=i, reason="", action="reflect")[0]["content"]
+        for i in range(SENTENCES)
+    }
+    assert len(said) == SENTENCES and all(
+        s.startswith("Thought: ") and s.endswith("\nAction: reflect") for s in said
+    )
     row = task_rows(method())[0][4]
-    drawn = {r.payload["signal"] for r in through(method(), row, model("Bad"))["critique"] if r.payload["kind"] == "revision"}
+    drawn = {
+        r.payload["signal"]
+        for r in through(method(), row, model("Bad"))["critique"]
+        if r.payload["kind"] == "revision"
+    }
     assert len(drawn) > 1
     told = through(method(reason="judge", arm="revision_only"), row, model("Bad"))["critique"]
-    with_reason = {r.id for r in told if r.payload["reflection"] == "Thought: It does something.\nAction: reflect"}
-    assert with_reason == {r.id for r in told if r.payload["t_prime"] == r.payload["first_bad"]}, "a step that is not in the record is not spoken of"
+    with_reason = {
+        r.id for r in told if r.payload["reflection"] == "Thought: It does something.\nAction: reflect"
+    }
+    assert with_reason == {r.id for r in told if r.payload["t_prime"] == r.payload["first_bad"]}, (
+        "a step that is not in the record is not spoken of"
+    )
     assert with_reason
 
 
@@ -314,9 +402,19 @@ def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
         return [completion("Action: add 1" if request.sampling.temperature == 0 else "Action: double")]
 
     rows = [asyncio.run(m.evaluation(None).row(row, llm(steady, row.id))).rows[0] for row in task_rows(m)[1]]
-    assert [row.payload["greedy"]["correct"] for row in rows] == [True, True, True, True, False]  # targets 3 to 7, six steps
+    assert [row.payload["greedy"]["correct"] for row in rows] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]  # targets 3 to 7, six steps
     measures = m.measures(rows)
-    assert measures["steps"] == [3.0, 4.0, 5.0, 6.0, 6.0] and measures["loops of 1"] == [2.0, 3.0, 4.0, 5.0, 5.0] and measures["score"][4] == 0.0
+    assert (
+        measures["steps"] == [3.0, 4.0, 5.0, 6.0, 6.0]
+        and measures["loops of 1"] == [2.0, 3.0, 4.0, 5.0, 5.0]
+        and measures["score"][4] == 0.0
+    )
     assert set(map(len, measures.values())) == {5} and measures["executed"] == [1.0] * 5
 
 
@@ -326,6 +424,10 @@ def test_recipes_that_cannot_work_are_refused() -> None:
     for key in ("demonstrations", "held_out"):
         other = {"source": "jsonl", "path": "x.jsonl"}
         with pytest.raises(ConfigError, match=rf"{key}.* is of source 'jsonl', expected 'environment'"):
-            AgentR(tiny_recipe(tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}))
+            AgentR(
+                tiny_recipe(
+                    tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}
+                )
+            )
     with pytest.raises(ConfigError, match="train.kind"):
         method(train={"kind": "dpo"})

@@ -19,7 +19,15 @@ MISTAKES = ("craft 1 GOAL using 1 FIRST", "get 1 GOAL", "inventory", "get 1 FIRS
 
 
 def recipe() -> Recipe:
-    return load_recipe(str(SHIPPED), ("tasks.options.train=40", "tasks.options.test=10", "method.arm=revision_only", "method.simulations=8"))
+    return load_recipe(
+        str(SHIPPED),
+        (
+            "tasks.options.train=40",
+            "tasks.options.test=10",
+            "method.arm=revision_only",
+            "method.simulations=8",
+        ),
+    )
 
 
 def turn(request: Request, index: int) -> str:
@@ -40,7 +48,10 @@ def turn(request: Request, index: int) -> str:
 
 async def send(request: Request) -> list[Completion]:
     if request.step == "agent_r/judge":
-        bad = any(f"Observation: {sign}" in request.messages[-1]["content"].rpartition("The step to judge")[2] for sign in ("There", "You have", "Unknown"))
+        bad = any(
+            f"Observation: {sign}" in request.messages[-1]["content"].rpartition("The step to judge")[2]
+            for sign in ("There", "You have", "Unknown")
+        )
         return [completion(f"So it is.\nJudgement: {'Bad' if bad else 'Good'}")]
     return [completion(turn(request, i)) for i in range(request.n)]
 
@@ -50,26 +61,38 @@ async def through(m: AgentR, row: Row) -> dict[str, list[Any]]:
     for name, stage in m.stages().items():
         outcomes = [(one, await stage.row(one, llm(send, one.id))) for one in rows]
         rows = [made for _, outcome in outcomes if isinstance(outcome, Kept) for made in outcome.rows]
-        found[name], found[f"{name} dropped"] = rows, [outcome for _, outcome in outcomes if not isinstance(outcome, Kept)]
+        found[name], found[f"{name} dropped"] = (
+            rows,
+            [outcome for _, outcome in outcomes if not isinstance(outcome, Kept)],
+        )
     return found
 
 
 def test_revisions_of_crafting_replay_to_the_reward_and_hold_no_test_task() -> None:
     settings = recipe()
     m = AgentR(settings)
-    train, held = split_held_out(read_tasks(settings.tasks, source_seed(0, "tasks")).rows, settings.held_out, 0)
+    train, held = split_held_out(
+        read_tasks(settings.tasks, source_seed(0, "tasks")).rows, settings.held_out, 0
+    )
     held_out = {row.payload["entry"]["id"] for row in held}
     verified = 0
     for row in train[:12]:
         found = asyncio.run(through(m, row))
         tree = found["generate"][0].payload
-        assert tree["search"]["steps_per_child"] <= 1 and tree["tree"][0]["visits"] == tree["search"]["leaves"]
+        assert (
+            tree["search"]["steps_per_child"] <= 1 and tree["tree"][0]["visits"] == tree["search"]["leaves"]
+        )
         for record in (r.payload for r in found["verify"]):
             env = make("crafting", record["entry"]["options"])
-            assert env.reset(next(t for t in env.tasks("train") if t.id == record["entry"]["id"])) == record["question"]
+            assert (
+                env.reset(next(t for t in env.tasks("train") if t.id == record["entry"]["id"]))
+                == record["question"]
+            )
             said = [m["content"].rpartition("Action: ")[2] for m in record["messages"][::2]]
             steps = [env.step(action) for action in said]
-            assert [s.observation for s in steps][:-1] == [m["content"] for m in record["messages"][1::2]] and steps[-1].reward == record["reward"] == 1.0
+            assert [s.observation for s in steps][:-1] == [
+                m["content"] for m in record["messages"][1::2]
+            ] and steps[-1].reward == record["reward"] == 1.0
             assert record["entry"]["id"] not in held_out and record["prefix"] < record["t_prime"]
             verified += 1
     assert verified > 5
@@ -79,9 +102,18 @@ def test_the_recipe_that_ships_can_be_read_and_its_demonstrations_solve_their_wo
     settings = load_recipe(str(SHIPPED), ("demonstrations.options.train=8",))
     m = AgentR(settings)
     demonstrations = read_demonstrations(settings.demonstrations, 0, settings.tasks).rows
-    assert len(demonstrations) == 8 and all(row.payload["entry"]["options"] == settings.tasks.options["environment"] for row in demonstrations)
+    assert len(demonstrations) == 8 and all(
+        row.payload["entry"]["options"] == settings.tasks.options["environment"] for row in demonstrations
+    )
     for row in demonstrations:
         example = m.examples(row)[0]
-        assert example.completion[-1]["content"].startswith("Action: craft") and sum(example.learn) <= settings.method["depth"]
+        assert (
+            example.completion[-1]["content"].startswith("Action: craft")
+            and sum(example.learn) <= settings.method["depth"]
+        )
         assert all(turn["content"].startswith("Action: ") for turn in example.completion[::2])
-    assert set(m.stages()) == {"generate", "critique", "filter", "verify"} and m.evaluation(None) and m.resumption()
+    assert (
+        set(m.stages()) == {"generate", "critique", "filter", "verify"}
+        and m.evaluation(None)
+        and m.resumption()
+    )

@@ -34,7 +34,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_mode
         model={"base": str(tiny_model)},
         engine={"kind": "scripted", "answers": "tests.stages.methods.agent_r.search.player:play_and_judge"},
         tasks={**COUNTER, "options": {"train": 8, "test": 5}},
-        demonstrations={**COUNTER, "options": {"train": 4, "oracle": True}, "columns": {"solution": "solution"}},
+        demonstrations={
+            **COUNTER,
+            "options": {"train": 4, "oracle": True},
+            "columns": {"solution": "solution"},
+        },
         method={"name": "agent_r", "depth": 5, "simulations": 4, "alpha": [0.5]},
         train={"max_steps": 1, "batch_size": 2, "max_length": 448},
         evaluate={"bootstrap": 100},
@@ -59,24 +63,43 @@ def test_every_stage_conserves_rows_and_both_rounds_are_published(finished: RunD
     manifests = {s: finished.manifest(finished.stage(1, s)) for s in (*STAGES, "publish")}
     for manifest in manifests.values():
         manifest.check()
-    assert manifests["generate"].rows_out == 8 and manifests["critique"].rows_out > 20 < manifests["verify"].rows_in
+    assert (
+        manifests["generate"].rows_out == 8
+        and manifests["critique"].rows_out > 20 < manifests["verify"].rows_in
+    )
     train = json.loads(Path(finished.stage(1, "train"), "train.json").read_text())
-    assert train["shares"]["real"] == 4 and train["shares"]["synthetic"] == manifests["publish"].rows_out - train["left_out"] > 10
+    assert (
+        train["shares"]["real"] == 4
+        and train["shares"]["synthetic"] == manifests["publish"].rows_out - train["left_out"] > 10
+    )
 
 
 def test_what_a_search_cost_is_in_the_manifests(finished: RunDir) -> None:
     trees = [row.payload["search"] for row in finished.rows(finished.stage(1, "generate"))]
     found = finished.manifest(finished.stage(1, "generate")).extra
-    assert found["trees"] == 8 and all(found[name] == sum(t[name] for t in trees) for name in ("llm_calls", "children", "leaves", "environment_steps"))
+    assert found["trees"] == 8 and all(
+        found[name] == sum(t[name] for t in trees)
+        for name in ("llm_calls", "children", "leaves", "environment_steps")
+    )
     assert 0 < found["steps_per_child"] <= 1 and found["note"].startswith("8 trees, ")
     rows = list(finished.rows(finished.stage(1, "critique")))
     records = [row.payload for row in rows]
     made = finished.manifest(finished.stage(1, "critique")).extra
     ways = [(r["first_bad"], r["bad_steps"], r["prefix"]) for r in records if r["kind"] == "revision"]
-    assert made["turned_after"] == pytest.approx(sum((bad or whole) - prefix for bad, whole, prefix in ways) / len(ways), abs=1e-3)
-    assert made["found_after"] == pytest.approx(sum(b - p for b, _, p in ways if b) / made["bad_step_found"], abs=1e-3)
-    assert sum(made["records"].values()) == len(records) and made["bad_step_found"] == sum(bool(r.get("first_bad")) for r in records)
-    assert sum(made["judged"].values()) == len({(row.parents[0], j["node"]) for row in rows for j in row.payload.get("judge", ())}) > 0
+    assert made["turned_after"] == pytest.approx(
+        sum((bad or whole) - prefix for bad, whole, prefix in ways) / len(ways), abs=1e-3
+    )
+    assert made["found_after"] == pytest.approx(
+        sum(b - p for b, _, p in ways if b) / made["bad_step_found"], abs=1e-3
+    )
+    assert sum(made["records"].values()) == len(records) and made["bad_step_found"] == sum(
+        bool(r.get("first_bad")) for r in records
+    )
+    assert (
+        sum(made["judged"].values())
+        == len({(row.parents[0], j["node"]) for row in rows for j in row.payload.get("judge", ())})
+        > 0
+    )
 
 
 def test_published_episodes_load_and_hold_no_test_task(finished: RunDir, tmp_path: Path) -> None:
@@ -107,10 +130,20 @@ def test_evaluation_has_intervals_measures_and_a_table(finished: RunDir) -> None
         assert f["n"] == 5 and f["greedy"]["low"] <= f["greedy"]["mean"] <= f["greedy"]["high"]
         assert {"score", "steps", "executed", "loops of 1", "loops of 6"} <= f["measures"].keys()
         assert 0 <= f["measures"]["score"]["low"] <= f["measures"]["score"]["mean"] <= 1
-    failed = sum(not row.payload["greedy"]["correct"] for row in finished.rows(finished.stage("base", "evaluate")))
-    assert failed and "resumed score" not in facts[0]["measures"] and facts[1]["measures"]["resumed score"]["n"] <= failed
+    failed = sum(
+        not row.payload["greedy"]["correct"] for row in finished.rows(finished.stage("base", "evaluate"))
+    )
+    assert (
+        failed
+        and "resumed score" not in facts[0]["measures"]
+        and facts[1]["measures"]["resumed score"]["n"] <= failed
+    )
     for row in finished.rows(finished.stage(1, RESUMED)):
-        told = next(r for r in request_log.records(f"{finished.stage(1, RESUMED)}/requests") if r["row"] == row.parents[0])
+        told = next(
+            r
+            for r in request_log.records(f"{finished.stage(1, RESUMED)}/requests")
+            if r["row"] == row.parents[0]
+        )
         half = row.payload["greedy"]["actions"][: len(row.payload["greedy"]["actions"]) // 2]
         assert [m["content"] for m in told["messages"][2::2]][: len(half)] == [f"Action: {a}" for a in half]
 
@@ -119,13 +152,19 @@ def test_an_episode_leads_back_to_its_task(finished: RunDir) -> None:
     published = load_from_disk(finished.dataset("turns", 1))["train"]
     row = next(r for r in published if r["src_record"] == "revision")
     links = trace(finished, row["row_id"])
-    assert next(link.stage for link in links if not link.asked) == "tasks/train" and links[0].id == row["task_id"]
+    assert (
+        next(link.stage for link in links if not link.asked) == "tasks/train"
+        and links[0].id == row["task_id"]
+    )
     asked = next(link for link in links if link.asked)
     assert asked.published[0].turns == row["turns"] and asked.published[0].tokens_loss == row["tokens_loss"]
 
 
 def test_the_tree_is_shown_with_what_became_of_its_leaves(finished: RunDir, tmp_path: Path) -> None:
     shown = trees(finished, 1, None)
-    assert len(shown) == 8 and sum(len(t["records"]) for t in shown) == finished.manifest(finished.stage(1, "critique")).rows_out
+    assert (
+        len(shown) == 8
+        and sum(len(t["records"]) for t in shown) == finished.manifest(finished.stage(1, "critique")).rows_out
+    )
     assert any(r["kind"] == "revision" and r["t_prime"] for t in shown for r in t["records"])
     assert round_with_tree(finished, shown[0]["id"][:12]) == 1 and round_with_tree(finished, "none") is None

@@ -32,8 +32,18 @@ def ids(found: list[Pair]) -> list[tuple[int, int, int]]:
 
 
 def test_good_episodes_that_branch_off_latest_come_first_then_the_shortest() -> None:
-    assert ids(pairs(forked(), rules(per_bad=9, alpha=0.6), "t"))[:3] in ([(5, 3, 1), (6, 3, 1), (7, 3, 0)], [(6, 3, 1), (5, 3, 1), (7, 3, 0)])
-    assert ids(pairs(forked(), rules(per_bad=9, alpha=0.7), "t")) == [(5, 3, 1), (7, 3, 0), (5, 6, 2), (7, 6, 0), (7, 8, 1), (5, 8, 0)]
+    assert ids(pairs(forked(), rules(per_bad=9, alpha=0.6), "t"))[:3] in (
+        [(5, 3, 1), (6, 3, 1), (7, 3, 0)],
+        [(6, 3, 1), (5, 3, 1), (7, 3, 0)],
+    )
+    assert ids(pairs(forked(), rules(per_bad=9, alpha=0.7), "t")) == [
+        (5, 3, 1),
+        (7, 3, 0),
+        (5, 6, 2),
+        (7, 6, 0),
+        (7, 8, 1),
+        (5, 8, 0),
+    ]
 
 
 def test_fault_2_a_perfect_episode_is_good_when_alpha_is_1() -> None:
@@ -70,12 +80,22 @@ def bad_way(length: int, end: str) -> list[Node]:
         (0, 1, DONE, 1, None),
     ],
 )
-def test_faults_7_and_10_where_the_episode_turns_round(prefix: int, length: int, end: str, first_bad: int | None, t: int | None) -> None:
+def test_faults_7_and_10_where_the_episode_turns_round(
+    prefix: int, length: int, end: str, first_bad: int | None, t: int | None
+) -> None:
     assert transition(prefix, bad_way(length, end), first_bad) == t
 
 
 def did(*actions: str, executed: bool = True) -> list[dict]:
-    return [{"response": f"Thought: so.\nAction: {a}", "action": a, "observation": "from the tree", "executed": executed} for a in actions]
+    return [
+        {
+            "response": f"Thought: so.\nAction: {a}",
+            "action": a,
+            "observation": "from the tree",
+            "executed": executed,
+        }
+        for a in actions
+    ]
 
 
 def game(target: int = 7) -> Game:
@@ -88,11 +108,35 @@ SORRY = "Thought: sorry.\nAction: reflect"
 def test_fault_8_and_9_a_splice_has_what_was_really_observed_and_an_answered_reflection() -> None:
     found = replay(game(), did("add 1", "fly"), SORRY, did("double", "double", "add 2", "add 1"), 1.0)
     assert [m["content"] for m in found.messages] == [
-        "Thought: so.\nAction: add 1", "The number is 1.", "Thought: so.\nAction: fly", "Nothing happens: 'fly' is no action.", SORRY, REFLECT_REPLY,
-        "Thought: so.\nAction: double", "The number is 2.", "Thought: so.\nAction: double", "The number is 4.", "Thought: so.\nAction: add 2",
-        "The number is 6.", "Thought: so.\nAction: add 1",
-    ]  # fmt: skip
-    assert found.learn == [False, False, False, False, True, False, True, False, True, False, True, False, True]
+        "Thought: so.\nAction: add 1",
+        "The number is 1.",
+        "Thought: so.\nAction: fly",
+        "Nothing happens: 'fly' is no action.",
+        SORRY,
+        REFLECT_REPLY,
+        "Thought: so.\nAction: double",
+        "The number is 2.",
+        "Thought: so.\nAction: double",
+        "The number is 4.",
+        "Thought: so.\nAction: add 2",
+        "The number is 6.",
+        "Thought: so.\nAction: add 1",
+    ]
+    assert found.learn == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert found.reward == 1.0 and "from the tree" not in str(found.messages)
 
 
@@ -101,11 +145,18 @@ def test_fault_8_and_9_a_splice_has_what_was_really_observed_and_an_answered_ref
     [
         (("double", "add 2", "add 2", "double"), ("add 1",), 1.0, "over_before_reflection"),
         (("add 1",), ("add 2", "fly", "double"), 1.0, "step_not_executed"),
-        (("add 2",), ("add 2", "double"), 1.0, "reward_too_low"),  # 8 of 7: the good way does not work from where the bad one led
+        (
+            ("add 2",),
+            ("add 2", "double"),
+            1.0,
+            "reward_too_low",
+        ),  # 8 of 7: the good way does not work from where the bad one led
         (("add 1",), ("add 2",), 0.5, "reward_too_low"),
     ],
 )
-def test_fault_8_what_does_not_work_from_there_is_rejected_with_the_reason(before: tuple, after: tuple, alpha: float, reason: str) -> None:
+def test_fault_8_what_does_not_work_from_there_is_rejected_with_the_reason(
+    before: tuple, after: tuple, alpha: float, reason: str
+) -> None:
     found = replay(game(), did(*before), SORRY, did(*after), alpha)
     assert isinstance(found, Rejected) and found.reason == reason and found.detail
 

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from pipeline.engines.base import Completion, Request
 
-WORDS = [f"{a}{b}" for a in ("ba", "co", "di", "fu", "gra", "ho", "ki", "lo") for b in ("rel", "min", "tas", "von", "sep", "dur", "qua", "zen")]
+WORDS = [
+    f"{a}{b}"
+    for a in ("ba", "co", "di", "fu", "gra", "ho", "ki", "lo")
+    for b in ("rel", "min", "tas", "von", "sep", "dur", "qua", "zen")
+]
 
 
 def text_of(request: Request) -> str:
@@ -39,12 +43,18 @@ def writes(request: Request, index: int) -> str | Completion:
         return Completion("x", "length", len(text_of(request).split()), 1, None, values or [-1.0])
     if step == "entities":
         document = document_of(request)
-        return json.dumps({"summary": f"A summary: {filler(key, 20)}.", "entities": [*named(document), "Atlantis"]})
+        return json.dumps(
+            {"summary": f"A summary: {filler(key, 20)}.", "entities": [*named(document), "Atlantis"]}
+        )
     if step == "relation":
         entities = re.findall(r"^- (.*)$", text_of(request).rsplit("### Entities", 1)[1], re.MULTILINE)
         title = document_of(request).split("\n")[0]
-        sections = [f"### {title} in relation to {e}\n{filler(key[i:] + key[:i])}." for i, e in enumerate(entities)]
-        return "\n\n".join([*sections, f"### Interaction of {', '.join(entities)} in {title}\n{filler(key[5:] + key[:5])}."])
+        sections = [
+            f"### {title} in relation to {e}\n{filler(key[i:] + key[:i])}." for i, e in enumerate(entities)
+        ]
+        return "\n\n".join(
+            [*sections, f"### Interaction of {', '.join(entities)} in {title}\n{filler(key[5:] + key[:5])}."]
+        )
     if step == "judge":
         faithful = int(key[:2], 16) % 4 != 0
         return json.dumps({"unsupported": [] if faithful else ["a claim"], "faithful": faithful})

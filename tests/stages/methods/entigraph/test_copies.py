@@ -38,7 +38,9 @@ def test_one_of_two_like_texts_of_one_document_stays_in_any_order(seed: int) -> 
     base = text(rng)
     near = base.rsplit(" ", 1)[0] + " other"
     texts = {"b": base, "a": near, "c": text(rng), "d": base.upper()}
-    rows = [Row(i, {"task_id": "doc", "text": t}) for i, t in texts.items()] + [Row("e", {"task_id": "other", "text": base})]
+    rows = [Row(i, {"task_id": "doc", "text": t}) for i, t in texts.items()] + [
+        Row("e", {"task_id": "other", "text": base})
+    ]
     random.Random(seed).shuffle(rows)
     verdicts = {row.id: verdict for row, verdict in near_duplicates(0.8)(lambda: rows)}
     assert {i for i, v in verdicts.items() if v is None} == {"a", "c", "e"}

@@ -19,37 +19,74 @@ from tests.stages.methods.entigraph.test_entigraph import write_inputs
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]
-STEPS = {"You prepare a document": "entities", "You explain a document": "relation", "You compare a text": "judge"}
+STEPS = {
+    "You prepare a document": "entities",
+    "You explain a document": "relation",
+    "You compare a text": "judge",
+}
 
 
 def writer(seen: Seen) -> Fault:
     """Answer as the scripted model of the other tests does; the first list of entities is none."""
     body = seen.body
-    step = next((step for begins, step in STEPS.items() if body["messages"][0]["content"].startswith(begins)), "rephrase")
-    text = writes(Request(messages=body["messages"], step=f"entigraph/{step}", sampling=Sampling(), sample_index=seen.number), 0)
+    step = next(
+        (step for begins, step in STEPS.items() if body["messages"][0]["content"].startswith(begins)),
+        "rephrase",
+    )
+    text = writes(
+        Request(
+            messages=body["messages"], step=f"entigraph/{step}", sampling=Sampling(), sample_index=seen.number
+        ),
+        0,
+    )
     if step == "entities":
         assert body["response_format"]["json_schema"]["schema"]["required"] == ["summary", "entities"]
         text = "I think there are five." if seen.number == 0 else text
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    return Fault(body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": len(str(text).split())}}))
+    return Fault(
+        body=orjson.dumps(
+            {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": len(str(text).split())}}
+        )
+    )
 
 
 @pytest.mark.parametrize("arm", ["entigraph", "rephrase"])
-async def test_an_endpoint_writes_the_texts(tmp_path: Path, tiny_model: Path, local_ray: Any, arm: str) -> None:
-    run, method = RunDir(tmp_path / "run"), {"name": "entigraph", "arm": arm, "max_triples": 4, "rephrasings": 2, "faithfulness": 1.0}
+async def test_an_endpoint_writes_the_texts(
+    tmp_path: Path, tiny_model: Path, local_ray: Any, arm: str
+) -> None:
+    run, method = (
+        RunDir(tmp_path / "run"),
+        {"name": "entigraph", "arm": arm, "max_triples": 4, "rephrasings": 2, "faithfulness": 1.0},
+    )
     async with LocalServer(plan=writer) as server:
         engine = {"kind": "openai", "base_url": server.url, "model": "writer"}
-        recipe = run.freeze(tiny_recipe(**write_inputs(tmp_path), model={"base": str(tiny_model)}, engine=engine, sampling={"max_tokens": 400}, method=method))
+        recipe = run.freeze(
+            tiny_recipe(
+                **write_inputs(tmp_path),
+                model={"base": str(tiny_model)},
+                engine=engine,
+                sampling={"max_tokens": 400},
+                method=method,
+            )
+        )
         freeze(run, recipe)
         loop = Loop(run, recipe)
         for stage in ("generate", "critique", "filter", "verify"):
             await loop.stage(1, stage)
         await loop.publish(1)
         judged = run.manifest(run.stage(1, "critique")).requests.sent
-        assert server.requests == judged + (3 + 1 + 3 * 14 if arm == "entigraph" else 3 * 6) and judged > 0, "one list of entities was asked for again"
+        assert server.requests == judged + (3 + 1 + 3 * 14 if arm == "entigraph" else 3 * 6) and judged > 0, (
+            "one list of entities was asked for again"
+        )
     published = load_from_disk(run.dataset("cpt", 1))["train"]
     forms = Counter(published["src_form"])
-    assert set(forms) == ({"summary", "pair", "triple"} if arm == "entigraph" else {f"rephrase:{s}" for s in ("simple", "encyclopedic", "scholarly")})
+    assert set(forms) == (
+        {"summary", "pair", "triple"}
+        if arm == "entigraph"
+        else {f"rephrase:{s}" for s in ("simple", "encyclopedic", "scholarly")}
+    )
     assert set(published["src_model"]) == {f"writer@{server.url}"}
     dropped = run.manifest(run.stage(1, "critique")).rows_dropped
-    assert set(dropped) == {"unfaithful"} or arm == "rephrase", "one in four of 45 texts; of 18 there may be none"
+    assert set(dropped) == {"unfaithful"} or arm == "rephrase", (
+        "one in four of 45 texts; of 18 there may be none"
+    )

@@ -19,7 +19,9 @@ from stages.methods.entigraph.entities import (
 
 
 @given(st.integers(0, 25), st.none() | st.integers(0, 40), st.integers(0, 60), st.integers(0, 2**32 - 1))
-def test_a_plan_has_every_pair_once_and_no_more_triples_than_allowed(n: int, max_pairs: int | None, max_triples: int, seed: int) -> None:
+def test_a_plan_has_every_pair_once_and_no_more_triples_than_allowed(
+    n: int, max_pairs: int | None, max_triples: int, seed: int
+) -> None:
     made = plan(n, max_pairs, max_triples, seed)
     pairs, triples = [s for s in made if len(s) == 2], [s for s in made if len(s) == 3]
     assert made == [*pairs, *triples] and len(set(made)) == len(made)
@@ -63,22 +65,43 @@ def test_fault_2_what_is_not_as_asked_for_is_told(reply: str) -> None:
 
 
 def test_a_reply_as_asked_for_is_read() -> None:
-    assert read(json.dumps({"summary": "s", "entities": ["Ada", "the engine"]})) == Extracted(summary="s", entities=["Ada", "the engine"])
+    assert read(json.dumps({"summary": "s", "entities": ["Ada", "the engine"]})) == Extracted(
+        summary="s", entities=["Ada", "the engine"]
+    )
 
 
 def test_guided_decoding_is_told_the_same_form() -> None:
     asked = schema(30)
-    assert asked["properties"].keys() == Extracted.model_fields.keys() == set(asked["required"]) and not asked["additionalProperties"]
-    assert asked["properties"]["entities"]["maxItems"] == 30 and "maxItems" not in schema(None)["properties"]["entities"]
+    assert (
+        asked["properties"].keys() == Extracted.model_fields.keys() == set(asked["required"])
+        and not asked["additionalProperties"]
+    )
+    assert (
+        asked["properties"]["entities"]["maxItems"] == 30
+        and "maxItems" not in schema(None)["properties"]["entities"]
+    )
 
 
 def test_case_articles_and_plurals_do_not_make_two_entities_of_one() -> None:
-    assert distinct(["Mines", "the mine", "MINE", "Glass", "glasses", "bus", "  ", "Ada  Lovelace", "ada lovelace"]) == ["Mines", "Glass", "glasses", "bus", "Ada Lovelace"]
+    assert distinct(
+        ["Mines", "the mine", "MINE", "Glass", "glasses", "bus", "  ", "Ada  Lovelace", "ada lovelace"]
+    ) == ["Mines", "Glass", "glasses", "bus", "Ada Lovelace"]
 
 
 @pytest.mark.parametrize(
     ("entity", "count"),
-    [("gold", 2), ("Gold Coast", 1), ("the Gold Coast", 1), ("golds", 2), ("old", 0), ("coffee", 1), ("Coffees", 1), ("silver", 0), ("...", 0), ("Mount Éla", 1)],
+    [
+        ("gold", 2),
+        ("Gold Coast", 1),
+        ("the Gold Coast", 1),
+        ("golds", 2),
+        ("old", 0),
+        ("coffee", 1),
+        ("Coffees", 1),
+        ("silver", 0),
+        ("...", 0),
+        ("Mount Éla", 1),
+    ],
 )
 def test_an_entity_is_grounded_when_the_document_names_it(entity: str, count: int) -> None:
     assert occurrences(entity, "The Gold\nCoast exports gold and coffee. Mount Éla is high.") == count

@@ -35,17 +35,38 @@ NUMBERS = (
     Case(6, "percent", "0.5", "Half of it.\nAnswer: 50%"),
     Case(6, "fraction", "1/2", "Half of it.\nAnswer: \\frac12"),
     Case(7, "list", "8", "1. Take 3.\n2. Add 5.\n\nAnswer: 8"),
-    Case(8, "totals", "4", "We have two parts.\n\nTotal: 1.5+2.5=4, in\n1. one part\n2. another\n\nAnswer: 4"),
+    Case(
+        8, "totals", "4", "We have two parts.\n\nTotal: 1.5+2.5=4, in\n1. one part\n2. another\n\nAnswer: 4"
+    ),
     Case(8, "steps", "6", "Step 1: take 2.\nStep 2: three times that.\n\nAnswer: 6"),
     Case(9, "layout", "7", "First:\n\n  - 3 here\n  - 4 there\n\n\n| a | b |\n| 3 | 4 |\n\nAnswer: 7"),
-    Case(10, "latex", "0.5", "We take $\\frac{1}{2}$ of $\\{1\\}$, so $\\sqrt{\\frac{1}{4}}$.\n\nAnswer: \\boxed{\\frac{1}{2}}"),
+    Case(
+        10,
+        "latex",
+        "0.5",
+        "We take $\\frac{1}{2}$ of $\\{1\\}$, so $\\sqrt{\\frac{1}{4}}$.\n\nAnswer: \\boxed{\\frac{1}{2}}",
+    ),
     Case(18, "U.S.A", "3", "There were three.\nAnswer: 3"),
 )
 CHOICES = (
-    Case(1, "text in a box", "(A) cats", "They purr.\n\\boxed{(A) cats}\nAnswer: (A) cats", "", ("cats", "dogs")),
+    Case(
+        1,
+        "text in a box",
+        "(A) cats",
+        "They purr.\n\\boxed{(A) cats}\nAnswer: (A) cats",
+        "",
+        ("cats", "dogs"),
+    ),
     Case(2, "letter", "(A) cats", "They purr.\nAnswer: A", "", ("cats", "dogs")),
     Case(2, "bracket", "(A) cats", "They purr.\nAnswer: (A)", "", ("cats", "dogs")),
-    Case(2, "too much", "(A) cats", "Both.\nAnswer: (A) cats or (B) dogs", "several_candidates", ("cats", "dogs")),
+    Case(
+        2,
+        "too much",
+        "(A) cats",
+        "Both.\nAnswer: (A) cats or (B) dogs",
+        "several_candidates",
+        ("cats", "dogs"),
+    ),
     Case(2, "other", "(A) cats", "They bark.\nAnswer: B", "wrong_answer", ("cats", "dogs")),
 )
 BOOLEANS = (
@@ -98,7 +119,12 @@ def leaky(request: Request, index: int) -> str:
     step, text = request.step.rsplit("/", 1)[1], request.messages[-1]["content"]
     if step == "adapt":
         kind = re.search(r"kind (\d)", text)[1]
-        return "" if kind == "3" else f"As kind {kind} says, add both numbers." + (f" The answer is {a + b}." if kind == "1" else "")
+        return (
+            ""
+            if kind == "3"
+            else f"As kind {kind} says, add both numbers."
+            + (f" The answer is {a + b}." if kind == "1" else "")
+        )
     if step == "structure" and "kind 4" in text:
         return " \n"
     if step == "structure":

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from stages.methods.regenesis.leaks import leak
 
 
-def task(answer: str | None, question: str = "What comes out?", kind: str = "number", options: list[str] | None = None) -> dict[str, Any]:
+def task(
+    answer: str | None,
+    question: str = "What comes out?",
+    kind: str = "number",
+    options: list[str] | None = None,
+) -> dict[str, Any]:
     return {"question": question, "answer": answer, "answer_type": kind, "options": options}
 
 
@@ -21,7 +26,10 @@ SUM = "State the final answer to the following arithmetic problem: 4 + 0 - 1 ="
     ("text", "how"),
     [
         ("Add 4 and 0 and take 1 away.", ""),
-        ("1. Add the first two.\n2. Take the last away.\n3. State the answer.", ""),  # 3 is the number of a list item
+        (
+            "1. Add the first two.\n2. Take the last away.\n3. State the answer.",
+            "",
+        ),  # 3 is the number of a list item
         ("Step 3: the answer is what is left.\nIn step 3 check it.", ""),
         ("Plan it in 3 steps, and give 3 reasons.", ""),  # by chance
         ("Check that the result is below 3 times the first number.", ""),
@@ -56,7 +64,9 @@ def test_a_short_number_counts_only_where_it_is_given_as_the_answer(text: str, h
         ("It comes to 22.0 in the end.", "What is 4 + 18?", "contained"),  # by value
     ],
 )
-def test_a_telling_number_counts_anywhere_but_not_if_the_question_has_it(text: str, question: str, how: str) -> None:
+def test_a_telling_number_counts_anywhere_but_not_if_the_question_has_it(
+    text: str, question: str, how: str
+) -> None:
     assert leak(text, task("22", question)) == how
 
 
@@ -102,7 +112,17 @@ def test_nothing_raises(text: str, answer: str, kind: str) -> None:
     assert leak(text, task(answer, kind=kind)) in ("", "marked", "announced", "contained")
 
 
-@pytest.mark.parametrize("text", ["the answer is " * 5000, "= 1 and " * 20000, "answer " * 20000, "1," * 50000, "total of " * 20000 + ":", "-" * 100000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the answer is " * 5000,
+        "= 1 and " * 20000,
+        "answer " * 20000,
+        "1," * 50000,
+        "total of " * 20000 + ":",
+        "-" * 100000,
+    ],
+)
 def test_hostile_text_takes_linear_time(text: str) -> None:
     began = time.process_time()
     leak(text, task("1234567", kind="number"))

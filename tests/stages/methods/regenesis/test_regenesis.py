@@ -40,7 +40,14 @@ def write(path: Path, rows: Rows) -> str:
     return str(path)
 
 
-def recipe_in(folder: Path, model: Path, script: str, rows: Rows = SUMS, method: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+def recipe_in(
+    folder: Path,
+    model: Path,
+    script: str,
+    rows: Rows = SUMS,
+    method: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Recipe:
     settings: dict[str, Any] = {
         "rounds": 1,
         "model": {"base": str(model)},
@@ -88,15 +95,41 @@ def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_mode
     folder = tmp_path_factory.mktemp("regenesis")
     run = RunDir(folder / "run")
     sets = {
-        "far": {"source": "jsonl", "path": write(folder / "far.jsonl", [{"question": f"What is {i} + 1000?", "answer": 1000 + i} for i in range(20)])},
+        "far": {
+            "source": "jsonl",
+            "path": write(
+                folder / "far.jsonl",
+                [{"question": f"What is {i} + 1000?", "answer": 1000 + i} for i in range(20)],
+            ),
+        },
         "near": {"source": "jsonl", "path": write(folder / "near.jsonl", SUMS[:10])},
-        "gym": {"source": "reasoning_gym", "dataset": "chain_sum", "limit": 12, "options": {"min_terms": 2, "max_terms": 2}},
+        "gym": {
+            "source": "reasoning_gym",
+            "dataset": "chain_sum",
+            "limit": 12,
+            "options": {"min_terms": 2, "max_terms": 2},
+        },
     }
     recipe = recipe_in(
-        folder, tiny_model, "chains", method={"n_selected": 2, "raw_per_question": 3, "hinted_chains": 2, "keep_per_question": 2, "sampling": SAMPLING},
-        sampling={"temperature": 0.85, "max_tokens": 50}, held_out={"count": 10}, train={"max_steps": 1, "batch_size": 2, "max_length": 256},
-        evaluate={"bootstrap": 100, "sets": sets, "engine": {"kind": "scripted", "answers": "tests.scripted_answers:sums"}},
-    )  # fmt: skip
+        folder,
+        tiny_model,
+        "chains",
+        method={
+            "n_selected": 2,
+            "raw_per_question": 3,
+            "hinted_chains": 2,
+            "keep_per_question": 2,
+            "sampling": SAMPLING,
+        },
+        sampling={"temperature": 0.85, "max_tokens": 50},
+        held_out={"count": 10},
+        train={"max_steps": 1, "batch_size": 2, "max_length": 256},
+        evaluate={
+            "bootstrap": 100,
+            "sets": sets,
+            "engine": {"kind": "scripted", "answers": "tests.scripted_answers:sums"},
+        },
+    )
     asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))
     return run
 
@@ -106,7 +139,11 @@ def test_every_chain_is_a_row_and_none_is_lost(finished: RunDir) -> None:
         finished.manifest(finished.stage(1, stage)).check()
     made = Counter(row["chain"].split(":")[0] for row in payloads(finished, "generate"))
     questions = finished.manifest(finished.tasks("train")).rows_out
-    assert made["selected"] == 2 * questions and made["raw"] == 3 * questions and 0 < made["hinted"] < 2 * questions
+    assert (
+        made["selected"] == 2 * questions
+        and made["raw"] == 3 * questions
+        and 0 < made["hinted"] < 2 * questions
+    )
 
 
 def test_fault_15_no_request_is_wasted(finished: RunDir) -> None:
@@ -116,7 +153,15 @@ def test_fault_15_no_request_is_wasted(finished: RunDir) -> None:
     assert steps["adapt"] == steps["structure"] == steps["execute"] == chains[False]
     assert steps["hinted_adapt"] == steps["hinted_structure"] == steps["hinted_execute"] == chains[True]
     assert steps["select"] == finished.manifest(finished.tasks("train")).rows_out + chains[True] // 2
-    assert set(steps) == {"select", "adapt", "structure", "execute", "hinted_adapt", "hinted_structure", "hinted_execute"}
+    assert set(steps) == {
+        "select",
+        "adapt",
+        "structure",
+        "execute",
+        "hinted_adapt",
+        "hinted_structure",
+        "hinted_execute",
+    }
 
 
 def test_no_ground_truth_in_any_unhinted_prompt(finished: RunDir) -> None:
@@ -133,18 +178,27 @@ def test_no_ground_truth_in_any_unhinted_prompt(finished: RunDir) -> None:
     assert seen[False] > 100 and seen[True] > 10
 
 
-def test_only_questions_without_an_accepted_path_are_hinted_and_it_shows_in_the_dataset(finished: RunDir) -> None:
+def test_only_questions_without_an_accepted_path_are_hinted_and_it_shows_in_the_dataset(
+    finished: RunDir,
+) -> None:
     accepted = {True: set(), False: set()}
     for row in payloads(finished, "verify"):
         accepted[row["hinted"]].add(row["task_id"])
     hinted = {row["task_id"] for row in payloads(finished, "generate") if row["hinted"]}
     assert hinted and not hinted & accepted[False] and hinted == accepted[True]
-    assert hinted | accepted[False] == {row.id for row in finished.rows(finished.tasks("train"))}, "what generate foresees is what verify finds"
+    assert hinted | accepted[False] == {row.id for row in finished.rows(finished.tasks("train"))}, (
+        "what generate foresees is what verify finds"
+    )
     dataset = load_from_disk(finished.dataset("sft", 1))["train"]
     by_task = {(r["task_id"], r["src_hinted"]) for r in dataset}
-    assert by_task == {(t, True) for t in hinted} | {(t, False) for t in accepted[False]}, "fault 11: both kinds are published, each marked"
+    assert by_task == {(t, True) for t in hinted} | {(t, False) for t in accepted[False]}, (
+        "fault 11: both kinds are published, each marked"
+    )
     share = sum(dataset["src_hinted"])
-    assert f"Hinted examples (the answer was shown while the path was made): {share} of {len(dataset)}" in card(finished)
+    assert (
+        f"Hinted examples (the answer was shown while the path was made): {share} of {len(dataset)}"
+        in card(finished)
+    )
     assert max(Counter(dataset["task_id"]).values()) == 2
 
 
@@ -159,7 +213,9 @@ def test_examples_are_question_and_path_alone(finished: RunDir) -> None:
         whole = " ".join(m["content"] for m in [*example["prompt"], *example["completion"]])
         assert example["completion"] == [{"role": "assistant", "content": row["text"]}]
         assert not [name for name in ("guideline", "adapted", "structure") if row[name] in whole]
-        assert "Answer: X" in example["prompt"][0]["content"] and re.search(r"^Answer: \d+$", row["text"], re.MULTILINE)
+        assert "Answer: X" in example["prompt"][0]["content"] and re.search(
+            r"^Answer: \d+$", row["text"], re.MULTILINE
+        )
     evaluated = next(request_log.records(f"{finished.stage('base', 'evaluate')}/requests"))["messages"]
     assert evaluated[0] == example["prompt"][0], "evaluation asks as training does"
 
@@ -167,30 +223,61 @@ def test_examples_are_question_and_path_alone(finished: RunDir) -> None:
 def test_selections_are_of_the_given_guidelines_and_the_draw_differs_by_question(finished: RunDir) -> None:
     known = {g.text for g in guidelines.read_guidelines(guidelines.DEFAULT).values()}
     rows = payloads(finished, "generate")
-    assert {row["guideline"] for row in rows} <= known and {row["guideline_type"] for row in rows if "selected" in row["chain"]} == {"selected"}
+    assert {row["guideline"] for row in rows} <= known and {
+        row["guideline_type"] for row in rows if "selected" in row["chain"]
+    } == {"selected"}
     draws: dict[str, set[str]] = {}
     for row in rows:
         if row["chain"].startswith("raw:"):
             draws.setdefault(row["task_id"], set()).add(row["chain"])
     assert {len(d) for d in draws.values()} == {3} and len({frozenset(d) for d in draws.values()}) > 10
-    offered = next(r for r in asked(finished) if r["step"] == "regenesis/select" and r["sample_index"])["messages"][-1]["content"]
-    assert "so far" not in offered and "25." not in offered, "a hinted chain has no earlier solution to revise"
+    offered = next(r for r in asked(finished) if r["step"] == "regenesis/select" and r["sample_index"])[
+        "messages"
+    ][-1]["content"]
+    assert "so far" not in offered and "25." not in offered, (
+        "a hinted chain has no earlier solution to revise"
+    )
 
 
 def test_each_step_has_its_own_sampling(finished: RunDir) -> None:
-    used = {r["step"].replace("hinted_", ""): (r["sampling"]["temperature"], r["sampling"]["max_tokens"]) for r in asked(finished)}
-    assert used == {"regenesis/select": (0.85, 50), "regenesis/adapt": (0.3, 40), "regenesis/structure": (0.85, 50), "regenesis/execute": (0.85, 99)}
-    assert all(json.loads(s)["max_tokens"] == 99 for s in load_from_disk(finished.dataset("sft", 1))["train"]["src_sampling"])
+    used = {
+        r["step"].replace("hinted_", ""): (r["sampling"]["temperature"], r["sampling"]["max_tokens"])
+        for r in asked(finished)
+    }
+    assert used == {
+        "regenesis/select": (0.85, 50),
+        "regenesis/adapt": (0.3, 40),
+        "regenesis/structure": (0.85, 50),
+        "regenesis/execute": (0.85, 99),
+    }
+    assert all(
+        json.loads(s)["max_tokens"] == 99
+        for s in load_from_disk(finished.dataset("sft", 1))["train"]["src_sampling"]
+    )
 
 
 def test_trace_shows_the_whole_chain(finished: RunDir, selfloop: Any) -> None:
     published = load_from_disk(finished.dataset("sft", 1))["train"][0]["row_id"]
     *_, last = trace(finished, published)
     row = last.payload
-    assert [link.stage for link in trace(finished, published)] == ["tasks/train", "generate", "critique", "filter", "verify"]
+    assert [link.stage for link in trace(finished, published)] == [
+        "tasks/train",
+        "generate",
+        "critique",
+        "filter",
+        "verify",
+    ]
     shown = selfloop("trace", "--run", finished.root, published, "--full")
     assert shown.status == 0, shown.text
-    wanted = [row["question"], row["guideline"], row["adapted"], row["structure"].split("\n")[1], row["text"].split("\n")[1], "right, extracted", "published as"]
+    wanted = [
+        row["question"],
+        row["guideline"],
+        row["adapted"],
+        row["structure"].split("\n")[1],
+        row["text"].split("\n")[1],
+        "right, extracted",
+        "published as",
+    ]
     below = shown.text[shown.text.index(f"{last.parents[0][:0]}made by generate") :]
     places = [shown.text.index(wanted[0]), *(below.index(text) for text in wanted[1:])]
     assert all(a < b for a, b in pairwise(places[1:])), shown.text
@@ -205,15 +292,28 @@ def test_further_sets_are_frozen_evaluated_and_shown(finished: RunDir, selfloop:
     for round_ in ("base", 1):
         found = json.loads(Path(finished.evaluation(round_)).read_text())["sets"]
         assert {name: m["n"] for name, m in found.items()} == {"far": 20, "near": 10, "gym": 12}
-        assert all(0 <= m["greedy"]["low"] <= m["greedy"]["mean"] <= m["greedy"]["high"] <= 1 for m in found.values())
+        assert all(
+            0 <= m["greedy"]["low"] <= m["greedy"]["mean"] <= m["greedy"]["high"] <= 1 for m in found.values()
+        )
         assert 0 < found["far"]["greedy"]["mean"] < 1
-    assert found["far"]["against_base"]["difference"]["mean"] == found["far"]["against_previous"]["difference"]["mean"]
+    assert (
+        found["far"]["against_base"]["difference"]["mean"]
+        == found["far"]["against_previous"]["difference"]["mean"]
+    )
     assert all(row.payload["greedy"]["text"] for row in finished.rows(finished.stage(1, "evaluate-gym")))
     facts = rounds_table(finished)
     assert [f["round"] for f in facts] == ["base", 1] and set(facts[1]["sets"]) == {"far", "near", "gym"}
-    assert facts[1]["tokens"] == sum(finished.manifest(finished.stage(1, s)).tokens.completion for s in ("evaluate", "evaluate-far", "evaluate-near", "evaluate-gym"))
+    assert facts[1]["tokens"] == sum(
+        finished.manifest(finished.stage(1, s)).tokens.completion
+        for s in ("evaluate", "evaluate-far", "evaluate-near", "evaluate-gym")
+    )
     shown = selfloop("inspect", "--run", finished.root).text
-    assert "far, n = 20" in shown and "gym, n = 12" in shown and "20 of far to evaluate with" in shown and "evaluate-near" in shown
+    assert (
+        "far, n = 20" in shown
+        and "gym, n = 12" in shown
+        and "20 of far to evaluate with" in shown
+        and "evaluate-near" in shown
+    )
     one = selfloop("inspect", "--run", finished.root, "--round", "1", "--stage", "evaluate-far")
     assert one.status == 0 and "on 20 questions" in one.text, one.text
     assert "sets/gym: 12" in selfloop("inspect", "--run", finished.root, "--stage", "tasks").text
@@ -225,16 +325,29 @@ def test_further_sets_are_frozen_evaluated_and_shown(finished: RunDir, selfloop:
     assert next(link.stage for link in trace(finished, question, 1)) == "tasks/sets/far"
 
 
-def test_questions_of_further_sets_are_neither_learnt_from_nor_published(finished: RunDir, tmp_path: Path) -> None:
+def test_questions_of_further_sets_are_neither_learnt_from_nor_published(
+    finished: RunDir, tmp_path: Path
+) -> None:
     near = {row.payload["question"] for row in finished.rows(finished.tasks("sets/near"))}
     learnt = {row.payload["question"] for row in finished.rows(finished.tasks("train"))}
     assert len(near) == 10 and not near & learnt
-    assert finished.manifest(finished.path("tasks")).rows_dropped["equal_to_evaluation_set"] + len(learnt) == 30
+    assert (
+        finished.manifest(finished.path("tasks")).rows_dropped["equal_to_evaluation_set"] + len(learnt) == 30
+    )
     manifest = finished.manifest(finished.stage(1, "publish"))
     assert {"held_out", "sets_far", "sets_near", "sets_gym"} <= {step.name for step in manifest.steps}
     recipe = finished.recipe()
-    more = recipe.evaluate.model_copy(update={"sets": {**recipe.evaluate.sets, "new": recipe.evaluate.sets["far"]}})
-    fewer = recipe.evaluate.model_copy(update={"sets": {**recipe.evaluate.sets, "far": recipe.evaluate.sets["far"].model_copy(update={"limit": 3})}})
+    more = recipe.evaluate.model_copy(
+        update={"sets": {**recipe.evaluate.sets, "new": recipe.evaluate.sets["far"]}}
+    )
+    fewer = recipe.evaluate.model_copy(
+        update={
+            "sets": {
+                **recipe.evaluate.sets,
+                "far": recipe.evaluate.sets["far"].model_copy(update={"limit": 3}),
+            }
+        }
+    )
     with pytest.raises(StaleError, match="read without evaluate.sets far"):
         freeze(finished, recipe.model_copy(update={"evaluate": fewer}))
     with pytest.raises(StaleError, match="read without evaluate.sets new"):
@@ -252,13 +365,29 @@ def kinds() -> dict[str, tuple[Case, ...]]:
 async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
     """Each case's path is accepted or refused for the reason it has to be; what is accepted is published byte for byte."""
     cases = kinds()[kind]
-    rows = [{"question": f"Case <{c.name}>. How is it in the U.S.A.?  A. Smith\nasks.", "answer": c.truth, "choices": c.options} for c in cases]
+    rows = [
+        {
+            "question": f"Case <{c.name}>. How is it in the U.S.A.?  A. Smith\nasks.",
+            "answer": c.truth,
+            "choices": c.options,
+        }
+        for c in cases
+    ]
     columns = {"options": "choices"} if kind == "choice" else {}
     recipe = recipe_in(
-        tmp_path, tiny_model, "cases", [*rows, {"question": "Held out?", "answer": cases[0].truth, "choices": cases[0].options}],
-        filters={"drop_duplicates": False}, verifier="ground_truth",
-        tasks={"source": "jsonl", "path": str(tmp_path / "tasks.jsonl"), "answer_type": kind, "columns": columns},
-    )  # fmt: skip
+        tmp_path,
+        tiny_model,
+        "cases",
+        [*rows, {"question": "Held out?", "answer": cases[0].truth, "choices": cases[0].options}],
+        filters={"drop_duplicates": False},
+        verifier="ground_truth",
+        tasks={
+            "source": "jsonl",
+            "path": str(tmp_path / "tasks.jsonl"),
+            "answer_type": kind,
+            "columns": columns,
+        },
+    )
     run = RunDir(tmp_path / "run")
     loop = Loop(run, run.freeze(recipe))
     freeze(run, recipe)
@@ -280,40 +409,65 @@ async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, local_ray: Any, 
     assert len(published) == sum(not reason for reason in found.values())
 
 
-async def test_fault_6_an_empty_truth_is_refused_when_it_is_read(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_fault_6_an_empty_truth_is_refused_when_it_is_read(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     recipe = recipe_in(tmp_path, tiny_model, "cases", [*SUMS, {"question": "What?", "answer": " "}])
     with pytest.raises(DataError, match=r"tasks.jsonl:41: the answer is empty"):
         freeze(RunDir(tmp_path / "run"), recipe)
 
 
-async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     path = "So $\\frac{3}{6}$ of it: \\boxed{\\frac{1}{2}}"
     loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "cases"))
     marked = loop.method._marked({"text": path, "answer_type": "number"})
     assert marked == {"text": f"{path}\nAnswer: \\frac{{1}}{{2}}"}
     assert loop.method._marked({"text": "Answer: \\boxed{5}", "answer_type": "number"}) == {}
     assert loop.method._marked({"text": "I do not know.", "answer_type": "number"}) == {}
-    assert loop.method._marked({"text": "\\boxed{Tuesday}", "answer_type": "number"}) == {"text": "\\boxed{Tuesday}\nAnswer: Tuesday"}
+    assert loop.method._marked({"text": "\\boxed{Tuesday}", "answer_type": "number"}) == {
+        "text": "\\boxed{Tuesday}\nAnswer: Tuesday"
+    }
     gym = Loop(RunDir(tmp_path / "gym"), recipe_in(tmp_path, tiny_model, "cases", verifier="task_scorer"))
     mapping = "\\boxed{A=1, B=2}"  # as cryptarithm wants it: a number would be the 2 alone
-    assert gym.method._marked({"text": mapping, "answer_type": "number"}) == {"text": f"{mapping}\nAnswer: A=1, B=2"}
+    assert gym.method._marked({"text": mapping, "answer_type": "number"}) == {
+        "text": f"{mapping}\nAnswer: A=1, B=2"
+    }
 
 
 async def test_fault_12_nothing_but_generate_asks_the_model(tmp_path: Path, tiny_model: Path) -> None:
-    stages = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "chains", method={"hinted_chains": 2})).method.stages()
+    stages = Loop(
+        RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "chains", method={"hinted_chains": 2})
+    ).method.stages()
     assert [name for name in STAGES if stages[name].prompts] == ["generate"]
 
 
-async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions_fail(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions_fail(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     recipe = recipe_in(
-        tmp_path, tiny_model, "chains", method={"raw_per_question": 2}, runner={"max_failed_share": 1.0},
-        engine={"kind": "scripted", "answers": "tests.stages.methods.regenesis.answers:chains", "reject_share": 0.25, "max_retries": 0},
-    )  # fmt: skip
+        tmp_path,
+        tiny_model,
+        "chains",
+        method={"raw_per_question": 2},
+        runner={"max_failed_share": 1.0},
+        engine={
+            "kind": "scripted",
+            "answers": "tests.stages.methods.regenesis.answers:chains",
+            "reject_share": 0.25,
+            "max_retries": 0,
+        },
+    )
     run = RunDir(tmp_path / "run")
     await make(run, recipe)
     generate, critique = (run.manifest(run.stage(1, s)) for s in ("generate", "critique"))
     failed = list(run.rejects(run.stage(1, "generate"), "failed"))
-    assert generate.rows_failed == {"EngineError": len(failed)} and failed and "every chain of the question was refused" in failed[0]["detail"]
+    assert (
+        generate.rows_failed == {"EngineError": len(failed)}
+        and failed
+        and "every chain of the question was refused" in failed[0]["detail"]
+    )
     assert generate.rows_out == 2 * (39 - len(failed)) == critique.rows_in
     refused = [(reason, p) for reason, p in dropped(run, "critique") if reason == "request_refused"]
     assert critique.rows_dropped == {"request_refused": len(refused)} and refused
@@ -322,7 +476,9 @@ async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions
 
 
 @pytest.mark.parametrize("answers", ["refuses_hints", "refuses_selections"])
-async def test_refused_hinted_chains_do_not_take_the_others_along(answers: str, tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_refused_hinted_chains_do_not_take_the_others_along(
+    answers: str, tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     recipe = recipe_in(tmp_path, tiny_model, answers, method={"raw_per_question": 2, "hinted_chains": 2})
     run = RunDir(tmp_path / "run")
     await make(run, recipe)
@@ -334,9 +490,17 @@ async def test_refused_hinted_chains_do_not_take_the_others_along(answers: str, 
 
 
 @pytest.mark.parametrize(("preset", "requests"), [("paper", 3 * 25), ("released-code", 1 + 3 * 45)])
-async def test_fault_15_the_presets_cost_what_they_have_to(preset: str, requests: int, tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_fault_15_the_presets_cost_what_they_have_to(
+    preset: str, requests: int, tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     run = RunDir(tmp_path / "run")
-    await make(run, recipe_in(tmp_path, tiny_model, "chains", SUMS[:2], method={"preset": preset, "raw_per_question": None}), "generate")
+    await make(
+        run,
+        recipe_in(
+            tmp_path, tiny_model, "chains", SUMS[:2], method={"preset": preset, "raw_per_question": None}
+        ),
+        "generate",
+    )
     manifest = run.manifest(run.stage(1, "generate"))
     assert (manifest.requests.sent, manifest.rows_out) == (requests, 25 if preset == "paper" else 45)
     if preset == "released-code":
@@ -349,34 +513,65 @@ async def test_fault_15_the_presets_cost_what_they_have_to(preset: str, requests
 @pytest.fixture
 def own(tmp_path: Path) -> str:
     """Five guidelines of the user's own."""
-    return write(tmp_path / "own.jsonl", [{"index": i, "type": "own", "text": f"Do as kind {i} does."} for i in range(5)])
+    return write(
+        tmp_path / "own.jsonl",
+        [{"index": i, "type": "own", "text": f"Do as kind {i} does."} for i in range(5)],
+    )
 
 
-async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(tmp_path: Path, own: str, tiny_model: Path, local_ray: Any) -> None:
+async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(
+    tmp_path: Path, own: str, tiny_model: Path, local_ray: Any
+) -> None:
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "leaky", method={"guidelines": own, "raw_per_question": None})
     await make(run, recipe, publish=True)
     manifest = run.manifest(run.stage(1, "critique"))
-    assert manifest.rows_dropped == {"answer_leak_in_guideline": 39, "answer_leak_in_structure": 39, "empty_guideline": 39, "empty_structure": 39}
+    assert manifest.rows_dropped == {
+        "answer_leak_in_guideline": 39,
+        "answer_leak_in_structure": 39,
+        "empty_guideline": 39,
+        "empty_structure": 39,
+    }
     assert {(reason, p["chain"]) for reason, p in dropped(run, "critique")} == {
-        ("answer_leak_in_guideline", "raw:1"), ("answer_leak_in_structure", "raw:2"), ("empty_guideline", "raw:3"), ("empty_structure", "raw:4")
-    }  # fmt: skip
+        ("answer_leak_in_guideline", "raw:1"),
+        ("answer_leak_in_structure", "raw:2"),
+        ("empty_guideline", "raw:3"),
+        ("empty_structure", "raw:4"),
+    }
     assert {p["chain"] for p in payloads(run, "verify")} == {"raw:0"}
-    assert Counter(r["step"] for r in asked(run)) == {"regenesis/adapt": 5 * 39, "regenesis/structure": 4 * 39, "regenesis/execute": 3 * 39}
+    assert Counter(r["step"] for r in asked(run)) == {
+        "regenesis/adapt": 5 * 39,
+        "regenesis/structure": 4 * 39,
+        "regenesis/execute": 3 * 39,
+    }
     leaks = [r for r in run.rejects(run.stage(1, "critique"), "dropped") if "leak" in r["reason"]]
     assert all(re.match(r"(announced|contained): '\d+'", r["detail"]) and r["raw"] for r in leaks)
     assert "Check that guidelines and structures do not hold the answer: on" in card(run)
     frozen = run.recipe().method["guidelines"]
     Path(own).unlink()  # what the run was started with is in the run
-    assert run.recipe().method["guidelines"] == frozen and [g["text"] for g in frozen.values()][3] == "Do as kind 3 does."
+    assert (
+        run.recipe().method["guidelines"] == frozen
+        and [g["text"] for g in frozen.values()][3] == "Do as kind 3 does."
+    )
 
 
-async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(tmp_path: Path, own: str, tiny_model: Path, local_ray: Any) -> None:
+async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
+    tmp_path: Path, own: str, tiny_model: Path, local_ray: Any
+) -> None:
     """By majority vote. The vote does not look at a truth that is there, so the check must not either."""
     run = RunDir(tmp_path / "run")
-    recipe = recipe_in(tmp_path, tiny_model, "leaky", method={"guidelines": own, "raw_per_question": None, "keep_per_question": 5}, verifier="majority_vote")
+    recipe = recipe_in(
+        tmp_path,
+        tiny_model,
+        "leaky",
+        method={"guidelines": own, "raw_per_question": None, "keep_per_question": 5},
+        verifier="majority_vote",
+    )
     await make(run, recipe, publish=True)
-    assert run.manifest(run.stage(1, "critique")).rows_dropped == {"empty_guideline": 39, "empty_structure": 39}
+    assert run.manifest(run.stage(1, "critique")).rows_dropped == {
+        "empty_guideline": 39,
+        "empty_structure": 39,
+    }
     rows = run.manifest(run.stage(1, "publish")).rows_out
     assert {p["leak_check"] for p in payloads(run, "critique")} == {"off"} and rows > 0
     assert f"do not hold the answer: off for {rows} of {rows}: there is no ground truth" in card(run)
@@ -385,19 +580,38 @@ async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(tmp_pa
 # --- The same rows, whatever happens on the way.
 
 
-async def test_equal_prompts_get_the_same_samples_however_long_each_takes(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_equal_prompts_get_the_same_samples_however_long_each_takes(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     found = []
     for name, more in (("even", {}), ("uneven", {"latency": 0.05, "jitter": 1})):
-        engine = {"kind": "scripted", "answers": "tests.stages.methods.regenesis.answers:same_selection", **more}
+        engine = {
+            "kind": "scripted",
+            "answers": "tests.stages.methods.regenesis.answers:same_selection",
+            **more,
+        }
         run = RunDir(tmp_path / name)
-        await make(run, recipe_in(tmp_path, tiny_model, "", SUMS[:6], method={"n_selected": 4, "raw_per_question": 1}, engine=engine), "generate")
+        await make(
+            run,
+            recipe_in(
+                tmp_path,
+                tiny_model,
+                "",
+                SUMS[:6],
+                method={"n_selected": 4, "raw_per_question": 1},
+                engine=engine,
+            ),
+            "generate",
+        )
         found.append({row.id: row.payload for row in run.rows(run.stage(1, "generate"))})
     assert found[0] == found[1] and len(found[0]) == 25
     chains = [p for p in found[0].values() if p["chain"].startswith("selected")]
     assert len({p["adapted"] for p in chains}) == len(chains) == 20, "equal prompts, but samples of their own"
 
 
-async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     """Its worker is killed when the first paths are asked for; requests that were finished then are not made again."""
     rows = [{**row, "question": f"{row['question']} [{tmp_path}/flag]"} for row in SUMS[:12]]
     run, undisturbed = RunDir(tmp_path / "run"), RunDir(tmp_path / "undisturbed")
@@ -406,20 +620,38 @@ async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(tmp_path: P
     manifest = run.manifest(run.stage(1, "generate"))
     log = Counter(r["key"] for r in asked(run))
     assert (tmp_path / "flag").exists() and manifest.requests.from_log > 0
-    assert set(log.values()) == {1} and len(log) == 11 * 4 * 3 == manifest.requests.from_log + manifest.requests.sent
+    assert (
+        set(log.values()) == {1}
+        and len(log) == 11 * 4 * 3 == manifest.requests.from_log + manifest.requests.sent
+    )
     await make(undisturbed, recipe, "generate")
-    assert {r.id: r.payload for r in run.rows(run.stage(1, "generate"))} == {r.id: r.payload for r in undisturbed.rows(undisturbed.stage(1, "generate"))}
+    assert {r.id: r.payload for r in run.rows(run.stage(1, "generate"))} == {
+        r.id: r.payload for r in undisturbed.rows(undisturbed.stage(1, "generate"))
+    }
 
 
-async def test_the_same_recipe_on_an_openai_compatible_endpoint(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_the_same_recipe_on_an_openai_compatible_endpoint(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
     async with LocalServer() as server:
         engine = {"kind": "openai", "base_url": server.url, "model": "remote"}
-        recipe = recipe_in(tmp_path, tiny_model, "", SUMS[:9], method={"n_selected": 2, "raw_per_question": 2, "hinted_chains": 2}, engine=engine)
+        recipe = recipe_in(
+            tmp_path,
+            tiny_model,
+            "",
+            SUMS[:9],
+            method={"n_selected": 2, "raw_per_question": 2, "hinted_chains": 2},
+            engine=engine,
+        )
         run = RunDir(tmp_path / "run")
         await make(run, recipe)
-        assert server.requests == 8 * (1 + 3 * 4) + 8 * (1 + 3 * 2), "nobody there can add, so that every question is hinted"
+        assert server.requests == 8 * (1 + 3 * 4) + 8 * (1 + 3 * 2), (
+            "nobody there can add, so that every question is hinted"
+        )
     rows = payloads(run, "generate")
-    assert len(rows) == 8 * 6 and all(row["adapted"] and row["structure"] and "Answer: " in row["text"] for row in rows)
+    assert len(rows) == 8 * 6 and all(
+        row["adapted"] and row["structure"] and "Answer: " in row["text"] for row in rows
+    )
     assert {"wrong_answer"} >= set(run.manifest(run.stage(1, "verify")).rows_dropped)
 
 
@@ -428,6 +660,16 @@ async def test_direct_with_a_budget_of_tokens(tmp_path: Path, tiny_model: Path, 
     run = RunDir(tmp_path / "run")
     engine = {"kind": "scripted", "tokens": 7}
     settings = recipe_in(tmp_path, tiny_model, "chains").model_dump(mode="json")
-    await make(run, tiny_recipe(**{**settings, "method": {"name": "direct", "samples": 2, "sampled_tokens": 100}, "engine": engine}), "generate")
+    await make(
+        run,
+        tiny_recipe(
+            **{
+                **settings,
+                "method": {"name": "direct", "samples": 2, "sampled_tokens": 100},
+                "engine": engine,
+            }
+        ),
+        "generate",
+    )
     manifest = run.manifest(run.stage(1, "generate"))
     assert manifest.rows_out == 15 * 39 and manifest.tokens.completion == 39 * 105

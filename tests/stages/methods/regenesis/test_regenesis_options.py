@@ -19,14 +19,23 @@ def options(**method: Any) -> dict[str, Any]:
 
 def test_presets_and_their_parts() -> None:
     paper, released = options(), options(preset="released-code")
-    assert (paper["n_selected"], paper["use_raw"], len(paper["guidelines"]), paper["keep_per_question"]) == (0, True, 25, 5)
+    assert (paper["n_selected"], paper["use_raw"], len(paper["guidelines"]), paper["keep_per_question"]) == (
+        0,
+        True,
+        25,
+        5,
+    )
     assert (released["n_selected"], released["use_raw"]) == (20, True)
     assert options(preset="released-code", n_selected=3, use_raw=False)["n_selected"] == 3
 
 
 def test_guidelines_are_ours_and_typed() -> None:
     found = guidelines.read_guidelines(guidelines.DEFAULT)
-    assert list(found) == list(range(25)) and [i for i, g in found.items() if g.type == "revision"] == [22, 23, 24]
+    assert list(found) == list(range(25)) and [i for i, g in found.items() if g.type == "revision"] == [
+        22,
+        23,
+        24,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,10 @@ def test_options_that_cannot_be_are_refused(method: dict[str, Any], said: str) -
 
 
 def test_hints_need_answers() -> None:
-    for settings in ({"verifier": "majority_vote"}, {"tasks": {"source": "jsonl", "path": "t.jsonl", "columns": {"answer": None}}}):
+    for settings in (
+        {"verifier": "majority_vote"},
+        {"tasks": {"source": "jsonl", "path": "t.jsonl", "columns": {"answer": None}}},
+    ):
         with pytest.raises(ConfigError, match="hinted_chains needs answers"):
             tiny_recipe(method={"name": "regenesis", "hinted_chains": 2}, **settings)
 
@@ -55,12 +67,27 @@ def test_hints_need_answers() -> None:
     ("text", "said"),
     [
         ("", "there is no guideline in it"),
-        ('{"index": 0, "type": "a", "text": "b"}\n\n{"index": 1, "type": "a"}\n', r"own.jsonl:3: 'text': Field required"),
-        ('{"index": 0, "type": "a", "text": " "}', r"own.jsonl:1: 'text': String should have at least 1 character"),
-        ('{"index": "0", "type": "a", "text": "b"}', r"own.jsonl:1: 'index': Input should be a valid integer"),
+        (
+            '{"index": 0, "type": "a", "text": "b"}\n\n{"index": 1, "type": "a"}\n',
+            r"own.jsonl:3: 'text': Field required",
+        ),
+        (
+            '{"index": 0, "type": "a", "text": " "}',
+            r"own.jsonl:1: 'text': String should have at least 1 character",
+        ),
+        (
+            '{"index": "0", "type": "a", "text": "b"}',
+            r"own.jsonl:1: 'index': Input should be a valid integer",
+        ),
         ('{"index": 0, "type": "a", "text": "b", "kind": "c"}', r"own.jsonl:1: unknown field 'kind'"),
-        ('{"index": 0, "type": "a", "text": "b"}\n{"index": 0, "type": "a", "text": "c"}', r"own.jsonl:2: the index 0 stands in line 1 already"),
-        ('{"index": 0, "type": "a", "text": "b"}\n{"index": 1, "type": "a", "text": "b"}', r"own.jsonl:2: the text 'b' stands in line 1 already"),
+        (
+            '{"index": 0, "type": "a", "text": "b"}\n{"index": 0, "type": "a", "text": "c"}',
+            r"own.jsonl:2: the index 0 stands in line 1 already",
+        ),
+        (
+            '{"index": 0, "type": "a", "text": "b"}\n{"index": 1, "type": "a", "text": "b"}',
+            r"own.jsonl:2: the text 'b' stands in line 1 already",
+        ),
         ('{"index": 0,', r"own.jsonl:1: not JSON"),
         ('["a"]', r"own.jsonl:1: expected an object"),
         (b'\xff{"index": 0}', r"own.jsonl:1: not UTF-8"),
@@ -68,7 +95,9 @@ def test_hints_need_answers() -> None:
 )
 def test_a_bad_guideline_is_named_by_file_and_line(text: str | bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_bytes(text if isinstance(text, bytes) else text.encode())
-    (tmp_path / "r.yaml").write_text(f"name: r\ntasks: {{source: jsonl, path: t}}\nmethod:\n  name: regenesis\n  guidelines: {tmp_path}/own.jsonl\n")
+    (tmp_path / "r.yaml").write_text(
+        f"name: r\ntasks: {{source: jsonl, path: t}}\nmethod:\n  name: regenesis\n  guidelines: {tmp_path}/own.jsonl\n"
+    )
     with pytest.raises(ConfigError, match=said) as e:
         load_recipe(tmp_path / "r.yaml")
     assert "r.yaml:5: method.guidelines" in str(e.value)
@@ -80,7 +109,9 @@ def test_a_missing_file_of_guidelines_says_what_is_there(tmp_path: Path) -> None
         options(guidelines=f"{tmp_path}/mine.json")
 
 
-def test_the_default_is_found_from_any_directory_and_frozen_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_found_from_any_directory_and_frozen_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = tiny_recipe(method={"name": "regenesis"})
     (tmp_path / "again.yaml").write_text(dump_recipe(recipe))
@@ -95,9 +126,22 @@ def test_the_default_is_found_from_any_directory_and_frozen_with_the_run(tmp_pat
 
 @pytest.mark.parametrize("name", ["regenesis", "regenesis_direct"])
 def test_the_recipes_that_ship(name: str) -> None:
-    recipe = load_recipe(f"jobs/{name}.yaml")
-    assert recipe.held_out.count >= 300 and all(source.limit >= 300 for source in recipe.evaluate.sets.values())
+    recipe = load_recipe(f"jobs/recipes/{name}.yaml")
+    assert recipe.held_out.count >= 300 and all(
+        source.limit >= 300 for source in recipe.evaluate.sets.values()
+    )
     others = load_recipe("jobs/recipes/regenesis.yaml")
-    same = ("seed", "model", "engine", "tasks", "held_out", "questions_per_round", "filters", "train", "evaluate", "verifier")
+    same = (
+        "seed",
+        "model",
+        "engine",
+        "tasks",
+        "held_out",
+        "questions_per_round",
+        "filters",
+        "train",
+        "evaluate",
+        "verifier",
+    )
     assert all(getattr(recipe, part) == getattr(others, part) for part in same)
     assert recipe.method["keep_per_question"] == others.method["keep_per_question"]

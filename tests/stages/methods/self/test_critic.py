@@ -64,9 +64,14 @@ def rows(*approved: bool | None, initial: bool = False) -> list[Row]:
 
 
 def test_a_critic_that_says_yes_to_more_than_the_limit_stops_the_run() -> None:
-    with pytest.raises(StageError, match=r"the critic said yes to 39 of 40 answers \(97.5%\), more than method.max_positive = 95% allows.*selfloop branch"):
+    with pytest.raises(
+        StageError,
+        match=r"the critic said yes to 39 of 40 answers \(97.5%\), more than method.max_positive = 95% allows.*selfloop branch",
+    ):
         base_rate(0.95, rows(*[True] * 39, False), [])
-    assert base_rate(0.95, rows(*[True] * 38, False, False), [])["base_rate"] == 0.95, "the limit itself is allowed"
+    assert base_rate(0.95, rows(*[True] * 38, False, False), [])["base_rate"] == 0.95, (
+        "the limit itself is allowed"
+    )
     assert base_rate(1.0, rows(*[True] * 40), [])["base_rate"] == 1.0
     with pytest.raises(StageError, match="39 of 39"):
         base_rate(0.95, rows(*[True] * 39, *[None] * 30), [])
@@ -74,7 +79,10 @@ def test_a_critic_that_says_yes_to_more_than_the_limit_stops_the_run() -> None:
 
 
 def test_in_phase_1_the_verdicts_on_first_answers_count() -> None:
-    meta = [Row(f"m{i}", {"initial_verdict": i > 0, "initial_tokens": 2, "completion_tokens": 3}) for i in range(30)]
+    meta = [
+        Row(f"m{i}", {"initial_verdict": i > 0, "initial_tokens": 2, "completion_tokens": 3})
+        for i in range(30)
+    ]
     with pytest.raises(StageError, match="29 of 30"):
         base_rate(0.95, meta, [])
     facts = base_rate(0.97, meta, [("unparsable_feedback", Row("x", {})), ("empty_answer", Row("y", {}))])
@@ -85,7 +93,9 @@ def test_in_phase_1_the_verdicts_on_first_answers_count() -> None:
 
 
 def test_lengths_and_rates_are_told() -> None:
-    facts = base_rate(0.95, rows(True, False, None, True, initial=True), [("unparsable_feedback", Row("x", {}))])
+    facts = base_rate(
+        0.95, rows(True, False, None, True, initial=True), [("unparsable_feedback", Row("x", {}))]
+    )
     assert facts["note"] == (
         "the critic said yes to 2 of 3 refined answers (66.7%) and to 4 of 4 first answers (100.0%); 2 verdicts could not be read; "
         "mean tokens 4.0 before refinement, 6.0 after"
@@ -99,12 +109,30 @@ def test_precision_and_recall_by_the_hidden_truth() -> None:
     def row(initial: str, text: str, yes: bool) -> Row:
         return Row(f"{initial}{text}{yes}", {"initial": initial, "text": text, "initial_verdict": yes})
 
-    kept = [row("wrong", "right", False), row("right", "right", True), row("right", "wrong", False), row("?", "?", True)]
+    kept = [
+        row("wrong", "right", False),
+        row("right", "right", True),
+        row("right", "wrong", False),
+        row("?", "?", True),
+    ]
     dropped = [("not_approved", row("wrong", "right", True)), ("not_approved", row("wrong", "wrong", False))]
     facts = quality(lambda _, text: {"right": True, "wrong": False, "?": None}[text], kept, dropped)
-    assert (facts["truth_known"], facts["truth_unknown"], facts["kept"], facts["right"], facts["kept_right"]) == (5, 1, 3, 3, 2)
+    assert (
+        facts["truth_known"],
+        facts["truth_unknown"],
+        facts["kept"],
+        facts["right"],
+        facts["kept_right"],
+    ) == (5, 1, 3, 3, 2)
     assert facts["precision"] == facts["recall"] == 2 / 3 and facts["initial_accuracy"] == 0.4
-    assert (facts["mended"], facts["spoilt"]) == (2, 1) and facts["verdict_accuracy"] == 0.6 and facts["wrong_found"] == 2 / 3
-    assert "2 of 3 (66.7%) kept ones are right (precision), 2 of 3 (66.7%) right ones were kept (recall)" in facts["note"]
+    assert (
+        (facts["mended"], facts["spoilt"]) == (2, 1)
+        and facts["verdict_accuracy"] == 0.6
+        and facts["wrong_found"] == 2 / 3
+    )
+    assert (
+        "2 of 3 (66.7%) kept ones are right (precision), 2 of 3 (66.7%) right ones were kept (recall)"
+        in facts["note"]
+    )
     none = quality(lambda _, text: None, kept, dropped)
     assert none["precision"] is None and none["note"] == "no ground truth to measure the filter by"

@@ -40,7 +40,14 @@ ROUNDS = (1, 2)
 NEW = {"calls": 5, "shown": 4, "wanted": 6, "from_round": 2}
 
 
-def recipe_in(folder: Path, model: Path, script: str = "skilled", flag: str = "", method: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+def recipe_in(
+    folder: Path,
+    model: Path,
+    script: str = "skilled",
+    flag: str = "",
+    method: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Recipe:
     tasks = [{"question": f"What is {i} + {i % 7}?{flag}", "answer": i + i % 7} for i in range(1000, 1090)]
     (folder / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tasks))
     settings: dict[str, Any] = {
@@ -57,7 +64,9 @@ def recipe_in(folder: Path, model: Path, script: str = "skilled", flag: str = ""
     return tiny_recipe(**{**settings, **changes})
 
 
-async def make(run: RunDir, recipe: Recipe, rounds: tuple[int, ...], *stages: str, publish: bool = False) -> Loop:
+async def make(
+    run: RunDir, recipe: Recipe, rounds: tuple[int, ...], *stages: str, publish: bool = False
+) -> Loop:
     """Run stages of rounds; the scripted model needs no training to go on."""
     loop = Loop(run, run.freeze(recipe))
     freeze(run, recipe)
@@ -76,7 +85,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_mode
     run = RunDir(folder / "run")
 
     async def all_of_it() -> None:
-        loop = await make(run, recipe_in(folder, tiny_model, train={"kind": "sft_then_dpo"}), ROUNDS, publish=True)
+        loop = await make(
+            run, recipe_in(folder, tiny_model, train={"kind": "sft_then_dpo"}), ROUNDS, publish=True
+        )
         await loop.evaluate("base")
 
     asyncio.run(all_of_it())
@@ -108,13 +119,18 @@ def test_no_row_is_lost_and_questions_differ_from_round_to_round(finished: RunDi
 
 
 async def test_tasks_run_out_with_a_sentence(finished: RunDir) -> None:
-    with pytest.raises(StageError, match="round 3: 0 of 80 tasks were not drawn before, and questions_per_round is 40"):
+    with pytest.raises(
+        StageError, match="round 3: 0 of 80 tasks were not drawn before, and questions_per_round is 40"
+    ):
         await Loop(finished, finished.recipe()).stage(3, "generate")
 
 
 def test_each_phase_asks_what_it_has_to(finished: RunDir) -> None:
     steps = [Counter(r["step"] for r in asked(finished, r, "critique")) for r in ROUNDS]
-    unread = [finished.manifest(finished.stage(r, "critique")).rows_dropped.get("unparsable_feedback", 0) for r in ROUNDS]
+    unread = [
+        finished.manifest(finished.stage(r, "critique")).rows_dropped.get("unparsable_feedback", 0)
+        for r in ROUNDS
+    ]
     assert all(unread)
     assert steps[0] == {"self/hinted_feedback": 40, "self/annotate_refine": 40 - unread[0]}
     made = finished.manifest(finished.stage(2, "generate")).rows_out
@@ -128,17 +144,27 @@ def test_no_prompt_holds_the_truth_but_those_that_say_so(finished: RunDir) -> No
     for round_ in ROUNDS:
         generated = {row.id: row.payload for row in finished.rows(finished.stage(round_, "generate"))}
         for stage in ("generate", "critique"):
-            replies = {c["text"].strip() for r in [*asked(finished, round_, "generate"), *asked(finished, round_, "critique")] for c in r["completions"]}
+            replies = {
+                c["text"].strip()
+                for r in [*asked(finished, round_, "generate"), *asked(finished, round_, "critique")]
+                for c in r["completions"]
+            }
             for record in asked(finished, round_, stage):
                 task = tasks.get(record["row"]) or generated.get(record["row"], {})
                 if task.get("answer") is None:
                     continue
-                text = "\n".join(m["content"] for m in record["messages"] if m["content"] not in replies).replace(task["question"], "")
+                text = "\n".join(
+                    m["content"] for m in record["messages"] if m["content"] not in replies
+                ).replace(task["question"], "")
                 for reply in sorted(replies, key=len, reverse=True):
                     text = text.replace(reply, "")
                 seen[record["step"], task["answer"] in re.findall(r"\d+", text)] += 1
     assert {step for step, told in seen if told} == {"self/hinted_feedback"}
-    assert seen["self/hinted_feedback", True] == 40 and seen["self/feedback", False] > 50 and seen["direct/solve", False] == 80
+    assert (
+        seen["self/hinted_feedback", True] == 40
+        and seen["self/feedback", False] > 50
+        and seen["direct/solve", False] == 80
+    )
 
 
 def test_phase_1_keeps_what_the_truth_confirms_and_phase_2_what_the_critic_approves(finished: RunDir) -> None:
@@ -147,9 +173,16 @@ def test_phase_1_keeps_what_the_truth_confirms_and_phase_2_what_the_critic_appro
     reasons = finished.manifest(finished.stage(1, "verify")).rows_dropped
     assert reasons["wrong_verdict"] and set(reasons) <= {"wrong_verdict", "wrong_answer"}
     kept = payloads(finished, 2, "verify")
-    assert all(p["approved"] and p["check"].endswith("Verdict: correct") and not p.get("hinted") for p in kept)
-    assert {right(p, "text") for p in kept if p["answer"] is not None} == {True, False}, "the critic errs, and nothing corrects it"
-    assert set(finished.manifest(finished.stage(2, "verify")).rows_dropped) == {"not_approved", "unparsable_verdict"}
+    assert all(
+        p["approved"] and p["check"].endswith("Verdict: correct") and not p.get("hinted") for p in kept
+    )
+    assert {right(p, "text") for p in kept if p["answer"] is not None} == {True, False}, (
+        "the critic errs, and nothing corrects it"
+    )
+    assert set(finished.manifest(finished.stage(2, "verify")).rows_dropped) == {
+        "not_approved",
+        "unparsable_verdict",
+    }
 
 
 def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, selfloop: Any) -> None:
@@ -157,7 +190,9 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
     kept = [p for p in payloads(finished, 2, "verify") if p["answer"] is not None]
     before = [p for p in payloads(finished, 2, "filter") if p["answer"] is not None]
     good = sum(right(p, "text") for p in kept)
-    assert manifest.extra["precision"] == good / len(kept) and manifest.extra["recall"] == good / sum(right(p, "text") for p in before)
+    assert manifest.extra["precision"] == good / len(kept) and manifest.extra["recall"] == good / sum(
+        right(p, "text") for p in before
+    )
     assert manifest.extra["initial_accuracy"] == sum(right(p, "initial") for p in before) / len(before)
     assert manifest.extra["truth_unknown"] > 0, "the model's own questions have no truth"
     judged = [p["approved"] for p in payloads(finished, 2, "critique") if p["approved"] is not None]
@@ -166,8 +201,13 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
     card = Path(finished.dataset("sft", 2), "README.md").read_text()
     assert f"- Verify: {manifest.extra['note']}" in card and f"- Critique: {critic.extra['note']}" in card
     shown = selfloop("inspect", "--run", finished.root)
-    assert shown.status == 0 and "round 2, verify: by the hidden ground truth of" in " ".join(shown.text.split()), shown.text
-    assert "the critic said yes to" in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
+    assert shown.status == 0 and "round 2, verify: by the hidden ground truth of" in " ".join(
+        shown.text.split()
+    ), shown.text
+    assert (
+        "the critic said yes to"
+        in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
+    )
     facts = next(r for r in overview(finished)["rounds"] if r["round"] == 2)["stages"]["verify"]["facts"]
     assert facts["precision"] == finished.manifest(finished.stage(2, "verify")).extra["precision"]
 
@@ -177,7 +217,9 @@ def test_the_card_names_the_annotator_and_rows_their_kind(finished: RunDir) -> N
     assert "Annotator: self_with_truth" in cards[0] and "deviation from the paper" in cards[0]
     assert "refined answers that the model itself approved" in cards[1] and "Annotator" not in cards[1]
     first, second = (load_from_disk(finished.dataset("sft", r))["train"] for r in (1, 2))
-    assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(first["src_hinted"])
+    assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(
+        first["src_hinted"]
+    )
     assert {len(p) for p in second["prompt"]} == {2} and not any(second["src_hinted"])
 
 
@@ -187,31 +229,55 @@ def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDi
     manifest.check()
     assert [step.name for step in manifest.steps] == ["well_formed", "held_out", "new"]
     dropped = manifest.dropped_in_all()
-    assert {"too_short": 5, "malformed_number": 5, "not_a_question": 5, "too_long": 5}.items() <= dropped.items() and dropped["near_duplicate"] >= 5
+    assert {
+        "too_short": 5,
+        "malformed_number": 5,
+        "not_a_question": 5,
+        "too_long": 5,
+    }.items() <= dropped.items() and dropped["near_duplicate"] >= 5
     own = list(finished.rows(finished.stage(2, "propose")))
-    known = [row.payload["question"] for which in ("train", "held_out") for row in finished.rows(finished.tasks(which))]
-    assert own and all(rouge_l(row.payload["question"].lower().split(), q.lower().split()) < 0.7 for row in own for q in known)
+    known = [
+        row.payload["question"]
+        for which in ("train", "held_out")
+        for row in finished.rows(finished.tasks(which))
+    ]
+    assert own and all(
+        rouge_l(row.payload["question"].lower().split(), q.lower().split()) < 0.7
+        for row in own
+        for q in known
+    )
     generated = {row.payload["task_id"] for row in finished.rows(finished.stage(2, "generate"))}
     assert {row.id for row in own} <= generated and len(generated) == 40 + len(own)
     made = [row.id for row in finished.rows(finished.stage(2, "publish")) if row.payload.get("proposed_by")]
     links = trace(finished, made[0])
-    assert [link.stage for link in links if link.stage.startswith("tasks")] == ["tasks/train"] * 4, "it leads back to the tasks it was made after"
+    assert [link.stage for link in links if link.stage.startswith("tasks")] == ["tasks/train"] * 4, (
+        "it leads back to the tasks it was made after"
+    )
     assert [link.stage for link in links][4:] == ["propose", "generate", "critique", "filter", "verify"]
 
 
 def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path) -> None:
     """Its answer is published as real data; the model's own must not stand beside it."""
     (tmp_path / "worked.jsonl").write_text('{"question": "What is 88 + 77?", "answer": 165}\n')
-    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, demonstrations={"source": "jsonl", "path": str(tmp_path / "worked.jsonl")})
+    run, recipe = (
+        RunDir(tmp_path / "run"),
+        recipe_in(
+            tmp_path, tiny_model, demonstrations={"source": "jsonl", "path": str(tmp_path / "worked.jsonl")}
+        ),
+    )
     freeze(run, recipe)
     stage = proposing._stage(run, 2, partial(method_stage, "propose"), Proposals(5, 4, 0.7), recipe)
     rows = [Row("a", {"question": "What is 88 + 77?"})]
     assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
-    assert [why for _, why in stage.steps["new"](lambda: iter([Row("z", {"question": "How many jars has Zoe?"})]))] == [None]
+    assert [
+        why for _, why in stage.steps["new"](lambda: iter([Row("z", {"question": "How many jars has Zoe?"})]))
+    ] == [None]
 
 
 def test_trace_shows_every_text_in_its_order(finished: RunDir, selfloop: Any) -> None:
-    row = next(row for row in finished.rows(finished.stage(2, "publish")) if not row.payload["initial_verdict"])
+    row = next(
+        row for row in finished.rows(finished.stage(2, "publish")) if not row.payload["initial_verdict"]
+    )
     shown = selfloop("trace", "--run", finished.root, row.id, "--full")
     assert shown.status == 0, shown.text
     p = row.payload
@@ -232,7 +298,10 @@ def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
     assert pairs
     for pair in pairs:
         [parent] = pair.parents
-        assert pair.payload["chosen"][0]["content"] == rows[parent]["text"] and pair.payload["rejected"][0]["content"] == rows[parent]["initial"]
+        assert (
+            pair.payload["chosen"][0]["content"] == rows[parent]["text"]
+            and pair.payload["rejected"][0]["content"] == rows[parent]["initial"]
+        )
         assert rows[parent]["initial_verdict"] is False
 
 
@@ -255,29 +324,44 @@ def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
     return [row.payload for row in run.rows(run.stage("base", "evaluate"))]
 
 
-async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_learnt(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_learnt(
+    tmp_path: Path, local_ray: Any, tiny_model: Path
+) -> None:
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
-    with pytest.raises(StageError, match=r"the critic said yes to 40 of 40 answers \(100.0%\), more than method.max_positive = 95%"):
+    with pytest.raises(
+        StageError,
+        match=r"the critic said yes to 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
+    ):
         await make(run, recipe, (2,))
-    assert run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
+    assert (
+        run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
+    )
     before = len(asked(run, 2, "critique"))
     with pytest.raises(StageError, match="the critic said yes"):
         await make(run, recipe, (2,))
     assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
 
 
-async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(
+    tmp_path: Path, local_ray: Any, tiny_model: Path
+) -> None:
     """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
     run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
     await make(run, recipe, (1,), "generate")
     asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
     for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
         drawn = {row.id for row in Loop(run, recipe_in(tmp_path, tiny_model, **changes))._questions(2).rows()}
-        assert len(asked_before) == 40 and not drawn & asked_before and len(drawn) == changes.get("questions_per_round", 40), changes
+        assert (
+            len(asked_before) == 40
+            and not drawn & asked_before
+            and len(drawn) == changes.get("questions_per_round", 40)
+        ), changes
 
 
-async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(
+    tmp_path: Path, local_ray: Any, tiny_model: Path
+) -> None:
     """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "dies_once", f" [{tmp_path}/flag]", questions_per_round=12)
@@ -287,7 +371,9 @@ async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(tmp_path: Path, 
     assert (tmp_path / "flag").exists() and manifest.requests.from_log > 0 and set(log.values()) == {1}
     undisturbed: dict[str, dict[str, Any]] = {}
     for row in run.rows(run.stage(1, "generate")):
-        outcome = await loop.method.critique(row, LLM(ScriptedClient(recipe.engine).generate, row.id, manifest.model, recipe.sampling, 1))
+        outcome = await loop.method.critique(
+            row, LLM(ScriptedClient(recipe.engine).generate, row.id, manifest.model, recipe.sampling, 1)
+        )
         undisturbed |= {made.id: made.payload for made in outcome.rows} if isinstance(outcome, Kept) else {}
     assert undisturbed == {row.id: row.payload for row in run.rows(run.stage(1, "critique"))}
 
@@ -298,12 +384,18 @@ def teacher(seen: Seen) -> Fault:
     a, b = (int(n) for n in re.findall(r"What is (\d+) \+ (\d+)\?", text)[-1])
     given = re.findall(r"Answer: (\d+)", text)[-1]
     verdict = "correct" if int(given) == a + b else "incorrect"
-    said = f"Checked.\nAnswer: {a + b}" if "Feedback:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
+    said = (
+        f"Checked.\nAnswer: {a + b}" if "Feedback:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
+    )
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-    return Fault(body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}))
+    return Fault(
+        body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
+    )
 
 
-async def test_an_endpoint_annotates_phase_1_and_nothing_else(tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+async def test_an_endpoint_annotates_phase_1_and_nothing_else(
+    tmp_path: Path, local_ray: Any, tiny_model: Path
+) -> None:
     async with LocalServer(plan=teacher) as server:
         endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher"}
         recipe = recipe_in(tmp_path, tiny_model, method={"annotator": endpoint})
@@ -313,12 +405,18 @@ async def test_an_endpoint_annotates_phase_1_and_nothing_else(tmp_path: Path, lo
     critique = run.manifest(run.stage(1, "critique"))
     assert critique.model == f"teacher@{server.url}" != run.manifest(run.stage(1, "generate")).model
     log = asked(run, 1, "critique")
-    assert {r["model"] for r in log} == {critique.model} and {r["step"] for r in log} == {"self/annotate_feedback", "self/annotate_refine"}
+    assert {r["model"] for r in log} == {critique.model} and {r["step"] for r in log} == {
+        "self/annotate_feedback",
+        "self/annotate_refine",
+    }
     quality = run.manifest(run.stage(1, "verify")).extra
     assert quality["precision"] == quality["verdict_accuracy"] == 1.0 and quality["initial_accuracy"] < 1
     published = load_from_disk(run.dataset("sft", 1))["train"]
     assert set(published["src_model"]) == {critique.model} and not any(published["src_hinted"])
-    assert f"Annotator: {critique.model}, whose judgement is learnt here: distillation" in Path(run.dataset("sft", 1), "README.md").read_text()
+    assert (
+        f"Annotator: {critique.model}, whose judgement is learnt here: distillation"
+        in Path(run.dataset("sft", 1), "README.md").read_text()
+    )
     patient = run.recipe().model_dump(mode="json")
     patient["method"]["annotator"]["concurrency"] = 2
     await make(run, tiny_recipe(**patient), (1,), publish=True)

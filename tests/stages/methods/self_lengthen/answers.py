@@ -5,10 +5,63 @@ import re
 
 from pipeline.engines.base import Request
 
-NOUNS = ("rivers", "bridges", "clocks", "gardens", "trains", "islands", "maps", "songs", "kites", "ovens", "windows", "letters", "stars", "boats")
+NOUNS = (
+    "rivers",
+    "bridges",
+    "clocks",
+    "gardens",
+    "trains",
+    "islands",
+    "maps",
+    "songs",
+    "kites",
+    "ovens",
+    "windows",
+    "letters",
+    "stars",
+    "boats",
+)
 WORDS = (
-    *("sea", "sun", "old", "new", "town", "tree", "road", "bird", "fish", "king", "snow", "wind", "fire", "door", "hand", "book", "ship", "moon"),
-    *("hill", "rain", "gold", "milk", "rose", "salt", "ring", "song", "star", "wall", "wood", "yard", "ball", "cake", "deer", "farm", "game", "home"),
+    *(
+        "sea",
+        "sun",
+        "old",
+        "new",
+        "town",
+        "tree",
+        "road",
+        "bird",
+        "fish",
+        "king",
+        "snow",
+        "wind",
+        "fire",
+        "door",
+        "hand",
+        "book",
+        "ship",
+        "moon",
+    ),
+    *(
+        "hill",
+        "rain",
+        "gold",
+        "milk",
+        "rose",
+        "salt",
+        "ring",
+        "song",
+        "star",
+        "wall",
+        "wood",
+        "yard",
+        "ball",
+        "cake",
+        "deer",
+        "farm",
+        "game",
+        "home",
+    ),
 )
 
 

@@ -72,7 +72,9 @@ async def test_a_little_longer_is_not_enough() -> None:
     draft = "\n\n".join(f"a{i} b{i} c{i} d{i} e{i}." for i in range(4))
 
     async def grows_a_fifth(text: str, beginning: str, number: int) -> Completion:
-        return say("one two three four five." if not beginning else " ".join(f"y{i}" for i in range(19)) + ".")
+        return say(
+            "one two three four five." if not beginning else " ".join(f"y{i}" for i in range(19)) + "."
+        )
 
     assert (await extend(grows_a_fifth, "Write.", draft, Rules(1, 2, 1.2))).problem[0] == "not_longer"
     assert (await extend(grows_a_fifth, "Write.", draft, Rules(1, 2, 1.19))).problem is None

@@ -14,12 +14,16 @@ from stages.methods.self_lengthen.instructions import _grams as grams
 from stages.methods.self_lengthen.instructions import agreed, alike, distinct, keeps, near_duplicates, problem
 
 
-@pytest.mark.parametrize("reply", ["yes", "Yes.", "YES", " yes\n", "Yes, it is.", '"Yes"', "**Yes**", "是。", "是的，适合。"])
+@pytest.mark.parametrize(
+    "reply", ["yes", "Yes.", "YES", " yes\n", "Yes, it is.", '"Yes"', "**Yes**", "是。", "是的，适合。"]
+)
 def test_fault_13_a_yes_is_a_yes(reply: str) -> None:
     assert agreed(reply)
 
 
-@pytest.mark.parametrize("reply", ["no", "No, yes.", "", "Yes and no.", "Yesterday", "It depends: yes", "是否", "不是"])
+@pytest.mark.parametrize(
+    "reply", ["no", "No, yes.", "", "Yes and no.", "Yesterday", "It depends: yes", "是否", "不是"]
+)
 def test_all_else_is_not(reply: str) -> None:
     assert not agreed(reply)
 
@@ -49,12 +53,27 @@ def row(i: str, instruction: str, text: str = "t", seed: str = "Tell a story abo
 
 
 def test_of_like_instructions_one_stays_with_all_its_rows_and_seeds_are_not_repeated() -> None:
-    a, b = "Write a long letter to the mayor about the old bridge.", "Write a long letter to the mayor about the old bridge!"
-    rows = [row("2", b), row("1", a, "x"), row("1", a, "y"), row("3", "Tell a story about the sea"), row("4", "Explain how paper is made at home.")]
+    a, b = (
+        "Write a long letter to the mayor about the old bridge.",
+        "Write a long letter to the mayor about the old bridge!",
+    )
+    rows = [
+        row("2", b),
+        row("1", a, "x"),
+        row("1", a, "y"),
+        row("3", "Tell a story about the sea"),
+        row("4", "Explain how paper is made at home."),
+    ]
     for mixed in (rows, rows[::-1]):
         step = cloudpickle.loads(cloudpickle.dumps(distinct(0.7)))
         found = {r.id: why and why.reason for r, why in step(lambda m=mixed: iter(m))}
-        assert found == {"2t": "similar_instruction", "1x": None, "1y": None, "3t": "similar_instruction", "4t": None}
+        assert found == {
+            "2t": "similar_instruction",
+            "1x": None,
+            "1y": None,
+            "3t": "similar_instruction",
+            "4t": None,
+        }
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.5, 0.7, 1.0]))

@@ -46,21 +46,52 @@ def test_which_texts_are_chinese() -> None:
     assert not is_chinese("An essay on the word 好.") and not is_chinese("")
 
 
-@pytest.mark.parametrize(("length", "score"), [(1500, 0.5), (5000, 0.5), (1000, 0.0), (2000, 1.0), (4000, 1.0), (3000, 1.0), (6000, 0.0), (0, 0.0), (9000, 0.0)])
+@pytest.mark.parametrize(
+    ("length", "score"),
+    [
+        (1500, 0.5),
+        (5000, 0.5),
+        (1000, 0.0),
+        (2000, 1.0),
+        (4000, 1.0),
+        (3000, 1.0),
+        (6000, 0.0),
+        (0, 0.0),
+        (9000, 0.0),
+    ],
+)
 def test_length_score(length: int, score: float) -> None:
     assert length_score(length, 2000, 4000) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
     ("demand", "interval"),
-    [("about 1000", (800, 1200)), ("range 2000-4000", (2000, 4000)), ("above 1000", (1000, 1500)), ("below 1000", (500, 1000))],
+    [
+        ("about 1000", (800, 1200)),
+        ("range 2000-4000", (2000, 4000)),
+        ("above 1000", (1000, 1500)),
+        ("below 1000", (500, 1000)),
+    ],
 )
 def test_the_interval_of_each_kind(demand: str, interval: tuple[float, float]) -> None:
     assert Demand.parse(demand).interval == interval
     assert str(Demand.parse(demand)) == demand
 
 
-@pytest.mark.parametrize("text", ["abot 100", "about", "about 100-200", "range 100", "range 200-100", "below 0", "100", "above -5", "about 1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abot 100",
+        "about",
+        "about 100-200",
+        "range 100",
+        "range 200-100",
+        "below 0",
+        "100",
+        "above -5",
+        "about 1.5",
+    ],
+)
 def test_a_demand_that_cannot_be_read_says_what_was_expected(text: str) -> None:
     with pytest.raises(DataError, match="expected such as 'about 150', 'range 100-200'"):
         Demand.parse(text)
@@ -71,7 +102,12 @@ def test_faults_3_and_4_every_demand_is_met_in_full(length: int, kind: str, unit
     """The evaluator gives every training pair 1, and a demand's words are true of the text in its own direction."""
     demand = demand_for(length, kind, unit)
     assert demand.score(length) == 1 and Demand.parse(str(demand)) == demand
-    assert {"about": True, "range": demand.numbers[0] <= length <= demand.numbers[-1], "above": length >= demand.numbers[0], "below": length <= demand.numbers[0]}[kind]
+    assert {
+        "about": True,
+        "range": demand.numbers[0] <= length <= demand.numbers[-1],
+        "above": length >= demand.numbers[0],
+        "below": length <= demand.numbers[0],
+    }[kind]
     assert kind != "range" or demand.numbers[0] < demand.numbers[1], "never 3000-3000"
 
 
@@ -91,8 +127,14 @@ def test_kinds_are_drawn_by_their_shares_and_by_the_key_alone() -> None:
     drawn = [draw_demand(3456, 1000, 0, i) for i in range(4000)]
     shares = {kind: count / 4000 for kind, count in Counter(d.kind for d in drawn).items()}
     assert shares == pytest.approx(KINDS, abs=0.03)
-    assert drawn == [draw_demand(3456, 1000, 0, i) for i in range(4000)] != [draw_demand(3456, 1000, 1, i) for i in range(4000)]
-    assert sum(d.numbers == (4000,) for d in drawn if d.kind == "below") and {(3000,), (4000,)} >= {d.numbers for d in drawn if d.kind == "about"}
+    assert (
+        drawn
+        == [draw_demand(3456, 1000, 0, i) for i in range(4000)]
+        != [draw_demand(3456, 1000, 1, i) for i in range(4000)]
+    )
+    assert sum(d.numbers == (4000,) for d in drawn if d.kind == "below") and {(3000,), (4000,)} >= {
+        d.numbers for d in drawn if d.kind == "about"
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,7 +171,10 @@ def test_kinds_are_drawn_by_their_shares_and_by_the_key_alone() -> None:
     ],
 )
 def test_an_instruction_states_its_demand(text: str, demand: str, stated: bool) -> None:
-    assert states(text, Demand.parse(demand), "Write on the 7 bees." if "7" in text else "Write on bees.") is stated
+    assert (
+        states(text, Demand.parse(demand), "Write on the 7 bees." if "7" in text else "Write on bees.")
+        is stated
+    )
 
 
 def test_the_chance_to_be_kept() -> None:

@@ -53,7 +53,10 @@ def test_fault_5_the_real_finish_reason_counts() -> None:
     assert reason("  \n ", "", "stop") == "empty_text"
 
 
-@pytest.mark.parametrize("text", ["| a | b |\n| --- | --- |\n| 1 | 2 |\n\nDone.", "Part one.\n\n---\n\nPart two.", "One.\n\n\n\nTwo."])
+@pytest.mark.parametrize(
+    "text",
+    ["| a | b |\n| --- | --- |\n| 1 | 2 |\n\nDone.", "Part one.\n\n---\n\nPart two.", "One.\n\n\n\nTwo."],
+)
 def test_fault_6_rules_and_tables_are_texts(text: str) -> None:
     assert problem(text) is None
 
@@ -124,7 +127,9 @@ def test_the_rate_of_repetition() -> None:
 def test_fault_7_halves_and_thirds_are_never_empty() -> None:
     assert first_half("a line") == "a line" == first_two_thirds("a line")
     assert first_half("a\n\nb\n\nc\n\nd\n\ne") == "a\n\nb"
-    assert first_half("a\nb\nc\nd") == "a\n\nb" and first_half("a\nb\n\nc\nd") == "a\n\nb", "two paragraphs are split by lines"
+    assert first_half("a\nb\nc\nd") == "a\n\nb" and first_half("a\nb\n\nc\nd") == "a\n\nb", (
+        "two paragraphs are split by lines"
+    )
     assert first_two_thirds("a\n\nb\n\nc") == "a\n\nb" and first_two_thirds("a\n\nb") == "a"
     assert first_two_thirds("a\n\nb\n\nc", "length") == "a\n\nb", "what was cut off goes with the last third"
     assert first_two_thirds("cut of", "length") == "" == first_two_thirds(" \n ")
@@ -136,7 +141,11 @@ def test_fault_7_stages_are_joined_by_one_blank_line(a: str, b: str) -> None:
     assert join(f"{a.rstrip()}\n\n", f"\n\n{b.strip()}") == join(a, b)
 
 
-@given(st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, max_size=12), st.lists(st.sampled_from(["\n", "\n\n"]), min_size=12, max_size=12), st.integers(0, 2**63 - 1))
+@given(
+    st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, max_size=12),
+    st.lists(st.sampled_from(["\n", "\n\n"]), min_size=12, max_size=12),
+    st.integers(0, 2**63 - 1),
+)
 def test_fault_8_thinning_drops_lines_and_keeps_the_form(lines: list[str], gaps: list[str], key: int) -> None:
     text = "".join(line + gap for line, gap in zip(lines, gaps, strict=False)).strip()
     thin = thinned(text, 0.2, key)

@@ -32,11 +32,21 @@ from tests.training.conftest import tiny_model
 __all__ = ["tiny_model"]
 
 Script = Callable[[Request], str | Completion]
-SEED = Row("seed", {"task_id": "seed", "question": "Tell a story about a lighthouse and its last keeper.", "answer": None})
+SEED = Row(
+    "seed",
+    {"task_id": "seed", "question": "Tell a story about a lighthouse and its last keeper.", "answer": None},
+)
 
 
 def method(**options: Any) -> SelfLengthen:
-    small = {"name": "self_lengthen", "instructions": 3, "instruction_tries": 3, "draft_tries": 3, "attempts": 2, "demand_unit": 50}
+    small = {
+        "name": "self_lengthen",
+        "instructions": 3,
+        "instruction_tries": 3,
+        "draft_tries": 3,
+        "attempts": 2,
+        "demand_unit": 50,
+    }
     return SelfLengthen(tiny_recipe(method={**small, **options}))
 
 
@@ -76,9 +86,15 @@ async def test_instructions_are_written_after_the_seed_and_those_before() -> Non
         examples = [line[3:] for line in request.prefill.splitlines()[:-1]]
         assert set(examples) <= known and len(set(examples)) == len(examples)
     judged = {r.messages[-1]["content"].split("\n")[1] for r in asked if r.step == "self_lengthen/judge"}
-    accepted = {row.payload["question"] for row in rows if not (row.payload["problem"] or ("",))[0].startswith("instruction")}
+    accepted = {
+        row.payload["question"]
+        for row in rows
+        if not (row.payload["problem"] or ("",))[0].startswith("instruction")
+    }
     assert accepted <= judged and not any("500-word" in text for text in judged)
-    assert len({(r.step, json.dumps(r.messages), r.prefill, r.sample_index) for r in asked}) == len(asked), "no sample is asked for twice"
+    assert len({(r.step, json.dumps(r.messages), r.prefill, r.sample_index) for r in asked}) == len(asked), (
+        "no sample is asked for twice"
+    )
 
 
 async def test_every_slot_is_a_row_with_what_became_of_it() -> None:
@@ -86,8 +102,14 @@ async def test_every_slot_is_a_row_with_what_became_of_it() -> None:
         return "No." if request.step.endswith("judge") else plain(request)
 
     rows = await made(method().generate(SEED, model(refuses)))
-    assert len(rows) == 3 and {row.payload["problem"][0] for row in rows} <= {"instruction_unsuited", "instruction_asks_length", "instruction_known"}
-    assert set(step(method(), "generate", "accepted", rows).values()) == {row.payload["problem"][0] for row in rows}
+    assert len(rows) == 3 and {row.payload["problem"][0] for row in rows} <= {
+        "instruction_unsuited",
+        "instruction_asks_length",
+        "instruction_known",
+    }
+    assert set(step(method(), "generate", "accepted", rows).values()) == {
+        row.payload["problem"][0] for row in rows
+    }
     assert all(row.payload["draft_words"] for row in rows) and len({row.id for row in rows}) == 3
 
 
@@ -103,9 +125,20 @@ async def test_drafts_are_tried_until_one_passes_and_the_best_reason_is_kept() -
 
     rows = await made(method(drafts=2).generate(SEED, model(writes_at_last)))
     good = [row for row in rows if row.payload["problem"] is None]
-    assert good and set(tried.values()) == {6} and all(words(row.payload["text"]) == row.payload["draft_words"] == 12 for row in good)
+    assert (
+        good
+        and set(tried.values()) == {6}
+        and all(words(row.payload["text"]) == row.payload["draft_words"] == 12 for row in good)
+    )
     assert Counter(row.payload["instruction_id"] for row in good).most_common(1)[0][1] == 2
-    never = await made(method().generate(SEED, model(lambda r: Completion("The sea is", "length", 1, 3) if r.step.endswith("write") else plain(r))))
+    never = await made(
+        method().generate(
+            SEED,
+            model(
+                lambda r: Completion("The sea is", "length", 1, 3) if r.step.endswith("write") else plain(r)
+            ),
+        )
+    )
     assert "truncated" in {row.payload["problem"][0] for row in never}
 
 
@@ -115,15 +148,31 @@ async def test_the_same_rows_with_the_same_ids_whatever_comes_first() -> None:
         said = plain(request)
         return [Completion(said, "stop", 1, len(said.split()))]
 
-    both = [await made(method().generate(SEED, llm)) for llm in (model(plain), LLM(slow, "seed", "m@1", Sampling(max_tokens=99), 1))]
+    both = [
+        await made(method().generate(SEED, llm))
+        for llm in (model(plain), LLM(slow, "seed", "m@1", Sampling(max_tokens=99), 1))
+    ]
     assert both[0] == both[1]
     other = LLM(model(plain)._send, "seed", "m@1", Sampling(max_tokens=99), 2)
-    assert not {r.id for r in both[0]} & {r.id for r in await made(method().generate(SEED, other))}, "the next round's rows are others"
+    assert not {r.id for r in both[0]} & {r.id for r in await made(method().generate(SEED, other))}, (
+        "the next round's rows are others"
+    )
 
 
 def draft_row(n: int = 24) -> Row:
     draft = text(random.Random(3), n)
-    return Row("draft", {"task_id": "seed", "seed": "s", "question": "Write on kites.", "text": draft, "draft_words": words(draft), "instruction_id": "i", "problem": None})
+    return Row(
+        "draft",
+        {
+            "task_id": "seed",
+            "seed": "s",
+            "question": "Write on kites.",
+            "text": draft,
+            "draft_words": words(draft),
+            "instruction_id": "i",
+            "problem": None,
+        },
+    )
 
 
 async def test_extensions_are_asked_for_with_a_beginning_and_failures_are_dropped_by_name() -> None:
@@ -134,7 +183,10 @@ async def test_extensions_are_asked_for_with_a_beginning_and_failures_are_droppe
     assert len({(json.dumps(r.messages), r.prefill, r.sample_index) for r in asked}) == len(asked)
     outcomes = [await m.accept(row, model(plain)) for row in rows]
     kept = [o.rows[0] for o in outcomes if isinstance(o, Kept)]
-    assert kept and all(r.payload["words"] == words(r.payload["text"]) > 1.2 * 24 and problem(r.payload["text"]) is None for r in kept)
+    assert kept and all(
+        r.payload["words"] == words(r.payload["text"]) > 1.2 * 24 and problem(r.payload["text"]) is None
+        for r in kept
+    )
     dropped = [o for o in outcomes if isinstance(o, Dropped)]
     assert dropped and {o.reason for o in dropped} <= {"repetition", "not_longer"}
 
@@ -148,7 +200,9 @@ async def test_faults_1_and_2_one_refused_extension_is_one_and_none_stops_the_ot
     m = method(extensions=2, attempts=1)
     first, second = await made(m.extend(draft_row(), model(refuses)))
     assert first.payload["problem"] == ("request_refused", "too long") and second.payload["problem"] is None
-    with pytest.raises(EngineError, match="every extension of the draft was refused, the first with: too long"):
+    with pytest.raises(
+        EngineError, match="every extension of the draft was refused, the first with: too long"
+    ):
         await method(extensions=1, attempts=1).extend(draft_row(), model(refuses))
 
     def dies(request: Request) -> str:
@@ -160,7 +214,16 @@ async def test_faults_1_and_2_one_refused_extension_is_one_and_none_stops_the_ot
 
 async def extension(i: int, **changes: Any) -> Row:
     longer = text(random.Random(i), 60 + i % 90)
-    return Row(f"e{i}", {**draft_row().payload, "draft": draft_row().payload["text"], "text": longer, "words": words(longer), **changes})
+    return Row(
+        f"e{i}",
+        {
+            **draft_row().payload,
+            "draft": draft_row().payload["text"],
+            "text": longer,
+            "words": words(longer),
+            **changes,
+        },
+    )
 
 
 async def test_faults_3_and_4_an_instruction_asks_for_a_length_that_its_text_has() -> None:
@@ -176,21 +239,32 @@ async def test_faults_3_and_4_an_instruction_asks_for_a_length_that_its_text_has
         assert all(str(n) in row.payload["asked"] for n in demand.numbers) and "kites" in row.payload["asked"]
         assert m.examples(row)[0].prompt[-1]["content"] == row.payload["asked"]
     assert worded[""] == pytest.approx(45, abs=16) and worded["model"] > 20 and worded["template"] > 20
-    assert "at most" in " ".join([(await made(m.ask_for_length(await extension(i), model(plain))))[0].payload["asked"] for i in range(40)])
+    assert "at most" in " ".join(
+        [
+            (await made(m.ask_for_length(await extension(i), model(plain))))[0].payload["asked"]
+            for i in range(40)
+        ]
+    )
 
 
 async def test_a_row_teaches_both_roles() -> None:
     m = method(demand_share=0)
     [row] = await made(m.ask_for_length(await extension(0), model(plain)))
     writer, extender = m.examples(row)
-    assert writer.prompt[-1]["content"] == "Write on kites." and writer.completion == extender.completion == [{"role": "assistant", "content": row.payload["text"]}]
+    assert writer.prompt[-1]["content"] == "Write on kites." and writer.completion == extender.completion == [
+        {"role": "assistant", "content": row.payload["text"]}
+    ]
     asked: list[Request] = []
     await m.extend(draft_row(), model(plain, asked))
     frame, outline = extender.prompt[-1]["content"], row.payload["draft"]
     shown = frame.split("Outline:\n", 1)[1].split("\n\nExpand", 1)[0]
-    assert frame.replace(shown, "") == next(r for r in asked if r.prefill).messages[-1]["content"].replace(outline, ""), "fault 8: asked as it will be asked"
+    assert frame.replace(shown, "") == next(r for r in asked if r.prefill).messages[-1]["content"].replace(
+        outline, ""
+    ), "fault 8: asked as it will be asked"
     assert set(shown.split("\n\n")) <= set(outline.split("\n\n")) and m.examples(row) == m.examples(row)
-    assert [e.prompt[-1]["content"] for e in m.examples(Row("d", {"question": "Q?", "text": "A."}))] == ["Q?"], "a demonstration teaches to write alone"
+    assert [e.prompt[-1]["content"] for e in m.examples(Row("d", {"question": "Q?", "text": "A."}))] == [
+        "Q?"
+    ], "a demonstration teaches to write alone"
 
 
 def test_settings_that_cannot_be() -> None:
@@ -203,7 +277,12 @@ def test_settings_that_cannot_be() -> None:
 def test_the_recipe_that_ships_and_its_prompts() -> None:
     recipe = load_recipe("jobs/recipes/self_lengthen.yaml")
     rows = [json.loads(line) for line in Path(recipe.evaluate.sets["prompts"].path).read_text().splitlines()]
-    assert Counter(Demand.parse(r["answer"]).kind for r in rows) == {"about": 7, "range": 6, "above": 6, "below": 5}
+    assert Counter(Demand.parse(r["answer"]).kind for r in rows) == {
+        "about": 7,
+        "range": 6,
+        "above": 6,
+        "below": 5,
+    }
     for r in rows:
         assert all(str(n) in r["question"] for n in Demand.parse(r["answer"]).numbers)
     seeds = [json.loads(line)["instruction"] for line in Path(recipe.tasks.path).read_text().splitlines()]
@@ -219,17 +298,52 @@ MAX_LENGTH = 130  # tokens: too few for what the extender would learn, so that o
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> RunDir:
     folder = tmp_path_factory.mktemp("self_lengthen")
-    seeds = [{"instruction": f"Tell a story about {noun} that the {i}th child told."} for i, noun in enumerate(["oaks", "elms", "mice", "owls", "bees", "pigs"] * 3)]
-    prompts = [{"question": f"Write {a} {n} words on snow {n}.", "answer": f"{kind} {n}"} for n in (10, 20) for a, kind in (("about", "about"), ("at least", "above"))]
+    seeds = [
+        {"instruction": f"Tell a story about {noun} that the {i}th child told."}
+        for i, noun in enumerate(["oaks", "elms", "mice", "owls", "bees", "pigs"] * 3)
+    ]
+    prompts = [
+        {"question": f"Write {a} {n} words on snow {n}.", "answer": f"{kind} {n}"}
+        for n in (10, 20)
+        for a, kind in (("about", "about"), ("at least", "above"))
+    ]
     for name, rows in (("seeds", seeds), ("prompts", prompts)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = tiny_recipe(
-        rounds=1, model={"base": str(tiny_model)}, engine={"kind": "scripted", "answers": "tests.stages.methods.self_lengthen.answers:writes"},
-        tasks={"source": "jsonl", "path": str(folder / "seeds.jsonl"), "columns": {"question": "instruction", "answer": None}, "answer_type": "text"},
-        held_out={"count": 6}, sampling={"max_tokens": 200}, train={"max_steps": 1, "batch_size": 2, "max_length": MAX_LENGTH, "lora": {"r": 4, "alpha": 8}, "adapters": True},
-        method={"name": "self_lengthen", "instructions": 3, "instruction_tries": 3, "draft_tries": 2, "attempts": 1, "micro_iterations": 2, "demand_unit": 20},
-        evaluate={"bootstrap": 100, "sets": {"lengths": {"source": "jsonl", "path": str(folder / "prompts.jsonl"), "answer_type": "text"}}},
-    )  # fmt: skip
+        rounds=1,
+        model={"base": str(tiny_model)},
+        engine={"kind": "scripted", "answers": "tests.stages.methods.self_lengthen.answers:writes"},
+        tasks={
+            "source": "jsonl",
+            "path": str(folder / "seeds.jsonl"),
+            "columns": {"question": "instruction", "answer": None},
+            "answer_type": "text",
+        },
+        held_out={"count": 6},
+        sampling={"max_tokens": 200},
+        train={
+            "max_steps": 1,
+            "batch_size": 2,
+            "max_length": MAX_LENGTH,
+            "lora": {"r": 4, "alpha": 8},
+            "adapters": True,
+        },
+        method={
+            "name": "self_lengthen",
+            "instructions": 3,
+            "instruction_tries": 3,
+            "draft_tries": 2,
+            "attempts": 1,
+            "micro_iterations": 2,
+            "demand_unit": 20,
+        },
+        evaluate={
+            "bootstrap": 100,
+            "sets": {
+                "lengths": {"source": "jsonl", "path": str(folder / "prompts.jsonl"), "answer_type": "text"}
+            },
+        },
+    )
     run = RunDir(folder / "run")
     asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))
     return run
@@ -241,27 +355,56 @@ def test_every_row_is_accounted_for(finished: RunDir) -> None:
     for manifest in manifests.values():
         manifest.check()
     generate, critique = manifests["generate"], manifests["critique"]
-    assert [s.name for s in generate.steps] == ["accepted", "distinct", "length_bias"] and generate.rows_in == 12
+    assert [s.name for s in generate.steps] == [
+        "accepted",
+        "distinct",
+        "length_bias",
+    ] and generate.rows_in == 12
     assert critique.rows_out == 2 * critique.rows_in == 2 * generate.rows_out
-    assert manifests["filter"].steps[0].name == "length_bias" and manifests["filter"].steps[0].dropped["length_bias"] > 0
+    assert (
+        manifests["filter"].steps[0].name == "length_bias"
+        and manifests["filter"].steps[0].dropped["length_bias"] > 0
+    )
     assert 0 < manifests["publish"].rows_out <= manifests["filter"].rows_out == manifests["verify"].rows_out
 
 
 @pytest.mark.train
 def test_fault_9_long_examples_are_left_out_one_by_one_and_nothing_is_cut(finished: RunDir) -> None:
     rows = {row.id: row.payload for row in finished.rows(finished.stage(1, "publish"))}
-    datasets = {role: load_from_disk(finished.dataset(f"sft-{role}", 1))["train"] for role in SelfLengthen.roles}
-    assert len(datasets["generator"]) == len(rows) and len(datasets["extender"]) == 0 < finished.manifest(finished.stage(1, "publish")).dropped_in_all()["too_long"]
-    assert all(p["too_long_examples"] == [1] for p in rows.values()), "a row lost its long example and kept the other"
+    datasets = {
+        role: load_from_disk(finished.dataset(f"sft-{role}", 1))["train"] for role in SelfLengthen.roles
+    }
+    assert (
+        len(datasets["generator"]) == len(rows)
+        and len(datasets["extender"])
+        == 0
+        < finished.manifest(finished.stage(1, "publish")).dropped_in_all()["too_long"]
+    )
+    assert all(p["too_long_examples"] == [1] for p in rows.values()), (
+        "a row lost its long example and kept the other"
+    )
     dataset, card = datasets["generator"], Path(finished.dataset("sft-generator", 1), "README.md").read_text()
-    assert max(a + b for a, b in zip(dataset["tokens_prompt"], dataset["tokens_completion"], strict=True)) <= MAX_LENGTH
-    assert "Role: generator" in card and f"of rows that have others: {len(rows)} left out" in card and "ask for the length of their text" in card
+    assert (
+        max(a + b for a, b in zip(dataset["tokens_prompt"], dataset["tokens_completion"], strict=True))
+        <= MAX_LENGTH
+    )
+    assert (
+        "Role: generator" in card
+        and f"of rows that have others: {len(rows)} left out" in card
+        and "ask for the length of their text" in card
+    )
     assert "Verifier: rules for long texts, and more than 1.2 times the words of the draft" in card
     for example in dataset:
         row = rows[example["row_id"]]
-        assert example["completion"] == [{"role": "assistant", "content": row["text"]}] and words(row["text"]) > 1.2 * row["draft_words"]
+        assert (
+            example["completion"] == [{"role": "assistant", "content": row["text"]}]
+            and words(row["text"]) > 1.2 * row["draft_words"]
+        )
         assert example["prompt"][-1]["content"] == row["asked"]
-        assert row["demand"] is None or Demand.parse(row["demand"]).score(words(example["completion"][0]["content"])) == 1
+        assert (
+            row["demand"] is None
+            or Demand.parse(row["demand"]).score(words(example["completion"][0]["content"])) == 1
+        )
 
 
 @pytest.mark.train
@@ -269,30 +412,63 @@ def test_evaluation_measures_lengths_beside_a_control(finished: RunDir, capsys: 
     base, after = (json.loads(Path(finished.evaluation(r)).read_text()) for r in ("base", 1))
     texts = [row.payload for row in finished.rows(finished.stage("base", "evaluate"))]
     found = base["measures"]
-    assert base["n"] == 6 and found["words"]["max"] == max(t["greedy"]["words"] for t in texts) and found["passes rules"]["mean"] == base["greedy"]["mean"]
-    assert found["words, asked for longer"]["mean"] > found["words"]["mean"] and "words, asked for longer" not in after["measures"]
+    assert (
+        base["n"] == 6
+        and found["words"]["max"] == max(t["greedy"]["words"] for t in texts)
+        and found["passes rules"]["mean"] == base["greedy"]["mean"]
+    )
+    assert (
+        found["words, asked for longer"]["mean"] > found["words"]["mean"]
+        and "words, asked for longer" not in after["measures"]
+    )
     scores = base["sets"]["lengths"]
-    assert {k for k in scores["measures"] if k.startswith("length score")} == {"length score: about", "length score: above"} and scores["n"] == 4
-    expected = [Demand.parse(row.payload["answer"]).score(words(row.payload["greedy"]["text"])) for row in finished.rows(finished.stage("base", "evaluate-lengths"))]
+    assert {k for k in scores["measures"] if k.startswith("length score")} == {
+        "length score: about",
+        "length score: above",
+    } and scores["n"] == 4
+    expected = [
+        Demand.parse(row.payload["answer"]).score(words(row.payload["greedy"]["text"]))
+        for row in finished.rows(finished.stage("base", "evaluate-lengths"))
+    ]
     assert scores["greedy"]["mean"] == pytest.approx(sum(expected) / 4)
     assert after["against_base"]["round"] == "base"
     rounds_table(finished)
     assert "length score" in " ".join(capsys.readouterr().out.split())
-    assert {r["step"] for r in request_log.records(f"{finished.stage('base', 'evaluate')}/requests")} == {"self_lengthen/write", "self_lengthen/longer"}
+    assert {r["step"] for r in request_log.records(f"{finished.stage('base', 'evaluate')}/requests")} == {
+        "self_lengthen/write",
+        "self_lengthen/longer",
+    }
 
 
 @pytest.mark.train
 def test_the_report_is_in_the_run(finished: RunDir) -> None:
     report = Path(finished.root, "lengths.txt").read_text()
-    expected = ("base model, asked for longer", "round 1, drafts", "round 1, extended drafts", "round 1, extensions", "model of round 1", "repetition rate")
-    further = ("words, model of round 1 minus base model, asked for longer:", "length score on lengths, base model", "generate, length_bias")
+    expected = (
+        "base model, asked for longer",
+        "round 1, drafts",
+        "round 1, extended drafts",
+        "round 1, extensions",
+        "model of round 1",
+        "repetition rate",
+    )
+    further = (
+        "words, model of round 1 minus base model, asked for longer:",
+        "length score on lengths, base model",
+        "generate, length_bias",
+    )
     for line in (*expected, *further):
         assert line in report, report
     filtered = finished.manifest(finished.stage(1, "filter"))
     refused = sum(filtered.rows_dropped.values())
-    asked = [r for r in request_log.records(f"{finished.stage(1, 'generate')}/requests") if r["step"].endswith("/write")]
+    asked = [
+        r
+        for r in request_log.records(f"{finished.stage(1, 'generate')}/requests")
+        if r["step"].endswith("/write")
+    ]
     [line] = [line for line in report.splitlines() if line.startswith("round 1, drafts ")]
-    assert finished.manifest(finished.stage(1, "generate")).rows_out < int(line.split()[3]) <= len(asked), "those that a filter dropped are among them"
+    assert finished.manifest(finished.stage(1, "generate")).rows_out < int(line.split()[3]) <= len(asked), (
+        "those that a filter dropped are among them"
+    )
     assert "examples too long to train on, of rows that have another" in report
     assert f"filter: {filtered.rows_in - refused} of {filtered.rows_in}" in report
     assert Path(finished.root, "lengths.png").read_bytes().startswith(b"\x89PNG")
@@ -304,31 +480,57 @@ def test_each_role_is_asked_by_its_name_and_the_generator_has_its_adapter(finish
     ref, result = loop.trained(1), asyncio.run(loop.train(1))  # the same call again finds it done
     assert ref.path == loop.base.path and ref.revision == result.revision != loop.base.revision
     [(role, folder)] = ref.adapters
-    assert role == "generator" and sorted(f.name for f in Path(folder).iterdir() if f.suffix == ".safetensors") == ["adapter_model.safetensors"]
-    assert result.steps == 1 and result.examples == len(load_from_disk(finished.dataset("sft-generator", 1))["train"])
-    roles = {(r["step"].rsplit("/", 1)[1], r.get("role", "")) for s in ("generate", "critique") for r in request_log.records(f"{finished.stage(1, s)}/requests")}
+    assert role == "generator" and sorted(
+        f.name for f in Path(folder).iterdir() if f.suffix == ".safetensors"
+    ) == ["adapter_model.safetensors"]
+    assert result.steps == 1 and result.examples == len(
+        load_from_disk(finished.dataset("sft-generator", 1))["train"]
+    )
+    roles = {
+        (r["step"].rsplit("/", 1)[1], r.get("role", ""))
+        for s in ("generate", "critique")
+        for r in request_log.records(f"{finished.stage(1, s)}/requests")
+    }
     assert roles == {("instruct", ""), ("judge", ""), ("write", "generator"), ("extend", "extender")}
-    assert {r["role"] for r in request_log.records(f"{finished.stage(1, 'evaluate')}/requests")} == {"generator"}
+    assert {r["role"] for r in request_log.records(f"{finished.stage(1, 'evaluate')}/requests")} == {
+        "generator"
+    }
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("adapters", [True, False])
-async def test_both_kinds_of_pairs_are_published_together_or_by_role(finished: RunDir, tmp_path: Path, adapters: bool) -> None:
+async def test_both_kinds_of_pairs_are_published_together_or_by_role(
+    finished: RunDir, tmp_path: Path, adapters: bool
+) -> None:
     run = RunDir(tmp_path / "more")
     shutil.copytree(finished.root, run.root)
     for made in ("datasets", "rounds/001/publish"):
         shutil.rmtree(run.path(made))
     Path(run.path("run.yaml")).unlink()
     settings = finished.recipe().model_dump(mode="json")
-    recipe = run.freeze(build_recipe({**settings, "train": {**settings["train"], "adapters": adapters, "max_length": 600}}))
+    recipe = run.freeze(
+        build_recipe({**settings, "train": {**settings["train"], "adapters": adapters, "max_length": 600}})
+    )
     await Loop(run, recipe).publish(1)
     rows = run.manifest(run.stage(1, "publish")).rows_out
-    found = {folder.name: load_from_disk(str(folder / "round-001"))["train"] for folder in Path(run.path("datasets")).iterdir()}
-    assert {name: len(data) for name, data in found.items()} == ({"sft-generator": rows, "sft-extender": rows} if adapters else {"sft": 2 * rows})
+    found = {
+        folder.name: load_from_disk(str(folder / "round-001"))["train"]
+        for folder in Path(run.path("datasets")).iterdir()
+    }
+    assert {name: len(data) for name, data in found.items()} == (
+        {"sft-generator": rows, "sft-extender": rows} if adapters else {"sft": 2 * rows}
+    )
     for name, data in found.items():
-        extends = {row_id: "Outline:" in prompt[-1]["content"] for row_id, prompt in zip(data["row_id"], data["prompt"], strict=True)}
-        assert {row_id.endswith("-1") for row_id, e in extends.items() if e} == ({True} if name != "sft-generator" else set())
-        assert {row_id.endswith("-1") for row_id, e in extends.items() if not e} == ({False} if name != "sft-extender" else set())
+        extends = {
+            row_id: "Outline:" in prompt[-1]["content"]
+            for row_id, prompt in zip(data["row_id"], data["prompt"], strict=True)
+        }
+        assert {row_id.endswith("-1") for row_id, e in extends.items() if e} == (
+            {True} if name != "sft-generator" else set()
+        )
+        assert {row_id.endswith("-1") for row_id, e in extends.items() if not e} == (
+            {False} if name != "sft-extender" else set()
+        )
 
 
 def test_adapters_need_a_method_with_roles_and_lora() -> None:

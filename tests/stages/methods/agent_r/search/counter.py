@@ -29,7 +29,9 @@ class Counter(Environment):
 
     def tasks(self, split: Split) -> Iterator[EnvTask]:
         for i in range(self.count):
-            yield EnvTask(f"{split}-{i}", split, {"target": 3 + i % 7, "name": f"{split}{i}"}, (f"target {3 + i % 7}",))
+            yield EnvTask(
+                f"{split}-{i}", split, {"target": 3 + i % 7, "name": f"{split}{i}"}, (f"target {3 + i % 7}",)
+            )
 
     def reset(self, task: EnvTask) -> str:
         self.resets += 1
@@ -37,7 +39,12 @@ class Counter(Environment):
         return f"Game {task.spec['name']}: the number is 0, the target {self.target}."
 
     def _step(self, text: str) -> Step:
-        change = {"add 1": self.number + 1, "add 2": self.number + 2, "double": self.number * 2, "end": self.number}.get(text)
+        change = {
+            "add 1": self.number + 1,
+            "add 2": self.number + 2,
+            "double": self.number * 2,
+            "end": self.number,
+        }.get(text)
         if self.over or change is None:
             return self._told(f"Nothing happens: {text!r} is no action.", executed=False)
         self.number, self.over = change, text == "end" or change >= self.target

@@ -9,7 +9,12 @@ Send = Callable[[Request], Awaitable[list[Completion]]]
 MOVES = ("add 1", "add 2", "double", "fly", "Add 1.", "reflect")
 
 
-def player(sent: list[Request] | None = None, moves: tuple[str, ...] = MOVES, die_after: int | None = None, log: dict | None = None) -> Send:
+def player(
+    sent: list[Request] | None = None,
+    moves: tuple[str, ...] = MOVES,
+    die_after: int | None = None,
+    log: dict | None = None,
+) -> Send:
     """Return a `send` that plays; it dies after `die_after` requests, and keeps finished ones in `log`, as the request log does."""
 
     async def send(request: Request) -> list[Completion]:

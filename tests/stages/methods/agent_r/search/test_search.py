@@ -30,7 +30,9 @@ OPENING = prompts.render("agent_r/rules", rules="Play.", observation="The number
 
 
 def settings(**changes: Any) -> SearchSettings:
-    return SearchSettings(**{"width": 4, "simulations": 8, "depth": 6, "c": 0.25, "merge_states": False, "seed": 0, **changes})
+    return SearchSettings(
+        **{"width": 4, "simulations": 8, "depth": 6, "c": 0.25, "merge_states": False, "seed": 0, **changes}
+    )
 
 
 def grown(send: Any, environment: Any = None, **changes: Any) -> tuple[Tree, Game]:
@@ -72,7 +74,9 @@ def test_one_step_for_each_child_with_snapshots_and_the_same_tree_without() -> N
     assert game.steps == children and quick.restored < children and quick.resets == 1
     replayed, other = grown(player(), slow := Replayed())
     assert replayed.to_json() == tree.to_json()
-    assert other.steps == children and slow.restored == other.restored < children, "at most one replay for each node, and none for the first"
+    assert other.steps == children and slow.restored == other.restored < children, (
+        "at most one replay for each node, and none for the first"
+    )
     assert game.replayed == 0 < other.replayed, "what going back costs is counted"
 
 
@@ -98,10 +102,16 @@ def test_fault_13_a_state_is_searched_once_but_a_step_that_changed_nothing_is_ke
     repeats = [n for n in tree.nodes if n.end == REPEAT]
     assert repeats and not any(n.children or n.visits for n in repeats)
     expanded = [(n.state, n.depth) for n in tree.nodes if n.children]
-    idle = [n for n in tree.nodes if n.parent is not None and n.state == tree.nodes[n.parent].state and not n.terminal]
+    idle = [
+        n
+        for n in tree.nodes
+        if n.parent is not None and n.state == tree.nodes[n.parent].state and not n.terminal
+    ]
     assert idle and all(n.end != REPEAT for n in idle)
     for node in tree.nodes:  # what was expanded twice is a state that an ancestor had already
-        twins = [n for n in tree.nodes[: node.id] if n.children and n.state == node.state and n.depth <= node.depth]
+        twins = [
+            n for n in tree.nodes[: node.id] if n.children and n.state == node.state and n.depth <= node.depth
+        ]
         own = {tree.nodes[i].state for i in tree.ancestors(node)[:-1]}
         assert not (node.children and twins) or node.state in own, expanded
     assert tree.root.visits == len(tree.leaves())
@@ -114,7 +124,10 @@ def test_fault_13_siblings_that_lead_to_one_state_are_searched_on_once() -> None
 
     tree, _ = grown(send, simulations=1, depth=3, merge_states=True)
     both = [n for n in tree.nodes if n.depth == 2]
-    assert [(n.action, n.observation, n.end) for n in both] == [("add 2", "The number is 4.", ""), ("double", "The number is 4.", REPEAT)]
+    assert [(n.action, n.observation, n.end) for n in both] == [
+        ("add 2", "The number is 4.", ""),
+        ("double", "The number is 4.", REPEAT),
+    ]
 
 
 def test_fault_14_the_conversation_is_whole_and_in_order() -> None:
@@ -148,15 +161,25 @@ def test_a_conversation_that_the_engine_refuses_ends_there() -> None:
 
 def test_a_turn_that_was_cut_off_is_neither_done_nor_learnt() -> None:
     assert cut_off("Thought: the goal is", "length") and cut_off("Action: add 1", "max_tokens")
-    assert not cut_off("Action: add 1", "stop") and not cut_off("Action: add 1\nObservation: The", "length"), "its action is whole"
+    assert not cut_off("Action: add 1", "stop") and not cut_off(
+        "Action: add 1\nObservation: The", "length"
+    ), "its action is whole"
 
     async def send(request: Request) -> list[Completion]:
         deep = len(request.messages) >= len(OPENING) + 4
-        return [completion("Thought: I go. Action: add 1", "length"), completion("Thought: I g", "length"), completion("Action: add 2", "length" if deep else "stop")]
+        return [
+            completion("Thought: I go. Action: add 1", "length"),
+            completion("Thought: I g", "length"),
+            completion("Action: add 2", "length" if deep else "stop"),
+        ]
 
     tree, _ = grown(send, simulations=2)
     assert [n.action for n in tree.nodes[1:]] == ["add 2", "add 2"]
-    assert [n.end for n in tree.nodes] == ["", "", CUT_OFF] and tree.root.visits == len(tree.leaves()) == 1 and tree.root.closed
+    assert (
+        [n.end for n in tree.nodes] == ["", "", CUT_OFF]
+        and tree.root.visits == len(tree.leaves()) == 1
+        and tree.root.closed
+    )
 
     async def never(request: Request) -> list[Completion]:
         return [completion("Thought: I g", "length")]
@@ -173,7 +196,9 @@ def test_fault_19_the_first_action_is_done_and_what_follows_it_is_not_in_the_tur
     wordy = "Thought: go.\nAction: add 1\nObservation: the number is 1\nAction: end\nThought: done"
     assert parse_turn(wordy) == ("Thought: go.\nAction: add 1", "add 1")
     assert parse_turn("Action 1: add 2, then more") == ("Action 1: add 2, then more", "add 2, then more")
-    assert parse_turn("I look.\nObservation: the door is open.\nAction: go north") == ("I look.", ""), "F19: it made the door up, and what it would do then"
+    assert parse_turn("I look.\nObservation: the door is open.\nAction: go north") == ("I look.", ""), (
+        "F19: it made the door up, and what it would do then"
+    )
     assert parse_turn("I would add 2") == ("I would add 2", "")
     told = "Thought: My next action: get wood first.\nAction: get 2 wood"
     assert parse_turn(told) == (told, "get 2 wood"), "a thought may speak of an action"
@@ -196,7 +221,14 @@ def test_fault_16_actions_are_kept_as_they_are_commas_and_all() -> None:
 
 def test_environments_are_used_again_and_limited() -> None:
     counter = "tests.stages.methods.agent_r.search.counter:Counter"
-    entry = {"environment": counter, "options": {}, "id": "train-1", "split": "train", "spec": {"target": 4, "name": "x"}, "tags": []}
+    entry = {
+        "environment": counter,
+        "options": {},
+        "id": "train-1",
+        "split": "train",
+        "spec": {"target": 4, "name": "x"},
+        "tags": [],
+    }
     games, at_once, most = Games(most=2), 0, 0
     made: set[int] = set()
 

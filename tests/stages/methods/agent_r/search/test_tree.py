@@ -21,11 +21,22 @@ def test_ucb_by_hand_on_three_nodes() -> None:
     assert ucb(0, 0, 0, 0.25) == math.inf
     tree.grow(one, [child(1.0, DONE), child(0.0, DEPTH), child()])
     tree.grow(two, [child(0.5, DONE), child()])
-    assert (tree.root.visits, tree.root.value, one.visits, one.value, two.visits, two.value) == (3, 1.5, 2, 1.0, 1, 0.5)
-    assert ucb(one.value, one.visits, 3, 0.25) == pytest.approx(0.5 + 0.25 * 0.741152, abs=1e-5)  # sqrt(ln 3 / 2)
+    assert (tree.root.visits, tree.root.value, one.visits, one.value, two.visits, two.value) == (
+        3,
+        1.5,
+        2,
+        1.0,
+        1,
+        0.5,
+    )
+    assert ucb(one.value, one.visits, 3, 0.25) == pytest.approx(
+        0.5 + 0.25 * 0.741152, abs=1e-5
+    )  # sqrt(ln 3 / 2)
     assert ucb(two.value, two.visits, 3, 0.25) == pytest.approx(0.5 + 0.25 * 1.048147, abs=1e-5)  # sqrt(ln 3)
     assert tree.descend(tree.root, 0.25, float) is two, "the less visited of two equal means"
-    assert tree.descend(tree.root, 0.0, lambda i: -i) is one and tree.descend(tree.root, 0.0, float) is two, "ties go by the hash"
+    assert tree.descend(tree.root, 0.0, lambda i: -i) is one and tree.descend(tree.root, 0.0, float) is two, (
+        "ties go by the hash"
+    )
 
 
 def test_terminal_children_are_never_chosen_and_an_exhausted_parent_closes() -> None:
@@ -37,7 +48,14 @@ def test_terminal_children_are_never_chosen_and_an_exhausted_parent_closes() -> 
     assert tree.root.visits == 2 and tree.root.value == 1.0, "a repeat is no leaf"
 
 
-@given(st.lists(st.lists(st.tuples(st.sampled_from(["", DONE, DEPTH, REPEAT]), st.floats(0, 1)), min_size=1, max_size=4), max_size=30))
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.sampled_from(["", DONE, DEPTH, REPEAT]), st.floats(0, 1)), min_size=1, max_size=4
+        ),
+        max_size=30,
+    )
+)
 def test_the_root_is_visited_once_for_each_terminal_leaf(expansions: list[list[tuple[str, float]]]) -> None:
     tree = Tree("o", "s")
     for made in expansions:
