@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline import prompts
 from pipeline.engines.base import Message
 from pipeline.errors import EngineError
 from pipeline.methods import Example, Method, Options, Stage
@@ -34,6 +33,7 @@ class Direct(Method):
 
     name = "direct"
     Options = DirectOptions
+    question_prompts = (SOLVE,)
 
     def stages(self) -> dict[str, Stage]:
         """Sample; nothing to criticise; filter; verify."""
@@ -72,7 +72,7 @@ class Direct(Method):
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question; the same when sampling, training and evaluating."""
         payload = row.payload
-        return prompts.render(SOLVE, question=payload["question"], options=payload.get("options"))
+        return self.prompts.render(SOLVE, question=payload["question"], options=payload.get("options"))
 
     def examples(self, row: Row) -> list[Example]:
         """Question and answer."""

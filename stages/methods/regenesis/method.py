@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline import prompts
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, DataError, EngineDied, EngineError
 from pipeline.ids import unit_interval
@@ -128,6 +127,7 @@ class ReGenesis(Method):
 
     name = "regenesis"
     Options = ReGenesisOptions
+    question_prompts = (SOLVE,)
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
@@ -358,11 +358,9 @@ class ReGenesis(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question plainly: in training and evaluation, without guideline or structure."""
-        return prompts.render(SOLVE, question=row.payload["question"], options=row.payload.get("options"))
-
-    def question_prompts(self) -> tuple[str, ...]:
-        """The template that `question` renders."""
-        return (SOLVE,)
+        return self.prompts.render(
+            SOLVE, question=row.payload["question"], options=row.payload.get("options")
+        )
 
     def _task(self, row: Row) -> str:
         """The question with its options, as it is asked plainly."""

@@ -14,8 +14,8 @@ from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
-from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.direct.method import Direct, DirectOptions
 from stages.reports.comparison import compare

@@ -14,8 +14,8 @@ from datasets import load_from_disk
 from pipeline.config import Recipe
 from pipeline.errors import DataError, StaleError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.regenesis import guidelines
 from stages.reports.comparison import compare
