@@ -22,7 +22,7 @@ __all__ = ["Example", "Method", "Options", "Stage", "load_method", "method_class
 class Options(BaseModel):
     """Base of every method's options: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     presets: ClassVar[
         dict[str, dict[str, Any]]
     ] = {}  # by value of the option `preset`: defaults of other options
