@@ -50,7 +50,9 @@ class Direct(Method):
         sampled = await llm.chat(question, step=SOLVE, n=self.options.samples)
         while (used := sum(c.completion_tokens for c in sampled)) < budget:
             if not used:
-                raise EngineError("the endpoint reports no token counts, which method.sampled_tokens needs; unset it")
+                raise EngineError(
+                    "the endpoint reports no token counts, which method.sampled_tokens needs; unset it"
+                )
             more = max(1, (budget - used) * len(sampled) // used)  # as many as fit, by the mean so far
             sampled += await llm.chat(question, step=SOLVE, n=more, sample_index=len(sampled))
         answers = ({"sample": i, "model": llm.model, **answer_fields(c)} for i, c in enumerate(sampled))
@@ -58,7 +60,9 @@ class Direct(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question: the same when sampling, training and evaluating."""
-        return self.prompts.render(SOLVE, question=row.payload["question"], options=row.payload.get("options"))
+        return self.prompts.render(
+            SOLVE, question=row.payload["question"], options=row.payload.get("options")
+        )
 
     def examples(self, row: Row) -> list[Example]:
         """Question and answer."""

@@ -90,7 +90,9 @@ class ReGenesis(Method):
         starts = [*await self._selections(row, llm, self.options.n_selected), *self._raw(row, llm)]
         chains = await self._chains(row, llm, starts)
         if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
-            raise EngineError(f"every chain of the question was refused, the first with: {chains[0].payload['problem']}")
+            raise EngineError(
+                f"every chain of the question was refused, the first with: {chains[0].payload['problem']}"
+            )
         answer, hinted = row.payload["answer"], self.options.hinted_chains
         if hinted and answer is not None and not await self._any_accepted(chains):
             starts = await self._selections(row, llm, hinted, answer, len(chains))
@@ -104,7 +106,9 @@ class ReGenesis(Method):
         if o.raw_per_question:
             chosen.sort(key=lambda i: unit_interval(seed, "guidelines", llm.round, row.id, i))
             chosen = sorted(chosen[: o.raw_per_question])
-        return [Start(f"raw:{i}", o.n_selected + i, o.guidelines[i].text, o.guidelines[i].type) for i in chosen]
+        return [
+            Start(f"raw:{i}", o.n_selected + i, o.guidelines[i].text, o.guidelines[i].type) for i in chosen
+        ]
 
     async def _selections(
         self, row: Row, llm: LLM, n: int, hint: str | None = None, first: int = 0
@@ -121,12 +125,16 @@ class ReGenesis(Method):
                 SELECT, n=n, sampling=sampling, sample_index=first, task=task, guidelines=offered
             )
             chosen = [reply.text.strip() for reply in replies]
-        except EngineError as e:  # as a rule the list is too long for the model; the question's other chains need no selection
+        except (
+            EngineError
+        ) as e:  # as a rule the list is too long for the model; the question's other chains need no selection
             if not e.refused:
                 raise
             refused = str(e)
         label = "selected" if hint is None else "hinted"
-        return [Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)]
+        return [
+            Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)
+        ]
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
         return await together(self._chain(row, llm, start) for start in starts)
@@ -161,10 +169,14 @@ class ReGenesis(Method):
             return "request_refused"
         if not start.guideline:
             return "empty_guideline"
-        made["adapted"] = (await self._ask(llm, start, adapt, task=task, guideline=start.guideline)).text.strip()
+        made["adapted"] = (
+            await self._ask(llm, start, adapt, task=task, guideline=start.guideline)
+        ).text.strip()
         if not made["adapted"]:
             return "empty_guideline"
-        made["structure"] = (await self._ask(llm, start, structure, task=task, guideline=made["adapted"])).text.strip()
+        made["structure"] = (
+            await self._ask(llm, start, structure, task=task, guideline=made["adapted"])
+        ).text.strip()
         if not made["structure"]:
             return "empty_structure"
         given = {"task": task, "options": row.payload.get("options"), "structure": made["structure"]}
@@ -231,7 +243,9 @@ class ReGenesis(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly, without guideline or structure."""
-        return self.prompts.render(SOLVE, question=row.payload["question"], options=row.payload.get("options"))
+        return self.prompts.render(
+            SOLVE, question=row.payload["question"], options=row.payload.get("options")
+        )
 
     def _task(self, row: Row) -> str:
         """The question with its options, as it is asked plainly."""
@@ -245,7 +259,9 @@ class ReGenesis(Method):
         """Count the hinted examples, and the chains that could not be checked for leaks."""
         checks = ["hinted" if row.payload["hinted"] else row.payload["leak_check"] for row in rows]
         total, hinted, off = len(checks), checks.count("hinted"), checks.count("off")
-        check = "on" if not off else f"off for {off} of {total}: no ground truth, or majority_vote may not see it"
+        check = (
+            "on" if not off else f"off for {off} of {total}: no ground truth, or majority_vote may not see it"
+        )
         share = f" ({hinted / total:.1%})" if total else ""
         return [
             f"Hinted examples (the answer was shown while the path was written): {hinted} of {total}{share}",

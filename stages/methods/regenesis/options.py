@@ -64,5 +64,7 @@ class ReGenesisOptions(Options):
             raise ValueError("use_raw is false and n_selected is 0: no chain can start")
         raw = len(self.guidelines) if self.use_raw else 0
         if self.raw_per_question and self.raw_per_question > raw:
-            raise ValueError(f"raw_per_question is {self.raw_per_question}, but there are {raw} raw guidelines")
+            raise ValueError(
+                f"raw_per_question is {self.raw_per_question}, but there are {raw} raw guidelines"
+            )
         return self

@@ -284,7 +284,7 @@ async def test_open_tasks_need_no_marked_answer_where_the_verifier_is_the_users_
     )
     row = last(await through(self_, model, 3))
     assert row.payload["text"] == "A longer poem." and row.payload["verdict"]["correct"]
-    assert self_._known(row, "A poem.") is True and self_._known(row, "An odd text.") is None, (
+    assert self_._is_right(row, "A poem.") is True and self_._is_right(row, "An odd text.") is None, (
         "it measures only, so it stops nothing"
     )
 
@@ -521,8 +521,8 @@ async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answe
 
 async def test_precision_leaves_out_the_models_own_questions_whatever_the_verifier() -> None:
     self_, row = method(), await made(2)
-    assert self_._known(row, f"Answer: {TRUTH}") is True and self_._known(row, "Answer: 0") is False
-    assert self_._known(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
+    assert self_._is_right(row, f"Answer: {TRUTH}") is True and self_._is_right(row, "Answer: 0") is False
+    assert self_._is_right(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
 
 
 # --- Inference.
@@ -580,7 +580,7 @@ async def test_a_reply_gives_task_rows_without_an_answer_and_a_cut_off_line_give
     )
     cut = await propose(" One is?\n2. Two i", "length")
     assert isinstance(cut, Kept) and [row.payload["question"] for row in cut.rows] == ["One is?"]
-    assert (await propose(" One", "length")) == Dropped("no_question", "the reply holds none", " One")
+    assert (await propose(" One", "length")) == Dropped("no_question", "the reply contains none", " One")
 
 
 # --- Options.
