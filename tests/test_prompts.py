@@ -1,5 +1,6 @@
 """Prompt templates: a sandbox, named errors, and no way for text to become structure."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import prompts
+from pipeline.config import Recipe, load_recipe
 from pipeline.engines.base import Message
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.methods import load_method
 from pipeline.prompts import Prompts
+from pipeline.rows import Row
+from pipeline.rundir import RunDir
+from tests.conftest import tiny_recipe
 
 Render = Callable[..., list[Message]]
 
@@ -124,3 +130,58 @@ def test_a_prompt_is_one_file_which_is_all_that_its_fingerprint_covers(render: R
         render(
             f"[[user]]\n{tag}",
         )
+
+
+QUESTION = "[[user]]\nThink aloud. {{ question }}\n"
+
+
+@pytest.fixture
+def recipe_with(tmp_path: Path) -> Callable[[str], Recipe]:
+    """A function that loads a recipe with a section `prompts`."""
+    (tmp_path / "my" / "direct").mkdir(parents=True)
+    (tmp_path / "my" / "direct" / "solve.jinja").write_text(QUESTION)
+
+    def load(section: str) -> Recipe:
+        text = f"name: t\ntasks: {{source: jsonl, path: t.jsonl}}\nengine: {{kind: scripted}}\nprompts: {section}\n"
+        (tmp_path / "r.yaml").write_text(text)
+        return load_recipe(tmp_path / "r.yaml")
+
+    return load
+
+
+@pytest.mark.parametrize("section", ["{direct/solve: my/direct/solve.jinja}", "my"])
+def test_recipe_replaces_template(recipe_with: Callable[[str], Recipe], run: RunDir, section: str) -> None:
+    recipe = recipe_with(section)
+    asked = load_method(recipe).question(Row("a", {"question": "2 + 2?"}))
+    assert asked == [{"role": "user", "content": "Think aloud. 2 + 2?"}]
+    run.freeze(recipe)  # with the text, so that it needs the file no more
+    assert run.recipe().prompts == {"direct/solve": QUESTION}
+    plain = load_method(tiny_recipe()).question(Row("a", {"question": "2 + 2?"}))
+    assert plain != asked
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("{direct/solv: my/direct/solve.jinja}", "Did you mean direct/solve?"),
+        ("{direct/solve: my/none.jinja}", "neither a file nor the text of a template"),
+        (
+            '{direct/solve: "[[user]]\\n{{ answer }}"}',
+            "uses answer; this template is given: options, question",
+        ),
+        ('{direct/solve: "[[user]]\\n{{ question "}', "prompts: direct/solve (of the recipe)"),
+        ("7", "prompts"),
+    ],
+)
+def test_bad_replacements_are_errors_at_load(
+    recipe_with: Callable[[str], Recipe], section: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        recipe_with(section)
+
+
+def test_payload_key_that_is_missing_names_its_writer() -> None:
+    with pytest.raises(
+        DataError, match=r"'completion_tokens' is missing. It is written by: generate. This row has: text"
+    ):
+        Row("a", {"text": "x"}).payload["completion_tokens"]

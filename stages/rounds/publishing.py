@@ -36,7 +36,7 @@ async def publish_round(round_: Round) -> Manifest:
     kind = KINDS[method.dataset]
     source = input_of(run, run.tasks("demonstrations")) if number == 0 else round_.input("verify")
     steps = _steps(round_)
-    config = {"filters": recipe.filters.model_dump(mode="json"), **_shared_config(round_, PUBLISH, 0)}
+    config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
     general = _general(round_)
     config |= {"general": general.digest} if general else {}
     stage = Stage(steps=steps, prompts=example_templates(method), config=config)

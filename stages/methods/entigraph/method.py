@@ -78,7 +78,7 @@ class EntiGraph(Method):
         o = self.options
         checked = {"sections", "check_sections", "copy_chars", "near_duplicate"}
         checks = o.model_dump(mode="json", include=checked)
-        checks |= {"filters": self.recipe.filters.model_dump(mode="json")}
+        checks |= {"filters": self.recipe.filters.fingerprint()}
         steps: dict[str, DatasetStep] = {}
         if o.near_duplicate:
             steps["near_duplicates"] = copies.near_duplicates(o.near_duplicate)
