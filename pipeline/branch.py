@@ -27,10 +27,11 @@ TAKEN_OVER = (
 def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
     """Make `target` a run with `recipe` that shares `source`'s rounds up to `round_`.
 
-    Of the next round it also shares the stages up to the first one that `recipe` configures differently: those rows come from
-    the model of `round_`, so both runs would produce the same ones. Files are hard-linked where the file system allows it, since
-    none of them is ever written again. The shared rounds stay as they are, whatever `recipe` says. Raises SelfloopError when
-    `source` has not got that far, or `target` exists.
+    Of the next round it also shares the stages up to the first one that `recipe` configures differently:
+    those rows come from the model of `round_`, so both runs would produce the same ones. Files are
+    hard-linked where the file system allows it, since none of them is ever written again. The shared rounds
+    stay as they are, whatever `recipe` says. Raises SelfloopError when `source` has not got that far, or
+    `target` exists.
     """
     if source.local is None or target.local is None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
@@ -54,7 +55,8 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
 def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
     """Raise SelfloopError where `recipe` contradicts what is taken over.
 
-    The seed may differ: it changes what is drawn and sampled from here on, not the tasks and the shared rounds.
+    The seed may differ: it changes what is drawn and sampled from here on, not the tasks and the shared
+    rounds.
     """
     before = source.recipe()
     left_out = {"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}
@@ -70,7 +72,8 @@ def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
     if changed:
         lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
         raise SelfloopError(
-            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other settings:\n{lines}\n"
+            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other "
+            f"settings:\n{lines}\n"
             "Keep these as they are, or start a new run."
         )
 
@@ -90,7 +93,9 @@ def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
 
 
 def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
-    """Return the finished stages of a round that `recipe` would produce identically, up to the first that it would not."""
+    """Return the finished stages of a round that `recipe` would produce identically, up to the first that it
+    would not.
+    """
     before, round_ = source.recipe(), Round(source, number, recipe)
     if not _asked_alike(before, recipe, number) or not _engines_alike(before, recipe):
         return []

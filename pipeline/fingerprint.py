@@ -19,8 +19,8 @@ OUTPUT = ("manifest.json", "part-*.arrow", "rows/part-*.arrow", "requests/*.json
 def components(stage: Stage, recipe: Recipe, *, model: str, inputs: str) -> dict[str, Any]:
     """Return the parts of a stage's fingerprint by name, so that a difference can be named too.
 
-    Left out on purpose, since they do not change what a row becomes: engine replicas and sizes, timeouts, retries, concurrency,
-    part sizes, worker counts, Ray addresses, display.
+    Left out on purpose, since they do not change what a row becomes: engine replicas and sizes, timeouts,
+    retries, concurrency, part sizes, worker counts, Ray addresses, display.
     """
     prompts = Prompts.of(recipe)
     return {
@@ -43,7 +43,8 @@ def check(folder: str, parts: dict[str, Any]) -> str:
     if not files.exists(path):
         if left := [name for pattern in OUTPUT for name in files.glob(folder, pattern)]:
             raise StaleError(
-                f"{folder}: fingerprint.json is missing, but {left[0]} exists. Somebody removed part of this folder: remove all of it."
+                f"{folder}: fingerprint.json is missing, but {left[0]} exists. Somebody removed part of this "
+                "folder: remove all of it."
             )
         files.write_json(path, _as_read(parts))
         return digest(stored(folder))
@@ -52,7 +53,8 @@ def check(folder: str, parts: dict[str, Any]) -> str:
         lines = "\n".join(f"  {key}: {_short(a)} -> {_short(b)}" for key, a, b in differing)
         raise StaleError(
             f"{folder} holds rows that were made with other inputs:\n{lines}\n"
-            "Old and new rows are never mixed. Remove this folder and those of the later stages to redo them, or use a new run directory."
+            "Old and new rows are never mixed. Remove this folder and those of the later stages to redo "
+            "them, or use a new run directory."
         )
     return digest(before)
 

@@ -56,8 +56,8 @@ class Options(BaseModel):
 class Example:
     """One supervised example in conversational prompt-completion form; the loss falls on `completion` only.
 
-    For a method whose `dataset` is "turns", `completion` is the rest of a conversation, `learn` says for each of its messages
-    whether the loss falls on it, and `record` names the kind of example.
+    For a method whose `dataset` is "turns", `completion` is the rest of a conversation, `learn` says for each
+    of its messages whether the loss falls on it, and `record` names the kind of example.
     """
 
     prompt: list[Message]
@@ -69,7 +69,10 @@ class Example:
 
 
 class Method(ABC):
-    """Base of methods: a subclass sets `name` and `Options` and defines three methods. The rest of what it may say is optional."""
+    """Base of methods:
+
+    a subclass sets `name` and `Options` and defines three methods. The rest of what it may say is optional.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
@@ -98,17 +101,21 @@ class Method(ABC):
         train = recipe.train
         if train.kind == "cpt" and self.dataset != "cpt":
             raise ConfigError(
-                f"train.kind cpt trains on plain texts, and method {self.name} writes none. Use another method."
+                f"train.kind cpt trains on plain texts, and method {self.name} writes none. Use another "
+                "method."
             )
         if train.adapters and not (self.roles and train.lora and train.kind == "sft"):
             roles = ", ".join(self.roles) or "none"
             raise ConfigError(
-                f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has roles: {roles}."
+                f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has "
+                f"roles: {roles}."
             )
 
     @property
     def keep_per_question(self) -> int | None:
-        """How many verified rows are published per question and round, in methods with an option of that name."""
+        """How many verified rows are published per question and round, in methods with an option of that
+        name.
+        """
         return getattr(self.options, "keep_per_question", None)
 
     @abstractmethod
@@ -117,7 +124,10 @@ class Method(ABC):
 
     @abstractmethod
     def question(self, row: Row) -> list[Message]:
-        """Return the chat that asks a task's question, as training and evaluation ask it. It never contains the answer."""
+        """Return the chat that asks a task's question, as training and evaluation ask it.
+
+        It never contains the answer.
+        """
 
     @abstractmethod
     def examples(self, row: Row) -> list[Example]:

@@ -1,4 +1,7 @@
-"""The payload of a row: its keys, who writes them and who reads them, and an error that names the writer of a missing one."""
+"""The payload of a row:
+
+its keys, who writes them and who reads them, and an error that names the writer of a missing one.
+"""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +16,8 @@ class Key(NamedTuple):
     meaning: str
 
 
-# Keys that more than one part of selfloop relies on. A method's private keys are listed in its own module (`declare`).
+# Keys that more than one part of selfloop relies on. A method's private keys are listed in its own module
+# (`declare`).
 KEYS: dict[str, Key] = {
     # a task, as the source gives it
     "task_id": Key(
@@ -80,7 +84,8 @@ class Payload(dict[str, Any]):
         known = KEYS.get(key)
         writer = f"It is written by: {known.written_by}" if known else "No stage of selfloop declares it"
         raise MissingKeyError(
-            f"payload key {key!r} is missing. {writer}. This row has: {', '.join(sorted(self)) or 'no keys'}. "
+            f"payload key {key!r} is missing. {writer}. This row has: "
+            f"{', '.join(sorted(self)) or 'no keys'}. "
             "Let that stage write it (the table is in pipeline/payload.py)."
         )
 

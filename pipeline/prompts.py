@@ -1,8 +1,9 @@
 """Prompt templates: <method>/<step>.jinja, rendered in a sandbox to chat messages.
 
-A template is looked up in the recipe's `prompts` first, then in the folder `prompts/` beside the method's own module, then
-among those that ship with selfloop. Lines that hold only [[system]], [[user]] or [[assistant]] divide it into turns. It is
-divided before it is rendered, so that no text that is filled in (a question, a model's answer) can open a turn of its own.
+A template is looked up in the recipe's `prompts` first, then in the folder `prompts/` beside the method's own
+module, then among those that ship with selfloop. Lines that hold only [[system]], [[user]] or [[assistant]]
+divide it into turns. It is divided before it is rendered, so that no text that is filled in (a question, a
+model's answer) can open a turn of its own.
 """
 
 import inspect
@@ -47,7 +48,10 @@ class Prompts:
         return cls(recipe.prompts, dict.fromkeys((Path(inspect.getfile(method)).parent / "prompts", FOLDER)))
 
     def source(self, step: str) -> str:
-        """Return the text of the template `step`, as it goes into a stage's fingerprint. Raises ConfigError if there is none."""
+        """Return the text of the template `step`, as it goes into a stage's fingerprint.
+
+        Raises ConfigError if there is none.
+        """
         if not NAME.fullmatch(step):
             raise ConfigError(f"{step!r} is not a template name: expected <method>/<step> in lower case")
         if step in self._replaced:
@@ -64,7 +68,10 @@ class Prompts:
         )
 
     def render(self, step: str, **variables: object) -> list[Message]:
-        """Render the template `step` to messages; empty turns are left out. Raises ConfigError naming template and cause."""
+        """Render the template `step` to messages; empty turns are left out.
+
+        Raises ConfigError naming template and cause.
+        """
         if step not in self._turns:
             self._turns[step] = _parse(self._where(step), self.source(step))
         try:
@@ -81,7 +88,9 @@ class Prompts:
         return sorted(found | self._replaced.keys())
 
     def check_replaced(self) -> None:
-        """Raise ConfigError for a replacement that replaces nothing, cannot be parsed, or uses variables the original has not."""
+        """Raise ConfigError for a replacement that replaces nothing, cannot be parsed, or uses variables the
+        original has not.
+        """
         originals = Prompts(folders=self._folders)
         for step, text in self._replaced.items():
             original = originals.source(step)
@@ -89,7 +98,8 @@ class Prompts:
             given = _variables(original)
             if unknown := sorted(_variables(text) - given):
                 raise ConfigError(
-                    f"{self._where(step)} uses {', '.join(unknown)}; this template is given: {', '.join(sorted(given)) or 'nothing'}"
+                    f"{self._where(step)} uses {', '.join(unknown)}; this template is given: "
+                    f"{', '.join(sorted(given)) or 'nothing'}"
                 )
 
     def _where(self, step: str) -> str:
@@ -102,7 +112,7 @@ _current: ContextVar[Prompts] = ContextVar("prompts", default=SHIPPED)
 
 @contextmanager
 def using(prompts: Prompts) -> Iterator[None]:
-    """Make `render` use these templates within the block, for code that has no recipe at hand (environments)."""
+    """Make `render` use these templates within the block, for code without a recipe (environments)."""
     token = _current.set(prompts)
     try:
         yield
@@ -121,10 +131,12 @@ def source(step: str) -> str:
 
 
 def read_replacements(value: Any, beside: Path) -> Any:
-    """Return a recipe's `prompts` with files replaced by their text, so that the frozen recipe holds what was used.
+    """Return a recipe's `prompts` with files replaced by their text, so that the frozen recipe holds what was
+    used.
 
-    `value` is a folder with <method>/<step>.jinja files, or maps template names to files or texts. Paths are relative to the
-    working directory or to `beside`, the recipe's folder. Raises ConfigError for a file that cannot be read.
+    `value` is a folder with <method>/<step>.jinja files, or maps template names to files or texts. Paths are
+    relative to the working directory or to `beside`, the recipe's folder. Raises ConfigError for a file that
+    cannot be read.
     """
     if isinstance(value, str):
         folder = _existing(value, beside)

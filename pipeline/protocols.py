@@ -1,7 +1,8 @@
 """What a method may do beyond its four stages, one small protocol each.
 
-A method takes part in a protocol by defining its methods; nothing has to be inherited or registered. The machinery asks with
-`isinstance(method, ProposesQuestions)` and falls back to the default that each protocol names.
+A method takes part in a protocol by defining its methods; nothing has to be inherited or registered. The
+machinery asks with `isinstance(method, ProposesQuestions)` and falls back to the default that each protocol
+names.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,9 @@ UNTRAINED = "untrained"  # see ChoosesEngines
 
 
 class Proposals(NamedTuple):
-    """`calls` requests for new questions, each showing `shown` known ones; ROUGE-L of `max_rouge` or more is a duplicate."""
+    """`calls` requests for new questions, each showing `shown` known ones; ROUGE-L of `max_rouge` or more is
+    a duplicate.
+    """
 
     calls: int
     shown: int
@@ -42,9 +45,11 @@ class Pair:
 
 @runtime_checkable
 class ProposesQuestions(Protocol):
-    """Writes new questions, beside those drawn from the tasks, in a stage "propose". Default: questions are only drawn.
+    """Writes new questions, beside those drawn from the tasks, in a stage "propose". Default: questions are
+    only drawn.
 
-    That stage's function gets rows with known questions in payload["shown"] and returns task rows without an answer.
+    That stage's function gets rows with known questions in payload["shown"] and returns task rows without an
+    answer.
     """
 
     def proposals(self, round_: int) -> Proposals | None:
@@ -57,7 +62,9 @@ class ChoosesEngines(Protocol):
     """Sends some stages to another engine. Default: every stage asks the model that generates the round."""
 
     def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
-        """Return an engine section (such as an endpoint), UNTRAINED for the base model, or None for the round's model."""
+        """Return an engine section (such as an endpoint), UNTRAINED for the base model, or None for the
+        round's model.
+        """
         ...
 
 
@@ -66,30 +73,41 @@ class RefinesAnswers(Protocol):
     """Lets the model revise its own answer in evaluation. Default: the first answer counts."""
 
     def refinement(self) -> Any:
-        """Return what `improve` depends on (JSON, for the fingerprint), or None when evaluation does not refine."""
+        """Return what `improve` depends on (JSON, for the fingerprint), or None when evaluation does not
+        refine.
+        """
         ...
 
     async def improve(self, row: Row, answer: Completion, llm: LLM, sampling: Sampling) -> Completion:
-        """Return the revised answer to the question in `row`. `sampling` is what `answer` was sampled with."""
+        """Return the revised answer to the question in `row`.
+
+        `sampling` is what `answer` was sampled with.
+        """
         ...
 
 
 @runtime_checkable
 class MakesPairs(Protocol):
-    """Builds preference pairs its own way. Default: each right answer against each wrong one with the same prompt."""
+    """Builds preference pairs its own way.
+
+    Default: each right answer against each wrong one with the same prompt.
+    """
 
     def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
-        """Return every pair that one question's answers of one round allow; the recipe's `preferences` choose among them.
+        """Return every pair that one question's answers of one round allow; the recipe's `preferences` choose
+        among them.
 
-        `right` are verified rows, `wrong` those that verify dropped. A row that holds two versions of an answer may be paired
-        with itself.
+        `right` are verified rows, `wrong` those that verify dropped. A row that holds two versions of an
+        answer may be paired with itself.
         """
         ...
 
 
 @runtime_checkable
 class KeysPairs(Protocol):
-    """Identifies answers by something other than payload["text"] when repeated answers are left out of the pairs."""
+    """Identifies answers by something other than payload["text"] when repeated answers are left out of the
+    pairs.
+    """
 
     def pair_key(self, row: Row) -> str:
         """Return the text that makes two answers the same."""
@@ -150,14 +168,19 @@ class MixesGeneral(Protocol):
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """Evaluates its own way. Default: one greedy answer to `question`, and samples, judged by the verifier."""
+    """Evaluates its own way.
+
+    Default: one greedy answer to `question`, and samples, judged by the verifier.
+    """
 
     def evaluation(self, name: str | None) -> Stage | None:
-        """Return how a row of the held-out set (None) or of the set `name` is evaluated; None for the default way.
+        """Return how a row of the held-out set (None) or of the set `name` is evaluated; None for the default
+        way.
 
-        The stage returns one row each, with payload["greedy"], a judged answer, and payload["samples"], a list of
-        evaluate.samples of them. A judged answer has `text`, `tokens`, `correct` (a bool, or a score from 0 to 1), `extracted`
-        (None: unreadable) and, for votes among samples, `key`. The recipe's `evaluate` is part of the fingerprint anyway.
+        The stage returns one row each, with payload["greedy"], a judged answer, and payload["samples"], a
+        list of evaluate.samples of them. A judged answer has `text`, `tokens`, `correct` (a bool, or a score
+        from 0 to 1), `extracted` (None: unreadable) and, for votes among samples, `key`. The recipe's
+        `evaluate` is part of the fingerprint anyway.
         """
         ...
 
@@ -169,8 +192,8 @@ class ResumesAttempts(Protocol):
     def resumption(self) -> Stage:
         """Return the stage that continues attempts.
 
-        Its input is the evaluated rows that the run's first model got wrong, so that all later models continue the same
-        beginnings. Each output row has payload["resumed"]["score"], from 0 to 1.
+        Its input is the evaluated rows that the run's first model got wrong, so that all later models
+        continue the same beginnings. Each output row has payload["resumed"]["score"], from 0 to 1.
         """
         ...
 
@@ -180,7 +203,9 @@ class Measures(Protocol):
     """Measures more than correctness in evaluation."""
 
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
-        """Return values by name, one per evaluated row that has one; evaluation reports mean, interval and quantiles."""
+        """Return values by name, one per evaluated row that has one; evaluation reports mean, interval and
+        quantiles.
+        """
         ...
 
 

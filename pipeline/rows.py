@@ -21,7 +21,10 @@ UNANSWERED = "unanswered"  # error of a row whose request timed out or was turne
 
 @dataclass(slots=True)
 class Row:
-    """A row: its id, its content (JSON values; the keys are listed in pipeline/payload.py), and its parents' ids."""
+    """A row:
+
+    its id, its content (JSON values; the keys are listed in pipeline/payload.py), and its parents' ids.
+    """
 
     id: str
     payload: dict[str, Any]
@@ -45,7 +48,10 @@ class Kept:
 
 @dataclass(slots=True)
 class Dropped:
-    """The row was judged and rejected. `reason` is a short snake_case name that is counted; `detail` is for people."""
+    """The row was judged and rejected.
+
+    `reason` is a short snake_case name that is counted; `detail` is for people.
+    """
 
     reason: str
     detail: str = ""
@@ -54,7 +60,10 @@ class Dropped:
 
 @dataclass(slots=True)
 class Failed:
-    """The row could not be processed. `error` is a short name that is counted; `raw` is the reply that broke it."""
+    """The row could not be processed.
+
+    `error` is a short name that is counted; `raw` is the reply that broke it.
+    """
 
     error: str
     detail: str = ""

@@ -1,13 +1,12 @@
 """The run directory: the only state there is, and the one place that knows where things are in it.
 
-run.yaml                       resolved recipe, frozen
-tasks/{train,held_out,sets,demonstrations,rejected}/   tasks as read at the start, frozen (and replay, replay_held_out)
-rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
-models/round-001/              trained model (models/round-001-sft/: the model between the two halves of sft_then_dpo)
-evaluation/round-001.json      (and base.json)
-branch.json                    in a branch: its source, and the last round that both share
-logs/
+run.yaml                       resolved recipe, frozen tasks/{train,held_out,sets,demonstrations,rejected}/
+tasks as read at the start, frozen (and replay, replay_held_out) rounds/001/<stage>/            parts,
+dropped/, failed/, requests/, fingerprint.json, manifest.json datasets/sft/round-001/        published
+examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts models/round-001/
+trained model (models/round-001-sft/: the model between the two halves of sft_then_dpo)
+evaluation/round-001.json      (and base.json) branch.json                    in a branch: its source, and the
+last round that both share logs/
 """
 
 import re
@@ -25,8 +24,8 @@ from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, read_manifest
 
 RoundKey = int | str  # a number, or "base" for the untrained model
-# Settings that may differ between two starts of one run, since none of them changes what a row becomes: those of every
-# recipe here, those of engine sections below. A method adds its own (Method.may_change).
+# Settings that may differ between two starts of one run, since none of them changes what a row becomes: those
+# of every recipe here, those of engine sections below. A method adds its own (Method.may_change).
 MAY_CHANGE = (
     *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
@@ -94,13 +93,17 @@ class RunDir:
         return files.exists(self.path("run.yaml"))
 
     def recipe(self) -> Recipe:
-        """Return the frozen recipe. Raises SelfloopError when there is no run here, DamagedError when it cannot be read."""
+        """Return the frozen recipe.
+
+        Raises SelfloopError when there is no run here, DamagedError when it cannot be read.
+        """
         path = self.path("run.yaml")
         try:
             data = yaml.safe_load(files.read_bytes(path))
         except FileNotFoundError:
             raise SelfloopError(
-                f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}"
+                f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE "
+                f"--run {self.root}"
             ) from None
         except (yaml.YAMLError, ValueError) as e:
             raise DamagedError(
@@ -110,7 +113,8 @@ class RunDir:
             not isinstance(data, dict) or "runner" not in data
         ):  # the last section: a file that was cut off lacks it
             raise DamagedError(
-                f"{path} is damaged: it does not hold a whole recipe. Restore it from a backup or from the recipe."
+                f"{path} is damaged: it does not hold a whole recipe. Restore it from a backup or from the "
+                "recipe."
             )
         return build_recipe(data)
 
@@ -122,8 +126,8 @@ class RunDir:
     def freeze(self, recipe: Recipe) -> Recipe:
         """Store the recipe, or compare it with the one the run was started with.
 
-        Settings that may change (`may_change`) take their new value; any other difference is a StaleError that names the keys.
-        As long as no stage has started, the new recipe simply replaces the old one.
+        Settings that may change (`may_change`) take their new value; any other difference is a StaleError
+        that names the keys. As long as no stage has started, the new recipe simply replaces the old one.
         """
         if self.exists():
             old, new = self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json")
@@ -131,8 +135,10 @@ class RunDir:
             if changed and any(files.exists(self.path(name)) for name in ("rounds", "branch.json")):
                 lines = "\n".join(f"  {key}: {a!r:.200} -> {b!r:.200}" for key, a, b in changed)
                 raise StaleError(
-                    f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. Use another --run "
-                    "directory, restore the old values, or continue from one of this run's rounds with the new ones: "
+                    f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. "
+                    "Use another --run "
+                    "directory, restore the old values, or continue from one of this run's rounds with the "
+                    "new ones: "
                     f"selfloop branch {self.root} --to DIR --round K --set KEY=VALUE"
                 )
             if changed:
@@ -145,7 +151,9 @@ class RunDir:
         return read_manifest(folder)
 
     def rows(self, folder: str) -> Iterator[Row]:
-        """Yield the rows that a finished stage passed on; an empty stage passes on those of the stage before it."""
+        """Yield the rows that a finished stage passed on; an empty stage passes on those of the stage before
+        it.
+        """
         manifest = self.manifest(folder)
         if manifest is None:
             raise SelfloopError(f"{folder}: this stage is not done yet (no manifest.json).")
@@ -153,7 +161,9 @@ class RunDir:
             yield from parts.read_rows(self.path(part.path))
 
     def rejects(self, folder: str, kind: str) -> Iterator[dict[str, Any]]:
-        """Yield a stage's `dropped` or `failed` rows as dicts (id, parents, reason, detail, raw, payload as JSON text)."""
+        """Yield a stage's `dropped` or `failed` rows as dicts (id, parents, reason, detail, raw, payload as
+        JSON text).
+        """
         for table in parts.read_tables(files.join(folder, kind)):
             yield from table.to_pylist()
 

@@ -1,4 +1,7 @@
-"""What a stage is: a function from one row to an outcome, and steps over all rows. Also the names of a round's stages."""
+"""What a stage is:
+
+a function from one row to an outcome, and steps over all rows. Also the names of a round's stages.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,10 +17,12 @@ TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft
 RESUMED = "resume"  # how a model continues the beginnings of failed attempts (protocols.ResumesAttempts)
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
-# A dataset step sees all rows of a stage and yields each of them once: None keeps it, Dropped drops it, Kept replaces it.
+# A dataset step sees all rows of a stage and yields each of them once: None keeps it, Dropped drops it, Kept
+# replaces it.
 DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | Kept | None]]]
-# Summarizes a finished stage for its manifest, from the kept rows and the (reason, row) pairs it dropped. The value under
-# "note" is a sentence for people. Raises StageError to stop a run that must not continue with these rows.
+# Summarizes a finished stage for its manifest, from the kept rows and the (reason, row) pairs it dropped. The
+# value under "note" is a sentence for people. Raises StageError to stop a run that must not continue with
+# these rows.
 Summary = Callable[[Iterable[Row], Iterable[tuple[str, Row]]], dict[str, Any]]
 
 

@@ -1,4 +1,7 @@
-"""The workers of one stage, seen from the driver: feed them, show progress, replace dead ones, isolate rows that kill."""
+"""The workers of one stage, seen from the driver:
+
+feed them, show progress, replace dead ones, isolate rows that kill.
+"""
 
 import asyncio
 import time
@@ -30,7 +33,10 @@ NO_NODE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one round as it is being run: `factory` builds the stage in each worker, `stage` is the driver's."""
+    """One stage of one round as it is being run:
+
+    `factory` builds the stage in each worker, `stage` is the driver's.
+    """
 
     round: Round
     name: str
@@ -50,7 +56,10 @@ class StageRun:
 
 
 class _Member:
-    """One worker: its actor, the name of its parts, and the chunks it has that are not yet known to be in a part."""
+    """One worker:
+
+    its actor, the name of its parts, and the chunks it has that are not yet known to be in a part.
+    """
 
     def __init__(self, actor: Any, writer: str) -> None:
         self.actor, self.writer = actor, writer
@@ -63,7 +72,10 @@ class Crew:
     """Runs the row function of one stage on Ray workers (see `work`)."""
 
     def __init__(self, job: StageRun, display: StageDisplay, so_far: Counts, failed_before: int = 0) -> None:
-        """`so_far` counts what earlier attempts wrote. `failed_before` of their rows failed and are retried first."""
+        """`so_far` counts what earlier attempts wrote.
+
+        `failed_before` of their rows failed and are retried first.
+        """
         self._job, self._folder, self._rows_folder = job, job.folder, job.rows_folder
         self._display, self._settings = display, job.round.recipe.runner
         self._chunk_rows = max(1, min(self._settings.in_flight // 4, 256))
@@ -81,8 +93,9 @@ class Crew:
     async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
         """Process every row and write its outcome, whichever workers die meanwhile.
 
-        Rows that a dying worker held are retried in groups, then each alone, and are then recorded as failed. Afterwards
-        `prefix_cache` has the prompt tokens that the engine looked up in its prefix cache, and those it found there.
+        Rows that a dying worker held are retried in groups, then each alone, and are then recorded as failed.
+        Afterwards `prefix_cache` has the prompt tokens that the engine looked up in its prefix cache, and
+        those it found there.
         """
         first = list(islice(rows, 1))
         if not first:
@@ -202,7 +215,10 @@ class Crew:
         return list(parts.committed(self._rows_folder, f"part-{member.writer}-*.arrow"))
 
     async def _bury(self, member: _Member) -> None:
-        """A worker died: the rows it had and did not write become suspects, once it is certain that it writes no more."""
+        """A worker died:
+
+        the rows it had and did not write become suspects, once it is certain that it writes no more.
+        """
         self._end(member)
         if self._job.round.run.local is not None:
             await lock.let_go(lock.of_worker(self._folder, member.writer))
@@ -268,7 +284,8 @@ class Crew:
             self._moved = (now, moved)
         elif still > NO_NODE_SECONDS and not self._members and not any(node["Alive"] for node in ray.nodes()):
             raise StageError(
-                f"{self._folder}: no Ray node is alive (did its raylet exit?). Rerun the same command to resume."
+                f"{self._folder}: no Ray node is alive (did its raylet exit?). Rerun the same command to "
+                "resume."
             )
         elif still > limit:
             waiting = [m.progress.oldest for m in self._members if m.progress.oldest]
@@ -280,8 +297,10 @@ class Crew:
             if silent > max(5 * POLL, 0.5 * limit):
                 what += f"; a worker has not answered for {silent:.0f} s: its stage function blocks"
             raise StageError(
-                f"{self._folder}: nothing has finished for {still:.0f} s (runner.no_progress_seconds); {what}; engine: "
-                f"{self._queue.running} running, {self._queue.waiting} waiting. Rerun the same command to resume."
+                f"{self._folder}: nothing has finished for {still:.0f} s (runner.no_progress_seconds); "
+                f"{what}; engine: "
+                f"{self._queue.running} running, {self._queue.waiting} waiting. Rerun the same command to "
+                "resume."
             )
 
     def _clients_status(self) -> EngineStatus:
@@ -294,13 +313,17 @@ class Crew:
         failed = sum(c.failed.values())
         if not c.done and not c.dropped and failed >= self._may_fail and self._settings.max_failed_share < 1:
             raise StageError(
-                f"{self._folder}: the first {failed} rows all failed: {c.failed}. The first error:\n  {progress.first_error}\n"
+                f"{self._folder}: the first {failed} rows all failed: {c.failed}. The first error:\n  "
+                f"{progress.first_error}\n"
                 "Fix the cause and rerun the same command: failed rows are retried."
             )
 
 
 async def _call(ref: Any) -> Any:
-    """Await a Ray call. A worker's error for people is raised as itself; a worker killed for lack of memory counts as dead."""
+    """Await a Ray call.
+
+    A worker's error for people is raised as itself; a worker killed for lack of memory counts as dead.
+    """
     try:
         return await ref
     except OutOfMemoryError as e:
@@ -312,7 +335,9 @@ async def _call(ref: Any) -> Any:
 
 
 async def _all_or_first_error(needed: list[asyncio.Task[None]], forever: asyncio.Task[None]) -> None:
-    """Wait for the `needed` tasks; the first error of any of them, or of the never-ending one, is raised at once."""
+    """Wait for the `needed` tasks; the first error of any of them, or of the never-ending one, is raised at
+    once.
+    """
     left = set(needed)
     while left:
         done, _ = await asyncio.wait({*left, forever}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,7 +14,10 @@ Send = Callable[[Request], Awaitable[list[Completion]]]
 
 
 class LLM:
-    """Asks the model on behalf of one row. Every finished request is durable before its completions are returned."""
+    """Asks the model on behalf of one row.
+
+    Every finished request is durable before its completions are returned.
+    """
 
     __slots__ = ("_asked", "_send", "model", "prompts", "round", "row", "sampling")
 
@@ -73,8 +76,9 @@ class LLM:
     ) -> list[Completion]:
         """Return `n` completions of a conversation, from the adapter called `role` where there is one.
 
-        The k-th identical call of a row is a new sample, not the first one again. Calls that run concurrently reach this point
-        in no fixed order: give those that may be identical a `sample_index` each, so that a rerun gets the same samples.
+        The k-th identical call of a row is a new sample, not the first one again. Calls that run concurrently
+        reach this point in no fixed order: give those that may be identical a `sample_index` each, so that a
+        rerun gets the same samples.
         """
         request = Request(
             messages,
@@ -109,7 +113,10 @@ class LLM:
 
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """Await calls concurrently. If one raises, the others finish first: their answers reach the log and are not paid twice."""
+    """Await calls concurrently.
+
+    If one raises, the others finish first: their answers reach the log and are not paid twice.
+    """
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -28,8 +28,8 @@ async def run_stage(
 ) -> Manifest:
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
-    `factory` builds the stage from the recipe, here and in every worker. Raises StaleError when stored rows were made with other
-    inputs, StageError when the stage cannot be finished.
+    `factory` builds the stage from the recipe, here and in every worker. Raises StaleError when stored rows
+    were made with other inputs, StageError when the stage cannot be finished.
     """
     job = StageRun(round_, name, factory, factory(round_.recipe), engine)
     run, stage, folder = round_.run, job.stage, job.folder
@@ -104,14 +104,19 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
 
 
 def _finished(rows_folder: str) -> tuple[set[str], Counts]:
-    """Return the ids of the input rows that parts account for, and their counts. Raises StageError for a row in two parts."""
+    """Return the ids of the input rows that parts account for, and their counts.
+
+    Raises StageError for a row in two parts.
+    """
     finished: set[str] = set()
     so_far = Counts()
     for part in parts.committed(rows_folder):
         if again := finished.intersection(part.inputs):
             raise StageError(
-                f"{part.path}: {len(again)} of its rows, such as {min(again)}, are in an earlier part as well: two workers wrote "
-                "them, one of which Ray had given up while it lived on. Remove this file, and those of the same name in dropped/ "
+                f"{part.path}: {len(again)} of its rows, such as {min(again)}, are in an earlier part as "
+                "well: two workers wrote "
+                "them, one of which Ray had given up while it lived on. Remove this file, and those of the "
+                "same name in dropped/ "
                 "and failed/, then rerun."
             )
         finished.update(part.inputs)
@@ -132,14 +137,16 @@ def _sum_up(manifest: Manifest, job: StageRun) -> None:
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and runner.on_unanswered == "stop":
         raise StageError(
-            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered in {1 + SECOND_TRIES} passes. The first error:\n"
+            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered in {1 + SECOND_TRIES} "
+            "passes. The first error:\n"
             f"  {_first_error(folder, UNANSWERED)}\n"
             "Finished rows are kept; rerun the same command when the engine is back and these are retried. "
             "To continue without them, as failed rows: --set runner.on_unanswered=fail"
         )
     if failed > runner.max_failed_share * manifest.rows_in:
         raise StageError(
-            f"{folder}: {failed} of {manifest.rows_in} rows failed, more than runner.max_failed_share allows: {total.failed}. "
+            f"{folder}: {failed} of {manifest.rows_in} rows failed, more than runner.max_failed_share "
+            f"allows: {total.failed}. "
             f"The first error:\n  {_first_error(folder)}\n"
             "Fix the cause and rerun the same command: finished rows are kept, failed ones are retried."
         )

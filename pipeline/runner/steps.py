@@ -1,4 +1,7 @@
-"""Dataset steps: functions over all rows of a stage (deduplication, votes, caps), each from files to files."""
+"""Dataset steps:
+
+functions over all rows of a stage (deduplication, votes, caps), each from files to files.
+"""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,10 +18,12 @@ ROWS_PER_PART = 5000
 def run_steps(
     steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], folder: str
 ) -> list[StepEntry]:
-    """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts over.
+    """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts
+    over.
 
-    The last step writes the parts of the stage in `folder`; rows that a step drops join the stage's `dropped/`. A step that
-    replaces rows (Kept) still answers for each row it was given, and its entry counts those.
+    The last step writes the parts of the stage in `folder`; rows that a step drops join the stage's
+    `dropped/`. A step that replaces rows (Kept) still answers for each row it was given, and its entry counts
+    those.
     """
     for old in [
         *files.glob(folder, "part-*.arrow"),
@@ -64,6 +69,7 @@ def _run_step(
     out.flush()
     if balance:
         raise StageError(
-            f"step {name} lost rows, or yielded some twice or under another id: {entry.rows_in} in, {entry.model_dump()}"
+            f"step {name} lost rows, or yielded some twice or under another id: {entry.rows_in} in, "
+            f"{entry.model_dump()}"
         )
     return entry

@@ -1,4 +1,7 @@
-"""The stage worker: many rows in flight in one asyncio loop, each outcome written as soon as a part is full or old."""
+"""The stage worker:
+
+many rows in flight in one asyncio loop, each outcome written as soon as a part is full or old.
+"""
 
 import asyncio
 import gc
@@ -58,7 +61,10 @@ class Progress:
 
 
 class StageWorkerActor:
-    """What the driver calls. Ray wraps every method of an actor's class: wrapping those that run once a row would cost 5% CPU."""
+    """What the driver calls.
+
+    Ray wraps every method of an actor's class: wrapping those that run once a row would cost 5% CPU.
+    """
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
@@ -111,7 +117,9 @@ class StageWorker:
         self._problem: BaseException | None = None
 
     async def start(self, finished: frozenset[str]) -> None:
-        """Connect the engine and index the requests that an interrupted attempt left, except those of `finished` rows."""
+        """Connect the engine and index the requests that an interrupted attempt left, except those of
+        `finished` rows.
+        """
         if self._engine is not None:
             await self._engine.start()
             folder = join(self._spec.folder, "requests")
@@ -206,8 +214,10 @@ class StageWorker:
         self._unanswered = self._unanswered + 1 if unanswered else 0
         if self._unanswered >= OUTAGE and self._runner.on_unanswered == "stop":
             self._problem = StageError(
-                f"{self._spec.folder}: {OUTAGE} consecutive rows were not answered; the last error: {outcome.detail}\n"
-                "Finished work is kept; rerun the same command when the engine is back: those rows are retried."
+                f"{self._spec.folder}: {OUTAGE} consecutive rows were not answered; the last error: "
+                f"{outcome.detail}\n"
+                "Finished work is kept; rerun the same command when the engine is back: those rows are "
+                "retried."
             )
 
     async def _send(self, request: Request, cost: Counts) -> list[Completion]:
@@ -290,7 +300,8 @@ class StageWorker:
     def _cannot_write(self, e: Exception) -> None:
         what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
         self._problem = StageError(
-            f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept: fix the cause and rerun."
+            f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept: fix the cause "
+            "and rerun."
         )
 
     def _raise_problem(self) -> None:
@@ -299,16 +310,23 @@ class StageWorker:
 
 
 def _check_run_visible(spec: WorkerSpec) -> None:
-    """Raise ConfigError where this node has another disk under the run's path: its output would stay there."""
+    """Raise ConfigError where this node has another disk under the run's path:
+
+    its output would stay there.
+    """
     if not exists(join(spec.folder, "fingerprint.json")):
         raise ConfigError(
-            f"{spec.run_local}: node {socket.gethostname()} does not see the driver's run directory. With more than one node, "
+            f"{spec.run_local}: node {socket.gethostname()} does not see the driver's run directory. With "
+            "more than one node, "
             "--run must be a path on a file system that all of them share (selfloop doctor --run DIR)."
         )
 
 
 def storable(outcome: Outcome) -> Outcome:
-    """Return the outcome, or a Failed in its place if it cannot be written: one bad row must not take its part along."""
+    """Return the outcome, or a Failed in its place if it cannot be written:
+
+    one bad row must not take its part along.
+    """
     try:
         if isinstance(outcome, Kept):
             orjson.dumps([[row.id, row.parents, row.payload] for row in outcome.rows])

@@ -1,4 +1,7 @@
-"""What a model knows by heart: multiple-choice questions by log-likelihood, and the perplexity of held-out general text."""
+"""What a model knows by heart:
+
+multiple-choice questions by log-likelihood, and the perplexity of held-out general text.
+"""
 
 import math
 from typing import Any
@@ -21,12 +24,14 @@ WORDS = 150  # of each general text that are scored
 async def choose(row: Row, llm: LLM) -> Outcome:
     """Choose the option with the highest mean log-probability per token after the question.
 
-    The mean, as a longer answer is no less likely to be right. Of equally likely options the first one is chosen.
+    The mean, as a longer answer is no less likely to be right. Of equally likely options the first one is
+    chosen.
     """
     task = row.payload
     if not task.get("options") or task.get("answer") is None:
         raise DataError(
-            f"question {row.id}: evaluate.how loglikelihood needs options and the right one (columns.options, columns.answer)"
+            f"question {row.id}: evaluate.how loglikelihood needs options and the right one "
+            "(columns.options, columns.answer)"
         )
     asked = llm.prompts.render(QUESTION, question=task["question"])[-1]["content"]
     scores = await together(llm.score(asked, f" {option}", step=QUESTION) for option in task["options"])
@@ -45,7 +50,10 @@ async def choose(row: Row, llm: LLM) -> Outcome:
 
 
 def _right(task: dict[str, Any]) -> int | None:
-    """Return the index of the right option: the one equal to the answer, else the one that the answer labels."""
+    """Return the index of the right option:
+
+    the one equal to the answer, else the one that the answer labels.
+    """
     options, answer = task["options"], task["answer"]
     if answer in options:
         return options.index(answer)

@@ -1,4 +1,7 @@
-"""Evaluation on the held-out set and on evaluate.sets: per question a greedy answer, and samples for pass@k and maj@k."""
+"""Evaluation on the held-out set and on evaluate.sets:
+
+per question a greedy answer, and samples for pass@k and maj@k.
+"""
 
 import functools
 from collections.abc import Iterator
@@ -28,7 +31,10 @@ VERSION = 2
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
-    """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row of judged answers out."""
+    """Return the evaluation stage of the held-out set, or of the set `name`:
+
+    one question in, one row of judged answers out.
+    """
     method, verifier = load_method(recipe), verifier_of(recipe, name)
     if recipe.evaluate.how == "loglikelihood":
         config: dict[str, Any] = {"how": recipe.evaluate.how}
@@ -53,7 +59,10 @@ def resumed_stage(recipe: Recipe) -> Stage:
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
-    """Return the verifier of a set's answers: reasoning_gym's own scorer where the questions come from there."""
+    """Return the verifier of a set's answers:
+
+    reasoning_gym's own scorer where the questions come from there.
+    """
     if name is None:
         return recipe.verifier
     if recipe.evaluate.sets[name].source == "reasoning_gym":
@@ -62,7 +71,9 @@ def verifier_of(recipe: Recipe, name: str | None) -> str:
 
 
 def check_answers(run: RunDir, recipe: Recipe) -> None:
-    """Raise DataError for evaluation questions whose answers cannot be judged, before anything is generated for them."""
+    """Raise DataError for evaluation questions whose answers cannot be judged, before anything is generated
+    for them.
+    """
     if recipe.evaluate.how != "generate":
         return
     for name in (None, *recipe.evaluate.sets):
@@ -74,7 +85,8 @@ def check_answers(run: RunDir, recipe: Recipe) -> None:
         if without := sum(row.payload.get("answer") is None for row in rows):
             what = "held_out" if name is None else f"evaluate.sets.{name}"
             raise DataError(
-                f"{what}: {without} of {len(rows)} questions have no answer, so no model can be evaluated on them. If the tasks "
+                f"{what}: {without} of {len(rows)} questions have no answer, so no model can be evaluated on "
+                "them. If the tasks "
                 "have none (verifier: majority_vote), add questions that do: "
                 "held_out: {source: {source: jsonl, path: checked.jsonl}}. Then use a new run directory."
             )
@@ -120,7 +132,9 @@ def _own(method: Method, name: str | None) -> Stage | None:
 
 
 def _failed_before(round_: Round) -> Input | None:
-    """Return the held-out rows that the run's first model failed on, where the method and the round continue them."""
+    """Return the held-out rows that the run's first model failed on, where the method and the round continue
+    them.
+    """
     if not isinstance(round_.method, ResumesAttempts):
         return None
     first = round_.at(reference(round_)[1])
@@ -168,7 +182,8 @@ def _judge(score: verifiers.Scorer, task: dict[str, Any], completion: Completion
 def _vote(extracted: str, task: dict[str, Any]) -> str | None:
     """Return the key that equal answers share.
 
-    A task's own scorer may read answers that fit no answer_type: those are compared as texts, or all would be one vote.
+    A task's own scorer may read answers that fit no answer_type: those are compared as texts, or all would be
+    one vote.
     """
     mapping = extracted.count("=") > 1  # "A=1, B=2", which read as a number would be the last one
     typed = None if mapping else normalised(extracted, task["answer_type"], task.get("options"))

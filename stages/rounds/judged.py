@@ -1,4 +1,7 @@
-"""A round's judged answers: what verify found right, and what it dropped as wrong, the answers of one question together."""
+"""A round's judged answers:
+
+what verify found right, and what it dropped as wrong, the answers of one question together.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -12,17 +15,18 @@ from pipeline.rows import Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
 
-# Reasons with which verify drops an answer as wrong: against the truth, or against the vote. An answer that could not be read
-# (no mark, several candidates) is not among them: that it is wrong is not known.
+# Reasons with which verify drops an answer as wrong: against the truth, or against the vote. An answer that
+# could not be read (no mark, several candidates) is not among them: that it is wrong is not known.
 WRONG = ("wrong_answer", "minority")
 ROWS_AT_ONCE = 50_000  # held in memory to put the answers of a question together
 
 
 def judged_answers(run: RunDir, round_: int) -> Input:
-    """Return a round's right and wrong answers as a stage's input; payload["verdict"]["correct"] tells them apart.
+    """Return a round's right and wrong answers as a stage's input; payload["verdict"]["correct"] tells them
+    apart.
 
-    They come question by question. Memory is bounded: everything is read once for every ROWS_AT_ONCE answers. Raises StageError
-    when verify is not done.
+    They come question by question. Memory is bounded: everything is read once for every ROWS_AT_ONCE answers.
+    Raises StageError when verify is not done.
     """
     folder = run.stage(round_, "verify")
     right, manifest = input_of(run, folder), run.manifest(folder)
@@ -38,7 +42,9 @@ def judged_answers(run: RunDir, round_: int) -> Input:
 
 
 def by_question(rows: Callable[[], Iterable[Row]], count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[Row]:
-    """Yield `count` rows so that those of one question (payload["task_id"]) come together, in an order that ids alone decide."""
+    """Yield `count` rows so that those of one question (payload["task_id"]) come together, in an order that
+    ids alone decide.
+    """
     shares = max(1, math.ceil(count / at_once))
     for share in range(shares):
         group = [row for row in rows() if int(unit_interval(row.payload["task_id"]) * shares) == share]

@@ -1,4 +1,7 @@
-"""What a round's evaluated rows add up to: accuracy with intervals, pass@k, maj@k, and the comparison with other rounds."""
+"""What a round's evaluated rows add up to:
+
+accuracy with intervals, pass@k, maj@k, and the comparison with other rounds.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -112,14 +115,19 @@ def _majority_right(samples: list[dict[str, Any]], k: int) -> float:
 
 
 def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, float]:
-    """Return for each task id of a set whether the greedy answer is right (1.0 or 0.0). A failed request counts as wrong."""
+    """Return for each task id of a set whether the greedy answer is right (1.0 or 0.0).
+
+    A failed request counts as wrong.
+    """
     folder = run.stage(round_, stage_name(name))
     right = {row.payload["task_id"]: float(row.payload["greedy"]["correct"]) for row in run.rows(folder)}
     return right | {reject["id"]: 0.0 for reject in run.rejects(folder, "failed")}
 
 
 def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, str]:
-    """Return the document that each question of a set is about; {} unless all of them name one (columns.document)."""
+    """Return the document that each question of a set is about; {} unless all of them name one
+    (columns.document).
+    """
     folder = run.stage(round_, stage_name(name))
     found = {row.payload["task_id"]: row.payload.get("document") for row in run.rows(folder)}
     for reject in run.rejects(folder, "failed"):
@@ -128,7 +136,9 @@ def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) ->
 
 
 def _previous(round_: Round) -> RoundKey | None:
-    """Return the round to compare a round with; without demonstrations, the first one's predecessor is the base model."""
+    """Return the round to compare a round with; without demonstrations, the first one's predecessor is the
+    base model.
+    """
     number = round_.number
     if isinstance(number, str):
         return None
@@ -137,7 +147,10 @@ def _previous(round_: Round) -> RoundKey | None:
 
 
 def reference(round_: Round) -> tuple[str, RoundKey]:
-    """Return what all rounds are compared with: round 0, or the base model in a run without demonstrations."""
+    """Return what all rounds are compared with:
+
+    round 0, or the base model in a run without demonstrations.
+    """
     if round_.number == 0 or files.exists(round_.run.evaluation(0)):
         return ("round_0", 0)
     return ("base", "base")

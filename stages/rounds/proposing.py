@@ -1,7 +1,8 @@
 """The stage in which a round's model writes new questions: rounds/NNN/propose.
 
-A request shows known questions, real ones and model-written ones of earlier rounds. What comes back passes the checks of
-stages/steps/new_questions.py and those against held-out questions; every rejected question is counted with its reason.
+A request shows known questions, real ones and model-written ones of earlier rounds. What comes back passes
+the checks of stages/steps/new_questions.py and those against held-out questions; every rejected question is
+counted with its reason.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +26,15 @@ from stages.steps.new_questions import Known, drop_near_duplicates, requests, we
 
 
 async def propose(round_: Round, proposals: Proposals, engine: EngineHandle) -> Manifest:
-    """Let the model write new questions: task rows without an answer, whose parents are the questions it was shown."""
+    """Let the model write new questions:
+
+    task rows without an answer, whose parents are the questions it was shown.
+    """
     real, made = _real(round_), _made(round_)
     if len(real) < proposals.shown:
         raise StageError(
-            f"round {round_.number}: a request for new questions shows {proposals.shown} known ones, and there are {len(real)} "
+            f"round {round_.number}: a request for new questions shows {proposals.shown} known ones, and "
+            f"there are {len(real)} "
             "tasks. Show fewer."
         )
     tasks, number = round_.run.tasks("train"), int(round_.number)

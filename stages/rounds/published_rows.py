@@ -1,4 +1,7 @@
-"""What the rows of a round are published as: examples, conversations of many turns, or texts, with their lineage."""
+"""What the rows of a round are published as:
+
+examples, conversations of many turns, or texts, with their lineage.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -65,7 +68,8 @@ def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
 def published_rows(
     rows: Callable[[], Iterable[Row]], round_: int, recipe: Recipe, method: Method, role: str = ""
 ) -> Iterator[PublishedRow | TurnRow | TextRow]:
-    """Yield the rows of the method's kind of dataset that a round's rows give, to `role` alone if there is one.
+    """Yield the rows of the method's kind of dataset that a round's rows give, to `role` alone if there is
+    one.
 
     What no model wrote is real: round 0, and texts as they were found.
     """

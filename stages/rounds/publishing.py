@@ -1,4 +1,7 @@
-"""From verified rows to published datasets: duplicates across rounds, held-out leaks, length, caps and pairs are settled here."""
+"""From verified rows to published datasets:
+
+duplicates across rounds, held-out leaks, length, caps and pairs are settled here.
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -31,7 +34,10 @@ from stages.tasks.general import Mixed
 
 
 async def publish_round(round_: Round) -> Manifest:
-    """Publish what a round verified (round 0: the real demonstrations) as datasets/<the method's kind>/round-NNN."""
+    """Publish what a round verified (round 0:
+
+    the real demonstrations) as datasets/<the method's kind>/round-NNN.
+    """
     run, recipe, method, number = round_.run, round_.recipe, round_.method, int(round_.number)
     kind = KINDS[method.dataset]
     source = input_of(run, run.tasks("demonstrations")) if number == 0 else round_.input("verify")
@@ -86,7 +92,9 @@ async def publish_pairs(round_: Round) -> Manifest:
 
 
 def held_out_questions(round_: Round) -> dict[str, list[str]]:
-    """Return the questions of each evaluation set; sets are searched one by one, as a template is told by its own questions."""
+    """Return the questions of each evaluation set; sets are searched one by one, as a template is told by its
+    own questions.
+    """
     run = round_.run
     sets = ("held_out", *(f"sets/{name}" for name in round_.recipe.evaluate.sets))
     return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
@@ -110,7 +118,10 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
 
 
 def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
-    """Return what both kinds of publishing depend on: earlier rounds from `first` on, the evaluation sets, the method."""
+    """Return what both kinds of publishing depend on:
+
+    earlier rounds from `first` on, the evaluation sets, the method.
+    """
     run, recipe = round_.run, round_.recipe
     sets = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
     return {
@@ -141,7 +152,9 @@ def _text(row: Row) -> str:
 
 
 def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
-    """Yield question and answer of every row that an earlier round published, by the method's own text and by `text`."""
+    """Yield question and answer of every row that an earlier round published, by the method's own text and by
+    `text`.
+    """
     method = round_.method
     for row in _earlier_rows(round_, PUBLISH, 0):
         own = {method.dedup_text(row)} if isinstance(method, DeduplicatesBy) else set()
@@ -174,7 +187,10 @@ def _pairs(round_: Round) -> Iterator[PairRow]:
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
-    """Tell whether a dataset has to be written: it is missing, or was made from rows that have been redone since."""
+    """Tell whether a dataset has to be written:
+
+    it is missing, or was made from rows that have been redone since.
+    """
     path = files.join(folder, "manifest.json")
     if not files.exists(path):
         return True
@@ -193,7 +209,10 @@ def _made_of(manifest: Manifest) -> str:
 
 
 def _notes(round_: Round, role: str) -> list[str]:
-    """Return the card's lines beside the counts: the method's, the role, and examples left out of their rows."""
+    """Return the card's lines beside the counts:
+
+    the method's, the role, and examples left out of their rows.
+    """
     method, limit = round_.method, round_.recipe.train.max_length
     notes = (
         list(method.notes(round_.rows(PUBLISH)))

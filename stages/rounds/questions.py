@@ -27,7 +27,8 @@ def drawn(round_: Round) -> Input:
         left -= asked or _draw(left, recipe.seed, int(earlier.number), wanted)
     if len(left) < wanted and recipe.new_questions:
         raise StageError(
-            f"round {number}: {len(left)} of {everything.count} tasks have not been asked before, and questions_per_round is "
+            f"round {number}: {len(left)} of {everything.count} tasks have not been asked before, and "
+            "questions_per_round is "
             f"{wanted}. Provide more tasks, fewer rounds or questions_per_round, or set new_questions: false."
         )
     chosen = _draw(left, recipe.seed, number, wanted)

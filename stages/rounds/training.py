@@ -1,4 +1,7 @@
-"""What a round trains, and on what: supervised, on preference pairs, both in turn, or on plain texts (train.kind)."""
+"""What a round trains, and on what:
+
+supervised, on preference pairs, both in turn, or on plain texts (train.kind).
+"""
 
 import shutil
 from collections import Counter
@@ -20,15 +23,19 @@ from stages.rounds.published_rows import dataset_name
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:
-    """Tell whether a round trains on preference pairs. Round 0 does not: demonstrations come without wrong answers."""
+    """Tell whether a round trains on preference pairs.
+
+    Round 0 does not: demonstrations come without wrong answers.
+    """
     return recipe.train.kind in ("dpo", "sft_then_dpo") and round_ > 0
 
 
 def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)) -> TrainResult:
-    """Train a round's model from `start`, or an adapter per role, and return the last result. Resumes, or finds it done.
+    """Train a round's model from `start`, or an adapter per role, and return the last result. Resumes, or
+    finds it done.
 
-    sft_then_dpo trains twice: models/round-NNN-sft is the supervised model, from which the round's own is trained. Raises
-    StageError for kind dpo when there is no pair to train on.
+    sft_then_dpo trains twice: models/round-NNN-sft is the supervised model, from which the round's own is
+    trained. Raises StageError for kind dpo when there is no pair to train on.
     """
     if tuple(roles) != ("",):
         return _train_roles(round_, start, base, roles)
@@ -71,7 +78,8 @@ def _train(
 
 
 def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
-    """Train models/round-NNN/<role> for each role, from that role's adapter in `start`; train.json sums them up.
+    """Train models/round-NNN/<role> for each role, from that role's adapter in `start`; train.json sums them
+    up.
 
     A role without examples keeps the adapter it starts from, if it has one; else the base model plays it.
     """
@@ -103,7 +111,8 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
         results.append(_run(spec, f"round {number}, train ({role})"))
     if not results:
         raise StageError(
-            f"round {number} has nothing to train on: no role has an example (accumulate.policy {recipe.accumulate.policy})."
+            f"round {number} has nothing to train on: no role has an example (accumulate.policy "
+            f"{recipe.accumulate.policy})."
         )
     model = with_adapters(base, run.model(number), roles)
     total = _sum(results, model=run.model(number), revision=model.revision)
@@ -154,16 +163,22 @@ def _rows(data: Mixture) -> int:
 
 
 def _without_pairs(round_: Round) -> list[Kind]:
-    """Return what is trained when there are no pairs. Raises StageError for kind dpo, which then has nothing."""
+    """Return what is trained when there are no pairs.
+
+    Raises StageError for kind dpo, which then has nothing.
+    """
     root, number, recipe = round_.run.root, int(round_.number), round_.recipe
     why = (
-        f"round {number} has no preference pair to train on (accumulate.policy {recipe.accumulate.policy}): a pair needs a right "
-        f"and a wrong answer to one question. See selfloop inspect --run {root} --round {number} --stage pairs"
+        f"round {number} has no preference pair to train on (accumulate.policy {recipe.accumulate.policy}): "
+        "a pair needs a right "
+        f"and a wrong answer to one question. See selfloop inspect --run {root} --round {number} --stage "
+        "pairs"
     )
     if recipe.train.kind == "dpo":
         raise StageError(
             f"{why}. More samples per question, or a higher sampling.temperature, make more. "
-            f"To continue without: selfloop branch {root} --to DIR --round {number - 1} --set train.kind=sft_then_dpo"
+            f"To continue without: selfloop branch {root} --to DIR --round {number - 1} --set "
+            "train.kind=sft_then_dpo"
         )
     console.print(
         f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False

@@ -18,7 +18,10 @@ _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 class HeldOut(NamedTuple):
-    """What is searched for: whole held-out questions, and runs of `ngram` of their words that would give one away."""
+    """What is searched for:
+
+    whole held-out questions, and runs of `ngram` of their words that would give one away.
+    """
 
     exact: frozenset[str]
     runs: frozenset[str]
@@ -39,7 +42,9 @@ def held_out(
     ngram: int,
     trained_texts: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]],
 ) -> DatasetStep:
-    """Return a step that drops rows whose question, or one of whose `trained_texts`, leaks a held-out question."""
+    """Return a step that drops rows whose question, or one of whose `trained_texts`, leaks a held-out
+    question.
+    """
     search = search_for(questions, ngram)
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
@@ -54,14 +59,15 @@ def held_out(
 def search_for(questions: Iterable[str], ngram: int) -> HeldOut:
     """Return what to search rows for, so that none of the held-out `questions` leaks.
 
-    held_out_exact: the row's question is a held-out one, ignoring case, white space, quotes and sentence punctuation.
-    held_out_ngram: `ngram` consecutive words of the row's question or text occur in a held-out question. A held-out question
-    shorter than that can only be matched exactly.
+    held_out_exact: the row's question is a held-out one, ignoring case, white space, quotes and sentence
+    punctuation. held_out_ngram: `ngram` consecutive words of the row's question or text occur in a held-out
+    question. A held-out question shorter than that can only be matched exactly.
 
-    Procedural questions are one template filled in differently, so they share long runs of words without any leak. Words are
-    template text where a run of TEMPLATE_RUN of them occurs in more than TEMPLATE_COUNT different held-out questions, or in more
-    than TEMPLATE_SHARE of them and at least two; the others are a question's own. A run leaks only if all its words are the
-    question's own, or if it contains every word that is. A single held-out question does not reveal its template.
+    Procedural questions are one template filled in differently, so they share long runs of words without any
+    leak. Words are template text where a run of TEMPLATE_RUN of them occurs in more than TEMPLATE_COUNT
+    different held-out questions, or in more than TEMPLATE_SHARE of them and at least two; the others are a
+    question's own. A run leaks only if all its words are the question's own, or if it contains every word
+    that is. A single held-out question does not reveal its template.
     """
     if ngram < 1:
         raise ValueError(f"an n-gram has at least one word, not {ngram}")

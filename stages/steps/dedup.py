@@ -19,8 +19,8 @@ def exact_duplicates(
 ) -> DatasetStep:
     """Return a step that drops rows that repeat another one, or one of the `earlier` (question, text) pairs.
 
-    Texts are equal if they differ in white space only. Of equal rows the one with the smallest id stays, in whatever order they
-    come. Memory: a 16-byte digest per row and earlier pair.
+    Texts are equal if they differ in white space only. Of equal rows the one with the smallest id stays, in
+    whatever order they come. Memory: a 16-byte digest per row and earlier pair.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:

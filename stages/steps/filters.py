@@ -20,14 +20,16 @@ CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error
 CHARS_PER_WORD = 5  # in texts without spaces, this many characters count as a word
 
 Refusal = tuple[str, str] | None  # reason and detail; None lets the row pass
-# A filter of one's own, named in filters.own: a class that is built from its options and called with a row, or a function.
+# A filter of one's own, named in filters.own: a class that is built from its options and called with a row,
+# or a function.
 Filter = Callable[[Row], Refusal]
 
 
 def stage(recipe: Recipe) -> Stage:
     """Return the filter stage for `recipe.filters`.
 
-    Drop reasons: empty_answer, truncated, too_few_tokens, too_many_tokens, repetition, and those of filters.own.
+    Drop reasons: empty_answer, truncated, too_few_tokens, too_many_tokens, repetition, and those of
+    filters.own.
     """
     _own(orjson.dumps(recipe.filters.own))  # an error in them is an error before the first request
     config = {
@@ -69,12 +71,16 @@ def _own(specs: bytes) -> tuple[Filter, ...]:
 
 
 def _build(spec: str | dict[str, Any]) -> Filter:
-    """Return a filter of one's own: "module:Name", or {use: module:Name, option: value, ...}. Raises ConfigError."""
+    """Return a filter of one's own:
+
+    "module:Name", or {use: module:Name, option: value, ...}. Raises ConfigError.
+    """
     options = dict(spec) if isinstance(spec, dict) else {"use": spec}
     name = options.pop("use", None)
     if not isinstance(name, str):
         raise ConfigError(
-            f"filters.own: {spec!r} names no filter; expected module:Name, or a mapping with `use: module:Name`"
+            f"filters.own: {spec!r} names no filter; expected module:Name, or a mapping with `use: "
+            "module:Name`"
         )
     target = resolve("filter", name)
     try:
@@ -122,7 +128,8 @@ def repeated(units: Sequence[str], ngram: int, limit: int) -> Sequence[str] | No
 
 
 def cap_per_question(n: int, seed: int) -> DatasetStep:
-    """Return a step that keeps `n` answers per question (payload["task_id"]) and drops the others as over_cap.
+    """Return a step that keeps `n` answers per question (payload["task_id"]) and drops the others as
+    over_cap.
 
     The choice is uniform and depends on `seed` and the row ids only.
     """

@@ -1,8 +1,9 @@
 """Preference pairs: a round's right answers against its wrong ones, question by question.
 
-Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why it is in none:
-held_out_exact, held_out_ngram and too_long are its own fault, same_text, earlier_pair and length_mismatch that of every pair it
-could be in; over_cap means that others were drawn, no_counterpart that nothing usable stands on the other side.
+Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why
+it is in none: held_out_exact, held_out_ngram and too_long are faults of the answer, same_text, earlier_pair
+and length_mismatch of every pair it could be in; over_cap means that other pairs were drawn, no_counterpart
+that there is no usable answer on the other side.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from stages.steps.decontaminate import HeldOut
 
 
 class Rules(NamedTuple):
-    """What a pair has to satisfy, and how pairs are drawn. `earlier` yields the pair rows of earlier rounds."""
+    """What pairs must satisfy, and how they are drawn. `earlier` yields the pair rows of earlier rounds."""
 
     preferences: Preferences
     held_out: Sequence[HeldOut]
@@ -38,8 +39,8 @@ class Rules(NamedTuple):
 def pair_up(method: Method, rules: Rules) -> DatasetStep:
     """Return the step that makes pairs of answers.
 
-    It wants the answers of one question together, those with payload["verdict"]["correct"] right, the others wrong; the order
-    within a question does not matter. Memory: the answers of one question, and a digest for each pair of earlier rounds.
+    The answers of one question must come together, in any order; payload["verdict"]["correct"] tells right
+    from wrong. Memory: the answers of one question, and a digest per pair of earlier rounds.
     """
     return partial(_pair_up, method, rules)
 
@@ -53,7 +54,7 @@ def _pair_up(
 
 
 class _Question:
-    """The answers to one question: their candidate pairs, those that are drawn, and why an answer is in none."""
+    """The answers to one question: their candidate pairs, those drawn, and why an answer is in none."""
 
     def __init__(self, answers: list[Row], method: Method, rules: Rules, before: set[str]) -> None:
         self._answers, self._method, self._rules, self._before = answers, method, rules, before
@@ -61,7 +62,10 @@ class _Question:
         self._why: dict[str, tuple[int, Dropped]] = {}  # answer: the reason that came closest to a pair
 
     def outcomes(self) -> Iterator[tuple[Row, Dropped | Kept]]:
-        """Yield each answer once: with the pairs in which it is the chosen one, or with the reason why it is in no pair."""
+        """Yield each answer once:
+
+        with the pairs it is the chosen side of, or with the reason why it is in no pair.
+        """
         usable = [row for pair in self._candidates() if (row := self._usable(pair))]
         drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
         for row in usable:
@@ -76,11 +80,11 @@ class _Question:
             else:
                 other = "wrong" if _right(answer) else "right"
                 none = Dropped("no_counterpart", f"no usable {other} answer to this question")
-                found = self._why.get(answer.id, (0, none))[1]
-                yield answer, Dropped(found.reason, found.detail, answer.payload["text"])
+                why = self._why.get(answer.id, (0, none))[1]
+                yield answer, Dropped(why.reason, why.detail, answer.payload["text"])
 
     def _candidates(self) -> Iterator[Pair]:
-        """Yield what the method pairs. Raises StageError for two answers that must not be a pair."""
+        """Yield the method's pairs. Raises StageError for two answers that must not be paired."""
         right, wrong = [r for r in self._answers if _right(r)], [r for r in self._answers if not _right(r)]
         choosable, refusable = {r.id for r in right}, {r.id for r in wrong}
         makes_pairs = (
@@ -90,13 +94,16 @@ class _Question:
             a, b = pair.chosen_row.id, pair.rejected_row.id
             if a not in choosable or (b not in refusable and a != b):
                 raise StageError(
-                    f"method {self._method.name} made a preference pair of rows {a} and {b}: the chosen one must be a right answer, "
-                    "the rejected one a wrong answer to the same question, or an earlier version in the same row."
+                    f"method {self._method.name} paired rows {a} and {b}: the chosen one must be a right "
+                    "answer, the rejected one "
+                    "a wrong answer to the same question, or an earlier version in the same row."
                 )
             yield pair
 
     def _usable(self, pair: Pair) -> Row | None:
-        """Return the pair as a row, or None when something is wrong with it, which is noted for those answers it is the fault of."""
+        """Return the pair as a row, or None if something is wrong with it, which is noted for the answers at
+        fault.
+        """
         sides = ((pair.chosen_row, pair.chosen), (pair.rejected_row, pair.rejected))
         faults = [(row.id, fault) for row, reply in sides if (fault := self._fault(row, pair.prompt, reply))]
         for answer, fault in faults:
@@ -154,7 +161,7 @@ class _Question:
             "hinted": bool(a.payload.get("hinted") or b.payload.get("hinted")),
             **joint_tokens(lengths),
         }
-        # What was said is part of the id: two answers may be paired in several ways.
+        # The texts are part of the id, since two answers may be paired in several ways.
         parents = list(dict.fromkeys((a.id, b.id)))
         return Row(
             row_id([a.id, b.id], PAIRS, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
@@ -181,7 +188,10 @@ def _product(method: Method, right: Sequence[Row], wrong: Sequence[Row]) -> Iter
 
 
 def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
-    """Choose `n` of one question's pairs (None: all) by `seed` and ids alone: those whose answers are in no pair yet come first."""
+    """Choose `n` of one question's pairs (None:
+
+    all) by `seed` and ids; pairs of answers not used yet come first.
+    """
     fresh, again, used = [], [], set[str]()
     for pair in sorted(pairs, key=lambda row: (unit_interval(seed, PAIRS, row.id), row.id)):
         if used.isdisjoint(pair.parents):
@@ -193,7 +203,7 @@ def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
 
 
 def text_of(messages: list[Message]) -> str:
-    """Return what messages say."""
+    """Return the content of messages as one text."""
     return "\n".join(m["content"] for m in messages)
 
 

@@ -1,6 +1,8 @@
-"""Verifiers: is the answer of a row right? By the ground truth, the task's own scorer, or the vote of the other answers.
+"""Verifiers: is the answer of a row right? By the ground truth, the task's own scorer, or the vote of the
+other answers.
 
-A verifier is a plain function from a payload to a Verdict. A recipe names one of these or its own: `verifier: module:function`.
+A verifier is a plain function from a payload to a Verdict. A recipe names one of these or its own: `verifier:
+module:function`.
 """
 
 from collections import Counter
@@ -21,9 +23,11 @@ MIN_VOTES = 2
 
 
 class Verdict(NamedTuple):
-    """`extracted` is the marked answer (None: unreadable), `problem` why it cannot be right, `score` the scorer's, if any.
+    """`extracted` is the marked answer (None: unreadable), `problem` why it cannot be right, `score` the
+    scorer's, if any.
 
-    An answer that is not correct and has no `problem` counts as wrong, and may become the rejected side of a preference pair.
+    An answer that is not correct and has no `problem` counts as wrong, and may become the rejected side of a
+    preference pair.
     """
 
     correct: bool
@@ -38,7 +42,8 @@ Scorer = Callable[[dict[str, Any]], Verdict]
 def scorer(name: str) -> Scorer:
     """Return the function that scores one payload, by its registered name or as 'module:function'.
 
-    A majority vote cannot judge a single row: that name is registered as ground_truth, which is what evaluation needs.
+    A majority vote cannot judge a single row: that name is registered as ground_truth, which is what
+    evaluation needs.
     """
     return resolve("verifier", name)
 
@@ -46,7 +51,8 @@ def scorer(name: str) -> Scorer:
 def stage(recipe: Recipe) -> Stage:
     """Return the verify stage for `recipe.verifier`. Rows that pass carry the verdict in payload["verdict"].
 
-    Drop reasons: wrong_answer or the verdict's problem; of a majority vote: minority, tie, too_few_votes or the problem.
+    Drop reasons: wrong_answer or the verdict's problem; of a majority vote: minority, tie, too_few_votes or
+    the problem.
     """
     if recipe.verifier == "majority_vote":
         config = {"verifier": recipe.verifier, "min_votes": MIN_VOTES}
@@ -69,7 +75,8 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     """Compare the marked answer with the ground truth by value. Raises DataError for a task without one."""
     if payload.get("answer") is None:
         raise DataError(
-            f"task {payload.get('task_id')!r} has no ground truth: verifier ground_truth needs an answer for every task. "
+            f"task {payload.get('task_id')!r} has no ground truth: verifier ground_truth needs an answer for "
+            "every task. "
             "Name its column (tasks.columns.answer), or use verifier: majority_vote or task_scorer."
         )
     extracted, problem = _extract(payload)
@@ -82,13 +89,14 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
 def task_scorer(payload: dict[str, Any]) -> Verdict:
     """Let the task's own reasoning_gym data set score the marked answer; correct from a score of 1.
 
-    The scorer runs within a CPU time budget, since some of them evaluate what the model wrote. Further problems: scorer_error,
-    scorer_out_of_time. Raises DataError for a task that is not from reasoning_gym.
+    The scorer runs within a CPU time budget, since some of them evaluate what the model wrote. Further
+    problems: scorer_error, scorer_out_of_time. Raises DataError for a task that is not from reasoning_gym.
     """
     source, entry = payload.get("source") or {}, payload.get("entry")
     if source.get("source") != "reasoning_gym" or not source.get("dataset") or not entry:
         raise DataError(
-            f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with tasks.source: "
+            f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with "
+            "tasks.source: "
             "reasoning_gym. Use verifier: ground_truth, or your own as 'module:function'."
         )
     extracted, problem = answers.extract(payload["text"], "text")
@@ -120,8 +128,8 @@ async def _vote(row: Row, llm: LLM) -> Outcome:
 def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
     """Keep the answers that agree with the most frequent one of their question; the ground truth is not used.
 
-    That answer needs MIN_VOTES and no tie (arXiv 2410.02108). The verdict's score is its share of the votes. The first of two
-    passes counts keys, so that no answer text is held in memory.
+    That answer needs MIN_VOTES and no tie (arXiv 2410.02108). The verdict's score is its share of the votes.
+    The first of two passes counts keys, so that no answer text is held in memory.
     """
     votes: dict[str, Counter[str]] = {}
     for row in rows():

@@ -4,12 +4,13 @@
     one tree    a good and a bad   t'                                   bad 1..t', reflection, good rest
     per task    episode that part late
 
-Instead of waiting for a failed episode to end, cut it at the earliest step that the current model itself recognizes as wrong, let it say
-so, and continue with what a good episode did from where the two part. The loss falls on the reflection and what follows, never on the
-bad steps. Good episodes are trained on whole.
+Instead of waiting for a failed episode to end, cut it at the earliest step that the current model itself
+recognizes as wrong, let it say so, and continue with what a good episode did from where the two part. The
+loss falls on the reflection and what follows, never on the bad steps. Good episodes are trained on whole.
 
-generate makes one row per tree: a killed search finds its requests in the log and resumes mid-tree. critique makes candidate records of
-it, filter drops those that cannot be one, verify replays each and stores what was really observed. Source: Yuan et al. 2025.
+generate makes one row per tree: a killed search finds its requests in the log and resumes mid-tree. critique
+makes candidate records of it, filter drops those that cannot be one, verify replays each and stores what was
+really observed. Source: Yuan et al. 2025.
 """
 
 import asyncio
@@ -79,12 +80,14 @@ class AgentR(Method):
         for key, source in sources.items():
             if source is not None and source.source != SOURCE:
                 raise ConfigError(
-                    f"method agent_r plays in an environment: {key}.source is {source.source!r}, expected {SOURCE!r} "
+                    f"method agent_r plays in an environment: {key}.source is {source.source!r}, expected "
+                    f"{SOURCE!r} "
                     "(and the environment's name as dataset)."
                 )
         if recipe.train.kind != "sft":
             raise ConfigError(
-                f"method agent_r trains on episodes and makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'."
+                "method agent_r trains on episodes and makes no preference pairs: train.kind is "
+                f"{recipe.train.kind!r}, expected 'sft'."
             )
 
     @property
@@ -133,7 +136,8 @@ class AgentR(Method):
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One task in, one tree out.
 
-        Drop reasons: held_out_task (no test task may become a record), cut_off (every first turn hit max_tokens).
+        Drop reasons: held_out_task (no test task may become a record), cut_off (every first turn hit
+        max_tokens).
         """
         task, o = row.payload["entry"], self.options
         if row.payload.get("split") != LEARN_FROM:
@@ -156,9 +160,11 @@ class AgentR(Method):
         return Kept([row.child("generate", f"{llm.round}/tree", **made)])
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
-        """One tree in, candidate records out: revisions, with the step at which they turn back, and good episodes.
+        """One tree in, candidate records out: revisions, with the step at which they turn back, and good
+        episodes.
 
-        Drop reasons: no_good_leaf, no_pair. A pair without a place to turn back is a row too, whose `problem` filter drops.
+        Drop reasons: no_good_leaf, no_pair. A pair without a place to turn back is a row too, whose `problem`
+        filter drops.
         """
         tree, o, alpha = Tree.from_json(row.payload["tree"]), self.options, self._alpha(llm)
         good = good_leaves(tree, alpha)
@@ -261,14 +267,20 @@ class AgentR(Method):
         return self.options.alpha[min(int(llm.round), len(self.options.alpha)) - 1]
 
     def question(self, row: Row) -> list[Message]:
-        """The rules and the first observation, which start every episode. Questions that are no game are asked as they are."""
+        """The rules and the first observation, which start every episode.
+
+        Questions that are no game are asked as they are.
+        """
         entry = row.payload.get("entry") or {}
         if "environment" not in entry:
             return [{"role": "user", "content": row.payload["question"]}]
         return self.prompts.render(RULES, rules=entry["rules"], observation=row.payload["question"])
 
     def examples(self, row: Row) -> list[Example]:
-        """A record, or a demonstration by the environment's solver: actions without thoughts, all of them trained on."""
+        """A record, or a demonstration by the environment's solver:
+
+        actions without thoughts, all of them trained on.
+        """
         p = row.payload
         if "messages" in p:
             return [Example(self.question(row), p["messages"], tuple(p["learn"]), p["kind"])]
@@ -281,7 +293,9 @@ class AgentR(Method):
         return [Example(self.question(row), messages, learn, "demonstration")]
 
     def evaluation(self, name: str | None) -> Stage | None:
-        """One greedy episode per held-out task, plus evaluate.samples sampled ones; None for a set that is no game."""
+        """One greedy episode per held-out task, plus evaluate.samples sampled ones; None for a set that is no
+        game.
+        """
         if name is not None and self.recipe.evaluate.sets[name].source != SOURCE:
             return None
         return self._episodes(self.evaluate)
@@ -302,7 +316,10 @@ class AgentR(Method):
         return Kept([row.child("evaluate", llm.round, greedy=greedy, samples=samples)])
 
     async def resume(self, row: Row, llm: LLM) -> Outcome:
-        """One failed episode in, its continuation from the first half out. Drop reason: no_beginning (a single step)."""
+        """One failed episode in, its continuation from the first half out.
+
+        Drop reason: no_beginning (a single step).
+        """
         failed = row.payload["greedy"]["actions"]
         before = failed[: len(failed) // 2]
         if not before:

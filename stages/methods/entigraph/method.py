@@ -1,15 +1,18 @@
-"""EntiGraph: a small corpus rewritten into a large one by way of its entities, for continued pretraining (arXiv 2409.07431).
+"""EntiGraph: a small corpus rewritten into a large one by way of its entities, for continued pretraining
+(arXiv 2409.07431).
 
-    document --entities--> summary, entities --plan--> pairs, triples --relation--> one text per set of entities
+    document --entities--> summary, entities --plan--> pairs, triples --relation--> a text per set
 
-A task is a document with its title in the first line. Each text is one row, whose id derives from the document, the round, the form of
-the text and the entities, so that an interrupted document resumes with no text twice and none missing. Two arms to compare with:
+A task is a document with its title in the first line. Each text is one row, whose id derives from the
+document, the round, the form of the text and the entities, so that an interrupted document resumes with no
+text twice and none missing. Two arms to compare with:
 
     arm: rephrase    the same document in three styles (simple, encyclopedic, scholarly), as often as wanted
     arm: raw         the document itself
 
-generate writes the texts, critique drops those that a judge finds unfaithful (optional), filter those that are malformed, copied from
-the document, or near-duplicates. Nothing is verified: there is no single right answer to what a text says. Source: Yang et al. 2024.
+generate writes the texts, critique drops those that a judge finds unfaithful (optional), filter those that
+are malformed, copied from the document, or near-duplicates. Nothing is verified: there is no single right
+answer to what a text says. Source: Yang et al. 2024.
 """
 
 import json
@@ -66,11 +69,13 @@ class EntiGraph(Method):
         super().__init__(recipe)
         if recipe.train.kind != "cpt":
             raise ConfigError(
-                f"method entigraph writes plain texts, not examples: set train.kind: cpt (it is {recipe.train.kind})."
+                "method entigraph writes plain texts, not examples: set train.kind: cpt (it is "
+                f"{recipe.train.kind})."
             )
         if recipe.demonstrations is not None:
             raise ConfigError(
-                "method entigraph does not use demonstrations: its real data are the documents (method.arm: raw trains on them)."
+                "method entigraph does not use demonstrations: its real data are the documents (method.arm: "
+                "raw trains on them)."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -93,7 +98,10 @@ class EntiGraph(Method):
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One document in, one row per text out. All texts are requested at once; if one fails, the finished ones are in the log."""
+        """One document in, one row per text out.
+
+        All texts are requested at once; if one fails, the finished ones are in the log.
+        """
         if self.options.arm == "raw":
             made = {**NOTHING, "text": row.payload["question"]}
             return Kept([self._row(row, llm, "raw", (), "", made, model="")])
@@ -122,7 +130,9 @@ class EntiGraph(Method):
         return Kept([self._row(row, llm, "summary", (), "", summary), *texts.rows]) if o.summary else texts
 
     async def _entities(self, row: Row, llm: LLM) -> tuple[dict[str, Any], list[str]] | Failed | Dropped:
-        """Return a document's summary (as fields of a text) and its entities, or why there are none after all attempts."""
+        """Return a document's summary (as fields of a text) and its entities, or why there are none after all
+        attempts.
+        """
         document, o = row.payload["question"], self.options
         first: tuple[Any, str] | None = None
         names: list[str] = []
@@ -169,7 +179,10 @@ class EntiGraph(Method):
         number: int,
         **variables: Any,
     ) -> Row:
-        """Request one text. One that is refused for good becomes a row that says so: it must not take its document along."""
+        """Request one text.
+
+        One that is refused for good becomes a row that says so: it must not take its document along.
+        """
         step, document = template.rsplit("/", 1)[1], row.payload["question"]
         variables |= {"document": document, "title": title_of(document)}
         try:
@@ -207,7 +220,8 @@ class EntiGraph(Method):
         return getattr(self.options.sampling, step).over(llm.sampling)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
-        """Drop refused texts, and of a seeded draw those that a judge finds unfaithful; an unreadable judgement drops nothing.
+        """Drop refused texts, and of a seeded draw those that a judge finds unfaithful; an unreadable
+        judgement drops nothing.
 
         Reasons: request_refused, unfaithful.
         """
@@ -230,7 +244,8 @@ class EntiGraph(Method):
         return Kept([row.child("critique", 0, verdict=judged.model_dump())])
 
     async def filter(self, row: Row, llm: LLM) -> Outcome:
-        """Drop what is malformed or copied. From here on a row carries its document's title, not the whole document.
+        """Drop what is malformed or copied. From here on a row carries its document's title, not the whole
+        document.
 
         Reasons: those of the shared filter, missing_sections, copied.
         """
@@ -288,7 +303,8 @@ class EntiGraph(Method):
         counted = ", ".join(f"{name} {n}" for name, n in sorted(forms.items())) or "none"
         return [
             f"Arm: {self.options.arm}; texts: {counted}",
-            f"Compared with their document: {verdicts['read']} of {forms.total()} ({verdicts['unreadable']} unreadable)",
+            f"Compared with their document: {verdicts['read']} of {forms.total()} ({verdicts['unreadable']} "
+            "unreadable)",
         ]
 
 

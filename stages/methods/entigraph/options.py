@@ -39,7 +39,8 @@ class EntiGraphOptions(Options):
     arm: Literal["entigraph", "rephrase", "raw"] = "entigraph"
     """What a document becomes: texts about its entities, rephrasings, or itself."""
     token_budget: int | None = Field(None, ge=1)
-    """Tokens published per round (seeded draw; the texts of a smaller budget are a subset of a larger one's)."""
+    """Tokens published per round (seeded draw; the texts of a smaller budget are a subset of a larger one's).
+    """
     entity_attempts: int = Field(3, ge=1)
     """Entity lists requested per document, at most."""
     enough_entities: int = Field(2, ge=2)

@@ -34,7 +34,8 @@ def cap_tokens(
         used += sizes[row_id]
     else:
         logger.warning(
-            "all %d texts together have %d tokens and do not exceed method.token_budget, %d: an arm that does trains on more",
+            "all %d texts together have %d tokens and do not exceed method.token_budget, %d: an arm that "
+            "does trains on more",
             len(kept),
             used,
             budget,

@@ -1,16 +1,19 @@
-"""ReGenesis: from general guidelines to concrete reasoning, written by the model itself (Peng et al. 2025, arXiv 2410.02108).
+"""ReGenesis: from general guidelines to concrete reasoning, written by the model itself (Peng et al. 2025,
+arXiv 2410.02108).
 
     guideline --adapt--> adapted guideline --structure--> reasoning structure --execute--> reasoning path
     25 seeds             to the question                  no solution yet                  ends with the answer
 
-A question has one such chain per guideline, and every chain becomes one row, wherever it ends. critique drops chains whose guideline
-or structure already contains the answer (leaks.py); filter and verify are the shared stages; publishing keeps at most
-keep_per_question paths per question. An example is question and path, without guideline and structure.
+A question has one such chain per guideline, and every chain becomes one row, wherever it ends. critique drops
+chains whose guideline or structure already contains the answer (leaks.py); filter and verify are the shared
+stages; publishing keeps at most keep_per_question paths per question. An example is question and path,
+without guideline and structure.
 
-Hints. A question without an accepted path can be retried with its answer in the prompts (off by default, since an answer that was
-given proves nothing). Whether a path is accepted shows in verify, but generating is this stage's part: with hints on, generate applies
-critique, filter and verify to its own chains, with their functions and settings, and adds hinted chains where none passes. That keeps
-a question's chains one row's work in one stage, which a killed run resumes. Hinted rows are marked up to the published example.
+Hints. A question without an accepted path can be retried with its answer in the prompts (off by default,
+since an answer that was given proves nothing). Whether a path is accepted shows in verify, but generating is
+this stage's part: with hints on, generate applies critique, filter and verify to its own chains, with their
+functions and settings, and adds hinted chains where none passes. That keeps a question's chains one row's
+work in one stage, which a killed run resumes. Hinted rows are marked up to the published example.
 """
 
 import asyncio
@@ -38,7 +41,8 @@ HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hin
 
 
 class Start(NamedTuple):
-    """What a chain starts from. `label` ("raw:7") is its place in row ids; `number` tells a question's equal prompts apart.
+    """What a chain starts from. `label` ("raw:7") is its place in row ids; `number` tells a question's equal
+    prompts apart.
 
     `refused` is why the engine rejected the request for a selection, if it did.
     """
@@ -64,7 +68,8 @@ class ReGenesis(Method):
         self._truth = recipe.verifier != "majority_vote"
         if self.options.hinted_chains and not (self._truth and recipe.tasks.columns.answer):
             raise ConfigError(
-                "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and tasks.columns.answer."
+                "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and "
+                "tasks.columns.answer."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -113,7 +118,10 @@ class ReGenesis(Method):
     async def _selections(
         self, row: Row, llm: LLM, n: int, hint: str | None = None, first: int = 0
     ) -> list[Start]:
-        """Let the model choose two or three guidelines, `n` times. A hinted chain has no earlier solution to revise."""
+        """Let the model choose two or three guidelines, `n` times.
+
+        A hinted chain has no earlier solution to revise.
+        """
         if not n:
             return []
         known = self.options.guidelines.values()
@@ -140,7 +148,9 @@ class ReGenesis(Method):
         return await together(self._chain(row, llm, start) for start in starts)
 
     async def _chain(self, row: Row, llm: LLM, start: Start) -> Row:
-        """guideline -> adapted guideline -> reasoning structure -> path; `stopped` is why a chain ended early."""
+        """guideline -> adapted guideline -> reasoning structure -> path; `stopped` is why a chain ended
+        early.
+        """
         made: dict[str, Any] = {"adapted": "", "structure": "", "text": "", "stopped": "", "problem": ""}
         try:
             made["stopped"] = await self._steps(row, llm, start, made)
@@ -196,7 +206,8 @@ class ReGenesis(Method):
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop chains that ended early or gave the answer away; mark the path's answer as the prompts ask.
 
-        Reasons: empty_guideline, empty_structure, request_refused, answer_leak_in_selection, _in_guideline, _in_structure.
+        Reasons: empty_guideline, empty_structure, request_refused, answer_leak_in_selection, _in_guideline,
+        _in_structure.
         """
         if problem := self._problem(row):
             return Dropped(*problem)

@@ -1,19 +1,22 @@
-"""SELF: a model learns to critique and refine its own answers, then evolves on those it approves (arXiv 2310.00533).
+"""SELF: a model learns to critique and refine its own answers, then evolves on those it approves (arXiv
+2310.00533).
 
-    phase 1   question --generate--> answer --annotator--> feedback, verdict --annotator--> refined answer
-    phase 2   question --generate--> answer --itself-----> feedback, verdict --itself-----> refined answer --itself--> verdict
+    phase 1   question --> answer --annotator--> feedback, verdict --annotator--> refined answer
+    phase 2   question --> answer --itself-----> feedback, verdict --itself-----> refined answer --itself--> verdict
 
-Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yields three examples, of feedback, of refinement and of the
-direct answer, with the loss on the last turn only; earlier turns, the wrong first answer included, are context. The annotator is an
-endpoint. Without one it is the untrained model, shown worked examples and, for the feedback, the correct answer; `scaffold` also
-begins its texts for it. That deviates from the paper, and the dataset card says so. Its output is checked against the ground truth.
+Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yields three examples, of feedback,
+of refinement and of the direct answer, with the loss on the last turn only; earlier turns, the wrong first
+answer included, are context. The annotator is an endpoint. Without one it is the untrained model, shown
+worked examples and, for the feedback, the correct answer; `scaffold` also begins its texts for it. That
+deviates from the paper, and the dataset card says so. Its output is checked against the ground truth.
 
-Phase 2 is every later round: the verdict on the refined answer decides, not that on the first one, and no ground truth is used. What
-the truth would have said is counted once all rows are decided (critic.py). The model may also write new questions.
+Phase 2 is every later round: the verdict on the refined answer decides, not that on the first one, and no
+ground truth is used. What the truth would have said is counted once all rows are decided (critic.py). The
+model may also write new questions.
 
-generate writes answers; critique asks for everything else and stops the run when the critic approves nearly everything; filter is the
-shared one, on the refined answer; verify decides. Accumulating all rounds from the base model is the paper's restart. Source: Lu et
-al. 2023.
+generate writes answers; critique asks for everything else and stops the run when the critic approves nearly
+everything; filter is the shared one, on the refined answer; verify decides. Accumulating all rounds from the
+base model is the paper's restart. Source: Lu et al. 2023.
 """
 
 import asyncio
@@ -59,7 +62,8 @@ class SelfEvolution(Method):
         super().__init__(recipe)
         self.question_prompts = self.example_prompts if self.options.refine_in_evaluation else (SOLVE,)
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
-        # A model that has been trained to answer continues a list once it has begun. Endpoints rarely support prefill.
+        # A model that has been trained to answer continues a list once it has begun. Endpoints rarely support
+        # prefill.
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
         self.options.refuse_contradictions(recipe)
 
@@ -123,7 +127,10 @@ class SelfEvolution(Method):
         return Kept([Row(i, {"task_id": i, "question": q, **common}, row.parents) for i, q in made])
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One question in, its answers out, as `initial`: the `text` that is trained on is the refined answer."""
+        """One question in, its answers out, as `initial`:
+
+        the `text` that is trained on is the refined answer.
+        """
         sampling = self.options.sampling.answer.over(llm.sampling)
         answered = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples, sampling=sampling)
         phase = META if int(llm.round) <= self.options.meta_rounds else EVOLVE
@@ -178,7 +185,7 @@ class SelfEvolution(Method):
         return Kept([row.child("critique", 0, **made)])
 
     async def filter(self, row: Row, llm: LLM) -> Outcome:
-        """Apply the shared filters to the refined answer; feedback that is trained on must not loop either."""
+        """Apply the shared filters to the refined answer; feedback to train on must not loop either."""
         if problem := filters.problem(row, self.recipe.filters):
             return Dropped(*problem, row.payload["text"])
         feedback = row.payload["feedback"] if self._teaches_feedback(row) else ""
@@ -187,9 +194,11 @@ class SelfEvolution(Method):
         return Kept([row.child("filter", 0)])
 
     async def verify(self, row: Row, llm: LLM) -> Outcome:
-        """Accept a refined answer: in phase 1 the annotator's, checked if it saw the truth; in phase 2 what the model approves.
+        """Accept a refined answer: in phase 1 the annotator's, checked if it saw the truth; in phase 2 what
+        the model approves.
 
-        Drop reasons, beside those of an unreadable answer: wrong_verdict, wrong_answer; unparsable_verdict, not_approved.
+        Drop reasons, beside those of an unreadable answer: wrong_verdict, wrong_answer; unparsable_verdict,
+        not_approved.
         """
         p, meta = row.payload, row.payload["phase"] == META
         if meta and p["annotator"] == WITH_TRUTH:
@@ -223,7 +232,10 @@ class SelfEvolution(Method):
         return verifiers.scorer(self.recipe.verifier)({**row.payload, "text": text}).correct
 
     def _is_right(self, row: Row, text: str) -> bool | None:
-        """Tell whether a text is right, None where that is unknown. Only reported: no decision depends on it."""
+        """Tell whether a text is right, None where that is unknown.
+
+        Only reported: no decision depends on it.
+        """
         if "proposed_by" in row.payload:
             return None
         try:
@@ -249,14 +261,18 @@ class SelfEvolution(Method):
         return (await llm.chat(turns, step=REFINE, sampling=sampling))[0]
 
     async def _annotated_feedback(self, row: Row, llm: LLM) -> Completion:
-        """Ask the annotator. Only the hinted template, and the opening that goes with it, are given the answer."""
+        """Ask the annotator.
+
+        Only the hinted template, and the opening that goes with it, are given the answer.
+        """
         sampling = self.options.sampling.feedback.over(llm.sampling)
         variables = {"task": self._task(row), "initial": row.payload["initial"], **self._words}
         if self.options.annotator:
             return (await llm.ask(ANNOTATE_FEEDBACK, sampling=sampling, **variables))[0]
         if row.payload.get("answer") is None:
             raise DataError(
-                "the task has no ground truth to show to the annotating model; set method.annotator to an endpoint"
+                "the task has no ground truth to show to the annotating model; set method.annotator to an "
+                "endpoint"
             )
         opening = ""
         if self.options.scaffold:
@@ -290,7 +306,9 @@ class SelfEvolution(Method):
         return self.question(row)[-1]["content"]
 
     def examples(self, row: Row) -> list[Example]:
-        """The direct answer; of a meta-skill row also feedback and refinement, each with the turns before it as prompt."""
+        """The direct answer; of a meta-skill row also feedback and refinement, each with the turns before it
+        as prompt.
+        """
         p = row.payload
         answer = [_assistant(p["text"])]
         examples = [Example(self.question(row), answer)]
@@ -309,7 +327,9 @@ class SelfEvolution(Method):
         return "\n".join(row.payload[key] for key in keys)
 
     def trained_texts(self, row: Row) -> list[str]:
-        """The refined answer; where the row teaches feedback, also that and the first answer, which is in the prompts."""
+        """The refined answer; where the row teaches feedback, also that and the first answer, which is in the
+        prompts.
+        """
         keys = ("text", "initial", "feedback") if self._teaches_feedback(row) else ("text",)
         return [row.payload[key] for key in keys]
 
@@ -318,7 +338,8 @@ class SelfEvolution(Method):
         return f"{row.payload['text']}\n{row.payload['initial']}"
 
     def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
-        """Pair a refined answer with its row's first one, if the critic rejected that; no ground truth is used.
+        """Pair a refined answer with its row's first one, if the critic rejected that; no ground truth is
+        used.
 
         A first answer that the filters would refuse (truncated or looping) is no example of a wrong one.
         """
@@ -343,7 +364,10 @@ class SelfEvolution(Method):
         return {"feedback": feedback, "verdict_words": list(self.options.verdict_words)}
 
     async def improve(self, row: Row, answer: Completion, llm: LLM, sampling: Sampling) -> Completion:
-        """Refine an answer that the model itself rejects. One that it approves, or says nothing readable about, stays."""
+        """Refine an answer that the model itself rejects.
+
+        One that it approves, or says nothing readable about, stays.
+        """
         text = answer.text.strip()
         if not text:
             return answer

@@ -111,18 +111,23 @@ class SelfOptions(Options):
         """Raise ConfigError where the recipe lacks what the annotator, or questions of the model's own, need."""
         if self.scaffold and (self.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
             raise ConfigError(
-                "method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start."
+                "method.scaffold begins the texts of the untrained model from the ground truth; an endpoint "
+                "as a rule writes its own from the start."
             )
         self._check_new_questions(recipe)
         if self.annotator is None and recipe.rounds > self.meta_rounds and not recipe.new_questions:
             raise ConfigError(
-                "phase 2 would ask again the questions whose answers phase 1 was shown and trained on: set new_questions: true, and questions_per_round to at "
-                f"most the tasks divided by {recipe.rounds} rounds. Or name an endpoint under method.annotator, which is shown no answers."
+                "phase 2 would ask again the questions whose answers phase 1 was shown and trained on: set "
+                "new_questions: true, and questions_per_round to at "
+                f"most the tasks divided by {recipe.rounds} rounds. Or name an endpoint under "
+                "method.annotator, which is shown no answers."
             )
         if self.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
-                "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
-                "tasks.columns.answer and a verifier other than majority_vote. Or name an endpoint under method.annotator."
+                "method.annotator is null, so the ground truth is shown to the model that writes the "
+                "meta-skill corpus, and checks it: that needs "
+                "tasks.columns.answer and a verifier other than majority_vote. Or name an endpoint under "
+                "method.annotator."
             )
 
     def _check_new_questions(self, recipe: Any) -> None:
@@ -132,21 +137,26 @@ class SelfOptions(Options):
             return
         if tasks.columns.options or tasks.answer_type == "choice":
             raise ConfigError(
-                "questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks."
+                "questions that the model makes have no options to choose from: set "
+                "method.new_questions.calls: 0 for multiple-choice tasks."
             )
         if first <= self.meta_rounds and self.annotator is None:
             raise ConfigError(
-                "method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have."
+                "method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the "
+                "model's own questions do not have."
             )
 
     def card_note(self, annotator: str) -> str:
-        """Return what a card says of rows by this `annotator` (payload["annotator"]); "" for those of phase 2."""
+        """Return what a card says of rows by this `annotator` (payload["annotator"]); "" for those of phase
+        2.
+        """
         if not annotator:
             return "Evolution (phase 2): refined answers that the model itself approved; no ground truth was consulted."
         by = f"{annotator}, whose judgement is learnt here: distillation, not self-supervision"
         if annotator == WITH_TRUTH:
             by = (
-                "self_with_truth, the untrained model itself, shown the ground truth while it wrote the feedback; what is wrong by that truth was dropped. "
+                "self_with_truth, the untrained model itself, shown the ground truth while it wrote the "
+                "feedback; what is wrong by that truth was dropped. "
                 + (
                     "Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). "
                     if self.scaffold

@@ -1,14 +1,17 @@
-"""Self-Lengthen: a model learns to write longer from texts that it extended itself (Quan et al. 2024, arXiv 2410.23933).
+"""Self-Lengthen: a model learns to write longer from texts that it extended itself (Quan et al. 2024, arXiv
+2410.23933).
 
-    seed --instruct, judge--> instruction --write--> draft --extend--> longer text --ask for its length--> training pairs
+    seed --instruct, judge--> instruction --write--> draft --extend--> longer text --> training pairs
 
-A round is one macro-iteration: the extender extends the generator's drafts, both train on the results, and the next round starts with
-longer drafts. The generator learns to write the long text at once (instruction -> text), the extender to reach in one call what took
-several (instruction and draft -> text). One model plays both roles and trains on both kinds of pairs; with train.adapters each role has
-a LoRA adapter of its own, and the model without them writes and judges the instructions.
+A round is one macro-iteration: the extender extends the generator's drafts, both train on the results, and
+the next round starts with longer drafts. The generator learns to write the long text at once (instruction ->
+text), the extender to reach in one call what took several (instruction and draft -> text). One model plays
+both roles and trains on both kinds of pairs; with train.adapters each role has a LoRA adapter of its own, and
+the model without them writes and judges the instructions.
 
-generate writes instructions and drafts, critique the extensions, filter keeps those that grew (long ones with a higher probability),
-verify puts the length into part of the instructions. What failed on the way is a row too, until a later step drops it with its reason.
+generate writes instructions and drafts, critique the extensions, filter keeps those that grew (long ones with
+a higher probability), verify puts the length into part of the instructions. What failed on the way is a row
+too, until a later step drops it with its reason.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,7 +58,8 @@ class SelfLengthen(Method):
             )
         if recipe.train.kind != "sft":
             raise ConfigError(
-                f"method self_lengthen has no wrong answers to pair with the right ones: train.kind is {recipe.train.kind!r}, "
+                "method self_lengthen has no wrong answers to pair with the right ones: train.kind is "
+                f"{recipe.train.kind!r}, "
                 "expected 'sft'."
             )
 
@@ -82,7 +86,10 @@ class SelfLengthen(Method):
         }
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """A seed in, the drafts of its new instructions out. `problem` says why an instruction or a draft is missing."""
+        """A seed in, the drafts of its new instructions out.
+
+        `problem` says why an instruction or a draft is missing.
+        """
         drafts = []
         for slot, (text, why) in enumerate(await self._instructions(row, llm)):
             samples = self.options.drafts if why is None else 1
@@ -182,7 +189,9 @@ class SelfLengthen(Method):
         return Kept([row.child("filter", 0)])
 
     async def ask_for_length(self, row: Row, llm: LLM) -> Outcome:
-        """Let a share of the instructions ask for a length that the text has; `asked` is what training will ask."""
+        """Let a share of the instructions ask for a length that the text has; `asked` is what training will
+        ask.
+        """
         o, seed, made = self.options, self.recipe.seed, row.payload
         asked, wording, demand = made["question"], "", None
         if unit_interval(seed, "demand", row.id) < o.demand_share:
@@ -224,7 +233,9 @@ class SelfLengthen(Method):
         return self._write(row.payload["question"])
 
     def examples(self, row: Row) -> list[Example]:
-        """The generator's pair and the extender's; a real demonstration, which nobody extended, has only the first."""
+        """The generator's pair and the extender's; a real demonstration, which nobody extended, has only the
+        first.
+        """
         made = row.payload
         answer: list[Message] = [{"role": "assistant", "content": made["text"]}]
         pairs = [Example(self._write(made.get("asked", made["question"])), answer, role=GENERATOR)]
@@ -258,7 +269,8 @@ class SelfLengthen(Method):
         wordings = [row.payload["wording"] for row in rows]
         total, asking, own = len(wordings), len(wordings) - wordings.count(""), wordings.count("model")
         return [
-            f"Instructions that ask for the length of their text: {asking} of {total}, {own} in the model's words"
+            f"Instructions that ask for the length of their text: {asking} of {total}, {own} in the model's "
+            "words"
         ]
 
 

@@ -8,7 +8,9 @@ from pipeline.methods import Options
 
 
 class SelfLengthenOptions(Options):
-    """Options of `self_lengthen`; the defaults are those of the released code, for texts of thousands of words."""
+    """Options of `self_lengthen`; the defaults are those of the released code, for texts of thousands of
+    words.
+    """
 
     name: Literal["self_lengthen"] = "self_lengthen"
     instructions: int = Field(4, ge=1)
@@ -42,4 +44,7 @@ class SelfLengthenOptions(Options):
     demand_unit: int = Field(1000, ge=1)
     """Words that such lengths are rounded to, where the text still has the length then."""
     demand_tries: int = Field(3, ge=0)
-    """The model's attempts to put the length into an instruction; after them (0: at once) a sentence is appended."""
+    """The model's attempts to put the length into an instruction; after them (0:
+
+    at once) a sentence is appended.
+    """
