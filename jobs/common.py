@@ -13,7 +13,7 @@ import typer
 
 import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
 from pipeline.config import Recipe, load_recipe
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.errors import ConfigError, SelfloopError, raised_at
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from pipeline.display import console, round_title
+from pipeline.console import console
+from pipeline.display import round_title
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest
 from pipeline.rundir import RoundKey, RunDir, differences, may_change

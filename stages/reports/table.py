@@ -5,7 +5,8 @@ from typing import Any
 from rich.table import Table
 
 from pipeline import registry
-from pipeline.display import console, round_title
+from pipeline.console import console
+from pipeline.display import round_title
 from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files

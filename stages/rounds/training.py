@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline import registry
 from pipeline.config import Recipe
-from pipeline.display import TrainDisplay, console
+from pipeline.console import console
+from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
 from pipeline.methods import TRAIN, TRAIN_SFT
 from pipeline.models import ModelRef, resolve_model, with_adapters
