@@ -11,7 +11,7 @@ from pipeline.errors import SelfloopError
 from pipeline.methods import PROPOSE, STAGES, method_stage
 from pipeline.rundir import RunDir, differences, may_change, round_name
 from pipeline.store import files
-from pipeline.store.lock import RunLock
+from pipeline.store.lock import run_lock
 
 
 def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
@@ -34,7 +34,7 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
         raise SelfloopError(
             f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it."
         )
-    with RunLock(target.local):
+    with run_lock(target.local):
         for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
         files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})

@@ -203,7 +203,7 @@ class Crew:
         self._members.remove(member)
         ray.kill(member.actor)
         if self._run.local is not None:
-            await lock.let_go(lock.of_worker(self._folder, member.writer))
+            await lock.wait_for_worker(self._folder, member.writer)
         self._count(member)
         written = {
             i for p in parts.committed(self._kept_folder, f"part-{member.writer}-*.arrow") for i in p.inputs

@@ -145,7 +145,7 @@ async def _run_rows(
     plugins: tuple[str, ...],
 ) -> dict[str, int] | None:
     if run.local is not None:
-        lock.wait_for_old_workers(run.local)
+        await lock.wait_for_old_workers(run.local)
     parts.sweep(rows_folder, folder)
     failed_before = parts.forget_failed(
         rows_folder, folder
@@ -166,7 +166,7 @@ async def _run_rows(
         )  # workers that died on the way may have left rejects without their part
         found = found or crew.prefix_cache
     if run.local is not None:
-        files.remove(lock.of_workers(folder))
+        files.remove(lock.worker_locks(folder))
     return found
 
 

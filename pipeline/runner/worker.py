@@ -100,8 +100,7 @@ class StageWorker:
         self._spec = spec
         if spec.run_local is not None:
             _see_run(spec)
-            self._lock = lock.hold_as_worker(spec.run_local)
-            self._own_lock = lock.hold(lock.of_worker(spec.folder, spec.writer))
+            lock.hold_as_worker(spec.run_local, spec.folder, spec.writer)
         self._stage = spec.factory(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
         self._model = spec.engine.model_name if spec.engine else ""
