@@ -1,4 +1,4 @@
-"""Progress of stages and trainings: a live line in a terminal, plain lines elsewhere, a summary at the end."""
+"""Progress of stages and trainings: a live line in a terminal, else plain lines, and a summary."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class StageDisplay:
             self._bar.start()
 
     def update(self, counts: Counts, queue: EngineStatus, requests: int = 0, tokens: int = 0) -> None:
-        """Show progress; `requests` and `tokens` count the workers' answered requests (a row may take many)."""
+        """Show progress; `requests` and `tokens` count what the workers got answered: a row may take many."""
         if self._before is None:
             self._before = Counts()
             self._before.add(counts)

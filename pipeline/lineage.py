@@ -115,7 +115,7 @@ class _Place(NamedTuple):
 
 class _Node(NamedTuple):
     place: _Place
-    row: search.Found
+    row: search.RowRef
 
 
 class _Trace:
@@ -239,7 +239,7 @@ class _Trace:
                     frontier |= {k[0] for k in new}
 
     def _find(
-        self, place: _Place, search_in: Callable[[str], Iterator[search.Found]], limit: int | None = None
+        self, place: _Place, search_in: Callable[[str], Iterator[search.RowRef]], limit: int | None = None
     ) -> list[Key]:
         """Add the rows that a search finds in a place; return the keys of those that are new, at most `limit` of them."""
         new: list[Key] = []

@@ -272,7 +272,7 @@ class StageWorker:
             "n": request.n,
             "sample_index": request.sample_index,
             "completions": [c.to_json() for c in completions],
-            "time": request_log.now(),
+            "time": round(time.time(), 3),
             "seconds": round(seconds, 4),
         }
 

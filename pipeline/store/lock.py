@@ -51,7 +51,7 @@ def run_lock(folder: Path | None) -> Iterator[None]:
 
 
 def hold_as_worker(run: Path, stage_folder: str, writer: str) -> tuple[int, int]:
-    """Take a stage worker's two locks until the process dies; return their descriptors, the shared one first."""
+    """Take a worker's two locks until the process dies; return their descriptors, the shared one first."""
     run.mkdir(parents=True, exist_ok=True)
     shared = os.open(run / "workers.lock", os.O_RDWR | os.O_CREAT)
     _lock(shared, fcntl.LOCK_SH, run)
