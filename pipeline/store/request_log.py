@@ -3,8 +3,8 @@
 Each line is a JSON object. `append` hands it to the operating system before it returns, so a killed process
 loses no finished request; a thread syncs the file every `sync_seconds`, which bounds what a power cut can
 lose; and a worker syncs before it commits a part. A kill can leave half a line at the end: it does not parse,
-is counted and skipped, and its request is sent again. Every worker, also of a resumed stage, opens a new file,
-so that no file ever has two writers, not even on NFS. Object stores cannot append: there, records are put as
+is counted and skipped, and its request is sent again. Every worker opens a new file, also in a resumed stage,
+so that no file ever has two writers, even on NFS. Object stores cannot append: there, records are put as
 numbered objects every `sync_seconds`, and a kill loses those not put yet.
 """
 
