@@ -1,7 +1,7 @@
 """A row's lineage: from its seed task, through every request, to the published example.
 
 A link is a row; its fates are what each later stage did with it, with the requests made for it. Row ids
-derive from parents and stage, so a question that two rounds ask may give rows of one id: the key of a row is its
+derive from parents and stage, so a question that two rounds ask may give rows of one id: a row's key is its
 id and its round.
 """
 
@@ -81,7 +81,7 @@ def trace(run: RunDir, row_id: str, round_: RoundKey | None = None) -> list[Link
     """Return the row's ancestors from the seed task on, the row itself and its descendants, parents first.
 
     `row_id` is the id of a stage's row or of a published example, or an unambiguous prefix. A row made in
-    several rounds is traced in all of them, or in `round_` only. Raises SelfloopError if there is no such row.
+    several rounds is traced in all of them, or in `round_` only. Raises SelfloopError if there is none.
     """
     if not run.exists():
         raise SelfloopError(f"{run.root}: no run here (run.yaml is missing).")
