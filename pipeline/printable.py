@@ -23,7 +23,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def cut(text: str, limit: int, lines: int) -> str:
-    """Return `text` safe, truncated to `limit` characters and `lines` lines, with a note of what is missing."""
+    """Return `text` safe, truncated to `limit` characters and `lines` lines, noting what is missing."""
     text = text.replace("\r\n", "\n")
     short = "\n".join(text[:limit].split("\n")[:lines])
     left = len(text) - len(short)
