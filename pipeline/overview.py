@@ -1,6 +1,6 @@
 """A run in numbers: how far each stage of each round is. Takes no lock: the run may be in progress."""
 
-from collections.abc import Iterator
+from posixpath import basename
 from typing import Any
 
 import orjson
@@ -8,9 +8,9 @@ import yaml
 
 from pipeline.errors import SelfloopError
 from pipeline.methods import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
-from pipeline.rundir import RoundKey, RunDir
+from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.store import files, parts
-from pipeline.store.manifest import Manifest, Requests, Tokens
+from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
@@ -100,19 +100,9 @@ def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
                 counts.add(part.counts)
         except FileNotFoundError:  # the running stage removed it
             continue
-    so_far = Manifest(
-        stage=stage,
-        round=round_,
-        method="",
-        fingerprint="",
-        rows_in=counts.rows_in,
-        rows_done=counts.done,
-        rows_dropped=counts.dropped,
-        rows_failed=counts.failed,
-        rows_out=counts.out,
-        tokens=Tokens(prompt=counts.prompt_tokens, completion=counts.completion_tokens),
-        requests=Requests(sent=counts.sent, from_log=counts.from_log),
-    )
+    rows = {"rows_in": counts.rows_in, "rows_done": counts.done, "rows_out": counts.out}
+    so_far = Manifest(stage=stage, round=round_, method="", fingerprint="", **rows)
+    so_far.add_up(counts)
     state, expected = UNDER_WAY if begun else NOT_BEGUN, _expected(run, round_, stage)
     return {"state": state, "expected": expected, **of_manifest(so_far), "seconds": None}
 
@@ -140,7 +130,7 @@ def of_manifest(m: Manifest) -> dict[str, Any]:
 def row_parts(folder: str) -> list[str]:
     """Return the parts that the stage's function wrote, without those of steps over all rows."""
     paths = files.glob(files.join(folder, "rows"), "part-*.arrow") or files.glob(folder, "part-*.arrow")
-    return [p for p in paths if not p.rsplit("/", 1)[1].startswith("part-step-")]
+    return [p for p in paths if not basename(p).startswith("part-step-")]
 
 
 def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, Any]:
@@ -150,7 +140,7 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
     if files.exists(done):
         result = files.read_json(done)
         # Where the run is now, which may not be where it was trained.
-        result["model"] = run.path("models", result["model"].rstrip("/").rsplit("/", 1)[-1])
+        result["model"] = run.path("models", basename(result["model"].rstrip("/")))
         return {"state": DONE, "result": result, "progress": None}
     if not files.exists(folder):
         return {"state": NOT_BEGUN, "result": None, "progress": None}
@@ -159,24 +149,18 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
 
 def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
     """Return the datasets that a round published: kind, unit (what a row is called), folder and counts."""
-    return [] if isinstance(round_, str) else list(_datasets(run, round_))
-
-
-def _datasets(run: RunDir, round_: int) -> Iterator[dict[str, Any]]:
     from pipeline.publish.kinds import KINDS, SFT  # takes a second to import
 
+    datasets = []
     for kind in files.glob(run.path("datasets"), "*"):
-        folder = files.join(kind, f"round-{round_:03d}")
+        name = basename(kind.rstrip("/"))
+        folder = files.join(kind, f"round-{round_name(round_)}")
         path = files.join(folder, "manifest.json")
         if files.exists(path):
-            facts = files.read_json(path)
-            name = kind.rstrip("/").rsplit("/", 1)[1]  # with train.adapters: sft-<role>
-            yield {
-                "kind": name,
-                "unit": KINDS.get(name.partition("-")[0], SFT).unit,
-                "path": folder,
-                **{k: facts.get(k) for k in ("rows", "real", "synthetic", "digest")},
-            }
+            manifest, unit = files.read_json(path), KINDS.get(name.partition("-")[0], SFT).unit  # sft-<role>
+            counts = {k: manifest.get(k) for k in ("rows", "real", "synthetic", "digest")}
+            datasets.append({"kind": name, "unit": unit, "path": folder, **counts})
+    return datasets
 
 
 def _round(run: RunDir, round_: RoundKey, recipe: dict[str, Any]) -> dict[str, Any]:

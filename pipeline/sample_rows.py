@@ -31,42 +31,27 @@ def rejects(
 
     Stops reading after `look_at` rows, or once each of `reasons` has `n` distinct texts.
     """
-    samples: dict[str, _Distinct] = {}
+    distinct: dict[str, dict[str, Reject]] = {}  # reason -> text -> reject
+    repeats: dict[str, list[Reject]] = {}
     for reject in islice(_read(files.join(folder, kind)), look_at):
-        samples.setdefault(reject["reason"], _Distinct(n)).add(reject)
-        if reasons is not None and reasons <= samples.keys() and all(s.full for s in samples.values()):
+        reason, text = reject["reason"], reject["raw"] or reject["payload"]
+        texts = distinct.setdefault(reason, {})
+        if text not in texts and len(texts) < n:
+            texts[text] = reject
+        elif len(same := repeats.setdefault(reason, [])) < n:
+            same.append(reject)
+        if reasons is not None and reasons <= distinct.keys() and all(len(t) >= n for t in distinct.values()):
             break
-    return {reason: sample.rows() for reason, sample in sorted(samples.items())}
+    samples = {r: [*texts.values(), *repeats.get(r, [])][:n] for r, texts in sorted(distinct.items())}
+    for reject in (reject for sample in samples.values() for reject in sample):
+        reject["payload"] = orjson.loads(reject["payload"])
+    return samples
 
 
 def mixed(rejects: dict[str, list[Reject]], n: int) -> list[Reject]:
     """Return `n` of the rejects, alternating between reasons."""
     turns = zip_longest(*rejects.values())
     return list(islice((reject for turn in turns for reject in turn if reject), n))
-
-
-class _Distinct:
-    """Up to n rejects with distinct texts, topped up with repeats when there are too few."""
-
-    def __init__(self, n: int) -> None:
-        self._n = n
-        self._by_text: dict[str, Reject] = {}
-        self._repeats: list[Reject] = []
-
-    @property
-    def full(self) -> bool:
-        return len(self._by_text) >= self._n
-
-    def add(self, reject: Reject) -> None:
-        text = reject["raw"] or reject["payload"]
-        if text not in self._by_text and not self.full:
-            self._by_text[text] = reject
-        elif len(self._repeats) < self._n:
-            self._repeats.append(reject)
-
-    def rows(self) -> list[Reject]:
-        rows = [*self._by_text.values(), *self._repeats][: self._n]
-        return [{**r, "payload": orjson.loads(r["payload"])} for r in rows]
 
 
 def _read(folder: str) -> Iterator[Reject]:

@@ -20,7 +20,7 @@ from pipeline.runner.crew import Crew
 from pipeline.runner.steps import run_steps
 from pipeline.runner.worker import StageFactory
 from pipeline.store import files, lock, parts
-from pipeline.store.manifest import Manifest, PartEntry, Requests, Tokens
+from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts
 
 SECOND_TRIES = 1
@@ -191,9 +191,7 @@ def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -
         total.add(part.counts)
     if total.rows_in > manifest.rows_in:
         _finished(rows_folder)  # which names the part that is too many
-    manifest.rows_done, manifest.rows_dropped, manifest.rows_failed = total.done, total.dropped, total.failed
-    manifest.tokens = Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens)
-    manifest.requests = Requests(sent=total.sent, from_log=total.from_log)
+    manifest.add_up(total)
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and recipe.runner.on_unanswered == "stop":
         raise StageError(

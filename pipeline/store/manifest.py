@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import StageError
 from pipeline.store import files
+from pipeline.store.parts import Counts
 
 FORMAT = 1
 
@@ -65,6 +66,12 @@ class Manifest(BaseModel):
     seconds: float = 0.0
     passes_through: str | None = Field(None, description="an empty stage: its parts are those of this stage")
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    def add_up(self, counts: Counts) -> None:
+        """Fill in what became of the input rows, and what that cost."""
+        self.rows_done, self.rows_dropped, self.rows_failed = counts.done, counts.dropped, counts.failed
+        self.tokens = Tokens(prompt=counts.prompt_tokens, completion=counts.completion_tokens)
+        self.requests = Requests(sent=counts.sent, from_log=counts.from_log)
 
     def check(self) -> None:
         """Raise StageError unless rows in = done + dropped + failed, here and in every step."""
