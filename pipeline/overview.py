@@ -101,7 +101,9 @@ def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
         except FileNotFoundError:  # the running stage removed it
             continue
     rows = {"rows_in": counts.rows_in, "rows_done": counts.done, "rows_out": counts.out}
-    so_far = Manifest(stage=stage, round=round_, method="", fingerprint="", **rows)
+    so_far = Manifest.model_validate(
+        {"stage": stage, "round": round_, "method": "", "fingerprint": "", **rows}
+    )
     so_far.add_up(counts)
     state, expected = UNDER_WAY if begun else NOT_BEGUN, _expected(run, round_, stage)
     return {"state": state, "expected": expected, **of_manifest(so_far), "seconds": None}

@@ -123,7 +123,7 @@ def _sweep(path: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Write a whole file atomically."""
     with atomic_write(path) as f:
         f.write(data)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from posixpath import basename
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -233,7 +233,7 @@ def _read(path: str) -> pa.Table:
         return reader.read_all()
 
 
-def _write(path: str, table: pa.Table, meta: dict[str, object] | None = None) -> None:
+def _write(path: str, table: pa.Table, meta: dict[str, Any] | None = None) -> None:
     if meta:
         table = table.replace_schema_metadata({META: orjson.dumps(meta)})
     sink = io.BytesIO()

@@ -136,9 +136,9 @@ def _print(title: str, facts: Sequence[dict[str, Any]], first: str, with_cost: b
 
 def _facts(arm: Arm) -> dict[str, Any]:
     keys: list[RoundKey] = [arm.first, *range(1, arm.rounds + 1)]
-    rounds = [[round_facts(run, r) for run in arm.runs] for r in keys]
+    rounds = [[f for run in arm.runs if (f := round_facts(run, r))] for r in keys]
     every = [f for seeds in rounds for f in seeds]
-    if None in every:
+    if len(every) < len(keys) * len(arm.runs):
         raise SelfloopError(
             f"{arm.name}: neither round 0 nor the base model of a run is evaluated: there is no baseline."
         )

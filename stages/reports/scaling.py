@@ -86,8 +86,8 @@ def _last_round(run: RunDir) -> int:
 
 def _measured(model: Model, arm: str, tokens: int) -> Point:
     facts = files.read_json(model[0].evaluation(model[1]))
-    perplexity = facts.get("replay_perplexity", {}).get("perplexity")
-    return Point(arm, tokens, *(facts["greedy"][name] for name in ("mean", "low", "high")), perplexity)
+    greedy, perplexity = facts["greedy"], facts.get("replay_perplexity", {}).get("perplexity")
+    return Point(arm, tokens, greedy["mean"], greedy["low"], greedy["high"], perplexity)
 
 
 def _difference(model: Model, other: Model) -> Interval | None:
