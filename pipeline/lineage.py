@@ -195,23 +195,23 @@ class _Trace:
         """Add the row's ancestors, walking back from its stage: its own round first, then earlier ones."""
         row_id, round_ = key
         known, missing = {row_id}, set(self._nodes[key].row.parents)
-        found: list[Key] = []
+        ancestors: list[Key] = []
         for place in reversed(self._places()):
             if place.stage in _NO_ANCESTORS or _order(place.round) > _order(round_):
                 continue
             while missing and (new := self._find(place, partial(lookup.with_ids, ids=missing))):
-                found += new
+                ancestors += new
                 known |= {k[0] for k in new}
                 missing |= {parent for k in new for parent in self._nodes[k].row.parents}
                 missing -= known
             missing -= {k[0] for k in self._nodes if k[1] == place.round}  # the trace of another round
-        if round_ is not None and not any(k[1] is None for k in found):
+        if round_ is not None and not any(k[1] is None for k in ancestors):
             # A method may make a row whose parents are not stored; its payload still names the task.
             task = self._payload(key).get("task_id")
             if isinstance(task, str):
                 for place in self._tasks:
-                    found += self._find(place, partial(lookup.with_ids, ids=[task]))
-        moved = {k: self._nodes.pop(k) for k in reversed(found)}
+                    ancestors += self._find(place, partial(lookup.with_ids, ids=[task]))
+        moved = {k: self._nodes.pop(k) for k in reversed(ancestors)}
         node = self._nodes.pop(key)
         tasks = {k: n for k, n in moved.items() if k[1] is None}
         self._nodes = {**tasks, **self._nodes, **moved, key: node}

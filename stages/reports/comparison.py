@@ -13,7 +13,7 @@ from pipeline.ids import digest
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.statistics import Interval, resampled_means
 from pipeline.store import files
-from stages.reports.table import interval, round_facts
+from stages.reports.table import interval, round_figures
 from stages.rounds.evaluation import correct_by_task, documents_by_task
 
 LONGEST_SHOWN = 40  # characters of a setting in an arm's name
@@ -40,7 +40,7 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
     groups: dict[str, list[RunDir]] = {}
     for run in runs:
         groups.setdefault(_title(run), []).append(run)
-    found = []
+    result = []
     for name, members in (arm for group in groups.items() for arm in _apart(*group)):
         last = [
             max((r for r in m.rounds() if isinstance(r, int) and files.exists(m.evaluation(r))), default=0)
@@ -50,8 +50,8 @@ def arms(runs: Sequence[RunDir]) -> list[Arm]:
             states = ", ".join(f"{m.root} round {n}" for m, n in zip(members, last, strict=True))
             raise SelfloopError(f"{name}: the runs have different last rounds: {states}")
         first: RoundKey = 0 if all(files.exists(m.evaluation(0)) for m in members) else "base"
-        found.append(Arm(name, members, last[0], first))
-    return found
+        result.append(Arm(name, members, last[0], first))
+    return result
 
 
 def _title(run: RunDir) -> str:
@@ -70,10 +70,12 @@ def _apart(name: str, runs: list[RunDir]) -> Iterator[tuple[str, list[RunDir]]]:
     changed = {key for recipe in recipes for key, *_ in differences(recipes[0], recipe)}
     changed -= {"name", "seed", "evaluate.base_model"}
     keys = sorted(key for key in changed if not may_change(key))
-    found: dict[str, list[RunDir]] = {}
+    by_name: dict[str, list[RunDir]] = {}
     for run, recipe in zip(runs, recipes, strict=True):
-        found.setdefault(", ".join([name, *(f"{key} {_shown(recipe, key)}" for key in keys)]), []).append(run)
-    yield from found.items()
+        by_name.setdefault(", ".join([name, *(f"{key} {_shown(recipe, key)}" for key in keys)]), []).append(
+            run
+        )
+    yield from by_name.items()
 
 
 def _shown(recipe: dict[str, Any], key: str) -> str:
@@ -105,27 +107,27 @@ def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, name: str | None =
 
 
 def compare(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
-    """Print one line per arm for each evaluation set, and return the numbers.
+    """Print one line per arm for each evaluation set, and return the figures.
 
     A line has accuracy by round and seed, last round minus baseline, and, for the held-out set, cost.
     """
-    facts = [_facts(arm) for arm in arms(runs)]
-    first = "round 0" if all(f["first"] == "round 0" for f in facts) else "start"
-    _print("held-out greedy accuracy: mean over seeds (each seed)", facts, first, with_cost=True)
-    for name in dict.fromkeys(name for f in facts for name in f["sets"]):
-        of_set = [{**f, **f["sets"][name]} for f in facts if name in f["sets"]]
+    summaries = [_summary(arm) for arm in arms(runs)]
+    first = "round 0" if all(f["first"] == "round 0" for f in summaries) else "start"
+    _print("held-out greedy accuracy: mean over seeds (each seed)", summaries, first, with_cost=True)
+    for name in dict.fromkeys(name for f in summaries for name in f["sets"]):
+        of_set = [{**f, **f["sets"][name]} for f in summaries if name in f["sets"]]
         _print(f"{name}: greedy accuracy: mean over seeds (each seed)", of_set, first)
-    return facts
+    return summaries
 
 
-def _print(title: str, facts: Sequence[dict[str, Any]], first: str, with_cost: bool = False) -> None:
-    rounds = max(f["rounds"] for f in facts)
+def _print(title: str, summaries: Sequence[dict[str, Any]], first: str, with_cost: bool = False) -> None:
+    rounds = max(f["rounds"] for f in summaries)
     table = Table(title=title, title_justify="left")
     table.add_column("arm")
     names = ["n", first, *(f"round {r}" for r in range(1, rounds + 1)), f"last - {first} [95%]"]
     for name in (*names, *(("tokens", "minutes") if with_cost else ())):
         table.add_column(name, justify="right")
-    for f in facts:
+    for f in summaries:
         by_round = [f"{np.mean(a):.1%}\n({', '.join(f'{x:.1%}' for x in a)})" for a in f["accuracy"]]
         by_round += [""] * (rounds + 1 - len(by_round))
         cost = [f"{f['generated_tokens']:,}", f"{f['minutes']:.0f}"] if with_cost else []
@@ -134,9 +136,9 @@ def _print(title: str, facts: Sequence[dict[str, Any]], first: str, with_cost: b
     console.print(table)
 
 
-def _facts(arm: Arm) -> dict[str, Any]:
+def _summary(arm: Arm) -> dict[str, Any]:
     keys: list[RoundKey] = [arm.first, *range(1, arm.rounds + 1)]
-    rounds = [[f for run in arm.runs if (f := round_facts(run, r))] for r in keys]
+    rounds = [[f for run in arm.runs if (f := round_figures(run, r))] for r in keys]
     every = [f for seeds in rounds for f in seeds]
     if len(every) < len(keys) * len(arm.runs):
         raise SelfloopError(

@@ -158,17 +158,17 @@ def _held_out(fit: Fitter, x: np.ndarray, y: np.ndarray, least: int) -> float | 
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
+def fits(all_points: Sequence[Point]) -> dict[str, dict[str, Fit]]:
     """Return both curves for each arm that has at least three distinct token counts.
 
     Runs with the same budget, such as seeds, are averaged to one point. Arms that saw their whole corpus at
     every budget have one token count.
     """
-    untrained = [p for p in found if p.arm == UNTRAINED]
+    untrained = [p for p in all_points if p.arm == UNTRAINED]
     curves = {}
-    for arm in dict.fromkeys(p.arm for p in found if p.arm != UNTRAINED):
+    for arm in dict.fromkeys(p.arm for p in all_points if p.arm != UNTRAINED):
         by_budget: dict[int, list[Point]] = {}
-        for p in (p for p in found if p.arm == arm):
+        for p in (p for p in all_points if p.arm == arm):
             by_budget.setdefault(p.budget or p.tokens, []).append(p)
         groups = [*([untrained] if untrained else []), *by_budget.values()]
         x = [float(np.mean([p.tokens for p in group])) for group in groups]
@@ -178,7 +178,7 @@ def fits(found: Sequence[Point]) -> dict[str, dict[str, Fit]]:
     return curves
 
 
-def draw(found: Sequence[Point], curves: dict[str, dict[str, Fit]], target: str) -> None:
+def draw(all_points: Sequence[Point], curves: dict[str, dict[str, Fit]], target: str) -> None:
     """Write the plot as a PNG: points with their intervals, and both curves of each arm."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # without pyplot: no global state, no display
     from matplotlib.figure import Figure
@@ -188,10 +188,10 @@ def draw(found: Sequence[Point], curves: dict[str, dict[str, Fit]], target: str)
     axes = figure.add_subplot(
         xlabel="distinct tokens of text trained on", ylabel="closed-book accuracy", xscale="symlog"
     )
-    least = min((p.tokens for p in found if p.tokens), default=1)
+    least = min((p.tokens for p in all_points if p.tokens), default=1)
     axes.set_xscale("symlog", linthresh=least)
-    for i, arm in enumerate(dict.fromkeys(p.arm for p in found)):
-        ps, color = [p for p in found if p.arm == arm], f"C{i}"
+    for i, arm in enumerate(dict.fromkeys(p.arm for p in all_points)):
+        ps, color = [p for p in all_points if p.arm == arm], f"C{i}"
         x, y = [p.tokens for p in ps], [p.accuracy for p in ps]
         spread = [[p.accuracy - p.low for p in ps], [p.high - p.accuracy for p in ps]]
         axes.errorbar(x, y, yerr=spread, fmt="o", color=color, capsize=3, label=arm)

@@ -14,61 +14,63 @@ from pipeline.store import files
 
 BESIDE = 3  # most other ways to answer that fit beside the greedy answers
 
-Facts = dict[str, Any]
+Figures = dict[str, Any]
 
 
-def round_facts(run: RunDir, round_: RoundKey) -> Facts | None:
-    """Return one round's numbers, None if it is not evaluated yet. Keys are stable: `--json` prints them."""
+def round_figures(run: RunDir, round_: RoundKey) -> Figures | None:
+    """Return one round's figures, None if it is not evaluated yet. Keys are stable: `--json` prints them."""
     if not files.exists(run.evaluation(round_)):
         return None
     evaluation = files.read_json(run.evaluation(round_))
-    facts: Facts = {"round": round_, **{k: v for k, v in evaluation.items() if k != "round"}}
+    figures: Figures = {"round": round_, **{k: v for k, v in evaluation.items() if k != "round"}}
     if isinstance(round_, int):
         results = {name: files.join(run.stage(round_, name), "train.json") for name in (TRAIN_SFT, TRAIN)}
         trainings = {name: files.read_json(path) for name, path in results.items() if files.exists(path)}
         stages = {name: m for name in (PROPOSE, *STAGES) if (m := run.manifest(run.stage(round_, name)))}
-        facts["train"] = trainings.get(TRAIN)
-        facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
+        figures["train"] = trainings.get(TRAIN)
+        figures["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
         # The critique may turn one generated tree into several records.
-        facts["generated"] = max((stages[s].rows_out for s in STAGES[:2] if s in stages), default=0)
-        facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
-        facts["seconds"] += sum(m.seconds for m in stages.values())
-        facts["seconds"] += sum(t.get("seconds") or 0 for t in trainings.values())
-        facts["seconds"] = round(facts["seconds"], 1)
-    return facts
+        figures["generated"] = max((stages[s].rows_out for s in STAGES[:2] if s in stages), default=0)
+        figures["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
+        figures["seconds"] += sum(m.seconds for m in stages.values())
+        figures["seconds"] += sum(t.get("seconds") or 0 for t in trainings.values())
+        figures["seconds"] = round(figures["seconds"], 1)
+    return figures
 
 
-def rounds_table(run: RunDir) -> list[Facts]:
-    """Print the table over rounds and return its numbers."""
-    facts = [f for r in run.rounds() if (f := round_facts(run, r)) is not None]
-    if not facts:
+def rounds_table(run: RunDir) -> list[Figures]:
+    """Print the table over rounds and return its figures."""
+    figures = [f for r in run.rounds() if (f := round_figures(run, r)) is not None]
+    if not figures:
         console.print("no round is evaluated yet")
-        return facts
-    ways = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
+        return figures
+    ways = sorted({k for f in figures for k in f if k.startswith(("pass@", "maj@", "refined"))})
     beside = ways if len(ways) <= BESIDE else []
-    reference = "base" if any("against_base" in f for f in facts) else "round 0"
+    reference = "base" if any("against_base" in f for f in figures) else "round 0"
     number = measured(run)
-    table = Table(title=f"{run.recipe().name}: held-out {number}, n = {facts[0]['n']}", title_justify="left")
+    table = Table(
+        title=f"{run.recipe().name}: held-out {number}, n = {figures[0]['n']}", title_justify="left"
+    )
     names = ("greedy [95% interval]", *beside, f"against {reference}", "flips since last")
     names += ("real + synthetic", "kept of made", "tokens", "minutes")
     for name in ("model", *names):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
-    for f in facts:
+    for f in figures:
         table.add_row(*_cells(f, beside))
     console.print(table)
     if not beside and ways:
         title = "held-out set: other ways to answer [95% interval]"
-        _print(title, facts, ways, lambda f, name: interval(f[name]) if name in f else "")
-    general = [(_title(f), f["replay_perplexity"]["perplexity"]) for f in facts if "replay_perplexity" in f]
+        _print(title, figures, ways, lambda f, name: interval(f[name]) if name in f else "")
+    general = [(_title(f), f["replay_perplexity"]["perplexity"]) for f in figures if "replay_perplexity" in f]
     if general:
         perplexities = (f"{title} {value:.2f}" for title, value in general)
         console.print(f"perplexity of held-out general text: {', '.join(perplexities)}", markup=False)
-    if sets := {name: s["n"] for f in facts for name, s in f.get("sets", {}).items()}:
+    if sets := {name: s["n"] for f in figures for name, s in f.get("sets", {}).items()}:
         title = f"further sets: greedy {number} [95% interval], and against {reference}"
-        _print(title, facts, list(sets), _set_cell, [f"{name}, n = {n}" for name, n in sets.items()])
-    if measures := list(dict.fromkeys(name for f in facts for name in f.get("measures", {}))):
-        _print("held-out set: mean of each measure [95% interval]", facts, measures, _measure_cell)
-    return facts
+        _print(title, figures, list(sets), _set_cell, [f"{name}, n = {n}" for name, n in sets.items()])
+    if measures := list(dict.fromkeys(name for f in figures for name in f.get("measures", {}))):
+        _print("held-out set: mean of each measure [95% interval]", figures, measures, _measure_cell)
+    return figures
 
 
 def measured(run: RunDir) -> str:
@@ -84,9 +86,9 @@ def interval(value: dict[str, float], signed: bool = False) -> str:
 
 def _print(
     title: str,
-    facts: Sequence[Facts],
+    figures: Sequence[Figures],
     names: Sequence[str],
-    cell: Callable[[Facts, str], str],
+    cell: Callable[[Figures, str], str],
     headers: Sequence[str] = (),
 ) -> None:
     """Print a table with a line per model and a column for each of `names`."""
@@ -94,34 +96,34 @@ def _print(
     table.add_column("model")
     for header in headers or names:
         table.add_column(header, justify="right")
-    for f in facts:
+    for f in figures:
         table.add_row(_title(f), *(cell(f, name) for name in names))
     console.print(table)
 
 
-def _set_cell(f: Facts, name: str) -> str:
-    numbers = f.get("sets", {}).get(name)
-    if numbers is None:
+def _set_cell(f: Figures, name: str) -> str:
+    figures = f.get("sets", {}).get(name)
+    if figures is None:
         return ""
-    gain = _gain({"round": f["round"], **numbers})
-    return interval(numbers["greedy"]) + (f"\n{gain}" if gain else "")
+    gain = _gain({"round": f["round"], **figures})
+    return interval(figures["greedy"]) + (f"\n{gain}" if gain else "")
 
 
-def _measure_cell(f: Facts, name: str) -> str:
+def _measure_cell(f: Figures, name: str) -> str:
     m = f.get("measures", {}).get(name)
     return f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if m else ""
 
 
-def _gain(f: Facts) -> str:
+def _gain(f: Figures) -> str:
     against = f.get("against_round_0") or f.get("against_base")
     return interval(against["difference"], signed=True) if against and f["round"] != "base" else ""
 
 
-def _title(f: Facts) -> str:
+def _title(f: Figures) -> str:
     return round_title(f["round"]) + (" (demonstrations)" if f["round"] == 0 else "")
 
 
-def _cells(f: Facts, ways: list[str]) -> list[str]:
+def _cells(f: Figures, ways: list[str]) -> list[str]:
     train, previous = f.get("train") or {}, f.get("against_previous")
     shares = train.get("shares", {})
     return [
