@@ -13,11 +13,11 @@ import typer
 
 import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
 from pipeline.config import Recipe, load_recipe
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.errors import ConfigError, SelfloopError, raised_at
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
-from pipeline.store.lock import RunLock
+from pipeline.store.lock import run_lock
 
 RunOption = Annotated[
     str,
@@ -108,7 +108,7 @@ def opened(
 
     cluster.check_run_path(run)
     directory = RunDir(run)
-    with RunLock(directory.local):
+    with run_lock(directory.local):
         settings = _settings(directory, recipe, overrides)
         cluster.connect(address or settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, engines and locks given up. (Ray has set its own handler.)

@@ -10,7 +10,7 @@ from jobs.common import RunOption, main
 from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, show_train
 from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
-from pipeline import examples, overview
+from pipeline import overview, sample_rows
 from pipeline.errors import ConfigError, SelfloopError
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
@@ -185,7 +185,9 @@ def _stage(run: RunDir, round_: RoundKey, stage: str, dropped: bool, failed: boo
     )
     paths = [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
     facts["rows"] = (
-        [] if rejects_only or facts["state"] == NOT_BEGUN else [asdict(r) for r in examples.spread(paths, n)]
+        []
+        if rejects_only or facts["state"] == NOT_BEGUN
+        else [asdict(r) for r in sample_rows.spread(paths, n)]
     )
     if stage in ("publish", "pairs"):
         facts["datasets"] = [
@@ -207,7 +209,7 @@ def _some(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return `n` rejects of each reason; without `all_wanted` about `n` in all, so that no reason crowds out the rest."""
     each = n if all_wanted else max(1, n // max(1, len(reasons)))
-    return examples.rejects(folder, kind, each, reasons)
+    return sample_rows.rejects(folder, kind, each, reasons)
 
 
 def _tasks(run: RunDir, sets: list[str], dropped: bool, failed: bool, n: int) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def _tasks(run: RunDir, sets: list[str], dropped: bool, failed: bool, n: int) ->
         else [
             {"set": which, **asdict(row)}
             for which in sets
-            for row in examples.spread(_paths(run, which), n if which == "train" else 1)
+            for row in sample_rows.spread(_paths(run, which), n if which == "train" else 1)
         ]
     )
     return {
@@ -233,7 +235,7 @@ def _tasks(run: RunDir, sets: list[str], dropped: bool, failed: bool, n: int) ->
         "dropped_in_all": manifest.dropped_in_all(),
         "sets": {w: m.rows_out if (m := run.manifest(run.tasks(w))) else 0 for w in sets},
         "dropped_examples": {},  # duplicates are only counted: they say what another task says
-        "failed_examples": examples.rejects(run.tasks("rejected"), "failed", n)
+        "failed_examples": sample_rows.rejects(run.tasks("rejected"), "failed", n)
         if failed or not dropped
         else {},
         "rows": rows,

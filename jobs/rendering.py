@@ -5,7 +5,8 @@ from typing import Any
 from rich.table import Table
 
 from jobs.showing import show, show_field
-from pipeline.display import console, rewards, seen_as
+from pipeline.console import console
+from pipeline.display import rewards, seen_as
 from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jobs.common import existing_runs, main, say
 from jobs.showing import print_json
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.statistics import Interval
 from stages.reports.scaling import Point, draw, fits, points
 from stages.reports.table import interval

@@ -6,7 +6,7 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.printable import cut, json_text, printable
 
 CHARACTERS, LINES = 1200, 24  # of one text, unless all of it is asked for

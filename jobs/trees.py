@@ -11,7 +11,7 @@ from rich.tree import Tree as Drawing
 
 from jobs.showing import show
 from pipeline import overview
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.errors import ConfigError, SelfloopError
 from pipeline.printable import one_line, printable
 from pipeline.rows import Row

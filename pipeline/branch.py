@@ -15,7 +15,7 @@ from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
 from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
 from pipeline.store import files
-from pipeline.store.lock import RunLock
+from pipeline.store.lock import run_lock
 
 # Recipe sections whose results a branch takes over as they are.
 TAKEN_OVER = (
@@ -45,7 +45,7 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
         raise SelfloopError(
             f"{source.root}: round {round_} is not evaluated yet, so nothing can branch from it."
         )
-    with RunLock(target.local):
+    with run_lock(target.local):
         for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
         files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.errors import ConfigError
 from pipeline.store.files import atomic_folder, read_json, write_json
 

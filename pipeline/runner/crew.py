@@ -221,7 +221,7 @@ class Crew:
         """
         self._end(member)
         if self._job.round.run.local is not None:
-            await lock.let_go(lock.of_worker(self._folder, member.writer))
+            await lock.wait_for_worker(self._folder, member.writer)
         self._count(member)
         written = {i for p in self._parts_of(member) for i in p.inputs}
         lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]

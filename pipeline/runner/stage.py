@@ -17,7 +17,7 @@ from pipeline.runner.crew import Crew, StageRun
 from pipeline.runner.steps import rows_in, run_steps
 from pipeline.runner.worker import StageFactory
 from pipeline.store import files, lock, parts
-from pipeline.store.manifest import Manifest, PartEntry, Requests, Tokens
+from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts
 
 SECOND_TRIES = 1  # passes over rows that were not answered, after the first
@@ -80,7 +80,7 @@ def given_to(run: RunDir, folder: str) -> frozenset[str]:
 async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict[str, int] | None:
     folder, rows_folder, local = job.folder, job.rows_folder, job.round.run.local
     if local is not None:
-        lock.wait_for_old_workers(local)
+        await lock.wait_for_old_workers(local)
     parts.sweep(rows_folder, folder)
     failed_before = parts.forget_failed(
         rows_folder, folder
@@ -99,7 +99,7 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
         )  # workers that died on the way may have left rejects without their part
         prefix_cache = prefix_cache or crew.prefix_cache
     if local is not None:
-        files.remove(lock.of_workers(folder))
+        files.remove(lock.worker_locks(folder))
     return prefix_cache
 
 
@@ -131,9 +131,7 @@ def _sum_up(manifest: Manifest, job: StageRun) -> None:
         total.add(part.counts)
     if total.rows_in > manifest.rows_in:
         _finished(job.rows_folder)  # raises, naming the surplus part
-    manifest.rows_done, manifest.rows_dropped, manifest.rows_failed = total.done, total.dropped, total.failed
-    manifest.tokens = Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens)
-    manifest.requests = Requests(sent=total.sent, from_log=total.from_log)
+    manifest.add_up(total)
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and runner.on_unanswered == "stop":
         raise StageError(

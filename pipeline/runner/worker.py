@@ -95,8 +95,7 @@ class StageWorker:
         self._spec, self._runner = spec, spec.recipe.runner
         if spec.run_local is not None:
             _check_run_visible(spec)
-            self._lock = lock.hold_as_worker(spec.run_local)
-            self._own_lock = lock.hold(lock.of_worker(spec.folder, spec.writer))
+            lock.hold_as_worker(spec.run_local, spec.folder, spec.writer)
         self._stage = spec.factory(spec.recipe)
         self._prompts = Prompts.of(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
@@ -266,7 +265,7 @@ class StageWorker:
             "n": request.n,
             "sample_index": request.sample_index,
             "completions": [c.to_json() for c in completions],
-            "time": request_log.now(),
+            "time": round(time.time(), 3),
             "seconds": round(seconds, 4),
         }
 

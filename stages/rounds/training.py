@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Recipe
-from pipeline.display import TrainDisplay, console
+from pipeline.console import console
+from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pipeline.config import Recipe, Source
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.errors import DataError, StaleError
 from pipeline.ids import digest, unit_interval
 from pipeline.rows import Failed, Kept, Row
