@@ -6,15 +6,15 @@ rendered, so that no text that goes in (a question, a model's answer) can open a
 
 import re
 from functools import cache
-from pathlib import Path
 
 from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.engines.base import Message
 from pipeline.errors import ConfigError
+from pipeline.places import PROMPTS
 
-FOLDER = Path(__file__).resolve().parent.parent / "prompts"
+FOLDER = PROMPTS
 TURN = re.compile(r"^\[\[(system|user|assistant)\]\]\s*$", re.MULTILINE)
 
 
