@@ -1,4 +1,4 @@
-"""Puts the prompts and the recipes' data into wheels, as pipeline/_shipped; everything else is in pyproject.toml."""
+"""Puts the prompts and the recipes' data into wheels, as pipeline/_shipped; all else is in pyproject.toml."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SHIPPED = (("prompts", "**/*.jinja"), ("data", "**/*.jsonl"), ("data", "**/*.txt
 
 
 class BuildPy(build_py):
-    """Copy what lies outside the packages. An editable install reads it from the checkout (pipeline/places.py)."""
+    """Copy what lies outside the packages; an editable install reads it from the checkout."""
 
     def run(self) -> None:
         super().run()

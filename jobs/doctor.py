@@ -1,4 +1,4 @@
-"""Is this machine, and the cluster, fit for a run? python -m jobs.doctor [--run DIR] [--address A] [--quick]"""
+"""Are machine and cluster fit for a run? python -m jobs.doctor [--run DIR] [--address A] [--quick]"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, main
-from jobs.inspect import JsonOption
+from jobs.common import AddressOption, JsonOption, main
 from jobs.showing import print_json, show
 from pipeline.checks import Finding, machine, ray_cluster, software, storage
 
@@ -16,26 +15,24 @@ _LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "proble
 
 def doctor(
     run: Annotated[
-        str | None, typer.Option("--run", help="run directory to check, whether it is there yet or not")
+        str | None, typer.Option("--run", help="run directory to check, whether it exists yet or not")
     ] = None,
     address: AddressOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not start Ray to see whether it starts")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check Python, packages, CPU, memory, disks, the run directory and Ray; say what to do. Exit status 1 when there is a problem."""
-    found: list[Finding] = []
+    """Check Python, packages, CPU, memory, disks, run directory and Ray. Exits with 1 on a problem."""
+    findings: list[Finding] = []
     for finding in _findings(run, address, quick):
-        found.append(finding)
+        findings.append(finding)
         if not as_json:
             _show(finding)
-    problems, warnings = (sum(f.state == state for f in found) for state in ("problem", "warning"))
+    problems, warnings = (sum(f.state == state for f in findings) for state in ("problem", "warning"))
     if as_json:
-        print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in found]})
+        print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in findings]})
     else:
-        show(
-            f"{problems} problems, {warnings} warnings" if problems or warnings else "all in order",
-            style="bold",
-        )
+        counts = f"{problems} problems, {warnings} warnings"
+        show(counts if problems or warnings else "all in order", style="bold")
     if problems:
         raise typer.Exit(1)
 

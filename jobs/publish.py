@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, open_run, say
 from pipeline.overview import published
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
@@ -15,8 +15,8 @@ def publish(
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN (or turns/, cpt/), and pairs as datasets/dpo/round-NNN."""
-    with opened(run, recipe, set, address) as (directory, settings):
+    """Write a round's verified rows (round 0: the demonstrations) and preference pairs as datasets."""
+    with open_run(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)
         asyncio.run(Loop(directory, settings).publish(round))
         for dataset in published(directory, round):

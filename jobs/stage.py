@@ -1,9 +1,9 @@
-"""The job that generate, critique, filter and verify have in common."""
+"""The job behind generate, critique, filter and verify."""
 
 import asyncio
 from collections.abc import Callable
 
-from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, open_run
 from pipeline.config import Recipe
 from pipeline.rundir import RunDir
 from stages.rounds.loop import Loop
@@ -20,12 +20,12 @@ def stage_job(name: str) -> Callable[..., None]:
         set: SetOption = None,
         address: AddressOption = None,
     ) -> None:
-        with opened(run, recipe, set, address) as (directory, settings):
+        with open_run(run, recipe, set, address) as (directory, settings):
             freeze(directory, settings)
             asyncio.run(_run(directory, settings, round, name))
 
     run_stage.__name__ = name
-    run_stage.__doc__ = f"Run the {name} stage of one round, from wherever it was left."
+    run_stage.__doc__ = f"Run the {name} stage of one round, or resume it."
     return run_stage
 
 

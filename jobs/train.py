@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, open_run
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
@@ -14,8 +14,8 @@ def train(
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Publish a round's rows, if that is not done, and train on what was accumulated."""
-    with opened(run, recipe, set, address) as (directory, settings):
+    """Publish a round's rows, unless that is done, and train on the accumulated data."""
+    with open_run(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)
         asyncio.run(_run(Loop(directory, settings), round))
 

@@ -1,4 +1,4 @@
-"""Connecting to Ray: the cluster this job was submitted to, one by address, or a local one that ends with this process."""
+"""Connects to Ray: the cluster this job was submitted to, one by address, or a local one for this process."""
 
 import os
 import shlex
@@ -37,9 +37,9 @@ def connect(address: str | None = None) -> None:
             *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
         ]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(search))
-        # If this process is killed, its Ray ends with it, except two helpers that look for their head for a minute.
+        # If this process is killed, its Ray ends with it, but two helpers look for their head for 60 s.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
-        # Without "local", Ray joins whatever cluster last ran on this machine, and waits for it if it is gone.
+        # Without "local", Ray joins the cluster that last ran on this machine, or waits for it.
         ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         return
     try:
@@ -69,7 +69,7 @@ def _check_answers(address: str) -> None:
 
 
 def check_run_path(run: str) -> None:
-    """Refuse an empty run path, and one inside the directory `ray job submit` uploads, which Ray deletes with the job."""
+    """Refuse an empty run path, and one inside the directory that `ray job submit` uploads."""
     if not run.strip():
         raise SelfloopError("--run is empty (an unset variable?): give the path of the run directory.")
     path = os.path.abspath(run) if "://" not in run else run
@@ -84,4 +84,5 @@ def submit_line(argv: list[str] | None = None) -> str:
     """Return the command that runs this same job on a cluster."""
     argv = argv or sys.argv
     folder = shlex.quote(str(PROJECT)) if CHECKOUT else "."
-    return f"ray job submit --working-dir {folder} -- python -m jobs.{Path(argv[0]).stem} {shlex.join(argv[1:])}"
+    job = f"python -m jobs.{Path(argv[0]).stem} {shlex.join(argv[1:])}"
+    return f"ray job submit --working-dir {folder} -- {job}"

@@ -1,4 +1,4 @@
-"""Where selfloop's own files are: at the top of a checkout (editable installs included), or inside an installed wheel."""
+"""Where selfloop's own files are: in a checkout (editable installs included), or in an installed wheel."""
 
 from pathlib import Path
 
@@ -12,5 +12,5 @@ RECIPES = PROJECT / "jobs" / "recipes"
 
 
 def data(path: str | Path) -> Path:
-    """Return where a shipped file lies that recipes call `path`, such as "data/guidelines.jsonl"; it need not exist."""
+    """Return the place of a shipped file, such as "data/guidelines.jsonl"; it need not exist."""
     return (PROJECT if CHECKOUT else _SHIPPED) / path

@@ -1,4 +1,4 @@
-"""From a path, glob or folder (any fsspec path) to its files and their lines; compressed files are read as they are."""
+"""From a path, glob or folder (any fsspec path) to its files and their lines; decompresses by file name."""
 
 import gzip
 import io
@@ -25,9 +25,10 @@ _GLOB = frozenset("*?[")
 
 
 class Line(NamedTuple):
-    """One line of a file: its number (from 1), the offset of its first byte, its bytes, and whether a line end closed it.
+    """One line of a file: its number (from 1), the offset of its first byte, and its bytes.
 
-    A line over MAX_LINE is truncated, with `too_long` set."""
+    `ended`: a line end closed it; `too_long`: it exceeded MAX_LINE and is truncated.
+    """
 
     number: int
     offset: int
@@ -39,8 +40,8 @@ class Line(NamedTuple):
 def find_files(path: str | None, kind: str, extensions: tuple[str, ...]) -> list[str]:
     """Return the files at `path` (a file, a glob, or a folder with files of these extensions), sorted.
 
-    What is not in the working directory is looked up among the files that ship with selfloop, under the same
-    relative path. Raises DataError, with the nearest name, when there is nothing.
+    "data/..." falls back to the files that ship with selfloop. Raises DataError, with the nearest name, when
+    nothing is there.
     """
     if not path:
         raise DataError(
@@ -48,8 +49,8 @@ def find_files(path: str | None, kind: str, extensions: tuple[str, ...]) -> list
         )
     try:
         fs, name = fsspec.core.url_to_fs(path)
-        shipped = str(places.data(path))
-        if isinstance(fs, LocalFileSystem) and not _matches(fs, name) and _matches(fs, shipped):
+        shipped = str(places.data(path)) if path.startswith("data/") else ""
+        if shipped and not _matches(fs, name) and _matches(fs, shipped):
             path = name = shipped
         if fs.isdir(name):
             endings = tuple(e + c for e in extensions for c in COMPRESSED)
@@ -76,7 +77,7 @@ def find_files(path: str | None, kind: str, extensions: tuple[str, ...]) -> list
 
 @contextmanager
 def open_file(path: str) -> Iterator[BinaryIO]:
-    """Open `path` for reading bytes, decompressed by its name. A read error inside becomes a DataError that names it."""
+    """Open `path` for reading, decompressed by its name. Read errors become a DataError that names it."""
     try:
         with fsspec.open(path, "rb", compression="infer") as f:
             yield f
@@ -87,7 +88,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 
 
 def lines(f: BinaryIO) -> Iterator[Line]:
-    """Yield the lines of `f`, without line feeds and byte order mark, holding one line of at most MAX_LINE bytes."""
+    """Yield the lines of `f` without line feeds and byte order mark, holding at most MAX_LINE bytes."""
     reader, number, offset = io.BufferedReader(cast(io.RawIOBase, f)), 0, 0
     while data := reader.readline(MAX_LINE + 1):
         number, start, offset = number + 1, offset, offset + len(data)
@@ -122,9 +123,10 @@ def _matches(fs: fsspec.AbstractFileSystem, name: str) -> list[str]:
 def _not_found(fs: fsspec.AbstractFileSystem, name: str, path: str) -> str:
     pattern = bool(_GLOB & set(name))
     what = "no file matches this pattern" if pattern else "no such file or folder"
-    if isinstance(fs, LocalFileSystem) and not os.path.isabs(path) and "://" not in path:
-        what += f", neither in {os.getcwd()} nor in {places.data('')}, where selfloop's own files are"
-    return f"{path}: {what}. {_listing(fs, posixpath.dirname(name), '' if pattern else posixpath.basename(name))}"
+    if path.startswith("data/"):
+        what += f", neither in {os.getcwd()} nor among selfloop's own files in {places.data('')}"
+    folder, wanted = posixpath.split(name)
+    return f"{path}: {what}. {_listing(fs, folder, '' if pattern else wanted)}"
 
 
 def _listing(fs: fsspec.AbstractFileSystem, folder: str, wanted: str = "") -> str:
