@@ -155,7 +155,8 @@ def test_compare_prints_json_only(selfloop, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("command", "options"), [("branch", ("--to", "--out")), ("inspect", ("--out", "--to")), ("scaling", ("--out", "--to"))]
+    ("command", "options"),
+    [("branch", ("--to", "--out")), ("inspect", ("--out", "--to")), ("scaling", ("--out", "--to"))],
 )
 def test_output_options_have_both_spellings(command: str, options: tuple[str, ...]) -> None:
     [option] = [p for p in cli.load(command).params if "--out" in p.opts]

@@ -99,7 +99,9 @@ def test_choices(selfloop) -> None:
     assert recipe.tasks.columns.options == "choices" and recipe.tasks.answer_type == "choice"
     rows = [row | {"answer": 1} for row in rows]
     refused = selfloop("init", "other.yaml", "--tasks", jsonl("u.jsonl", rows))
-    assert refused.status == 2 and "3 of 3 rows cannot be used" in refused.text and "u.jsonl:1" in refused.text
+    assert (
+        refused.status == 2 and "3 of 3 rows cannot be used" in refused.text and "u.jsonl:1" in refused.text
+    )
 
 
 def test_unknown_columns_are_a_question(selfloop) -> None:

@@ -30,7 +30,11 @@ def test_each_declares_what_it_does_and_takes(name: str) -> None:
 
 def test_the_list_and_one_of_it(selfloop, elsewhere: Path) -> None:
     shown = selfloop("recipes")
-    assert shown.status == 0 and all(name in shown.text for name in SHIPPED) and "14 min on 2 cores" in shown.text
+    assert (
+        shown.status == 0
+        and all(name in shown.text for name in SHIPPED)
+        and "14 min on 2 cores" in shown.text
+    )
     listed = json.loads(selfloop("recipes", "--json").out)
     assert {r["name"] for r in listed} == set(SHIPPED) and listed[0]["name"] == "quickstart"
     text = (RECIPES / "self.yaml").read_text()
@@ -38,7 +42,9 @@ def test_the_list_and_one_of_it(selfloop, elsewhere: Path) -> None:
     assert json.loads(selfloop("recipes", "self", "--json").out)["text"] == text
 
 
-@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml", "jobs/quickstart.yaml", "jobs/recipes/quickstart.yaml"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "quickstart.yaml", "jobs/quickstart.yaml", "jobs/recipes/quickstart.yaml"]
+)
 def test_names_and_old_paths(elsewhere: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe_path(name) == str(RECIPES / "quickstart.yaml")
     assert ("using the shipped recipe" in capsys.readouterr().err) == ("/" in name)
@@ -52,7 +58,13 @@ def test_a_file_comes_before_a_shipped_name(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("quickstat", "quickstart"), ("self-lengthen.yaml", "self_lengthen"), ("my", "my.yaml"), ("mine.yml", "mine.yaml")]
+    ("name", "near"),
+    [
+        ("quickstat", "quickstart"),
+        ("self-lengthen.yaml", "self_lengthen"),
+        ("my", "my.yaml"),
+        ("mine.yml", "mine.yaml"),
+    ],
 )
 def test_an_unknown_name_suggests_the_nearest(elsewhere: Path, name: str, near: str) -> None:
     for file in ("my.yaml", "mine.yaml"):
