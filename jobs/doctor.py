@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.common import AddressOption, JsonOption, main
 from jobs.showing import print_json, show
-from pipeline.checks import Finding, machine, ray_cluster, software, storage
+from pipeline.checks import Finding, machine, problem, ray_cluster, software, storage
 
 _LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "problem": ("PROBLEM ", "red")}
 
@@ -47,9 +48,17 @@ def _findings(run: str | None, address: str | None, quick: bool) -> Iterator[Fin
     yield from machine.memory()
     yield from machine.leftovers()
     yield from storage.free_space(run)
-    if run is not None:
+    if run is not None and (file := _file_in_the_way(run)):
+        yield problem("run directory", f"{file} is a file, not a folder", "Choose another --run directory.")
+    elif run is not None:
         yield from storage.run_directory(run)
     yield from ray_cluster.ray(address, quick)
+
+
+def _file_in_the_way(run: str) -> Path | None:
+    """Return the file that `run` is, or that one of its parent folders is."""
+    path = Path(run).absolute()
+    return next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
 
 
 def _show(finding: Finding) -> None:

@@ -42,9 +42,6 @@ def run_directory(run: str) -> Iterator[Finding]:
         return
     path = Path(files.filesystem(run)[1])
     folder = _existing(path)
-    if file := next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None):
-        yield problem("run directory", f"{file} is a file, not a folder", "Give another --run directory.")
-        return
     kind = filesystem_kind(folder)
     if kind.startswith(_SHARED):
         yield ok("run directory", f"{path} is on {kind}, which other machines can share")
