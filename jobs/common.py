@@ -52,17 +52,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON only")]
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # A wrong path on the command line, or a file that was moved.
-BAD_PATH = (
-    errno.ENOENT,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENAMETOOLONG,
-)
+BAD_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def job(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,7 +67,7 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
         except SelfloopError as e:
             error = str(e)
         except OSError as e:
-            if e.errno in BAD_PATH and e.filename is not None:
+            if e.filename is not None and (isinstance(e, BAD_PATH) or e.errno == errno.ENAMETOOLONG):
                 error = f"{e.filename2 or e.filename}: {e.strerror} ({raised_at(e)})"
             elif e.errno in FULL:
                 error = (

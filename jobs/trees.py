@@ -28,24 +28,22 @@ def trees(run: RunDir, round_: RoundKey, row: str | None) -> list[dict[str, Any]
     Each has `id`, `task`, `nodes`, the counts of the `search`, and the `records` that critique derived from
     it, with their fates.
     """
-    rows = list(_trees(run, round_, row))
-    records: dict[str, list[dict[str, Any]]] = {r.id: [] for r in rows}
+    found: dict[str, dict[str, Any]] = {}
+    for r in _trees(run, round_, row):
+        p = r.payload
+        found[r.id] = {
+            "id": r.id,
+            "task": p["question"],
+            "nodes": p["tree"],
+            "search": p["search"],
+            "records": [],
+        }
     fates = _fates(run, round_)
     for record in _rows(run.stage(round_, "critique")):
-        for parent in record.parents:
-            if parent in records:
-                kept = {k: record.payload.get(k) for k in ("kind", "leaves", "prefix", "t_prime", "judge")}
-                records[parent].append({"id": record.id, "fate": fates.get(record.id, ""), **kept})
-    return [
-        {
-            "id": r.id,
-            "task": r.payload["question"],
-            "nodes": r.payload["tree"],
-            "search": r.payload["search"],
-            "records": records[r.id],
-        }
-        for r in rows
-    ]
+        kept = {k: record.payload.get(k) for k in ("kind", "leaves", "prefix", "t_prime", "judge")}
+        for parent in (p for p in record.parents if p in found):
+            found[parent]["records"].append({"id": record.id, "fate": fates.get(record.id, ""), **kept})
+    return list(found.values())
 
 
 def _trees(run: RunDir, round_: RoundKey, row: str | None) -> Iterator[Row]:
