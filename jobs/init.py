@@ -1,6 +1,7 @@
 """Write a starter recipe: python -m jobs.init FILE.yaml [--tasks FILE_OR_HUB_NAME]"""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -57,16 +58,17 @@ def init(
     load_recipe(path)
     if guessed:
         _report(guessed)
-    show(f"written: {path}. Edit it, then start: selfloop iterate {path}")
+    show(f"written: {path}. Edit it, then start: selfloop iterate {shlex.quote(path)}")
 
 
 def _recipe(path: str, guessed: Guess | None) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).strip("-._") or "mine"
     tokens = MAX_TOKENS + (guessed.longest // 3 if guessed else 0)  # 3 characters a token is a safe estimate
     length = max(1024, -(-tokens // 256) * 256)
+    start = f"selfloop iterate {shlex.quote(path)}"
     return f"""\
-# A starter recipe by `selfloop init`. Start or resume it:  selfloop iterate {path}
-# All settings with their defaults:  selfloop iterate {path} --print-config
+# A starter recipe by `selfloop init`. Start or resume it:  {start}
+# All settings with their defaults:  {start} --print-config
 name: {yaml_text(name)}
 rounds: 2
 model:
