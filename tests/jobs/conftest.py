@@ -122,7 +122,7 @@ class Built:
         self._write("filter", self.run.stage(1, "filter"), outcomes)
 
     def _verify(self) -> None:
-        """A stage with a step over all rows: its function's rows are in rows/, those the step kept beside it."""
+        """A stage with a step over all rows: its function's rows are in rows/, the step's beside it."""
         folder, outcomes = self.run.stage(1, "verify"), []
         voted = [
             r.child("filter", 0).child(

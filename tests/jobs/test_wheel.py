@@ -1,4 +1,4 @@
-"""The wheel: it has the prompts, recipes and data, adds only its three packages, and works from an empty directory."""
+"""The wheel has prompts, recipes and data, adds only three packages, and works from an empty directory."""
 
 import json
 import os
