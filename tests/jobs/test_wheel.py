@@ -28,7 +28,7 @@ from stages.tasks.paths import find_files
 print(json.dumps({
     "pipeline": places.__file__,
     "checkout": places.CHECKOUT,
-    "prompt": prompts.source("direct/solve"),
+    "prompt": (prompts.FOLDER / "direct" / "solve.jinja").read_text(),
     "data": find_files("data/addition/demonstrations.jsonl", "jsonl", (".jsonl",)),
     "documents": len(find_files("data/countries/fiction/documents", "documents", (".txt",))),
     "run": default_run(load_recipe(recipe_path("quickstart"))),
