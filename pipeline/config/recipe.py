@@ -181,9 +181,17 @@ class Filters(Section):
     repetition_limit: int = Field(
         4, ge=2, description="drop when one n-gram of that length occurs this often"
     )
+    own: list[str | dict[str, Any]] = Field(
+        default_factory=list,
+        description="filters of your own: module:Name, or {use: module:Name, option: value}; called with a row",
+    )
     drop_duplicates: bool = Field(
         True, description="exact duplicates of an answer to the same question, over all rounds"
     )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what outcomes depend on, as JSON."""
+        return self.model_dump(mode="json", exclude=None if self.own else {"own"})
 
 
 class Accumulate(Section):
@@ -445,6 +453,10 @@ class Recipe(Section):
         "ground_truth", description="ground_truth, task_scorer, majority_vote, or 'module:function'"
     )
     filters: Filters = Field(default_factory=Filters)
+    prompts: dict[str, str] = Field(
+        default_factory=dict,
+        description="templates in place of those that ship: name (direct/solve) -> file or text; or a folder of them",
+    )
     accumulate: Accumulate = Field(default_factory=Accumulate)
     preferences: Preferences = Field(default_factory=Preferences)
     train: Train = Field(default_factory=Train)

@@ -33,6 +33,10 @@ class Sampling(BaseModel):
     )
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    def override(self, **changes: Any) -> "Sampling":
+        """Return a copy with some parameters changed; model_copy would keep the cached as_json."""
+        return Sampling(**{**self.model_dump(), **changes})
+
     @cached_property
     def as_json(self) -> dict[str, Any]:
         """The parameters as JSON values. Computed once: it is part of every request's key and record."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import prompts
 from pipeline.config import Recipe
 from pipeline.methods import Stage
 from pipeline.rows import Kept, Outcome, Row
@@ -51,7 +50,7 @@ async def _text(
     instruction = row.payload["question"]
     written = (
         await llm.chat(
-            prompts.render(template, instruction=instruction), step=template, sampling=sampling, role=role
+            llm.prompts.render(template, instruction=instruction), step=template, sampling=sampling, role=role
         )
     )[0]
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)

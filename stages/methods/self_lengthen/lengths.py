@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 CJK = "\u4e00-\u9fff\u3000-\u303f\uff00-\uffef"  # ideographs, and the punctuation of Chinese texts, which counts as well
 KINDS = {

@@ -10,10 +10,12 @@ from datasets import load_from_disk
 
 from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
-from pipeline.methods import STAGES, UNTRAINED
+from pipeline.methods import example_templates
+from pipeline.protocols import UNTRAINED
 from pipeline.publish import measure, publish, published_row
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.training.build import build_trainer
 from stages.methods.self.method import SelfEvolution
 from stages.steps import decontaminate, dedup, verifiers
@@ -282,7 +284,7 @@ async def test_open_tasks_need_no_marked_answer_where_the_verifier_is_the_users_
     )
     row = last(await through(self_, model, 3))
     assert row.payload["text"] == "A longer poem." and row.payload["verdict"]["correct"]
-    assert self_._known(row, "A poem.") is True and self_._known(row, "An odd text.") is None, (
+    assert self_._is_right(row, "A poem.") is True and self_._is_right(row, "An odd text.") is None, (
         "it measures only, so it stops nothing"
     )
 
@@ -293,8 +295,8 @@ def test_what_stages_depend_on_is_in_their_fingerprints() -> None:
         "a looping feedback is dropped where feedback is learnt"
     )
     assert (
-        set(plain.example_prompts())
-        == set(brief.example_prompts())
+        set(example_templates(plain))
+        == set(example_templates(brief))
         == {"direct/solve", "self/feedback", "self/refine"}
     )
 
@@ -475,7 +477,7 @@ async def test_feedback_that_is_learnt_is_filtered_and_searched_for_held_out_que
     row = last(
         await through(method(), Model(**said | {"hinted_feedback": f"It is not as {leak} said.\n{NO}"}), 1)
     )
-    step = decontaminate.held_out([leak, "What is it?"], 13, method().learnt)
+    step = decontaminate.held_out([leak, "What is it?"], 13, method().trained_texts)
     assert [why.reason for _, why in step(lambda: [row])] == ["held_out_ngram"]
     assert [why for _, why in decontaminate.held_out([leak, "What is it?"], 13)(lambda: [row])] == [None], (
         "the answer alone does not show it"
@@ -500,21 +502,27 @@ async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_sa
         await made(2),
         Row("o", {**(await made(2)).payload, "initial": "Answer: 13", "initial_verdict": True}),
     ]
-    step = dedup.exact_duplicates(tuple, method().identity)
+    step = dedup.exact_duplicates(tuple, method().pair_key)
     assert [why for _, why in step(lambda: rows)] == [None, None]
 
 
 async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answer_is_another() -> None:
     wrong, right, evolved = await made(1), await made(1, YES), await made(2)
     other = Row("o", {**wrong.payload, "initial": "Answer: 11"})
-    assert method().said(wrong) != method().said(other) and method().said(wrong) != method().said(right)
-    assert method().said(evolved) == evolved.payload["text"] != method(keep_feedback=True).said(evolved)
+    assert method().dedup_text(wrong) != method().dedup_text(other) and method().dedup_text(
+        wrong
+    ) != method().dedup_text(right)
+    assert (
+        method().dedup_text(evolved)
+        == evolved.payload["text"]
+        != method(keep_feedback=True).dedup_text(evolved)
+    )
 
 
 async def test_precision_leaves_out_the_models_own_questions_whatever_the_verifier() -> None:
     self_, row = method(), await made(2)
-    assert self_._known(row, f"Answer: {TRUTH}") is True and self_._known(row, "Answer: 0") is False
-    assert self_._known(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
+    assert self_._is_right(row, f"Answer: {TRUTH}") is True and self_._is_right(row, "Answer: 0") is False
+    assert self_._is_right(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
 
 
 # --- Inference.
@@ -572,7 +580,7 @@ async def test_a_reply_gives_task_rows_without_an_answer_and_a_cut_off_line_give
     )
     cut = await propose(" One is?\n2. Two i", "length")
     assert isinstance(cut, Kept) and [row.payload["question"] for row in cut.rows] == ["One is?"]
-    assert (await propose(" One", "length")) == Dropped("no_question", "the reply holds none", " One")
+    assert (await propose(" One", "length")) == Dropped("no_question", "the reply contains none", " One")
 
 
 # --- Options.
