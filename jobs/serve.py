@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.common import AddressOption, SetOption, main
+from jobs.common import AddressOption, SetOption, main, recipe_path
 from jobs.inspect import JsonOption
 from jobs.showing import print_json, show
 from pipeline.config import VllmEngine, load_recipe
@@ -60,7 +60,7 @@ def serve(
         return
     if recipe is None:
         raise ConfigError("RECIPE is missing: the recipe whose engine is to be served")
-    settings = load_recipe(recipe, set or ())
+    settings = load_recipe(recipe_path(recipe), set or ())
     if not isinstance(settings.engine, VllmEngine):
         raise ConfigError(
             f"{recipe}: engine.kind is {settings.engine.kind}; only vllm engines are started by selfloop, so only they can be kept warm."

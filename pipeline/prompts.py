@@ -22,7 +22,7 @@ from pipeline import places, registry
 from pipeline.engines.base import Message
 from pipeline.errors import ConfigError
 
-FOLDER = places.PROJECT / "prompts"
+FOLDER = places.PROMPTS
 TURN = re.compile(r"^\[\[(system|user|assistant)\]\]\s*$", re.MULTILINE)
 NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,4 +1,4 @@
-"""A small run as the stages leave it: three tasks, one round that is done up to its published data, one that is under way."""
+"""A small run as the stages leave it: three tasks, one round done up to its published data, one under way."""
 
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class Built:
         self._write("filter", self.run.stage(1, "filter"), outcomes)
 
     def _verify(self) -> None:
-        """A stage with a step over all rows: the rows of its function are in rows/, those that the step passed on beside it."""
+        """A stage with a step over all rows: its function's rows are in rows/, the step's beside it."""
         folder, outcomes = self.run.stage(1, "verify"), []
         voted = [
             r.child("filter", 0).child(
@@ -298,10 +298,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 class Called:
-    """What a command printed, and its exit status."""
+    """What a command printed (`out`: on stdout alone), and its exit status."""
 
     def __init__(self, result: Any) -> None:
-        self.text, self.status = result.output, result.exit_code
+        self.text, self.out, self.status = result.output, result.stdout, result.exit_code
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def selfloop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def assert_safe(text: str) -> None:
-    """No character is there with which a model could have steered the terminal."""
+    """Assert that no character could steer the terminal."""
     assert not [
         c
         for c in text

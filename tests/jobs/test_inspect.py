@@ -1,4 +1,4 @@
-"""inspect: numbers add up in every form, hostile text is harmless, a run may be missing, fresh or under way."""
+"""inspect: numbers add up in every form, hostile text is harmless, runs may be missing or under way."""
 
 import json
 from pathlib import Path

@@ -5,13 +5,11 @@ A file of them is JSON lines with three fields: index (its number, which row ids
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.places import PROJECT
 from stages.tasks.paths import find_files, lines, not_utf8, open_file
 
 DEFAULT = "data/guidelines.jsonl"
@@ -32,12 +30,7 @@ class _Line(Guideline):
 
 
 def read_guidelines(path: str) -> dict[int, Guideline]:
-    """Return the guidelines of a file by index, in the order of the indices.
-
-    A relative path is looked for in the working directory, then in the project. Raises DataError naming file and line.
-    """
-    if not Path(path).exists() and (PROJECT / path).exists():
-        path = str(PROJECT / path)
+    """Return the guidelines of a file by index, in the order of the indices. Raises DataError naming file and line."""
     found: dict[int, Guideline] = {}
     first: dict[int | str, int] = {}  # index or text: the line it stands in
     for file in find_files(path, "guidelines", (".jsonl",)):
