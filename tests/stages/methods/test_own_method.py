@@ -55,6 +55,8 @@ def own(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> RunDir:
         "engine={kind: scripted, answers: tests.scripted_answers:sums}",
         "tasks.limit=30",
         "held_out.count=5",
+        "demonstrations=null",
+        "questions_per_round=25",
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run(
