@@ -8,7 +8,7 @@ from pipeline.engines.base import Message, Sampling
 from pipeline.errors import EngineDied, EngineError
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search.game import Game
-from stages.methods.agent_r.search.turns import normalize_action, parse_turn
+from stages.methods.agent_r.search.turns import exchange, normalize_action, parse_turn
 
 LONGEST_LOOP = 6
 
@@ -51,9 +51,8 @@ async def play(
             break
         turn, action = parse_turn(reply.text)
         result = await asyncio.to_thread(game.step, action)
-        messages = _exchange(turn, result.observation)
-        conversation += messages
-        episode.messages += messages
+        conversation += exchange(turn, result.observation)
+        episode.messages += conversation[-2:]
         episode.actions.append(action)
         episode.executed += bool(result.info.get("executed", True))
         episode.tokens += reply.completion_tokens
@@ -79,8 +78,4 @@ def bare_turn(action: str) -> str:
 
 def _replay(game: Game, before: Sequence[str]) -> list[Message]:
     game.start()
-    return [m for action in before for m in _exchange(bare_turn(action), game.step(action).observation)]
-
-
-def _exchange(turn: str, observation: str) -> list[Message]:
-    return [{"role": "assistant", "content": turn}, {"role": "user", "content": observation}]
+    return [m for action in before for m in exchange(bare_turn(action), game.step(action).observation)]

@@ -11,6 +11,7 @@ from pipeline.engines.base import Message
 from pipeline.ids import unit_interval
 from stages.environments import REFLECT
 from stages.methods.agent_r.search import DONE, Game, Node, Tree
+from stages.methods.agent_r.search.turns import exchange
 
 
 @dataclass(slots=True, frozen=True)
@@ -107,27 +108,27 @@ def replay(
     thread.
     """
     game.start()
-    turns: list[tuple[str, str, bool]] = []  # turn, observation, whether it has loss
+    messages: list[Message] = []
+    learn: list[bool] = []  # whether a message has loss
     reward = 0.0
     for step in before:
         result = game.step(step["action"])
-        turns.append((step["response"], result.observation, False))
+        messages += exchange(step["response"], result.observation)
+        learn += [False, False]
         if result.done:
             return Rejected("over_before_reflection", f"{step['action']!r} ended the episode")
     if reflection:
-        turns.append((reflection, game.step(REFLECT).observation, True))
+        messages += exchange(reflection, game.step(REFLECT).observation)
+        learn += [True, False]
     for step in after:
         result = game.step(step["action"])
         if not result.info.get("executed", True) and (reflection or step["executed"]):
             return Rejected("step_not_executed", f"{step['action']!r}: {result.observation}")
-        turns.append((step["response"], result.observation, True))
+        messages += exchange(step["response"], result.observation)
+        learn += [True, False]
         reward = result.reward
         if result.done:
             break
     if reward < alpha:
-        return Rejected("reward_too_low", f"{reward:g} after {len(turns)} turns, {alpha:g} needed")
-    messages, learn = [], []
-    for turn, observation, loss in turns:
-        messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": observation}]
-        learn += [loss, False]
+        return Rejected("reward_too_low", f"{reward:g} after {len(messages) // 2} turns, {alpha:g} needed")
     return Verified(messages[:-1], learn[:-1], reward)  # nothing follows the last observation

@@ -27,18 +27,15 @@ MAX_ANNOUNCEMENTS = 50  # compared per text: more of them is a loop
 MAX_ENDS = 4  # places where an announced phrase may end, besides the end of its line
 _BY_CHANCE = {Fraction(n) for n in range(-10, 11)} | {Fraction(100), Fraction(1, 2)}
 
-_ITEM = re.compile(
-    r"^[ \t>*#-]*\(?\d{1,3}[.):](?=\s)|\bstep[ \t]*#?\d{1,3}\b[.):]?", re.IGNORECASE | re.MULTILINE
-)
+_ITEM = re.compile(r"(?im)^[ \t>*#-]*\(?\d{1,3}[.):](?=\s)|\bstep[ \t]*#?\d{1,3}\b[.):]?")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![\w)])[-\u2212])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?%?"
 )
 _ANNOUNCED = re.compile(
-    r"(?:\b(?:answer|solution|result|total|sum|product|difference|quotient|value|conclusion)\b"
+    r"(?i)(?:\b(?:answer|solution|result|total|sum|product|difference|quotient|value|conclusion)\b"
     r"[^.\n:=]{0,40}?(?:\bis\b|\bare\b|\bbe\b|:)|(?<![<>!])=|\bequals\b"
     r"|\b(?:(?:to|we|you|i)[ ](?:get|obtain)|gets|gives|giving|yields|yielding|obtaining|leaves|leaving|makes"
-    r"|becomes)\b)[ \t]*(?=(?P<rest>[^\n=]{1,200}))",
-    re.IGNORECASE,
+    r"|becomes)\b)[ \t]*(?=(?P<rest>[^\n=]{1,200}))"
 )
 _ENDS = re.compile(r"[.;!](?:\s|$)|,\s|\s(?:and|so|then|which|before|after|from|by)\s|\s\(")
 _WORDS = re.compile(r"(?<!\\)[A-Za-z]{4,}")  # prose is not for computer algebra

@@ -6,6 +6,7 @@ Source: Self-Lengthen (Quan et al. 2024, arXiv 2410.23933) and its benchmark Lon
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from pipeline.errors import DataError
@@ -75,17 +76,9 @@ def length_score(length: int, low: float, high: float) -> float:
 
 
 def draw_demand(length: int, unit: int, *key: object) -> Demand:
-    """Draw a demand that a text of `length` words (at least 1) meets in full.
-
-    Its numbers are multiples of `unit`, or of the largest smaller unit that allows it. `key` seeds kind and
-    rounding.
-    """
-    at, total, kind = unit_interval("kind", *key), 0.0, "below"
-    for name, share in KINDS.items():
-        total += share
-        if at < total:
-            kind = name
-            break
+    """Draw a demand, seeded by `key`, that a text of `length` words (at least 1) meets in full."""
+    at, upper = unit_interval("kind", *key), accumulate(KINDS.values())
+    kind = next((name for name, total in zip(KINDS, upper, strict=True) if at < total), "below")
     return demand_for(length, kind, 2 * unit if unit_interval("coarse", *key) < COARSE_SHARE else unit)
 
 
@@ -107,15 +100,12 @@ def demand_for(length: int, kind: str, unit: int) -> Demand:
 
 # The direction a number is meant in. Negations are resolved first: "no more than" becomes "at most".
 _NOT_UP = re.compile(
-    r"\b(?:no|not|never)\b(?: to)? (?:more|longer|greater|larger|over|above|exceed\w*)(?: than)?"
-    r"|不超过|不多于|不要?高于",
-    re.IGNORECASE,
+    r"(?i)\b(?:no|not|never)\b(?: to)? (?:more|longer|greater|larger|over|above|exceed\w*)(?: than)?"
+    r"|不超过|不多于|不要?高于"
 )
-_NOT_DOWN = re.compile(
-    r"\b(?:no|not|never)\b (?:less|fewer|shorter|under|below)(?: than)?|不少于|不低于", re.IGNORECASE
-)
+_NOT_DOWN = re.compile(r"(?i)\b(?:no|not|never)\b (?:less|fewer|shorter|under|below)(?: than)?|不少于|不低于")
 _DIRECTIONS = {  # whole words; Chinese ones have no white space around them
-    name: re.compile(rf"(?<![a-z])(?:{options})(?![a-z])", re.IGNORECASE)
+    name: re.compile(rf"(?i)(?<![a-z])(?:{options})(?![a-z])")
     for name, options in {
         "down": r"at most|up to|under|below|less|fewer|shorter|max(?:imum)?|limit(?:ed|s)?|within"
         "|至多|最多|以内|以下|少于",

@@ -30,13 +30,11 @@ _POINTS = (
     rf"|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
 )
 _HANDED = re.compile(
-    rf"\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?"
-    r"(?:text|outline|essay|article|story)\b",
-    re.IGNORECASE,
+    rf"(?i)\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?"
+    r"(?:text|outline|essay|article|story)\b"
 )
 _HEADING = re.compile(
-    rf"^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b",
-    re.IGNORECASE,
+    rf"(?i)^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b"
 )
 _HEADING_WORDS = 8
 
@@ -96,16 +94,11 @@ def _chatter(text: str, instruction: str) -> str:
     pattern = re.compile(rf"\b(?:{_POINTS})\W+(?:[\w-]+\W+){{0,3}}?(?:{nouns})s?\b", re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
     for line in (*lines[:HEAD_LINES], *lines[HEAD_LINES:][-TAIL_LINES:]):
-        if pattern.search(line) or _HANDED.search(line) or _is_heading(line, asked):
+        heading = _HEADING.search(line) if len(line.split()) <= _HEADING_WORDS else None
+        is_heading = heading and heading[0].casefold().split()[-1] not in asked
+        if is_heading or pattern.search(line) or _HANDED.search(line):
             return line[:200]
     return ""
-
-
-def _is_heading(line: str, asked: str) -> bool:
-    match = _HEADING.search(line)
-    if not match or len(line.split()) > _HEADING_WORDS:
-        return False
-    return match[0].casefold().split()[-1] not in asked
 
 
 def paragraphs(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from pipeline.runner.llm import LLM
 from stages.environments import Step
 from stages.methods.agent_r.search.game import Game
 from stages.methods.agent_r.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree
-from stages.methods.agent_r.search.turns import cut_off, normalize_action, parse_turn
+from stages.methods.agent_r.search.turns import cut_off, exchange, normalize_action, parse_turn
 
 STEP = "agent_r/rules"
 
@@ -31,10 +31,9 @@ class SearchSettings:
 async def search(llm: LLM, game: Game, opening: Sequence[Message], settings: SearchSettings) -> Tree:
     """Return the tree of one task; `opening` is the conversation before the first turn.
 
-    The tree is a function of the completions and the seed: a killed search, restarted, sends the same
-    requests in the same order, and the log answers those that were finished. If every first turn is
-    truncated, the root has an `end` and no children. Raises EngineError when the engine refuses the opening
-    itself.
+    A function of completions and seed: a killed search, restarted, sends the same requests, and the log
+    answers the finished ones. If every first turn is truncated, the root has an `end` and no children. Raises
+    EngineError when the engine refuses the opening.
     """
     tree = Tree(*await asyncio.to_thread(game.start))
 
@@ -58,8 +57,7 @@ async def _expand(
     """Sample `width` turns in one request, and play each distinct action."""
     conversation = list(opening)  # never shortened: what does not fit ends the episode
     for n in tree.path(node):
-        conversation.append({"role": "assistant", "content": n.response})
-        conversation.append({"role": "user", "content": n.observation})
+        conversation += exchange(n.response, n.observation)
     try:
         sampled = await llm.chat(conversation, step=STEP, n=settings.width)
     except EngineError as e:

@@ -2,6 +2,7 @@
 
 import re
 
+from pipeline.engines.base import Message
 from stages.steps.filters import CUT_SHORT
 
 _LABELED = r"Action[ \t]*\d*[ \t]*:[ \t]*([^\n]*)"
@@ -25,6 +26,11 @@ def parse_turn(text: str) -> tuple[str, str]:
     line_end = next_turn.start() if next_turn else len(text)
     match = _ACTION_LINE.search(text, 0, line_end) or _ACTION.search(text, 0, end)
     return (text[: match.end()].strip(), match[1].strip()) if match else (text[:end].strip(), "")
+
+
+def exchange(turn: str, observation: str) -> list[Message]:
+    """Return a turn and its observation as chat messages."""
+    return [{"role": "assistant", "content": turn}, {"role": "user", "content": observation}]
 
 
 def cut_off(text: str, finish_reason: str) -> bool:
