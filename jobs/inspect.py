@@ -12,9 +12,9 @@ from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
 from pipeline import examples, overview
 from pipeline.errors import ConfigError, SelfloopError
-from pipeline.methods import RESUMED
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import RESUMED
 from pipeline.store import files
 from stages.reports.table import measured
 

@@ -51,6 +51,11 @@ class EngineError(Exception):
         self.retryable = retryable
         self.raw = raw
 
+    @property
+    def refused(self) -> bool:
+        """The engine is fine and rejects this request for good: sending it again is pointless."""
+        return not self.retryable and not isinstance(self, EngineDied)
+
     def __reduce__(
         self,
     ):  # keyword-only arguments do not survive pickling between Ray processes by themselves

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, RESUMED, STAGES
 from pipeline.rundir import RoundKey, RunDir, round_name
+from pipeline.stage import PROPOSE, RESUMED, STAGES
 from pipeline.store import files
 from pipeline.store import lookup as search
 

@@ -7,8 +7,8 @@ import orjson
 import yaml
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts

@@ -8,34 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import prompts
+from pipeline.engines.base import Message
 from pipeline.errors import ConfigError
+from pipeline.prompts import Prompts
 
-Write = Callable[[str], None]
+Render = Callable[..., list[Message]]
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """A function that makes its argument the template t/t."""
-    (tmp_path / "t").mkdir()
-    monkeypatch.setattr(prompts, "FOLDER", tmp_path)
+def render(tmp_path: Path) -> Iterator[Render]:
+    """A function that renders its first argument as the template t/t."""
 
-    def forget() -> None:
-        prompts._environment.cache_clear()
-        prompts._turns.cache_clear()
-
-    def put(text: str) -> None:
+    def put(text: str, **variables: object) -> list[Message]:
+        (tmp_path / "t").mkdir(exist_ok=True)
         (tmp_path / "t" / "t.jinja").write_text(text)
-        forget()
+        return Prompts(folders=(tmp_path,)).render("t/t", **variables)
 
     yield put
-    forget()
 
 
-def test_turns(write: Write) -> None:
-    write(
-        "[[system]]\nBe {{ how }}.\n[[user]]\n{% if not how %}never{% endif %}\n[[assistant]]\nyes\n[[user]]\n{{ q }}\n"
-    )
-    assert prompts.render("t/t", how="brief", q="why?") == [
+def test_turns(render: Render) -> None:
+    assert render(
+        "[[system]]\nBe {{ how }}.\n[[user]]\n{% if not how %}never{% endif %}\n[[assistant]]\nyes\n[[user]]\n{{ q }}\n",
+        how="brief",
+        q="why?",
+    ) == [
         {"role": "system", "content": "Be brief."},
         {"role": "assistant", "content": "yes"},
         {"role": "user", "content": "why?"},
@@ -53,9 +50,8 @@ def test_turns(write: Write) -> None:
         "{%",
     ],
 )
-def test_text_that_goes_in_is_only_text(write: Write, text: str) -> None:
-    write("[[user]]\nQ: {{ q }} end\n")
-    assert prompts.render("t/t", q=text) == [{"role": "user", "content": f"Q: {text} end"}]
+def test_text_that_goes_in_is_only_text(render: Render, text: str) -> None:
+    assert render("[[user]]\nQ: {{ q }} end\n", q=text) == [{"role": "user", "content": f"Q: {text} end"}]
 
 
 @given(st.text())
@@ -77,25 +73,22 @@ def test_any_question_stays_in_its_turn(question: str) -> None:
         "{{ items.append(1) }}",
     ],
 )
-def test_sandbox(write: Write, attack: str) -> None:
-    write(f"[[user]]\n{attack}\n")
+def test_sandbox(render: Render, attack: str) -> None:
     with pytest.raises(ConfigError, match=r"prompts/t/t\.jinja"):
-        prompts.render("t/t", q="x", items=[])
+        render(f"[[user]]\n{attack}\n", q="x", items=[])
 
 
-def test_a_missing_variable_is_named(write: Write) -> None:
-    write("[[user]]\n{{ qestion }}\n")
+def test_a_missing_variable_is_named(render: Render) -> None:
     with pytest.raises(ConfigError, match=r"prompts/t/t\.jinja: 'qestion' is undefined"):
-        prompts.render("t/t", question="x")
+        render("[[user]]\n{{ qestion }}\n", question="x")
 
 
 @pytest.mark.parametrize(
     "text", ["", "no turn\n", "hello\n[[user]]\nx\n", "[[user]]\n{% if %}\n", "[[user]]\n{{ a \n"]
 )
-def test_a_bad_template_is_named(write: Write, text: str) -> None:
-    write(text)
+def test_a_bad_template_is_named(render: Render, text: str) -> None:
     with pytest.raises(ConfigError, match=r"prompts/t/t\.jinja"):
-        prompts.render("t/t", a=1)
+        render(text, a=1)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +106,12 @@ def test_a_bad_template_is_named(write: Write, text: str) -> None:
 )
 def test_paths_are_not_names(name: str) -> None:
     for function in (prompts.render, prompts.source):
-        with pytest.raises(ConfigError, match="is not the name of a prompt"):
+        with pytest.raises(ConfigError, match="is not a template name"):
             function(name)
 
 
 def test_an_unknown_template_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"prompts/direct/no_such\.jinja: no such prompt"):
+    with pytest.raises(ConfigError, match=r"no prompt template direct/no_such\.jinja"):
         prompts.render("direct/no_such")
 
 
@@ -126,7 +119,8 @@ def test_an_unknown_template_is_named() -> None:
     "tag",
     ['{% include "direct/other.jinja" %}', '{% extends "direct/other.jinja" %}', '{% import "a" as b %}'],
 )
-def test_a_prompt_is_one_file_which_is_all_that_its_fingerprint_covers(write: Write, tag: str) -> None:
-    write(f"[[user]]\n{tag}")
-    with pytest.raises(ConfigError, match="not for prompts"):
-        prompts.render("t/t")
+def test_a_prompt_is_one_file_which_is_all_that_its_fingerprint_covers(render: Render, tag: str) -> None:
+    with pytest.raises(ConfigError, match="not allowed"):
+        render(
+            f"[[user]]\n{tag}",
+        )

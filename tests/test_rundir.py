@@ -10,7 +10,7 @@ from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError, StageError, StaleError
 from pipeline.rows import Kept, Row
-from pipeline.rundir import MAY_CHANGE, RunDir, differences
+from pipeline.rundir import ENGINE_MAY_CHANGE, MAY_CHANGE, RunDir, differences
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
 
@@ -82,20 +82,20 @@ def test_settings_that_may_change_exist() -> None:
     from pipeline.config.recipe import Dpo, Train
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
-    assert "annotator" in registry.resolve("method", "self").Options.model_fields
-    of_methods = {f"annotator.{name}" for name in engines} | registry.resolve(
-        "method", "agent_r"
-    ).Options.model_fields.keys()
-    engines |= {
-        key.removeprefix("engine."): None for key in MAY_CHANGE if key.startswith("engine.args.")
-    }  # these by tests/engines/test_vllm.py
+    assert all(
+        key in engines or key.startswith("args.") for key in ENGINE_MAY_CHANGE
+    )  # args: engines/test_vllm.py
     of_training = Train.model_fields.keys() | {f"dpo.{name}" for name in Dpo.model_fields}
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
-        known = {"engine": engines, "method": of_methods, "train": of_training}.get(section) or getattr(
-            Recipe.model_fields[section].annotation, "model_fields", {}
-        )
+        known = of_training
+        if section != "train":
+            known = getattr(Recipe.model_fields[section].annotation, "model_fields", {})
         assert section in Recipe.model_fields and (not name or name in known), key
+    for name in ("agent_r", "self"):
+        method = registry.resolve("method", name)
+        options = (*method.may_change, *method.engine_options)
+        assert options and all(option in method.Options.model_fields for option in options)
 
 
 def test_no_run_here(run: RunDir) -> None:

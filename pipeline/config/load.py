@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import registry
+from pipeline import prompts, registry
 from pipeline.config.recipe import Recipe
 from pipeline.errors import ConfigError
 from pipeline.store import files
@@ -46,6 +46,8 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
         _leave_preset(
             data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1}
         )
+    if "prompts" in data:
+        data["prompts"] = prompts.read_replacements(data["prompts"], Path(path).parent)
     lines = _lines(path, node) if node else {}
     return build_recipe(data, lambda loc: _place(path, lines, set_by, loc))
 
@@ -66,6 +68,7 @@ def build_recipe(
         raise ConfigError(
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
+    prompts.Prompts.of(recipe).check_replaced()
     method(recipe)  # refuses settings that do not go together, before anything is stored
     return recipe
 

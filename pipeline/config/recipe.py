@@ -445,6 +445,10 @@ class Recipe(Section):
         "ground_truth", description="ground_truth, task_scorer, majority_vote, or 'module:function'"
     )
     filters: Filters = Field(default_factory=Filters)
+    prompts: dict[str, str] = Field(
+        default_factory=dict,
+        description="templates in place of those that ship: name (direct/solve) -> file or text; or a folder of them",
+    )
     accumulate: Accumulate = Field(default_factory=Accumulate)
     preferences: Preferences = Field(default_factory=Preferences)
     train: Train = Field(default_factory=Train)

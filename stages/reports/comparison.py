@@ -13,7 +13,7 @@ from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.statistics import Interval, resampled_means
 from pipeline.store import files
 from stages.reports.table import interval, round_facts
-from stages.rounds.evaluation import correct_by_task, documents_by_task
+from stages.rounds.measures import correct_by_task, documents_by_task
 
 LONGEST_SHOWN = 40  # characters of a setting in an arm's name
 
@@ -62,7 +62,9 @@ def _apart(name: str, runs: list[RunDir]) -> Iterator[tuple[str, list[RunDir]]]:
     recipes = [run.recipe().model_dump(mode="json") for run in runs]
     changed = {key for recipe in recipes for key, *_ in differences(recipes[0], recipe)}
     keys = sorted(
-        key for key in changed if not may_change(key) and key not in ("name", "seed", "evaluate.base_model")
+        key
+        for key in changed
+        if not may_change(key, runs[0].recipe()) and key not in ("name", "seed", "evaluate.base_model")
     )
     found: dict[str, list[RunDir]] = {}
     for run, recipe in zip(runs, recipes, strict=True):

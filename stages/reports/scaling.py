@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import TRAIN
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import TRAIN
 from pipeline.statistics import Interval, paired_difference
 from pipeline.store import files
 from pipeline.store.files import atomic_write
-from stages.rounds.evaluation import correct_by_task, documents_by_task
+from stages.rounds.measures import correct_by_task, documents_by_task
 
 UNTRAINED = "untrained"
 _TIMES = 28  # decay times that are tried

@@ -6,8 +6,8 @@ from rich.table import Table
 
 from pipeline import registry
 from pipeline.display import console, round_title
-from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files
 
 BESIDE = 3  # other ways to answer that stand beside the greedy answers in one table

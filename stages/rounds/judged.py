@@ -7,9 +7,9 @@ from functools import partial
 import orjson
 
 from pipeline.ids import digest, unit_interval
+from pipeline.round import Input, input_of
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
-from pipeline.runner.stage import Input, input_of
 from pipeline.store import files, parts
 
 # Reasons with which verify drops an answer as wrong: against the truth, or against the vote. An answer that could not be read

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipeline.config import Recipe
-from pipeline.methods import DatasetStep, Example, Method
+from pipeline.methods import Example, Method
 from pipeline.publish import (
     CPT,
     SFT,
@@ -20,6 +20,7 @@ from pipeline.publish import (
     turn_row,
 )
 from pipeline.rows import Dropped, Kept, Row
+from pipeline.stage import DatasetStep
 
 TOO_LONG = (
     "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped

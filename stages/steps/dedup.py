@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
 
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 Pairs = Callable[[], Iterable[tuple[str, str]]]
 

@@ -6,9 +6,9 @@ from functools import partial
 
 from pipeline.config.recipe import Filters, Recipe
 from pipeline.ids import unit_interval
-from pipeline.methods import DatasetStep, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import DatasetStep, Stage
 
 CUT_SHORT = frozenset(
     ["length", "max_tokens", "content_filter", "abort", "error"]

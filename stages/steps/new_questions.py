@@ -10,8 +10,9 @@ from random import Random
 from typing import NamedTuple
 
 from pipeline.ids import digest, row_id
-from pipeline.methods import PROPOSE, DatasetStep, Proposals
+from pipeline.protocols import Proposals
 from pipeline.rows import Dropped, Row
+from pipeline.stage import PROPOSE, DatasetStep
 from stages.steps import decontaminate
 from stages.steps.rouge import rouge_l
 
@@ -86,7 +87,7 @@ def malformed(question: str, shortest: float, longest: float, begins: set[str]) 
     return None
 
 
-def new(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
+def drop_near_duplicates(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
     """Return a step that drops a question whose ROUGE-L with one of the `pool`, or with one that it kept before, is `max_rouge` or more.
 
     Of new ones that are too alike the one with the smallest id stays, whatever their order.

@@ -7,7 +7,7 @@ could be in; over_cap means that others were drawn, no_counterpart that nothing 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,12 +16,12 @@ from pipeline.config.recipe import Preferences
 from pipeline.engines.base import Message
 from pipeline.errors import StageError
 from pipeline.ids import digest, row_id, unit_interval
-from pipeline.methods import DatasetStep, Method, Pair
+from pipeline.methods import Method
+from pipeline.protocols import MakesPairs, Pair
 from pipeline.publish import joint_tokens, token_lengths
 from pipeline.rows import Dropped, Kept, Row
+from pipeline.stage import PAIRS, DatasetStep
 from stages.steps.decontaminate import HeldOut
-
-STAGE = "pairs"
 
 
 class Rules(NamedTuple):
@@ -83,7 +83,10 @@ class _Question:
         """Yield what the method pairs. Raises StageError for two answers that must not be a pair."""
         right, wrong = [r for r in self._answers if _right(r)], [r for r in self._answers if not _right(r)]
         choosable, refusable = {r.id for r in right}, {r.id for r in wrong}
-        for pair in self._method.pairs(right, wrong):
+        makes_pairs = (
+            self._method.pairs if isinstance(self._method, MakesPairs) else partial(_product, self._method)
+        )
+        for pair in makes_pairs(right, wrong):
             a, b = pair.chosen_row.id, pair.rejected_row.id
             if a not in choosable or (b not in refusable and a != b):
                 raise StageError(
@@ -154,7 +157,7 @@ class _Question:
         # What was said is part of the id: two answers may be paired in several ways.
         parents = list(dict.fromkeys((a.id, b.id)))
         return Row(
-            row_id([a.id, b.id], STAGE, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
+            row_id([a.id, b.id], PAIRS, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
         )
 
     def _count(self, prompt: list[Message], reply: list[Message]) -> tuple[int, int]:
@@ -168,10 +171,19 @@ class _Question:
             self._why[answer] = (closeness, why)
 
 
+def _product(method: Method, right: Sequence[Row], wrong: Sequence[Row]) -> Iterator[Pair]:
+    """Pair each right answer with each wrong one where their examples have the same prompt."""
+    examples = {row.id: method.examples(row) for row in (*right, *wrong)}
+    for a, b in product(right, wrong):
+        for better, worse in product(examples[a.id], examples[b.id]):
+            if better.prompt == worse.prompt:
+                yield Pair(better.prompt, better.completion, worse.completion, a, b)
+
+
 def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
     """Choose `n` of one question's pairs (None: all) by `seed` and ids alone: those whose answers are in no pair yet come first."""
     fresh, again, used = [], [], set[str]()
-    for pair in sorted(pairs, key=lambda row: (unit_interval(seed, STAGE, row.id), row.id)):
+    for pair in sorted(pairs, key=lambda row: (unit_interval(seed, PAIRS, row.id), row.id)):
         if used.isdisjoint(pair.parents):
             used.update(pair.parents)
             fresh.append(pair)

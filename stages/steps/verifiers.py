@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from pipeline.config.recipe import Recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.limited import CallError, OutOfBudgetError, call
-from pipeline.methods import Stage
 from pipeline.registry import resolve
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import Stage
 from stages import answers
 
 MIN_VOTES = 2

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.ids import digest, row_id, unit_interval
@@ -118,6 +117,8 @@ class AgentR(Method):
 
     name = "agent_r"
     Options = AgentROptions
+    may_change = ("environments",)
+    question_prompts = (RULES,)
     dataset = "turns"
 
     def __init__(self, recipe: Any) -> None:
@@ -138,6 +139,11 @@ class AgentR(Method):
             raise ConfigError(
                 f"method agent_r learns episodes, of which it makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'."
             )
+
+    @property
+    def general(self) -> General | None:
+        """The option `general`."""
+        return self.options.general
 
     @cached_property
     def _games(self) -> Games:
@@ -164,7 +170,7 @@ class AgentR(Method):
             },
         )
         record |= {"oracle": 2} if o.judge == "oracle" else {}  # how it judges
-        record["reflections"] = digest(prompts.source(REFLECTION))
+        record["reflections"] = digest(self.prompts.source(REFLECTION))
         judged = o.arm in ("agent_r", "revision_only") and o.judge == "policy"
         return {
             "generate": Stage(
@@ -172,14 +178,14 @@ class AgentR(Method):
                 prompts=(RULES,),
                 config={**tree, **plays},
                 version=SEARCH_VERSION,
-                facts=search_facts,
+                summary=search_facts,
             ),
             "critique": Stage(
                 row=self.critique,
                 prompts=(JUDGE,) if judged else (),
                 config=record,
                 version=VERSION,
-                facts=record_facts,
+                summary=record_facts,
             ),
             "filter": Stage(row=self.filter, config={"record_steps": o.record_steps}, version=VERSION),
             "verify": Stage(row=self.verify, config={"alpha": o.alpha, **plays}, version=VERSION),
@@ -291,7 +297,7 @@ class AgentR(Method):
             if first_bad and first_bad == t and self.options.reason == "judge"
             else ""
         )
-        said = prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0]["content"]
+        said = self.prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0]["content"]
         return self._record(
             row,
             "revision",
@@ -384,11 +390,9 @@ class AgentR(Method):
         """The rules and the first observation: how every episode begins, in search, training and evaluation. Other questions are asked as they are."""
         if not _is_game(row):
             return [{"role": "user", "content": row.payload["question"]}]
-        return prompts.render(RULES, rules=row.payload["entry"]["rules"], observation=row.payload["question"])
-
-    def question_prompts(self) -> tuple[str, ...]:
-        """The template that `question` renders."""
-        return (RULES,)
+        return self.prompts.render(
+            RULES, rules=row.payload["entry"]["rules"], observation=row.payload["question"]
+        )
 
     def examples(self, row: Row) -> list[Example]:
         """A record, or a demonstration of the environment's own solver: actions without thoughts, all of them learnt."""

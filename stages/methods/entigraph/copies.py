@@ -6,8 +6,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 PERMUTATIONS = 128
 SHINGLE = 3  # words

@@ -22,13 +22,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError
 from pipeline.ids import unit_interval
-from pipeline.methods import DatasetStep, Example, Method, Options, Stage
+from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM, together
+from pipeline.stage import DatasetStep
 from stages.methods.entigraph import copies, entities
 from stages.steps import filters
 from stages.steps.samples import StepSampling, answer_fields
@@ -137,6 +137,7 @@ class EntiGraph(Method):
 
     name = "entigraph"
     Options = EntiGraphOptions
+    question_prompts = (ASK,)
     dataset = "cpt"
 
     def __init__(self, recipe: Any) -> None:
@@ -404,11 +405,7 @@ class EntiGraph(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks a question about the documents, without them, after five others with their answers."""
-        return prompts.render(ASK, question=row.payload["question"], options=row.payload.get("options"))
-
-    def question_prompts(self) -> tuple[str, ...]:
-        """The template that `question` renders."""
-        return (ASK,)
+        return self.prompts.render(ASK, question=row.payload["question"], options=row.payload.get("options"))
 
     def examples(self, row: Row) -> list[Example]:
         """None: texts are what is trained on."""

@@ -21,12 +21,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pipeline import prompts
 from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import DataError
 from pipeline.ids import row_id
-from pipeline.methods import UNTRAINED, Example, Method, Pair, Proposals, Stage
+from pipeline.methods import Example, Method, Stage
+from pipeline.protocols import UNTRAINED, Pair, Proposals
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages import answers
@@ -54,9 +54,12 @@ class SelfEvolution(Method):
 
     name = "self"
     Options = SelfOptions
+    engine_options = ("annotator",)
+    example_prompts = (SOLVE, FEEDBACK, REFINE)
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
+        self.question_prompts = self.example_prompts if self.options.refine_in_evaluation else (SOLVE,)
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has learnt to answer goes on with a list once it has begun; endpoints as a rule let nobody begin for them.
         self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
@@ -99,7 +102,7 @@ class SelfEvolution(Method):
                 row=self.critique,
                 prompts=(SOLVE, FEEDBACK, REFINE, *annotate),
                 version=VERSION,
-                facts=partial(critic.base_rate, o.max_positive),
+                summary=partial(critic.base_rate, o.max_positive),
                 config={**shared, **steps, "max_positive": o.max_positive, "scaffold": o.scaffold},
             ),
             "filter": replace(
@@ -112,7 +115,7 @@ class SelfEvolution(Method):
                 row=self.verify,
                 config={**shared, "verifier": self.recipe.verifier},
                 version=VERSION,
-                facts=partial(critic.quality, self._known),
+                summary=partial(critic.quality, self._known),
             ),
         }
 
@@ -279,10 +282,10 @@ class SelfEvolution(Method):
             return None
 
     def _criticising(self, row: Row, answer: str) -> list[Message]:
-        return [*self.question(row), _assistant(answer), *prompts.render(FEEDBACK, **self._words)]
+        return [*self.question(row), _assistant(answer), *self.prompts.render(FEEDBACK, **self._words)]
 
     def _refining(self, row: Row, answer: str, feedback: str) -> list[Message]:
-        return [*self._criticising(row, answer), _assistant(feedback), *prompts.render(REFINE)]
+        return [*self._criticising(row, answer), _assistant(feedback), *self.prompts.render(REFINE)]
 
     async def _feedback(self, row: Row, llm: LLM, answer: str) -> Completion:
         sampling = self.options.sampling.feedback.over(llm.sampling)
@@ -323,7 +326,7 @@ class SelfEvolution(Method):
             "given": self._extract(row, initial).answer or "nothing",
             "right": self._score(row, initial),
         }
-        return prompts.render(OPENING_FEEDBACK, **known, **self._words)[0]["content"]
+        return self.prompts.render(OPENING_FEEDBACK, **known, **self._words)[0]["content"]
 
     async def _annotated_refinement(self, row: Row, llm: LLM, feedback: Completion) -> Completion:
         said = {
@@ -332,22 +335,16 @@ class SelfEvolution(Method):
             "initial": row.payload["initial"],
             "feedback": feedback.text.strip(),
         }
-        opening = prompts.render(OPENING_REFINE)[0]["content"] if self.options.scaffold else ""
+        opening = self.prompts.render(OPENING_REFINE)[0]["content"] if self.options.scaffold else ""
         sampling = self.options.sampling.refine.over(llm.sampling)
         reply = (await llm.ask(ANNOTATE_REFINE, sampling=sampling, prefill=opening, **said, **self._words))[0]
         return replace(reply, text=opening + reply.text)
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the row's question plainly; feedback and refinement go on from it."""
-        return prompts.render(SOLVE, question=row.payload["question"], options=row.payload.get("options"))
-
-    def question_prompts(self) -> tuple[str, ...]:
-        """The question's template, and those of its refinement."""
-        return self.example_prompts() if self.options.refine_in_evaluation else (SOLVE,)
-
-    def example_prompts(self) -> tuple[str, ...]:
-        """The templates of the three skills, whether or not evaluation asks for a refinement."""
-        return (SOLVE, FEEDBACK, REFINE)
+        return self.prompts.render(
+            SOLVE, question=row.payload["question"], options=row.payload.get("options")
+        )
 
     def _task(self, row: Row) -> str:
         return self.question(row)[-1]["content"]
@@ -369,20 +366,20 @@ class SelfEvolution(Method):
             Example(self._refining(row, said["initial"], said["feedback"]), [_assistant(said["text"])]),
         ]
 
-    def said(self, row: Row) -> str:
+    def dedup_text(self, row: Row) -> str:
         """Return the refined answer; a row that teaches feedback and refinement is another one when the first answer is another."""
         return "\n".join(
             row.payload[text] for text in (("text", "initial") if self._teaches_feedback(row) else ("text",))
         )
 
-    def learnt(self, row: Row) -> list[str]:
+    def trained_texts(self, row: Row) -> list[str]:
         """The refined answer; of a row that teaches feedback and refinement also these, and the first answer, which is in their prompts."""
         return [
             row.payload[text]
             for text in (("text", "initial", "feedback") if self._teaches_feedback(row) else ("text",))
         ]
 
-    def identity(self, row: Row) -> str:
+    def pair_key(self, row: Row) -> str:
         """Return both answers: they are what is paired."""
         return f"{row.payload['text']}\n{row.payload['initial']}"
 

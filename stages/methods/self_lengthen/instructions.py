@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 from stages.methods.self_lengthen.lengths import is_chinese, words
 from stages.methods.self_lengthen.long_texts import Problem, units
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import prompts
 from pipeline.config import Recipe
 from pipeline.methods import Stage
 from pipeline.rows import Kept, Outcome, Row
@@ -58,8 +57,7 @@ async def _text(
     """Return a written text and its measurements; `correct` is its score."""
     sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).over(llm.sampling)
     instruction = row.payload["question"]
-    messages = prompts.render(template, instruction=instruction)
-    [written] = await llm.chat(messages, step=template, sampling=sampling, role=role)
+    [written] = await llm.ask(template, sampling=sampling, role=role, instruction=instruction)
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)
     return {
         "text": written.text,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from pipeline.methods import STAGES
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import STAGES
 from pipeline.statistics import paired_difference, quantiles
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest

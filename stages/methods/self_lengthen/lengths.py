@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 KINDS = {"about": 0.40, "range": 0.25, "above": 0.10, "below": 0.25}  # the share of demands of each kind
 COARSE_SHARE = 0.2  # of demands are rounded to twice the unit

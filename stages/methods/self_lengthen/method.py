@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline import prompts
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
@@ -96,6 +95,7 @@ class SelfLengthen(Method):
 
     name = "self_lengthen"
     Options = SelfLengthenOptions
+    question_prompts = (WRITE, EXTEND)  # evaluation and published data ask both roles
     roles = (GENERATOR, EXTENDER)
     measured = "score (texts that pass the rules; where a length is asked for, length score)"
 
@@ -171,7 +171,7 @@ class SelfLengthen(Method):
             known,
             key=lambda text: unit_interval(self.recipe.seed, "examples", llm.round, row.id, number, text),
         )[:EXAMPLES]
-        *turns, begun = prompts.render(INSTRUCT, examples=examples)
+        *turns, begun = self.prompts.render(INSTRUCT, examples=examples)
         sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
         written = (
             await llm.chat(
@@ -283,7 +283,7 @@ class SelfLengthen(Method):
             else:
                 variant = int(3 * unit_interval(self.recipe.seed, "wording", row.id))
                 asked, wording = (
-                    prompts.render(WITH_LENGTH, wording=variant, **variables)[0]["content"],
+                    self.prompts.render(WITH_LENGTH, wording=variant, **variables)[0]["content"],
                     "template",
                 )
         verdict = {
@@ -306,18 +306,14 @@ class SelfLengthen(Method):
         )
 
     def _write(self, instruction: str) -> list[Message]:
-        return prompts.render(WRITE, instruction=instruction)
+        return self.prompts.render(WRITE, instruction=instruction)
 
     def _extend(self, instruction: str, text: str) -> list[Message]:
-        return prompts.render(EXTEND, instruction=instruction, text=text)
+        return self.prompts.render(EXTEND, instruction=instruction, text=text)
 
     def question(self, row: Row) -> list[Message]:
         """The bare instruction."""
         return self._write(row.payload["question"])
-
-    def question_prompts(self) -> tuple[str, ...]:
-        """What both roles are asked with, in evaluation and in what is published."""
-        return WRITE, EXTEND
 
     def examples(self, row: Row) -> list[Example]:
         """The generator's pair and the extender's; of a real demonstration, which nobody extended, the first alone."""
@@ -329,7 +325,7 @@ class SelfLengthen(Method):
             pairs.append(Example(self._extend(made["question"], draft), answer, role=EXTENDER))
         return pairs
 
-    def learnt(self, row: Row) -> list[str]:
+    def trained_texts(self, row: Row) -> list[str]:
         """The text, and the draft that is in the extender's prompt."""
         return [row.payload[name] for name in ("text", "draft") if name in row.payload]
 

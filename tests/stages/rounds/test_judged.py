@@ -28,5 +28,5 @@ def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Bu
 
 
 def test_before_verify_is_done(built: Built):
-    with pytest.raises(StageError, match="has to be done first"):
+    with pytest.raises(StageError, match="run this stage first"):
         judged_answers(built.run, 2)

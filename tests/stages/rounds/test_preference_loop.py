@@ -248,7 +248,7 @@ def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> 
         run.freeze(changed)
     loop = Loop(run, changed)
     with pytest.raises(StaleError, match=r"config\.preferences\.pairs_per_question: 2 -> 1"):
-        asyncio.run(publish_pairs(run, 1, changed, loop.method, loop.tokenizer))
+        asyncio.run(publish_pairs(loop.round(1)))
 
 
 def test_without_any_pair(

@@ -16,12 +16,12 @@ from pipeline.config import Recipe, build_recipe, load_recipe
 from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError, SelfloopError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES
 from pipeline.overview import overview
 from pipeline.places import PROJECT
 from pipeline.rows import Dropped, Failed, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.entigraph.method import EntiGraph, title_of, whole_sentences, within
 from stages.reports.scaling import points
@@ -397,7 +397,7 @@ def test_a_smaller_budget_branches_from_what_is_written(
 def test_settings_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="set train.kind: cpt"):
         tiny_recipe(method={"name": "entigraph"})
-    with pytest.raises(ConfigError, match="method direct makes none"):
+    with pytest.raises(ConfigError, match="method direct writes none"):
         tiny_recipe(train={"kind": "cpt"})
     with pytest.raises(ConfigError, match="no use for demonstrations"):
         tiny_recipe(

@@ -42,11 +42,11 @@ def test_guidelines_are_ours_and_typed() -> None:
     ("method", "said"),
     [
         ({"preset": "papers"}, "method.preset"),
-        ({"n_selected": 0, "use_raw": False}, "nothing to start a chain from"),
-        ({"raw_per_question": 26}, "raw_per_question is 26, of 25 raw guidelines"),
+        ({"n_selected": 0, "use_raw": False}, "no chain can start"),
+        ({"raw_per_question": 26}, "raw_per_question is 26, but there are 25 raw guidelines"),
         ({"sampling": {"adept": {}}}, "did you mean 'adapt'"),
         ({"sampling": {"adapt": {"temprature": 1}}}, "did you mean 'temperature'"),
-        ({"guidelines": {}}, "guidelines: there are none"),
+        ({"guidelines": {}}, "guidelines is empty"),
     ],
 )
 def test_options_that_cannot_be_are_refused(method: dict[str, Any], said: str) -> None:

@@ -10,10 +10,12 @@ from datasets import load_from_disk
 
 from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
-from pipeline.methods import STAGES, UNTRAINED
+from pipeline.methods import example_templates
+from pipeline.protocols import UNTRAINED
 from pipeline.publish import measure, publish, published_row
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.training.build import build_trainer
 from stages.methods.self.method import SelfEvolution
 from stages.steps import decontaminate, dedup, verifiers
@@ -293,8 +295,8 @@ def test_what_stages_depend_on_is_in_their_fingerprints() -> None:
         "a looping feedback is dropped where feedback is learnt"
     )
     assert (
-        set(plain.example_prompts())
-        == set(brief.example_prompts())
+        set(example_templates(plain))
+        == set(example_templates(brief))
         == {"direct/solve", "self/feedback", "self/refine"}
     )
 
@@ -475,7 +477,7 @@ async def test_feedback_that_is_learnt_is_filtered_and_searched_for_held_out_que
     row = last(
         await through(method(), Model(**said | {"hinted_feedback": f"It is not as {leak} said.\n{NO}"}), 1)
     )
-    step = decontaminate.held_out([leak, "What is it?"], 13, method().learnt)
+    step = decontaminate.held_out([leak, "What is it?"], 13, method().trained_texts)
     assert [why.reason for _, why in step(lambda: [row])] == ["held_out_ngram"]
     assert [why for _, why in decontaminate.held_out([leak, "What is it?"], 13)(lambda: [row])] == [None], (
         "the answer alone does not show it"
@@ -500,15 +502,21 @@ async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_sa
         await made(2),
         Row("o", {**(await made(2)).payload, "initial": "Answer: 13", "initial_verdict": True}),
     ]
-    step = dedup.exact_duplicates(tuple, method().identity)
+    step = dedup.exact_duplicates(tuple, method().pair_key)
     assert [why for _, why in step(lambda: rows)] == [None, None]
 
 
 async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answer_is_another() -> None:
     wrong, right, evolved = await made(1), await made(1, YES), await made(2)
     other = Row("o", {**wrong.payload, "initial": "Answer: 11"})
-    assert method().said(wrong) != method().said(other) and method().said(wrong) != method().said(right)
-    assert method().said(evolved) == evolved.payload["text"] != method(keep_feedback=True).said(evolved)
+    assert method().dedup_text(wrong) != method().dedup_text(other) and method().dedup_text(
+        wrong
+    ) != method().dedup_text(right)
+    assert (
+        method().dedup_text(evolved)
+        == evolved.payload["text"]
+        != method(keep_feedback=True).dedup_text(evolved)
+    )
 
 
 async def test_precision_leaves_out_the_models_own_questions_whatever_the_verifier() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 from collections import Counter
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from pipeline.config import Recipe
 from pipeline.engines.scripted import ScriptedClient
 from pipeline.errors import StageError, StaleError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES, Proposals, method_stage
 from pipeline.overview import overview
+from pipeline.protocols import Proposals
+from pipeline.round import Round
 from pipeline.rows import Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.reports.table import rounds_table
-from stages.rounds import proposing
+from stages.rounds import proposing, questions
 from stages.rounds.loop import Loop
 from stages.steps.rouge import rouge_l
 from stages.tasks.freeze import freeze
@@ -266,7 +267,7 @@ def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path)
         ),
     )
     freeze(run, recipe)
-    stage = proposing._stage(run, 2, partial(method_stage, "propose"), Proposals(5, 4, 0.7), recipe)
+    stage = proposing.stage(Round(run, 2, recipe), Proposals(5, 4, 0.7), recipe)
     rows = [Row("a", {"question": "What is 88 + 77?"})]
     assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
     assert [
@@ -351,7 +352,8 @@ async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draw
     await make(run, recipe, (1,), "generate")
     asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
     for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
-        drawn = {row.id for row in Loop(run, recipe_in(tmp_path, tiny_model, **changes))._questions(2).rows()}
+        round_ = Round(run, 2, recipe_in(tmp_path, tiny_model, **changes))
+        drawn = {row.id for row in questions.drawn(round_).rows()}
         assert (
             len(asked_before) == 40
             and not drawn & asked_before
