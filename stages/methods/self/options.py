@@ -26,38 +26,46 @@ class Steps(BaseModel):
 class NewQuestions(BaseModel):
     """Self-instruct: questions the model writes, on top of the real questions of a round."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    calls: int = Field(25, ge=0, description="requests for new questions per round; 0: none")
-    shown: int = Field(6, ge=1, description="known questions per request, up to a quarter model-written")
-    wanted: int = Field(4, ge=1, description="new questions asked for per request")
-    max_rouge: float = Field(0.7, gt=0, le=1, description="questions at or above this ROUGE-L are duplicates")
-    from_round: int | None = Field(None, ge=1, description="first round; default: second of phase 2 (paper)")
+    calls: int = Field(25, ge=0)
+    """Requests for new questions per round; 0: none."""
+    shown: int = Field(6, ge=1)
+    """Known questions shown per request, a quarter of them model-written if there are any."""
+    wanted: int = Field(4, ge=1)
+    """New questions asked for per request."""
+    max_rouge: float = Field(0.7, gt=0, le=1)
+    """Questions at or above this ROUGE-L count as duplicates."""
+    from_round: int | None = Field(None, ge=1)
+    """First round with new questions; default: the second round of phase 2, as in the paper."""
 
 
 class SelfOptions(Options):
     """Options of `self`."""
 
     name: Literal["self"] = "self"
-    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
-        None,
-        description="endpoint that writes the meta-skill corpus; null: the untrained model, shown the truth",
-    )
-    scaffold: bool = Field(
-        False,
-        description="start the untrained annotator's texts, feedback up to the verdict; for small models",
-    )
-    meta_rounds: int = Field(1, ge=1, description="rounds of phase 1")
-    samples: int = Field(1, ge=1, description="answers per question, each with its own feedback")
-    keep_per_question: int = Field(1, ge=1, description="accepted rows kept per question (seeded sample)")
-    verdict_words: tuple[str, str] = Field(
-        ("correct", "incorrect"), description="positive, negative; e.g. acceptable, needs work for open tasks"
-    )
-    max_positive: float = Field(0.95, gt=0, le=1, description="stop when the critic approves a larger share")
-    keep_feedback: bool = Field(False, description="phase 2 also trains on feedback and refinement")
-    refine_in_evaluation: bool = Field(True, description="evaluate refined answers too, also of samples")
+    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = None
+    """Endpoint that writes the meta-skill corpus; null: the untrained model, shown the ground truth."""
+    scaffold: bool = False
+    """Start the untrained annotator's texts for it, its feedback up to the verdict: for very small models."""
+    meta_rounds: int = Field(1, ge=1)
+    """Rounds of phase 1."""
+    samples: int = Field(1, ge=1)
+    """Answers per question, each with feedback and refinement of its own."""
+    keep_per_question: int = Field(1, ge=1)
+    """Accepted rows kept per question and round (seeded sample)."""
+    verdict_words: tuple[str, str] = ("correct", "incorrect")
+    """The positive and the negative verdict; for open tasks e.g. [acceptable, needs work]."""
+    max_positive: float = Field(0.95, gt=0, le=1)
+    """Stop the run when the critic approves more than this share."""
+    keep_feedback: bool = False
+    """Train on feedback and refinement in phase 2 too, not on direct answers alone."""
+    refine_in_evaluation: bool = True
+    """Also evaluate self-refined answers, including those of evaluate.samples."""
     new_questions: NewQuestions = Field(default_factory=NewQuestions)
+    """Questions of the model's own."""
     sampling: Steps = Field(default_factory=Steps)
+    """Sampling per step."""
 
     @model_validator(mode="after")
     def _two_words(self) -> "SelfOptions":

@@ -11,7 +11,8 @@ from stages.steps.samples import answer_fields
 
 
 class ReviseOptions(Options):
-    samples: int = Field(4, ge=1, description="answers per question, each revised once")
+    samples: int = Field(4, ge=1)
+    """Answers per question, each revised once."""
 
 
 class Revise(Method):

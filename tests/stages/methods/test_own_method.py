@@ -11,9 +11,9 @@ from datasets import load_from_disk
 
 from pipeline.fingerprint import stored
 from pipeline.ids import digest
-from pipeline.methods import STAGES
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from tests.training.conftest import tiny_model
 
