@@ -12,9 +12,8 @@ from pipeline.errors import EngineDied, EngineError
 from stages.methods.self_lengthen.lengths import words
 from stages.methods.self_lengthen.long_texts import Problem, first_half, first_two_thirds, join, problem
 
-Ask = Callable[
-    [str, str, int], Awaitable[Completion]
-]  # text to expand, beginning of the reply, sample number
+# Takes the text to expand, the beginning of the reply, and the sample number.
+Ask = Callable[[str, str, int], Awaitable[Completion]]
 
 
 class Rules(NamedTuple):

@@ -40,9 +40,7 @@ def record_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dic
     with one; `turned_after` the same over all pairs, with the whole bad episode where none was found.
     """
     kinds: Counter[str] = Counter()
-    labels: dict[
-        tuple[str, int], str
-    ] = {}  # by tree and node: a step is judged once, whatever pairs it is in
+    labels: dict[tuple[str, int], str] = {}  # by tree and node: a step is judged once for all its pairs
     found: list[int] = []
     turned: list[int] = []
     nowhere = 0
