@@ -66,7 +66,7 @@ def test_hints_need_answers() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no guideline in it"),
+        ("", "no guidelines in it"),
         (
             '{"index": 0, "type": "a", "text": "b"}\n\n{"index": 1, "type": "a"}\n',
             r"own.jsonl:3: 'text': Field required",
@@ -82,14 +82,14 @@ def test_hints_need_answers() -> None:
         ('{"index": 0, "type": "a", "text": "b", "kind": "c"}', r"own.jsonl:1: unknown field 'kind'"),
         (
             '{"index": 0, "type": "a", "text": "b"}\n{"index": 0, "type": "a", "text": "c"}',
-            r"own.jsonl:2: the index 0 stands in line 1 already",
+            r"own.jsonl:2: duplicate index 0, first in line 1",
         ),
         (
             '{"index": 0, "type": "a", "text": "b"}\n{"index": 1, "type": "a", "text": "b"}',
-            r"own.jsonl:2: the text 'b' stands in line 1 already",
+            r"own.jsonl:2: duplicate text 'b', first in line 1",
         ),
         ('{"index": 0,', r"own.jsonl:1: not JSON"),
-        ('["a"]', r"own.jsonl:1: expected an object"),
+        ('["a"]', r"own.jsonl:1: not an object; expected a line like"),
         (b'\xff{"index": 0}', r"own.jsonl:1: not UTF-8"),
     ],
 )

@@ -168,7 +168,7 @@ async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_s
         and row.payload["text"] == f"Answer: {TRUTH}"
         and row.payload["hinted"]
     )
-    assert "begun for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
+    assert "started for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
     assert self_.stages()["critique"].config != method().stages()["critique"].config
 
 
@@ -493,7 +493,7 @@ def test_the_card_says_who_judged() -> None:
         "the model itself" in method().verified_by(2)
         and "distillation" in method(annotator=ENDPOINT).pair_notes(1)[0]
     )
-    assert "no ground truth was consulted" in method().pair_notes(2)[0]
+    assert "No ground truth was used" in method().pair_notes(2)[0]
 
 
 async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_same() -> None:
@@ -605,15 +605,15 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
         ),
         (
             {"annotator": ENDPOINT, "scaffold": True},
-            "method.scaffold begins the texts of the untrained model",
+            "method.scaffold starts the untrained model's texts for it",
         ),
         (
             {"scaffold": True, "recipe": {"engine": ENDPOINT}},
-            "method.scaffold begins the texts of the untrained model",
+            "method.scaffold starts the untrained model's texts for it",
         ),
         (
             {"recipe": {"rounds": 2, "new_questions": False}},
-            "phase 2 would ask again the questions whose answers phase 1 was shown",
+            "phase 2 would ask questions whose answers phase 1 was shown and trained on",
         ),
         ({"verdict_words": ["Yes", "yes "]}, "two different words"),
         (

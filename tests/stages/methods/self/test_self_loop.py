@@ -206,7 +206,7 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
         shown.text.split()
     ), shown.text
     assert (
-        "the critic said yes to"
+        "the critic approved to"
         in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
     )
     facts = next(r for r in overview(finished)["rounds"] if r["round"] == 2)["stages"]["verify"]["facts"]
@@ -216,7 +216,7 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
 def test_the_card_names_the_annotator_and_rows_their_kind(finished: RunDir) -> None:
     cards = [Path(finished.dataset("sft", r), "README.md").read_text() for r in ROUNDS]
     assert "Annotator: self_with_truth" in cards[0] and "deviation from the paper" in cards[0]
-    assert "refined answers that the model itself approved" in cards[1] and "Annotator" not in cards[1]
+    assert "refined answers the model itself approved" in cards[1] and "Annotator" not in cards[1]
     first, second = (load_from_disk(finished.dataset("sft", r))["train"] for r in (1, 2))
     assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(
         first["src_hinted"]
@@ -332,14 +332,14 @@ async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_le
     recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
     with pytest.raises(
         StageError,
-        match=r"the critic said yes to 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
+        match=r"the critic approved 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
     ):
         await make(run, recipe, (2,))
     assert (
         run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
     )
     before = len(asked(run, 2, "critique"))
-    with pytest.raises(StageError, match="the critic said yes"):
+    with pytest.raises(StageError, match="the critic approved"):
         await make(run, recipe, (2,))
     assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
 
