@@ -121,7 +121,7 @@ def test_no_row_is_lost_and_questions_differ_from_round_to_round(finished: RunDi
 
 async def test_tasks_run_out_with_a_sentence(finished: RunDir) -> None:
     with pytest.raises(
-        StageError, match="round 3: 0 of 80 tasks were not drawn before, and questions_per_round is 40"
+        StageError, match="round 3: 0 of 80 tasks have not been asked before, and questions_per_round is 40"
     ):
         await Loop(finished, finished.recipe()).stage(3, "generate")
 
@@ -206,7 +206,7 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
         shown.text.split()
     ), shown.text
     assert (
-        "the critic approved to"
+        "the critic approved "
         in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
     )
     facts = next(r for r in overview(finished)["rounds"] if r["round"] == 2)["stages"]["verify"]["facts"]
@@ -416,7 +416,7 @@ async def test_an_endpoint_annotates_phase_1_and_nothing_else(
     published = load_from_disk(run.dataset("sft", 1))["train"]
     assert set(published["src_model"]) == {critique.model} and not any(published["src_hinted"])
     assert (
-        f"Annotator: {critique.model}, whose judgement is learnt here: distillation"
+        f"Annotator: {critique.model}, whose judgment is trained on here: distillation"
         in Path(run.dataset("sft", 1), "README.md").read_text()
     )
     patient = run.recipe().model_dump(mode="json")
