@@ -20,7 +20,7 @@ from pipeline.runner.llm import LLM
 from pipeline.runner.stage import Input, input_of, run_stage
 from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k, quantiles
 from pipeline.store import files
-from stages.answers import normalised
+from stages.answers import normalized
 from stages.rounds import closed_book
 from stages.steps import verifiers
 
@@ -114,8 +114,8 @@ def _vote(extracted: str, task: dict[str, Any]) -> str | None:
     """Return what equal answers share. A scorer of the task's own reads answers that are none of its answer_type: they are texts then, not all one vote."""
     mapping = extracted.count("=") > 1  # "A=1, B=2": of which a number would be the last
     return (
-        (None if mapping else normalised(extracted, task["answer_type"], task.get("options")))
-        or normalised(extracted, "text")
+        (None if mapping else normalized(extracted, task["answer_type"], task.get("options")))
+        or normalized(extracted, "text")
         or None
     )
 
