@@ -56,7 +56,7 @@ def check_truth(truth: str, answer_type: str, options: Sequence[str] | None = No
 
 
 def _plain_number(reading: Reading) -> str:
-    """Return the value of a math answer that is a bare number, else ''. A letter is a variable, not a unit."""
+    """Return the value of a math answer that is a bare number, else ''. Letters are variables, not units."""
     if any(c.isalpha() for c in _NUMBER_COMMANDS.sub("", reading.text)):
         return ""
     number = read_number(reading.text)
