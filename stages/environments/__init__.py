@@ -17,7 +17,6 @@ from stages.environments.base import (
     ReplayError,
     Split,
     Step,
-    is_reflection,
 )
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "Split",
     "Step",
     "find",
-    "is_reflection",
     "make",
 ]
 

@@ -1,4 +1,4 @@
-"""Recipe files of the user's: recipes.json and items.json of minecraft-data, or a plain YAML or JSON list.
+"""Recipe files of the user's own: minecraft-data's recipes.json and items.json, or a plain YAML or JSON list.
 
     - {output: stone axe, count: 1, ingredients: {cobble: 3, stick: 2}}
 
@@ -25,7 +25,6 @@ from stages.environments.crafting.cycles import break_cycles
 from stages.environments.crafting.names import split_of
 
 _NAME = re.compile(r"[a-z](?!.* using )[a-z0-9' -]{0,38}[a-z0-9]|[a-z]")
-_NAME_FORM = "a name of at most 40 letters, digits, spaces, hyphens and apostrophes, beginning with a letter, without the word using"
 _SHOWN = 12  # names in one note
 
 
@@ -40,14 +39,11 @@ class _Entry(BaseModel):
     @field_validator("ingredients", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        return (
-            dict(Counter(value))
-            if isinstance(value, list) and all(isinstance(v, str) for v in value)
-            else value
-        )
+        names = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        return dict(Counter(value)) if names else value
 
     def recipe(self) -> Recipe:
-        """Return the recipe. Raises ValueError for a name or number that no action could hold."""
+        """Return the recipe. Raises ValueError for a name or number that no action could contain."""
         used: Counter[str] = Counter()
         for name, n in self.ingredients.items():
             if not 1 <= n <= MAX_COUNT:
@@ -57,55 +53,58 @@ class _Entry(BaseModel):
 
 
 def read_book(recipes_file: str, items_file: str | None, base: list[str] | None) -> tuple[Book, list[str]]:
-    """Return the book in the files, and notes on what was left out of it.
+    """Return the book in the files, and notes on what was omitted from it.
 
-    `base` names the items that can be taken; without it these are the items that have no recipe, and one item of each circle of recipes
-    (the one that most recipes use). Raises DataError naming file and entry.
+    `base` names the base items; by default these are the items without a recipe, and of each cycle of recipes
+    the item that most recipes use. Raises DataError naming file and entry.
     """
     data = _load(recipes_file)
     if isinstance(data, list):
         if items_file is not None:
             raise DataError(
-                f"{items_file}: a plain list of recipes ({recipes_file}) has its names already; leave items_file out"
+                f"{items_file}: a plain list of recipes ({recipes_file}) contains its names; omit items_file"
             )
         recipes = [_plain(entry, f"{recipes_file}: entry {i}") for i, entry in enumerate(data, 1)]
     elif isinstance(data, dict):
         if items_file is None:
             raise DataError(
-                f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the items.json beside it"
+                f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the "
+                "items.json beside it"
             )
         names = _item_names(items_file)
-        recipes = [
-            r
-            for key, entries in data.items()
-            for r in _of_item(key, entries, names, recipes_file, items_file)
-        ]
+        recipes = []
+        for key, entries in data.items():
+            where = f"{recipes_file}: item {key}"
+            if not isinstance(entries, list):
+                raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
+            recipes += [
+                _numbered(e, f"{where}: recipe {i}", names, items_file) for i, e in enumerate(entries, 1)
+            ]
     else:
         raise DataError(
-            f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, got {type(data).__name__}"
+            f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, "
+            f"got {type(data).__name__}"
         )
     if not recipes:
-        raise DataError(f"{recipes_file}: there is no recipe in it")
+        raise DataError(f"{recipes_file}: contains no recipe")
     unique = sorted(set(recipes))
-    if base is not None:
-        base = _known_base(base, unique, recipes_file)
-    return _tidy(unique, base)
+    return _tidy(unique, None if base is None else _known_base(base, unique, recipes_file))
 
 
 def file_tasks(
     book: Book, split: Split, seed: int, depth: tuple[int, int], rules: Rules
 ) -> Iterator[EnvTask]:
-    """Yield the tasks of a split: the goals of these depths whose names belong to it, in a seeded order. Raises DataError if no split has one."""
+    """Yield a task for each goal of these depths whose name belongs to the split, in a seeded order.
+
+    Raises DataError if the book has no goal of these depths.
+    """
     world = digest(["crafting book", [tuple(r) for r in book.recipes], book.base])[:ID_CHARS]
     levels = book.order[0]
     goals = [name for name, level in levels.items() if depth[0] <= level <= depth[1]]
     if not goals:
-        there = ", ".join(
-            f"{n} of depth {level}" for level, n in sorted(Counter(v for v in levels.values() if v).items())
-        )
-        raise DataError(
-            f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there or 'none'}"
-        )
+        counts = sorted(Counter(level for level in levels.values() if level).items())
+        there = ", ".join(f"{n} of depth {level}" for level, n in counts) or "none"
+        raise DataError(f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there}")
     for goal in sorted(goals, key=lambda name: (unit_interval("crafting order", seed, name), name)):
         if split_of(goal, seed) == split:
             task = make_task(book, goal, split, world, Random(f"{seed}/{world}/{goal}"), rules)
@@ -113,39 +112,37 @@ def file_tasks(
                 yield task
 
 
-def _tidy(recipes: list[Recipe], base: list[str] | None) -> tuple[Book, list[str]]:
-    """Return a book without circles, all of whose items can be had, and what was done for that."""
+def _tidy(recipes: list[Recipe], base: set[str] | None) -> tuple[Book, list[str]]:
+    """Return a book without cycles or unreachable items, and notes on what was removed for that."""
     notes = []
     if base is None:
-        taken = break_cycles(recipes)
-        outputs = {r.output for r in recipes}
-        if circles := sorted(taken & outputs):
+        base = break_cycles(recipes)
+        if broken := sorted(base & {r.output for r in recipes}):
             notes.append(
-                f"{len(circles)} circles of recipes broken; these items can be taken and not crafted: {_listed(circles)}"
+                f"{len(broken)} recipe cycles broken by taking these items as base items: {_listed(broken)}"
             )
-    else:
-        taken = set(base)
-    kept = [r for r in recipes if r.output not in taken]
-    depth = Book(tuple(kept), tuple(sorted(taken))).order[0]
+    kept = [r for r in recipes if r.output not in base]
+    depth = Book(tuple(kept), tuple(sorted(base))).order[0]
     if unreachable := sorted({r.output for r in kept if r.output not in depth}):
         notes.append(
-            f"{len(unreachable)} items cannot be reached from the base items and are left out: {_listed(unreachable)}"
+            f"{len(unreachable)} items omitted that the base items cannot make: {_listed(unreachable)}"
         )
-    straight = [
-        r for r in kept if all(name in depth and depth[name] < depth[r.output] for name, _ in r.ingredients)
+    reachable = [r for r in kept if r.output in depth]
+    downward = [
+        r for r in reachable if all(depth.get(n, depth[r.output]) < depth[r.output] for n, _ in r.ingredients)
     ]
-    if left_out := len([r for r in kept if r.output in depth]) - len(straight):
+    if omitted := len(reachable) - len(downward):
         notes.append(
-            f"{left_out} recipes are left out that make an item of something as deep as itself or out of reach"
+            f"{omitted} recipes omitted with an ingredient that is unreachable or as deep as the output"
         )
-    return Book(tuple(straight), tuple(sorted(taken))), notes
+    return Book(tuple(downward), tuple(sorted(base))), notes
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _known_base(base: list[str], recipes: list[Recipe], path: str) -> list[str]:
+def _known_base(base: list[str], recipes: list[Recipe], path: str) -> set[str]:
     there = {name for r in recipes for name in (r.output, *dict(r.ingredients))}
     try:
         cleaned = [_name(name) for name in base]
@@ -154,11 +151,9 @@ def _known_base(base: list[str], recipes: list[Recipe], path: str) -> list[str]:
     for name in cleaned:
         if name not in there:
             near = get_close_matches(name, sorted(there), 1)
-            raise DataError(
-                f"{path}: has no item {name!r}, which `base` names."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-            )
-    return cleaned
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{path}: has no item {name!r}, which `base` names.{hint}")
+    return set(cleaned)
 
 
 def _load(path: str) -> Any:
@@ -178,7 +173,10 @@ def _load(path: str) -> Any:
 def _name(text: str) -> str:
     name = " ".join(text.lower().replace("_", " ").split())
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{text[:60]!r}: expected {_NAME_FORM}")
+        raise ValueError(
+            f"{text[:60]!r}: expected a name of at most 40 letters, digits, spaces, hyphens and apostrophes, "
+            "starting with a letter, without the word using"
+        )
     return name
 
 
@@ -190,9 +188,8 @@ def _plain(entry: Any, where: str) -> Recipe:
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         at = "".join(f"{part}: " for part in first["loc"])
-        raise DataError(
-            f"{where}: {at}{first['msg']}; expected {{output: NAME, count: NUMBER, ingredients: {{NAME: NUMBER}}}}"
-        ) from None
+        form = "{output: NAME, count: NUMBER, ingredients: {NAME: NUMBER}}"
+        raise DataError(f"{where}: {at}{first['msg']}; expected {form}") from None
     except ValueError as e:
         raise DataError(f"{where}: {e}") from None
 
@@ -203,37 +200,32 @@ def _item_names(path: str) -> dict[int, str]:
         raise DataError(f"{path}: expected a list of {{id, name}}, got {type(data).__name__}")
     names = {}
     for i, entry in enumerate(data, 1):
-        if not (
-            isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
-        ):
-            raise DataError(
-                f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, got {str(entry)[:80]}"
-            )
-        try:
-            names[entry["id"]] = _name(entry["name"])
-        except ValueError as e:
-            raise DataError(f"{path}: entry {i}: name {e}") from None
+        match entry:
+            case {"id": int(number), "name": str(name)} if type(number) is int:
+                try:
+                    names[number] = _name(name)
+                except ValueError as e:
+                    raise DataError(f"{path}: entry {i}: name {e}") from None
+            case _:
+                raise DataError(
+                    f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, "
+                    f"got {str(entry)[:80]}"
+                )
     return names
 
 
-def _of_item(key: str, entries: Any, names: dict[int, str], path: str, items_file: str) -> list[Recipe]:
-    where = f"{path}: item {key}"
-    if not isinstance(entries, list):
-        raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
-    return [
-        _shaped_or_not(entry, f"{where}: recipe {i}", names, items_file) for i, entry in enumerate(entries, 1)
-    ]
+def _numbered(entry: Any, where: str, names: dict[int, str], items_file: str) -> Recipe:
+    """Return the recipe of one of minecraft-data's entries, shaped or not."""
 
-
-def _shaped_or_not(entry: Any, where: str, names: dict[int, str], items_file: str) -> Recipe:
     def name(item: Any, what: str) -> str:
         if type(item) is not int:
             raise DataError(
-                f"{where}: {what} is {str(item)[:80]}; expected an item's number (minecraft-data from version 1.13 on has these)"
+                f"{where}: {what} is {str(item)[:80]}; expected an item's number, as in minecraft-data from "
+                "version 1.13 on"
             )
         if item not in names:
             raise DataError(
-                f"{where}: {what} is item {item}, which {items_file} does not have; are both files of one version?"
+                f"{where}: {what} is item {item}, which {items_file} lacks; are both files of one version?"
             )
         return names[item]
 
@@ -248,6 +240,6 @@ def _shaped_or_not(entry: Any, where: str, names: dict[int, str], items_file: st
     count = entry["result"].get("count", 1)
     if type(count) is not int or not 1 <= count <= MAX_COUNT or not used:
         raise DataError(
-            f"{where}: expected at least one ingredient, and a result count from 1 to {MAX_COUNT} (it is {count})"
+            f"{where}: expected at least one ingredient, and a result count of 1 to {MAX_COUNT}, got {count}"
         )
     return Recipe(name(entry["result"].get("id"), "the result"), count, tuple(sorted(used.items())))
