@@ -1,6 +1,7 @@
-"""Tasks and demonstrations: where they come from, and which of them are held out.
+"""Tasks and demonstrations: where they come from, and which are held out.
 
-A source is a function from (Source, seed) to an iterator of RawRow, BadRow and Repeat; `read_tasks` makes rows of what it yields.
+A source is a function from (Source, seed) to an iterator of RawRow, BadRow and Repeat; `read_tasks` makes
+rows of them.
 """
 
 from stages.tasks.read import read_demonstrations, read_tasks
