@@ -35,7 +35,7 @@ def run_directory(run: str) -> Iterator[Finding]:
     yield _kind(path, filesystem_kind(folder))
     if not os.access(folder, os.W_OK):
         yield problem(
-            _RUN, f"{folder} is not writable", "Choose another --run directory, or change its owner."
+            _RUN, f"{folder} is not writable", "Choose another --run directory or change its owner."
         )
         return
     scratch = folder / f".selfloop-doctor-{uuid.uuid4().hex[:8]}"

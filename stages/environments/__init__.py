@@ -51,17 +51,17 @@ def find(name: str) -> type[Environment]:
     """Return the class of the environment `name`. Raises ConfigError naming what a user's own class lacks."""
     cls = registry.resolve("environment", name)
     if not (isinstance(cls, type) and issubclass(cls, Environment)):
-        raise ConfigError(
-            f"environment {name!r}: expected a subclass of stages.environments.Environment, got {cls!r}."
-        )
+        expected = "expected a subclass of stages.environments.Environment"
+        raise ConfigError(f"environment {name!r}: {expected}, got {cls!r}.")
     lacking = sorted(cls.__abstractmethods__)
     if not getattr(cls, "name", ""):
         lacking.append("name")
     if not cls.rules_prompt and cls.rules is Environment.rules:
         lacking.append("rules_prompt (the name of a template) or rules")
     if lacking:
+        names = ", ".join(lacking)
         raise ConfigError(
-            f"environment {name!r}: its class lacks {', '.join(lacking)}; see stages/environments/base.py."
+            f"environment {name!r}: its class lacks {names}; see stages/environments/README.md."
         )
     return cls
 

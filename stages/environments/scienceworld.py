@@ -47,9 +47,8 @@ class ScienceWorld(JavaGame):
         names = list(server.getTaskNames())
         wanted = o.experiments or names
         if unknown := [name for name in wanted if name not in names]:
-            raise ConfigError(
-                f"environment {self.name}: no experiment {unknown[0]!r}; there are: {', '.join(names)}"
-            )
+            there = ", ".join(names)
+            raise ConfigError(f"environment {self.name}: no experiment {unknown[0]!r}; there are: {there}")
         limit, specs = getattr(o.tasks, split), []
         for name in wanted:
             self._load_experiment(name, 0, o.simplifications)

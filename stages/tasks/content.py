@@ -81,10 +81,8 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
 def _origin(source: Source, where: str, given: str | None) -> dict[str, Any]:
     origin: dict[str, Any] = {"source": source.source, "where": where}
     if source.dataset is not None:
-        origin |= {
-            "dataset": source.dataset,
-            "options": source.options,
-        }  # what the dataset's scorer is made from
+        # What the dataset's scorer is made from.
+        origin |= {"dataset": source.dataset, "options": source.options}
     if source.path is not None:
         origin["path"] = source.path
     return origin if given is None else origin | {"id": given}

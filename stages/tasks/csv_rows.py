@@ -9,40 +9,47 @@ from stages.tasks.paths import MAX_LINE, Line, not_utf8
 from stages.tasks.records import RAW_CHARS, BadRow, RawRow, check_header
 
 
-def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterator[RawRow | BadRow]:
+def csv_rows(path: str, lines: Iterator[Line], source: Source) -> Iterator[RawRow | BadRow]:
     """Yield the records of one file, with the options of `stages.tasks.files.csv`.
 
     Raises DataError for an unusable header or option.
     """
-    lines = _CsvLines(path, source_lines)
+    first, raw, problem = 0, "", ""  # of the current record: its first line, its text, what is wrong with it
+
+    def texts() -> Iterator[str]:
+        nonlocal first, raw, problem
+        for line in lines:
+            first = first or line.number
+            text = line.data.decode("utf-8", "backslashreplace")
+            raw += text[: max(0, RAW_CHARS - len(raw))]
+            if line.too_long:
+                problem = f"line {line.number} is longer than {MAX_LINE >> 20} MiB"
+            try:
+                line.data.decode("utf-8")
+            except UnicodeDecodeError as e:
+                problem = problem or not_utf8(path, line, e)
+            yield text + "\n"
+
     # The limit is process-wide; its default of 128 KiB is too small for a long document in a cell.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-    delimiter = str(source.options.get("delimiter", "\t" if ".tsv" in path else ","))
-    if len(delimiter) != 1:
-        raise DataError(f"options.delimiter is {delimiter!r}; expected one character.")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = source.options.get("header")
-    if header is not None:
-        if not (isinstance(header, list) and header and all(isinstance(name, str) for name in header)):
-            raise DataError(
-                f"options.header is {header!r}; expected column names, such as [question, answer]."
-            )
-        check_header("options.header", header)
+    delimiter, header = _options(path, source)
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
-        lines.begin_record()
+        first, raw, problem = 0, "", ""
         try:
             cells = next(reader, None)
-            problem = lines.problem
         except csv.Error as e:
-            cells, problem = [""], lines.problem or _csv_problem(str(e))
+            unclosed = "a quote opened here is never closed, so the rest of the file became one cell"
+            text = unclosed if str(e) == "unexpected end of data" else f"invalid CSV: {e}"
+            cells, problem = [], problem or text
         if cells is None:
             return
-        where = f"{path}:{lines.first}"
+        where = f"{path}:{first}"
         if header is not None and problem:
-            yield BadRow(where, problem, lines.raw)
+            yield BadRow(where, problem, raw)
         elif problem:
             raise DataError(f"{where}: the header line is unreadable: {problem}")
-        elif not lines.raw.strip():  # a blank line
+        elif not raw.strip():  # a blank line
             continue
         elif header is None:
             header = cells
@@ -50,39 +57,19 @@ def csv_rows(path: str, source_lines: Iterator[Line], source: Source) -> Iterato
         elif len(cells) != len(header):
             columns = ", ".join(map(repr, header))
             problem = f"{len(cells)} cells, expected {len(header)}, one for each of {columns}"
-            yield BadRow(where, problem, lines.raw)
+            yield BadRow(where, problem, raw)
         else:
             yield RawRow(where, dict(zip(header, cells, strict=True)))
 
 
-class _CsvLines:
-    """Feeds text lines to csv.reader, and keeps the current record's first line number, text and problem."""
-
-    def __init__(self, path: str, source_lines: Iterator[Line]) -> None:
-        self.path, self.lines = path, source_lines
-        self.begin_record()
-
-    def begin_record(self) -> None:
-        self.first, self.raw, self.problem = 0, "", ""
-
-    def __iter__(self) -> "_CsvLines":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.lines)
-        self.first = self.first or line.number
-        text = line.data.decode("utf-8", "backslashreplace")
-        self.raw += text[: max(0, RAW_CHARS - len(self.raw))]
-        if line.too_long:
-            self.problem = f"line {line.number} is longer than {MAX_LINE >> 20} MiB"
-        try:
-            line.data.decode("utf-8")
-        except UnicodeDecodeError as e:
-            self.problem = self.problem or not_utf8(self.path, line, e)
-        return text + "\n"
-
-
-def _csv_problem(message: str) -> str:
-    if message == "unexpected end of data":
-        return "a quote opened here is never closed, so the rest of the file became one cell"
-    return f"invalid CSV: {message}"
+def _options(path: str, source: Source) -> tuple[str, list[str] | None]:
+    delimiter = str(source.options.get("delimiter", "\t" if ".tsv" in path else ","))
+    if len(delimiter) != 1:
+        raise DataError(f"options.delimiter is {delimiter!r}; expected one character.")
+    header = source.options.get("header")
+    if header is not None:
+        if not (isinstance(header, list) and header and all(isinstance(name, str) for name in header)):
+            expected = "expected column names, such as [question, answer]"
+            raise DataError(f"options.header is {header!r}; {expected}.")
+        check_header("options.header", header)
+    return delimiter, header

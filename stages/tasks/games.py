@@ -23,9 +23,7 @@ class GameOptions(BaseModel):
 
     train: int = Field(0, ge=0)
     test: int = Field(0, ge=0)
-    oracle: bool = Field(
-        False, description="add the episode of the environment's own solver, as a demonstration"
-    )
+    oracle: bool = Field(False, description="add the solver's episode, which makes a demonstration")
     environment: dict[str, Any] = Field(default_factory=dict, description="options of the environment")
 
 
@@ -47,10 +45,10 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
                 count += 1
                 yield _row(source.dataset, env, task, options)
             if count < wanted:
-                raise DataError(
-                    f"environment {env.name} has {count} tasks of split {split} with these options, but "
-                    f"options.{split} is {wanted}."
+                text = (
+                    f"has {count} tasks of split {split} with these options, but options.{split} is {wanted}"
                 )
+                raise DataError(f"environment {env.name} {text}.")
     finally:
         env.close()
 

@@ -1,7 +1,6 @@
 """Tasks from Hugging Face datasets: a Hub name, a folder from save_to_disk, or a folder of data files."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -23,15 +22,23 @@ def hf(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
         raise DataError("source hf needs a path: a Hub name such as openai/gsm8k, or a folder.")
     options = {"split": "train", **source.options}
     if "trust_remote_code" in options:
-        raise DataError(
-            "source hf: leave trust_remote_code out: code that comes with a dataset is never run."
-        )
-    with _explained(source.path, options):
+        raise DataError("source hf: leave trust_remote_code out: code that comes with a dataset is never run")
+    try:
         rows = _load(source.path, options)
         labels = {name: f for name, f in (rows.features or {}).items() if isinstance(f, datasets.ClassLabel)}
         for number, row in enumerate(rows, 1):
             values = {name: _label_name(labels.get(name), value) for name, value in row.items()}
             yield RawRow(f"{source.path}[{options['split']}]:{number}", values)
+    except DatasetNotFoundError as e:
+        text = "neither a local folder nor a dataset that you can access on the Hub"
+        raise DataError(f"{source.path}: {text}: {e}") from e
+    except ConnectionError as e:
+        why = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the Hub cannot be reached"
+        text = f"neither a local folder nor in the cache, and {why}. Download it on a machine with a network."
+        raise DataError(f"{source.path}: {text} ({e})") from e
+    except (OSError, ValueError, TypeError, RuntimeError, DatasetGenerationError) as e:
+        cause = f" ({e.__cause__})" if e.__cause__ else ""
+        raise DataError(f"{source.path}: cannot be loaded with options {options}: {e}{cause}") from e
 
 
 def _load(path: str, options: dict[str, Any]) -> datasets.Dataset | datasets.IterableDataset:
@@ -47,24 +54,6 @@ def _load(path: str, options: dict[str, Any]) -> datasets.Dataset | datasets.Ite
     if split not in ("train", str(loaded.split)):
         raise DataError(f"{path}: the saved dataset has no splits; leave options.split: {split} out.")
     return loaded
-
-
-@contextmanager
-def _explained(path: str, options: dict[str, Any]) -> Iterator[None]:
-    """Turn an error of `datasets` (unknown name, split or option, no network, bad files) into a DataError."""
-    try:
-        yield
-    except DatasetNotFoundError as e:
-        raise DataError(
-            f"{path}: neither a local folder nor a dataset that you can access on the Hub: {e}"
-        ) from e
-    except ConnectionError as e:
-        why = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the Hub cannot be reached"
-        text = f"neither a local folder nor in the cache, and {why}. Download it on a machine with a network."
-        raise DataError(f"{path}: {text} ({e})") from e
-    except (OSError, ValueError, TypeError, RuntimeError, DatasetGenerationError) as e:
-        cause = f" ({e.__cause__})" if e.__cause__ else ""
-        raise DataError(f"{path}: cannot be loaded with options {options}: {e}{cause}") from e
 
 
 def _label_name(label: datasets.ClassLabel | None, value: Any) -> Any:

@@ -27,15 +27,19 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
     for record in _records(source, seed):
         if isinstance(record, Repeat):
             repeats += 1
-            continue
-        if isinstance(record, RawRow):
+        elif isinstance(record, BadRow):
+            rejected.append(record)
+        else:
             raw_rows += 1
             columns.update(dict.fromkeys(record.values))
-        result = record if isinstance(record, BadRow) else _use(record, source, section, rows)
-        if isinstance(result, BadRow):
-            rejected.append(result)
-        else:
-            rows[result.id] = result
+            try:
+                row = to_row(record, source, demonstration=section == "demonstrations")
+                if first := rows.get(row.id):
+                    what, where = "id" if source.columns.id else "content", first.payload["source"]["where"]
+                    raise UnusableError(f"duplicate {what}: the same as at {where}")
+                rows[row.id] = row
+            except UnusableError as e:
+                rejected.append(BadRow(record.where, str(e), repr(record.values)))
     name = f"{section}: {source.path or source.dataset or source.source}"
     if raw_rows:
         # A column that no row has is a mistake in the recipe, not in the rows.
@@ -71,18 +75,6 @@ def _records(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     except Exception as e:  # a user's own source, or a package with odd options, may raise anything
         what = f"source {source.source}: {source.path or source.dataset or ''}".rstrip(": ")
         raise DataError(f"{what}, options {source.options}: {type(e).__name__}: {e} ({raised_at(e)})") from e
-
-
-def _use(raw: RawRow, source: Source, section: str, rows: dict[str, Row]) -> Row | BadRow:
-    try:
-        row = to_row(raw, source, demonstration=section == "demonstrations")
-    except UnusableError as e:
-        return BadRow(raw.where, str(e), repr(raw.values))
-    if row.id in rows:
-        what = "id" if source.columns.id else "content"
-        first = rows[row.id].payload["source"]["where"]
-        return BadRow(raw.where, f"duplicate {what}: the same as at {first}", repr(raw.values))
-    return row
 
 
 def _check_rejected(source: Source, usable: int, rejected: list[BadRow], section: str, name: str) -> None:

@@ -1,6 +1,7 @@
 """A recipe book: what is made of what, how deep each item is, and the task that a goal in it makes."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -49,6 +50,40 @@ class Book:
             for recipe in ready:
                 if depth.setdefault(recipe.output, level) == level:
                     best[recipe.output] = min(recipe, best.get(recipe.output, recipe))
+
+
+def break_cycles(recipes: Sequence[Recipe]) -> set[str]:
+    """Return the base items: all without a recipe, and enough others to make everything craftable.
+
+    Of items that can only be made from each other, the one that most recipes use becomes a base item (in a
+    tie, the first by name). The order of `recipes` does not matter.
+    """
+    used_by = Counter(name for r in recipes for name, _ in r.ingredients)
+    base = set(used_by) - {r.output for r in recipes}
+    while True:
+        book = Book(tuple(r for r in recipes if r.output not in base), tuple(sorted(base)))
+        reached = book.order[0]
+        made_of: dict[str, set[str]] = {r.output: set() for r in book.recipes if r.output not in reached}
+        if not made_of:
+            return base
+        for r in book.recipes:
+            if r.output in made_of:
+                made_of[r.output].update(name for name, _ in r.ingredients if name in made_of)
+        needs = {item: _closure(item, made_of) for item in made_of}
+        # Cycles that need no other cycle: each of their items needs exactly the items of the cycle.
+        for cycle in {frozenset(n) for n in needs.values() if all(needs[other] == n for other in n)}:
+            base.add(min(cycle, key=lambda name: (-used_by[name], name)))
+
+
+def _closure(item: str, made_of: dict[str, set[str]]) -> set[str]:
+    """Return everything that the item is made of, directly or indirectly."""
+    reached: set[str] = set()
+    todo = [item]
+    while todo:
+        new = made_of[todo.pop()] - reached
+        reached |= new
+        todo += new
+    return reached
 
 
 def needed(goal: str, best: Mapping[str, Recipe], depth: Mapping[str, int]) -> list[str]:

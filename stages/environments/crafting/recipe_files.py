@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pipeline.errors import DataError
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from stages.environments.base import EnvTask, Split
-from stages.environments.crafting.book import MAX_COUNT, Book, Recipe, Rules, make_task
-from stages.environments.crafting.cycles import break_cycles
+from stages.environments.crafting.book import MAX_COUNT, Book, Recipe, Rules, break_cycles, make_task
 from stages.environments.crafting.names import split_of
 
 _NAME = re.compile(r"[a-z](?!.* using )[a-z0-9' -]{0,38}[a-z0-9]|[a-z]")
@@ -53,7 +52,7 @@ class _Entry(BaseModel):
 
 
 def read_book(recipes_file: str, items_file: str | None, base: list[str] | None) -> tuple[Book, list[str]]:
-    """Return the book in the files, and notes on what was omitted from it.
+    """Return the book in the files, and notes on what was left out of it.
 
     `base` names the base items; by default these are the items without a recipe, and of each cycle of recipes
     the item that most recipes use. Raises DataError naming file and entry.
@@ -61,30 +60,22 @@ def read_book(recipes_file: str, items_file: str | None, base: list[str] | None)
     data = _load(recipes_file)
     if isinstance(data, list):
         if items_file is not None:
-            raise DataError(
-                f"{items_file}: a plain list of recipes ({recipes_file}) contains its names; omit items_file"
-            )
+            raise DataError(f"{items_file}: a plain list of recipes has its own names; leave items_file out")
         recipes = [_plain(entry, f"{recipes_file}: entry {i}") for i, entry in enumerate(data, 1)]
     elif isinstance(data, dict):
         if items_file is None:
-            raise DataError(
-                f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the "
-                "items.json beside it"
-            )
+            raise DataError(f"{recipes_file}: has item ids; set items_file to the items.json beside it")
         names = _item_names(items_file)
         recipes = []
         for key, entries in data.items():
             where = f"{recipes_file}: item {key}"
             if not isinstance(entries, list):
                 raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
-            recipes += [
-                _numbered(e, f"{where}: recipe {i}", names, items_file) for i, e in enumerate(entries, 1)
-            ]
+            for i, entry in enumerate(entries, 1):
+                recipes.append(_numbered(entry, f"{where}: recipe {i}", names, items_file))
     else:
-        raise DataError(
-            f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, "
-            f"got {type(data).__name__}"
-        )
+        expected = "expected a list of recipes, or a mapping from item ids to recipes"
+        raise DataError(f"{recipes_file}: {expected}, got {type(data).__name__}")
     if not recipes:
         raise DataError(f"{recipes_file}: contains no recipe")
     unique = sorted(set(recipes))
@@ -118,24 +109,16 @@ def _tidy(recipes: list[Recipe], base: set[str] | None) -> tuple[Book, list[str]
     if base is None:
         base = break_cycles(recipes)
         if broken := sorted(base & {r.output for r in recipes}):
-            notes.append(
-                f"{len(broken)} recipe cycles broken by taking these items as base items: {_listed(broken)}"
-            )
+            notes.append(f"{len(broken)} recipe cycles broken by these base items: {_listed(broken)}")
     kept = [r for r in recipes if r.output not in base]
     depth = Book(tuple(kept), tuple(sorted(base))).order[0]
     if unreachable := sorted({r.output for r in kept if r.output not in depth}):
-        notes.append(
-            f"{len(unreachable)} items omitted that the base items cannot make: {_listed(unreachable)}"
-        )
+        notes.append(f"{len(unreachable)} items left out as unreachable: {_listed(unreachable)}")
     reachable = [r for r in kept if r.output in depth]
-    downward = [
-        r for r in reachable if all(depth.get(n, depth[r.output]) < depth[r.output] for n, _ in r.ingredients)
-    ]
-    if omitted := len(reachable) - len(downward):
-        notes.append(
-            f"{omitted} recipes omitted with an ingredient that is unreachable or as deep as the output"
-        )
-    return Book(tuple(downward), tuple(sorted(base))), notes
+    usable = [r for r in reachable if all(depth.get(n, 10**9) < depth[r.output] for n, _ in r.ingredients)]
+    if left_out := len(reachable) - len(usable):
+        notes.append(f"{left_out} recipes left out: an ingredient is unreachable or as deep as the output")
+    return Book(tuple(usable), tuple(sorted(base))), notes
 
 
 def _listed(names: list[str]) -> str:
@@ -200,17 +183,15 @@ def _item_names(path: str) -> dict[int, str]:
         raise DataError(f"{path}: expected a list of {{id, name}}, got {type(data).__name__}")
     names = {}
     for i, entry in enumerate(data, 1):
-        match entry:
-            case {"id": int(number), "name": str(name)} if type(number) is int:
-                try:
-                    names[number] = _name(name)
-                except ValueError as e:
-                    raise DataError(f"{path}: entry {i}: name {e}") from None
-            case _:
-                raise DataError(
-                    f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, "
-                    f"got {str(entry)[:80]}"
-                )
+        where = f"{path}: entry {i}"
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if type(number) is not int or not isinstance(name, str):
+            expected = "expected a mapping with a number `id` and a text `name`"
+            raise DataError(f"{where}: {expected}, got {str(entry)[:80]}")
+        try:
+            names[number] = _name(name)
+        except ValueError as e:
+            raise DataError(f"{where}: name {e}") from None
     return names
 
 
@@ -219,27 +200,22 @@ def _numbered(entry: Any, where: str, names: dict[int, str], items_file: str) ->
 
     def name(item: Any, what: str) -> str:
         if type(item) is not int:
-            raise DataError(
-                f"{where}: {what} is {str(item)[:80]}; expected an item's number, as in minecraft-data from "
-                "version 1.13 on"
-            )
+            expected = "expected an item's number, as in minecraft-data from version 1.13 on"
+            raise DataError(f"{where}: {what} is {str(item)[:80]}; {expected}")
         if item not in names:
-            raise DataError(
-                f"{where}: {what} is item {item}, which {items_file} lacks; are both files of one version?"
-            )
+            problem = f"is item {item}, which {items_file} lacks; are both files of one version?"
+            raise DataError(f"{where}: {what} {problem}")
         return names[item]
 
     if not isinstance(entry, dict) or not isinstance(entry.get("result"), dict):
-        raise DataError(
-            f"{where}: expected a mapping with `result` and `inShape` or `ingredients`, got {str(entry)[:80]}"
-        )
+        expected = "expected a mapping with `result` and `inShape` or `ingredients`"
+        raise DataError(f"{where}: {expected}, got {str(entry)[:80]}")
     rows = entry.get("inShape", [entry.get("ingredients")])
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise DataError(f"{where}: expected `inShape` (a list of lists) or `ingredients` (a list)")
     used = Counter(name(item, "an ingredient") for row in rows for item in row if item is not None)
     count = entry["result"].get("count", 1)
     if type(count) is not int or not 1 <= count <= MAX_COUNT or not used:
-        raise DataError(
-            f"{where}: expected at least one ingredient, and a result count of 1 to {MAX_COUNT}, got {count}"
-        )
+        expected = f"expected at least one ingredient, and a result count from 1 to {MAX_COUNT}"
+        raise DataError(f"{where}: {expected}, got {count}")
     return Recipe(name(entry["result"].get("id"), "the result"), count, tuple(sorted(used.items())))

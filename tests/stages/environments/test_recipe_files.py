@@ -54,7 +54,7 @@ def test_a_plain_list(tmp_path: Path, name: str) -> None:
         Recipe("iron nugget", 9, (("iron ingot", 1),)),
         Recipe("pick", 1, (("iron ingot", 3), ("stick", 2))),
     }
-    assert notes == ["2 recipe cycles broken by taking these items as base items: iron ingot, red bed"]
+    assert notes == ["2 recipe cycles broken by these base items: iron ingot, red bed"]
 
 
 def test_the_base_items_can_be_given(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_the_base_items_can_be_given(tmp_path: Path) -> None:
     book, notes = read_book(path, None, ["log", "iron_nugget"])
     assert {r.output for r in book.recipes} == {"plank", "stick", "iron block", "iron ingot", "pick"}
     assert notes == [
-        "1 items omitted that the base items cannot make: red bed",
-        "1 recipes omitted with an ingredient that is unreachable or as deep as the output",
+        "1 items left out as unreachable: red bed",
+        "1 recipes left out: an ingredient is unreachable or as deep as the output",
     ]
     with pytest.raises(DataError, match="no item 'lgo', which `base` names. Did you mean 'log'?"):
         read_book(path, None, ["lgo"])
@@ -76,7 +76,7 @@ def test_a_recipe_may_mix_reachable_and_unreachable_ingredients(tmp_path: Path) 
     ]
     book, notes = read_book(written(tmp_path, recipes), None, ["log"])
     assert book.recipes == (Recipe("b", 1, (("log", 1),)),)
-    assert notes == ["1 items omitted that the base items cannot make: a"]
+    assert notes == ["1 items left out as unreachable: a"]
 
 
 def test_recipes_of_minecraft_data(tmp_path: Path) -> None:

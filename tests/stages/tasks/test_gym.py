@@ -11,10 +11,11 @@ from reasoning_gym.factory import DATASETS
 
 from pipeline.config import Source
 from pipeline.errors import DataError
-from stages.tasks import BadRow, RawRow, Repeat, read_tasks, score_answer
+from stages.tasks import BadRow, RawRow, Repeat, read_tasks
 from stages.tasks.entries import pack, unpack
 from stages.tasks.fixed_process import in_fixed_process
 from stages.tasks.gym import generate, make_dataset
+from stages.tasks.scoring import score_answer
 
 COMPOSITE = {
     "datasets": [
