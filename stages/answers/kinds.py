@@ -3,11 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import partial
 from string import ascii_uppercase
 from typing import NamedTuple
 
 from stages.answers.marks import MAX_ANSWER_CHARS, unwrap
-from stages.answers.numeric import Number, read_number
+from stages.answers.numeric import read_number
 
 Options = Sequence[str] | None
 
@@ -51,25 +52,20 @@ def is_prose(text: str) -> bool:
     return _PROSE.fullmatch(text) is not None
 
 
-def _read_number(text: str, options: Options) -> Reading:
-    """By value and without tolerance: 50% is 0.5, 2.50 is 2.5, 1/2 is 0.5, but 1/3 is not 0.333."""
-    text, number = _after_last_equals(text)
-    return Reading(text, problem=number) if isinstance(number, str) else Reading(text, number.key)
+def _read_number(text: str, options: Options, in_percent: bool = False) -> Reading:
+    """By value and without tolerance: 50% is 0.5, 2.50 is 2.5, 1/2 is 0.5, but 1/3 is not 0.333.
 
-
-def _read_percentage(text: str, options: Options) -> Reading:
-    """In percent: 50 is 50%, and a bare 0.5 is half a percent, never a guess at 50%."""
-    text, number = _after_last_equals(text)
-    return Reading(text, problem=number) if isinstance(number, str) else Reading(text, str(number.value))
-
-
-def _after_last_equals(text: str) -> tuple[str, Number | str]:
-    """Return what follows the last "=", and its number: 9 in "18 - 9 = 9". An inequality has none."""
+    `in_percent`, 50 is 50%, and a bare 0.5 is half a percent, never a guess at 50%. Of "18 - 9 = 9" the
+    number is what follows the last "="; an inequality has none.
+    """
     left, equals, right = text.rpartition("=")
-    right = unwrap(right)
     if equals and left.rstrip()[-1:] in ("<", ">", "!"):
-        return text, "not_a_number"
-    return right, read_number(right) if right else "empty_answer"
+        return Reading(text, problem="not_a_number")
+    text = unwrap(right)
+    number = read_number(text) if text else "empty_answer"
+    if isinstance(number, str):
+        return Reading(text, problem=number)
+    return Reading(text, str(number.value) if in_percent else number.key)
 
 
 def _read_text(text: str, options: Options) -> Reading:
@@ -129,7 +125,7 @@ def _without_labels(options: Sequence[str]) -> Sequence[str]:
 READERS: dict[str, Callable[[str, Options], Reading]] = {
     "number": _read_number,
     "fraction": _read_number,
-    "percentage": _read_percentage,
+    "percentage": partial(_read_number, in_percent=True),
     "math": _read_math,
     "choice": _read_choice,
     "boolean": _read_boolean,

@@ -118,7 +118,7 @@ class Crafting(Environment):
                 raise Refused(some if stock[name] else f"There is no {name} left.")
             stock = {**stock, name: left}
         inventory = {**state.inventory, name: state.inventory.get(name, 0) + n}
-        self._state = state._replace(inventory=inventory, stock=stock)
+        self._state = State(inventory, stock, state.made, state.reward, False)
         return f"You took {n} {name}."
 
     def _craft(self, n: int, output: str, given: dict[str, int]) -> str:
@@ -132,31 +132,33 @@ class Crafting(Environment):
             if held < k:
                 known = name in puzzle.known
                 raise Refused(f"You have {held} {name}, not {k}." if known else self._unknown(name))
-        follows = any(n % r.count == 0 and puzzle.makes(r, n // r.count, given) for r in recipes)
-        if not follows and not puzzle.spoils:
-            raise Refused(self._mismatch(recipes, n, given))
+        mismatch = self._mismatch(recipes, n, given)
+        if mismatch and not puzzle.spoils:
+            raise Refused(mismatch)
         rest = {name: held - given.get(name, 0) for name, held in state.inventory.items()}
         inventory = {name: held for name, held in rest.items() if held}
-        if not follows:
+        if mismatch:
             self._state = state._replace(inventory=inventory)
-            return f"{self._mismatch(recipes, n, given)} You lost {', '.join(counted(given))}."
+            return f"{mismatch} You lost {', '.join(counted(given))}."
         inventory[output] = inventory.get(output, 0) + n
         if output == puzzle.goal:
-            self._state = state._replace(inventory=inventory, reward=1.0, won=True)
+            self._state = State(inventory, state.stock, state.made, 1.0, True)
             return f"You made {n} {output}. That is the goal."
-        if output in self._milestones and output not in state.made:
-            made = state.made | {output}
-            state = state._replace(made=made, reward=len(made) / (len(self._milestones) + 1))
-        self._state = state._replace(inventory=inventory)
+        made, reward = state.made, state.reward
+        if output in self._milestones and output not in made:
+            made = made | {output}
+            reward = len(made) / (len(self._milestones) + 1)
+        self._state = State(inventory, state.stock, made, reward, False)
         return f"You made {n} {output}."
 
     def _mismatch(self, recipes: list[Recipe], n: int, given: dict[str, int]) -> str:
-        if len(recipes) > 1:
-            return f"No recipe makes {n} {recipes[0].output} of that."
-        recipe = recipes[0]
-        if n % recipe.count:
-            return f"A recipe makes {recipe.count} {recipe.output} at a time, not {n}."
-        return self._puzzle.difference(recipe, n // recipe.count, given)
+        """Say why no recipe makes `n` of its output from `given`; '' if one does."""
+        for recipe in recipes:
+            if n % recipe.count:
+                problem = f"A recipe makes {recipe.count} {recipe.output} at a time, not {n}."
+            elif not (problem := self._puzzle.difference(recipe, n // recipe.count, given)):
+                return ""
+        return problem if len(recipes) == 1 else f"No recipe makes {n} {recipe.output} of that."
 
     def _unknown(self, name: str) -> str:
         family = name.removeprefix("any ")

@@ -45,41 +45,28 @@ class Puzzle:
         base = self.base if self.stock is None else counted(self.stock)
         return "\n".join([*lines, f"Base items: {', '.join(base)}", f"Goal: {self.goal}"])
 
-    def makes(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> bool:
-        """Tell whether `given` is exactly what the recipe takes, followed `times` times. Families may mix."""
-        if given == {name: n * times for name, n in recipe.ingredients}:
-            return True
-        rest = dict(given)
-        for name, n in recipe.ingredients:
-            if name not in self.families:
-                rest[name] = rest.get(name, 0) - n * times
-                if rest[name] < 0:
-                    return False
-        for name, n in recipe.ingredients:
-            if name in self.families and self._pop_members(rest, name) != n * times:
-                return False
-        return not any(rest.values())
-
-    def _pop_members(self, rest: dict[str, int], family: str) -> int:
-        return sum(rest.pop(member, 0) for member in self.families[family])
-
     def difference(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> str:
-        """Describe the first thing that is wrong with `given`, for which `makes` is False."""
+        """Describe what is wrong with `given` for following the recipe `times` times, or return ''.
+
+        The members of a family may be mixed.
+        """
+        if given == {name: n * times for name, n in recipe.ingredients}:
+            return ""
         whole = f"{recipe.count * times} {recipe.output}"
         rest = dict(given)
         # Families come last and take what is left.
         for name, n in sorted(recipe.ingredients, key=lambda pair: pair[0] in self.families):
-            members = self.families.get(name)
-            got = self._pop_members(rest, name) if members else rest.get(name, 0)
+            wanted, members = n * times, self.families.get(name)
+            got = sum(rest.pop(member, 0) for member in members) if members else rest.get(name, 0)
             # A surplus may stand for a family of the same recipe.
             shared = any(name in self.families.get(other, ()) for other, _ in recipe.ingredients)
-            if got < n * times or (got > n * times and not shared):
+            if got < wanted or (got > wanted and not shared):
                 what = f"any {name} ({' or '.join(members)})" if members else name
-                return f"{whole} takes {n * times} {what}, not {got}."
+                return f"{whole} takes {wanted} {what}, not {got}."
             if not members:
-                rest[name] = got - n * times
-        extra = [name for name, left in rest.items() if left]
-        return f"{recipe.output} takes no {extra[0]}."
+                rest[name] = got - wanted
+        extra = next((name for name, left in rest.items() if left), None)
+        return f"{recipe.output} takes no {extra}." if extra else ""
 
     def plan(self, inventory: Mapping[str, int], stock: Mapping[str, int] | None) -> list[str] | None:
         """Return actions to the goal, or None if the remaining items do not suffice.
