@@ -22,7 +22,7 @@ from pipeline.runner.llm import LLM
 from pipeline.runner.stage import run_stage
 from pipeline.stage import RESUMED, Stage
 from pipeline.store import files
-from stages.answers import normalised
+from stages.answers import normalized
 from stages.rounds import closed_book
 from stages.rounds.measures import STAGE, measures, reference, stage_name
 from stages.steps import verifiers
@@ -186,5 +186,5 @@ def _vote(extracted: str, task: dict[str, Any]) -> str | None:
     one vote.
     """
     mapping = extracted.count("=") > 1  # "A=1, B=2", which read as a number would be the last one
-    typed = None if mapping else normalised(extracted, task["answer_type"], task.get("options"))
-    return typed or normalised(extracted, "text") or None
+    typed = None if mapping else normalized(extracted, task["answer_type"], task.get("options"))
+    return typed or normalized(extracted, "text") or None

@@ -121,7 +121,7 @@ async def _vote(row: Row, llm: LLM) -> Outcome:
     extracted, problem = _extract(row.payload)
     if extracted is None:
         return Dropped(problem, raw=row.payload["text"])
-    key = answers.normalised(extracted, row.payload["answer_type"], row.payload.get("options"))
+    key = answers.normalized(extracted, row.payload["answer_type"], row.payload.get("options"))
     return Kept([row.child("verify", 0, vote={"extracted": extracted, "key": key})])
 
 

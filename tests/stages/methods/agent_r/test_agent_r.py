@@ -423,7 +423,7 @@ def test_recipes_that_cannot_work_are_refused() -> None:
         method(tasks={"source": "jsonl", "path": "x"})
     for key in ("demonstrations", "held_out"):
         other = {"source": "jsonl", "path": "x.jsonl"}
-        with pytest.raises(ConfigError, match=rf"{key}.* source is 'jsonl', expected 'environment'"):
+        with pytest.raises(ConfigError, match=rf"{key}.source is 'jsonl', expected 'environment'"):
             AgentR(
                 tiny_recipe(
                     tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}
