@@ -128,6 +128,8 @@ class Method(ABC):
     roles: ClassVar[
         tuple[str, ...]
     ] = ()  # parts that the model plays; each can have an adapter of its own (train.adapters)
+    # Payload keys published as columns src_<key> of its dataset, each with its type, "string" or "strings".
+    lineage: ClassVar[dict[str, str]] = {}
     measured: ClassVar[str] = "accuracy"  # what evaluation's number is, for titles
 
     def __init__(self, recipe: Any) -> None:

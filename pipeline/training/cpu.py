@@ -1,13 +1,14 @@
-"""What a training on a machine without a GPU is told, beside its settings."""
+"""Training on machines without a GPU."""
 
 from trl.trainer import utils
 
 
 def score_only_completions() -> None:
-    """Let TRL compute logits only where there is loss, on the CPU as on GPUs.
+    """Let TRL compute logits only where there is loss, on the CPU as on GPUs. The loss is the same.
 
-    On devices without Triton TRL 1.16 scores every position, prompts included, as compilers that want fixed shapes need it. On a
-    CPU the output layer of a small model is then a quarter of a step (tests/benchmarks/training.py). The loss is the same.
+    On devices without Triton, TRL 1.16 scores every position, including prompts, for the sake of compilers
+    that need fixed shapes. On a CPU the output layer of a small model then takes a quarter of a step
+    (tests/benchmarks/training.py).
     """
     choose = getattr(utils, "_use_triton", None)  # private to TRL: without it training is slower, not wrong
     if choose is not None and not hasattr(choose, "on_cpu"):

@@ -15,7 +15,6 @@ from pipeline.errors import ConfigError, SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import PROPOSE, STAGES, TRAIN, UNTRAINED, Method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.publish.kinds import KINDS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import Input, given_to, input_of, run_stage
 from pipeline.store import files
@@ -267,10 +266,7 @@ def _check(method: Method) -> None:
         raise ConfigError(
             f"method {method.name}: its stages() gives no stage for {', '.join(lacks)}; expected all of {', '.join(STAGES)} (Stage() lets rows pass through)."
         )
-    if method.dataset not in KINDS:
-        raise ConfigError(
-            f"method {method.name}: its dataset is {method.dataset!r}; expected one of {', '.join(sorted(KINDS))}."
-        )
+    published_rows.published_kind(method)
 
 
 def _only(source: Input, chosen: frozenset[str]) -> Any:

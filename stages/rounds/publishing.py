@@ -8,14 +8,22 @@ from typing import Any
 from pipeline.config import Recipe
 from pipeline.ids import digest
 from pipeline.methods import PROPOSE, STAGES, DatasetStep, Method, Stage
-from pipeline.publish import DPO, KINDS, CardFacts, PairRow, measure, pair_row, publish
+from pipeline.publish import DPO, CardFacts, measure, publish
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import input_of, run_stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages.rounds import judged
-from stages.rounds.published_rows import TOO_LONG, dataset_name, dataset_roles, fits, published_rows
+from stages.rounds.published_rows import (
+    TOO_LONG,
+    dataset_name,
+    dataset_roles,
+    fits,
+    published_kind,
+    published_pairs,
+    published_rows,
+)
 from stages.steps import decontaminate, dedup, filters, preferences
 from stages.tasks.general import General, Mixed
 
@@ -24,7 +32,7 @@ STAGE = "publish"
 
 async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
     """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/<the method's kind>/round-NNN."""
-    kind = KINDS[method.dataset]
+    kind = published_kind(method)
     source = input_of(run, run.tasks("demonstrations") if round_ == 0 else run.stage(round_, "verify"))
     steps = _steps(run, round_, recipe, method, tokenizer)
     config = {
@@ -99,7 +107,8 @@ async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method
         recipe,
     )
     if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
-        rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
+        pairs = run.rows(run.stage(round_, preferences.STAGE))
+        rows = measure(published_pairs(pairs, round_, recipe, method), tokenizer, DPO)
         publish(
             rows,
             folder,
@@ -211,25 +220,6 @@ def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str
         for folder in (run.stage(r, stage) for r in rounds)
         if run.manifest(folder)
     ]
-
-
-def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
-    for row in run.rows(run.stage(round_, preferences.STAGE)):
-        pair = row.payload
-        yield pair_row(
-            pair["prompt"],
-            pair["chosen"],
-            pair["rejected"],
-            row_id=row.id,
-            parent_ids=row.parents,
-            task_id=pair["task_id"],
-            round=round_,
-            method=method.name,
-            models=(pair["chosen_model"], pair["rejected_model"]),
-            sampling=pair.get("sampling") or recipe.sampling.as_json,
-            verdicts=(pair["chosen_verdict"], pair["rejected_verdict"]),
-            hinted=pair["hinted"],
-        )
 
 
 def _facts(

@@ -13,16 +13,16 @@ from pipeline.display import TrainDisplay, console
 from pipeline.errors import StageError
 from pipeline.methods import TRAIN, TRAIN_SFT
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture
+from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
-from stages.rounds.published_rows import dataset_name
+from stages.rounds.published_rows import dataset_name, published_kind
 
 
 def _supervised(recipe: Recipe) -> Kind:
     """Return the kind of dataset that the recipe's method publishes its examples, or texts, as."""
-    return KINDS[registry.resolve("method", recipe.method["name"]).dataset]
+    return published_kind(registry.resolve("method", recipe.method["name"]))
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:

@@ -12,7 +12,7 @@ from pipeline import registry
 from pipeline.config import Source
 from pipeline.errors import DataError
 from pipeline.ids import ID_CHARS, digest, unit_interval
-from pipeline.publish import TURNS, Turn, TurnRow, measure, turn_row
+from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure
 from stages.steps.decontaminate import HeldOut
 from stages.tasks import BadRow, RawRow
 
@@ -62,7 +62,7 @@ class Mixed:
         self.digest = digest(sorted(self._rows))
         self.notes: list[str] = []
 
-    def draw(self, own: int) -> list[TurnRow]:
+    def draw(self, own: int) -> list[PublishedRow]:
         """Return rows until they have the share of tokens that goes with `own` tokens of the method's."""
         wanted = own * (1 - self._general.agent_share) / self._general.agent_share
         chosen, tokens, left_out = [], 0, 0
@@ -85,7 +85,7 @@ class Mixed:
         return chosen
 
 
-def _row(found: Any, general: General, round_: int) -> TurnRow:
+def _row(found: Any, general: General, round_: int) -> PublishedRow:
     if not isinstance(found, RawRow):
         where, problem = (
             (found.where, found.problem) if isinstance(found, BadRow) else (general.path, "a repeated row")
@@ -102,8 +102,7 @@ def _row(found: Any, general: General, round_: int) -> TurnRow:
         for i, m in enumerate(messages)
     ]
     row_id = digest([RECORD, round_, turns])[:ID_CHARS]
-    return turn_row(
-        turns,
+    lineage = Lineage(
         row_id=row_id,
         parent_ids=[],
         task_id=found.where,
@@ -111,9 +110,8 @@ def _row(found: Any, general: General, round_: int) -> TurnRow:
         record=RECORD,
         round=round_,
         method=RECORD,
-        sampling=None,
-        verdict=None,
     )
+    return TURNS.row(lineage, turns=turns)
 
 
 def _is_conversation(messages: Any) -> bool:

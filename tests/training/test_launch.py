@@ -59,7 +59,7 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     rows = make_rows(10) + [{**row, "row_id": f"long-{i}"} for i, row in enumerate(make_rows(4, words=120))]
     publish(measure(rows, tokenizer), tmp_path / "d", FACTS, 0)
     spec = make_spec(lora=Lora(r=4, alpha=8), learning_rate=1e-2, max_steps=2)
-    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1, False),), subsample=13))
+    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1),), subsample=13))
     result = train(spec)
     assert result.left_out >= 3 and result.examples + result.left_out == 13
     assert (Path(spec.work) / "dataset" / "README.md").exists()

@@ -5,7 +5,14 @@ import time
 import orjson
 from transformers import TrainerControl, TrainerState
 
-from pipeline.training.progress import Progress, cut_torn_line, describe, draw_loss, following, read_progress
+from pipeline.training.progress import (
+    ProgressWriter,
+    cut_torn_line,
+    describe,
+    draw_loss,
+    following,
+    read_progress,
+)
 
 
 def line(step: int, loss: float = 1.0) -> dict:
@@ -56,7 +63,7 @@ def test_a_follower_sees_what_is_appended(tmp_path):
 def test_the_last_step_is_logged_whatever_the_interval(tmp_path):
     control = TrainerControl()
     for step, logged in ((798, False), (799, True)):
-        Progress(str(tmp_path / "p")).on_step_end(
+        ProgressWriter(str(tmp_path / "p")).on_step_end(
             None, TrainerState(global_step=step, max_steps=799), control
         )
         assert control.should_log is logged

@@ -138,6 +138,7 @@ class EntiGraph(Method):
     name = "entigraph"
     Options = EntiGraphOptions
     dataset = "cpt"
+    lineage: ClassVar[dict[str, str]] = {"form": "string", "entities": "strings"}
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
