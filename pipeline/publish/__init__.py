@@ -1,10 +1,10 @@
 """Publishing: frozen schemas, dataset folders with cards, and the mixtures that models train on."""
 
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
-from pipeline.publish.card import CardFacts, card
-from pipeline.publish.dataset import measure, publish, shares, write_dataset
+from pipeline.publish.card import CardFacts
+from pipeline.publish.dataset import measure, publish
 from pipeline.publish.kinds import CPT, DPO, KINDS, SFT, TURNS, Kind
-from pipeline.publish.loss_mask import Turn, mask_turns
+from pipeline.publish.loss_mask import Turn
 from pipeline.publish.schema import Lineage, PublishedRow
 from pipeline.publish.tokens import joint_tokens, text_ids, token_lengths
 
@@ -21,15 +21,11 @@ __all__ = [
     "Part",
     "PublishedRow",
     "Turn",
-    "card",
     "joint_tokens",
     "load_mixture",
-    "mask_turns",
     "measure",
     "mixture",
     "publish",
-    "shares",
     "text_ids",
     "token_lengths",
-    "write_dataset",
 ]

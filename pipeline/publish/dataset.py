@@ -103,12 +103,11 @@ def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
 def _spool(rows: Iterable[PublishedRow], path: Path, kind: Kind) -> tuple[datasets.Dataset, list[str]]:
     """Write rows to an Arrow file as they come; return it as a dataset, and the row ids."""
     ids: dict[str, None] = {}
-    own = {name: kind.blank[name] for name in (f"src_{key}" for key in kind.own)}
+    own = {f"src_{key}": kind.blank[f"src_{key}"] for key in kind.own}
     with ArrowWriter(features=kind.features, path=str(path), writer_batch_size=_BATCH) as writer:
         for given in rows:
-            row = (
-                own | given
-            )  # rows that are not the method's, such as general conversations, lack its columns
+            # Rows that are not the method's, such as general conversations, lack its columns.
+            row = own | given
             _check(row, kind)
             if row["row_id"] in ids:
                 raise DataError(f"row id {row['row_id']!r} occurs twice among the rows to publish.")
@@ -142,8 +141,7 @@ def _check(row: PublishedRow, kind: Kind) -> None:
 
 
 def _are_messages(value: Any) -> bool:
-    # Many chat templates would render a None as the word "None", and another key would break the frozen
-    # schema.
+    # Many chat templates render None as the word "None", and other keys would break the frozen schema.
     return bool(value) and all(
         m.keys() == {"role", "content"} and all(isinstance(text, str) for text in m.values()) for m in value
     )
@@ -157,14 +155,9 @@ def _content_digest(dataset: datasets.Dataset) -> str:
 
 
 def _length_quantiles(dataset: datasets.Dataset, kind: Kind) -> dict[str, dict[str, int]]:
+    def quantiles(values: np.ndarray) -> dict[str, int]:
+        marks = np.percentile(values, [50, 95, 100], method="higher") if len(values) else (0, 0, 0)
+        return dict(zip(("p50", "p95", "max"), map(int, marks), strict=True))
+
     parts = {part: column(dataset, name) for part, name in kind.counts.items()}
-    return {
-        part: _quantiles(values) for part, values in (parts | {"whole": whole_lengths(dataset, kind)}).items()
-    }
-
-
-def _quantiles(values: np.ndarray) -> dict[str, int]:
-    if not len(values):
-        return {"p50": 0, "p95": 0, "max": 0}
-    p50, p95 = np.percentile(values, [50, 95], method="higher")
-    return {"p50": int(p50), "p95": int(p95), "max": int(values.max())}
+    return {part: quantiles(v) for part, v in (parts | {"whole": whole_lengths(dataset, kind)}).items()}

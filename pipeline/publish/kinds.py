@@ -1,7 +1,6 @@
 """The kinds of published datasets: their columns, and what mixing and training need to know of each.
 
-The schemas are frozen (tests/publish): the rounds of a run are concatenated, so a change of columns needs a
-new version.
+The schemas are frozen, because the rounds of a run are concatenated: a change of columns needs a new version.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,7 +47,7 @@ class Kind:
 
     def extended(self, own: Mapping[str, str]) -> "Kind":
         """Return this kind with a method's own lineage columns (Method.lineage). Raises ConfigError."""
-        lineage_features((), own)
+        lineage_features((), own)  # raises now, not at the first row
         return replace(self, own=own)
 
     @cached_property

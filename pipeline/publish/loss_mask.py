@@ -2,9 +2,9 @@
 
 For kinds sft and dpo TRL makes the mask: loss falls on the completion, or on both answers. For cpt there is
 none. TRL can also mask all turns but the assistant's, but not a single bad action in the middle of an
-episode. So for kind turns the mask is made here, with the model's tokenizer, and published as the column
-`labels`; TRL trains on a dataset that has `input_ids` and `labels` as it is. Such datasets have no plain
-messages that a trainer could use without the mask.
+episode. So for kind turns the mask is made here (`mask_turns`), with the model's tokenizer, and published as
+the column `labels`; TRL trains on a dataset that has `input_ids` and `labels` as it is. Such datasets have no
+plain messages that a trainer could use without the mask.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,9 @@ class Turn(TypedDict):
 def mask_turns(tokenizer: Any, turns: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
     """Return a conversation's token ids and labels: the token id within turns with `loss`, IGNORED elsewhere.
 
-    Loss falls on all that the model generates in such a turn: from behind its header to its end mark, which
-    is included so that the model learns to stop. Raises DataError if the turn is not the assistant's, or if
-    the chat template renders a turn differently once more turns follow: the mask would not match what is
-    generated.
+    Loss falls on all that the model generates in such a turn: from after the role header through the end
+    mark, so that the model learns to stop. Raises DataError if the turn is not the assistant's, or if the
+    chat template renders it differently once more turns follow: the mask would not match what is generated.
     """
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     whole = _ids(tokenizer, messages)

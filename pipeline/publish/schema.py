@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from datasets import List, Value
@@ -14,6 +14,7 @@ PublishedRow = dict[str, Any]  # one row of a dataset, with exactly the columns 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 OWN_TYPES = {"string": Value("string"), "strings": List(Value("string"))}  # see Method.lineage
 
+# The types of Lineage's fields, each with that of its column.
 Text = Annotated[str, Value("string")]
 Texts = Annotated[Sequence[str], List(Value("string"))]
 Json = Annotated[object, Value("string")]  # any JSON value, stored as text; None is ""
@@ -23,8 +24,7 @@ Json = Annotated[object, Value("string")]  # any JSON value, stored as text; Non
 class Lineage:
     """Where a published row comes from; every field is a column, ids as they are, others as `src_<field>`.
 
-    The order here is the order of the columns. A kind has some of them (Kind.lineage); the values of others
-    are ignored.
+    Columns come in this order. A kind has some of them (Kind.lineage) and ignores the values of others.
     """
 
     row_id: Text
@@ -52,7 +52,8 @@ class Lineage:
             if f.name == "own":
                 values |= {f"src_{key}": cell for key, cell in value.items()}
             elif f.type is Json:
-                values[_column(f.name)] = json_text(value)
+                text = "" if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+                values[_column(f.name)] = text
             else:
                 values[_column(f.name)] = list(value) if f.type is Texts else value
         return values
@@ -63,29 +64,21 @@ def lineage_features(wanted: Sequence[str], own: Mapping[str, str]) -> dict[str,
 
     Raises ConfigError for a column of an unknown type or with the name of another.
     """
-    features = {}
-    for f in fields(Lineage):
-        if f.name == "own":
-            features |= _own_features(own)
-        elif f.name in wanted:
-            features[_column(f.name)] = f.type.__metadata__[0]
-    return features
-
-
-def json_text(value: object) -> str:
-    """Return a JSON value as text with sorted keys; "" for None."""
-    return "" if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _own_features(own: Mapping[str, str]) -> dict[str, Any]:
+    names = {f.name for f in fields(Lineage)}
     for key, type_ in own.items():
         if type_ not in OWN_TYPES:
             raise ConfigError(
-                f"lineage column {key!r} has the type {type_!r}; use one of {', '.join(OWN_TYPES)}."
+                f"Method.lineage: {key!r} is {type_!r}; expected one of {', '.join(OWN_TYPES)}."
             )
-        if key in {f.name for f in fields(Lineage)}:
-            raise ConfigError(f"lineage column {key!r} is one that every method has; choose another name.")
-    return {f"src_{key}": OWN_TYPES[type_] for key, type_ in own.items()}
+        if key in names:
+            raise ConfigError(f"Method.lineage: {key!r} is a column of every method; choose another name.")
+    features: dict[str, Any] = {}
+    for f in fields(Lineage):
+        if f.name == "own":
+            features |= {f"src_{key}": OWN_TYPES[type_] for key, type_ in own.items()}
+        elif f.name in wanted:
+            features[_column(f.name)] = get_args(f.type)[1]
+    return features
 
 
 def _column(name: str) -> str:

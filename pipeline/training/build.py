@@ -6,13 +6,13 @@ import datasets
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils.logging import disable_progress_bar
+from trl.trainer import utils
 
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
 from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
 from pipeline.training.arguments import wants_bf16
 from pipeline.training.checkpoints import MarkComplete
-from pipeline.training.cpu import score_only_completions
 from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
 from pipeline.training.progress import ProgressWriter
 from pipeline.training.sft import LengthGroupedSFTTrainer, sft_trainer
@@ -27,16 +27,14 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
     datasets.disable_progress_bars()
     disable_progress_bar()
     arguments, trust, kind = config["arguments"], config["trust_remote_code"], KINDS[config["kind"]]
-    # bf16 weights lose AdamW's small updates (8 bits of mantissa), so the default is fp32 weights and bf16
-    # arithmetic.
+    # bf16 weights (8 bits of mantissa) lose AdamW's small updates: the default is fp32 with bf16 arithmetic.
     dtype = torch.bfloat16 if config["precision"] == "bf16" else torch.float32
     bf16 = wants_bf16(config["precision"], not arguments["use_cpu"])
     if bf16:
-        # TRL multiplies the output layer's bf16 numbers as fp32. bf16 units do that exactly, 2 to 4 times
-        # faster on a CPU.
+        # TRL multiplies the output layer's bf16 as fp32; bf16 units do so exactly, 2 to 4 times faster.
         torch.set_float32_matmul_precision("medium")
     if arguments["use_cpu"]:
-        score_only_completions()
+        _score_only_completions()
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(
         config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust
@@ -60,6 +58,22 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
     trainer.remove_callback(PrinterCallback)
     _check_nothing_cut(data, trainer, kind)
     return trainer
+
+
+def _score_only_completions() -> None:
+    """Let TRL compute logits only where there is loss, on the CPU as on GPUs. The loss is the same.
+
+    Without Triton, TRL 1.16 scores every position, including prompts, for compilers that need fixed shapes.
+    On a CPU the output layer of a small model then takes a quarter of a step (tests/benchmarks/training.py).
+    """
+    choose = getattr(utils, "_use_triton", None)  # private to TRL: without it training is slower, not wrong
+    if choose is not None and not hasattr(choose, "on_cpu"):
+
+        def compact(device: torch.device) -> bool:
+            return device.type == "cpu" or choose(device)
+
+        compact.on_cpu = choose
+        utils._use_triton = compact
 
 
 def _check_nothing_cut(data: datasets.Dataset, trainer: Any, kind: Kind) -> None:

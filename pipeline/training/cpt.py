@@ -1,8 +1,7 @@
 """Continued pretraining: the texts as one stream of tokens, cut into blocks and mixed with general text.
 
 The blocks are written in the exact order of training, all epochs of them. So what is seen does not depend on
-the number of workers, a resumed training continues in the middle, and the share of general text is known, not
-just expected.
+the number of workers, a resumed training continues in the middle, and the share of general text is exact.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,8 +72,7 @@ def mix(
 
     Each place holds general text with probability `rate`, drawn by (seed, epoch, index) alone. With mode
     "instead" it replaces an own block, so a share of `rate` of an epoch's blocks is not seen; "in_addition"
-    skips none. The order ends after `epochs` over the own blocks or, if given, after `places`. Every epoch is
-    shuffled anew.
+    skips none. The order ends after `epochs`, each shuffled anew, over the own blocks, or after `places`.
     """
     if not replay:
         rate = 0.0
@@ -138,8 +136,7 @@ def _write(spec: TrainSpec, folder: Path) -> None:
         )
         order = mixed(len(blocks))
         if own.rest and sum(i < len(blocks) for i in order) > len(blocks):
-            # With more than one pass the end of the stream would never be seen: in a small corpus, much of a
-            # text.
+            # Even in many passes the end of the stream would never be seen: much of a text, if there are few.
             last = _spool([own.last()], aside / "last.arrow", replay=False)
             blocks = datasets.concatenate_datasets([blocks, last])
             order = mixed(len(blocks))

@@ -34,7 +34,7 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
     """Draw the mixture and leave out examples longer than train.max_length tokens.
 
     Trains on the published folders themselves if nothing is drawn, left out or recounted; otherwise writes
-    the examples to `work`/dataset. Skips empty folders: `load_dataset`, and with it TRL, refuses them. Raises
+    the examples to `work`/dataset. Skips empty folders, which `load_dataset` and so TRL refuse. Raises
     StageError if no example is short enough.
     """
     data = load_mixture(spec.mixture, spec.seed, spec.kind)

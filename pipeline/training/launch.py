@@ -56,8 +56,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     write_json(str(work / "spec.json"), inputs)
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     scaling, threads = _scaling(spec)
-    # A guess for the planning: workers decide on bf16 themselves, their machines may differ from the
-    # driver's.
+    # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
     bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)
     arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16)
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
@@ -139,8 +138,7 @@ def _wait_for_gpus(wanted: float) -> None:
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
     """Run the workers until the model is saved, restarting them when one dies. Raises StageError."""
-    # Ray turns print() into log lines, including the bytecode listings that `datasets` makes to fingerprint
-    # functions.
+    # Ray would log all that is printed, also the bytecode that `datasets` lists to fingerprint functions.
     environment = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **({} if scaling.use_gpu else CPU_ALLOCATOR)}
     run = RunConfig(
         name="train",

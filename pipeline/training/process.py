@@ -30,8 +30,7 @@ def train_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     if context.get_world_size() == 1:
-        # With Ray's variables, accelerate wraps even a single worker in DDP, which copies every gradient: a
-        # third of the time on a CPU.
+        # With these, accelerate wraps even one worker in DDP, which copies gradients: 1/3 of a CPU's time.
         for name in _RANKS:
             os.environ.pop(name, None)
     _log_to(Path(config["log"]).with_suffix(f".{rank}.log"))

@@ -14,7 +14,6 @@ from pipeline.store.files import atomic_write
 
 Line = dict[str, Any]
 REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO reports beside its loss
-_PRINT_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 
 
@@ -22,14 +21,13 @@ class ProgressWriter(TrainerCallback):
     """Appends a line (see on_log) to `path` at every logging step.
 
     With DPO also REWARDS: the margin between the implicit rewards of chosen and rejected answers, and how
-    often it is positive. `tokens` and `seconds` add up over resumed runs; steps lost with a killed process
-    appear again.
+    often it is positive. `tokens` and `seconds` add up over resumed runs; steps lost in a kill appear again.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.tokens_before, self.seconds_before = 0, 0.0
-        self.began = self.printed = self.logged = time.monotonic()
+        self.began = self.logged = time.monotonic()
         self.tokens_logged = 0
 
     def on_train_begin(
@@ -38,7 +36,7 @@ class ProgressWriter(TrainerCallback):
         """Continue the counts of the step that the run resumes from."""
         if done := [line for line in read_progress(self.path) if line["step"] <= state.global_step]:
             self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
-        self.began = self.logged = self.printed = time.monotonic()
+        self.began = self.logged = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -73,18 +71,6 @@ class ProgressWriter(TrainerCallback):
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self.logged, self.tokens_logged = now, seen
-        if now - self.printed > _PRINT_SECONDS or state.global_step in (1, state.max_steps):
-            self.printed = now
-            print(describe(line), flush=True)
-
-
-def describe(line: Line) -> str:
-    """Return a progress line in words."""
-    margin = f"  margin {line[REWARDS[0]]:.4f}" if REWARDS[0] in line else ""
-    return (
-        f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}{margin}  "
-        f"{line['tokens_per_second']:.0f} tokens/s  epoch {line['epoch']:.2f}"
-    )
 
 
 def read_progress(path: str | Path) -> list[Line]:

@@ -36,8 +36,7 @@ def dataset_name(kind: Kind, role: str = "") -> str:
 def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
     """Return a step that drops rows that the trainer would truncate; here they are counted and stored.
 
-    A row with several examples is dropped only if all are too long; otherwise TOO_LONG in its payload lists
-    those that are.
+    A row is dropped only if all its examples are too long; otherwise TOO_LONG in its payload lists those.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:

@@ -5,9 +5,9 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline.errors import DataError
 from pipeline.ids import digest
-from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, mask_turns, measure, publish
+from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure, publish
 from pipeline.publish.dataset import shares, whole_lengths
-from pipeline.publish.loss_mask import IGNORED
+from pipeline.publish.loss_mask import IGNORED, mask_turns
 from tests.publish.conftest import FACTS
 from tests.publish.test_schema import TRL_NAMES
 

@@ -337,7 +337,7 @@ def test_trl_dpo_trains_with_it(make_spec, tmp_path, monkeypatch):
 
 def test_mistakes_are_told_with_the_key_of_dpo(make_spec):
     for settings, said in (
-        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be shared out evenly to 2"),
+        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be split evenly among 2"),
         ({"micro_batch_size": 3, "batch_size": 8}, r"train\.dpo\.micro_batch_size"),
         ({"extra": {"packing": True}}, r"train\.dpo\.extra\.packing: TRL's DPOConfig has no such field"),
         ({"extra": {"beta": 1}}, r"change it there"),
