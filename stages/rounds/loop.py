@@ -16,7 +16,6 @@ from pipeline.ids import digest
 from pipeline.methods import Method, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.protocols import UNTRAINED, ChoosesEngines, ProposesQuestions, Reports
-from pipeline.publish.kinds import KINDS
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -248,11 +247,7 @@ def _check(method: Method) -> None:
             f"{', '.join(STAGES)} "
             "(an empty Stage() passes rows through)."
         )
-    if method.dataset not in KINDS:
-        kinds = ", ".join(sorted(KINDS))
-        raise ConfigError(
-            f"method {method.name}: its dataset is {method.dataset!r}; expected one of {kinds}."
-        )
+    published_rows.published_kind(method)
 
 
 def _present(model: ModelRef, what: str) -> ModelRef:

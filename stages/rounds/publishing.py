@@ -20,7 +20,7 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import DPO, KINDS, CardFacts, PairRow, measure, pair_row, publish
+from pipeline.publish import DPO, CardFacts, measure, publish
 from pipeline.round import Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -28,7 +28,15 @@ from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages.rounds import judged
-from stages.rounds.published_rows import TOO_LONG, dataset_name, dataset_roles, fits, published_rows
+from stages.rounds.published_rows import (
+    TOO_LONG,
+    dataset_name,
+    dataset_roles,
+    fits,
+    published_kind,
+    published_pairs,
+    published_rows,
+)
 from stages.steps import decontaminate, dedup, filters, preferences
 from stages.tasks.general import Mixed
 
@@ -39,7 +47,7 @@ async def publish_round(round_: Round) -> Manifest:
     the real demonstrations) as datasets/<the method's kind>/round-NNN.
     """
     run, recipe, method, number = round_.run, round_.recipe, round_.method, int(round_.number)
-    kind = KINDS[method.dataset]
+    kind = published_kind(method)
     source = input_of(run, run.tasks("demonstrations")) if number == 0 else round_.input("verify")
     steps = _steps(round_)
     config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
@@ -83,10 +91,10 @@ async def publish_pairs(round_: Round) -> Manifest:
         **_shared_config(round_, PAIRS, 1),
     }
     stage = Stage(steps=steps, prompts=example_templates(method), config=config)
-    source = judged.judged_answers(round_.run, number)
+    source = judged.judged_answers(round_)
     manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
     if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
-        rows = measure(_pairs(round_), round_.tokenizer, DPO)
+        rows = measure(published_pairs(round_.rows(PAIRS), number, recipe, method), round_.tokenizer, DPO)
         publish(rows, folder, _facts(round_, manifest, _pair_notes(round_)), recipe.seed, DPO)
     return manifest
 
@@ -165,25 +173,6 @@ def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
     for earlier in round_.earlier(first):
         if earlier.manifest(stage):
             yield from earlier.rows(stage)
-
-
-def _pairs(round_: Round) -> Iterator[PairRow]:
-    for row in round_.rows(PAIRS):
-        pair = row.payload
-        yield pair_row(
-            pair["prompt"],
-            pair["chosen"],
-            pair["rejected"],
-            row_id=row.id,
-            parent_ids=row.parents,
-            task_id=pair["task_id"],
-            round=int(round_.number),
-            method=round_.method.name,
-            models=(pair["chosen_model"], pair["rejected_model"]),
-            sampling=pair.get("sampling") or round_.recipe.sampling.as_json,
-            verdicts=(pair["chosen_verdict"], pair["rejected_verdict"]),
-            hinted=pair["hinted"],
-        )
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:

@@ -15,12 +15,12 @@ from pipeline.console import console
 from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.publish import DPO, KINDS, SFT, Kind, Mixture, mixture
+from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
 from pipeline.stage import TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
-from stages.rounds.published_rows import dataset_name
+from stages.rounds.published_rows import dataset_name, published_kind
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:
@@ -41,7 +41,7 @@ def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[
     if tuple(roles) != ("",):
         return _train_roles(round_, start, base, roles)
     run, recipe, number = round_.run, round_.recipe, int(round_.number)
-    kinds = [KINDS[round_.method.dataset]]
+    kinds = [published_kind(round_.method)]
     if wants_pairs(recipe, number):
         wanted = [DPO] if recipe.train.kind == "dpo" else [SFT, DPO]
         kinds = wanted if _rows(_mixture(round_, DPO)) else _without_pairs(round_)
@@ -85,7 +85,7 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
     A role without examples keeps the adapter it starts from, if it has one; else the base model plays it.
     """
     run, recipe, number = round_.run, round_.recipe, int(round_.number)
-    results, kind = [], KINDS[round_.method.dataset]
+    results, kind = [], published_kind(round_.method)
     for role in roles:
         data, out = _mixture(round_, kind, role), files.join(run.model(number), role)
         adapter = dict(start.adapters).get(role)

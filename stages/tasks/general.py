@@ -13,7 +13,7 @@ from pipeline import registry
 from pipeline.config import Source
 from pipeline.errors import DataError
 from pipeline.ids import ID_CHARS, digest, unit_interval
-from pipeline.publish import TURNS, Turn, TurnRow, measure, turn_row
+from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure
 from stages.steps.decontaminate import HeldOut
 from stages.tasks import BadRow, RawRow
 
@@ -55,7 +55,7 @@ class Mixed:
         self.digest = digest(sorted(self._rows))
         self.notes: list[str] = []
 
-    def draw(self, own: int) -> list[TurnRow]:
+    def draw(self, own: int) -> list[PublishedRow]:
         """Return rows until they have the share of tokens that goes with `own` tokens of the method's."""
         agent_share = self._general.agent_share
         wanted = own * (1 - agent_share) / agent_share
@@ -78,7 +78,7 @@ class Mixed:
         return chosen
 
 
-def _row(record: Any, general: General, round_: int) -> TurnRow:
+def _row(record: Any, general: General, round_: int) -> PublishedRow:
     if not isinstance(record, RawRow):
         bad = isinstance(record, BadRow)
         where, problem = (record.where, record.problem) if bad else (general.path, "a repeated row")
@@ -94,18 +94,17 @@ def _row(record: Any, general: General, round_: int) -> TurnRow:
         Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant")
         for i, m in enumerate(messages)
     ]
-    return turn_row(
-        turns,
-        row_id=digest([RECORD, round_, turns])[:ID_CHARS],
+    row_id = digest([RECORD, round_, turns])[:ID_CHARS]
+    lineage = Lineage(
+        row_id=row_id,
         parent_ids=[],
         task_id=record.where,
         kind="real",
         record=RECORD,
         round=round_,
         method=RECORD,
-        sampling=None,
-        verdict=None,
     )
+    return TURNS.row(lineage, turns=turns)
 
 
 def _is_conversation(messages: Any) -> bool:

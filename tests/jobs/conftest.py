@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from pipeline.config import dump_recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.ids import row_id
-from pipeline.publish import CardFacts, publish, published_row
+from pipeline.publish import SFT, CardFacts, Lineage, publish
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
@@ -185,15 +185,17 @@ class Built:
             steps=[StepEntry(name="exact_duplicates", rows_in=1, rows_out=1)],
         ).write(folder)
         examples = [
-            published_row(
-                [{"role": "user", "content": r.payload["question"]}],
-                [{"role": "assistant", "content": r.payload["text"]}],
-                row_id=f"{r.id}{suffix}",
-                parent_ids=r.parents,
-                task_id=r.payload["task_id"],
-                kind="synthetic",
-                round=1,
-                method="direct",
+            SFT.row(
+                Lineage(
+                    row_id=f"{r.id}{suffix}",
+                    parent_ids=r.parents,
+                    task_id=r.payload["task_id"],
+                    kind="synthetic",
+                    round=1,
+                    method="direct",
+                ),
+                prompt=[{"role": "user", "content": r.payload["question"]}],
+                completion=[{"role": "assistant", "content": r.payload["text"]}],
             )
             for r in rows
             for suffix in ("", "-1")

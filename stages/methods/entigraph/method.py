@@ -19,7 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -63,6 +63,7 @@ class EntiGraph(Method):
     name = "entigraph"
     Options = EntiGraphOptions
     dataset = "cpt"
+    lineage: ClassVar[dict[str, str]] = {"form": "string", "entities": "strings"}
     question_prompts = (ASK,)
 
     def __init__(self, recipe: Any) -> None:

@@ -12,7 +12,7 @@ from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
 from pipeline.methods import example_templates
 from pipeline.protocols import UNTRAINED
-from pipeline.publish import measure, publish, published_row
+from pipeline.publish import SFT, Lineage, measure, publish
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import STAGES
@@ -391,15 +391,17 @@ async def test_trap_2_no_loss_on_any_turn_but_the_last(
     rows = [await made(1), await made(1, YES), await made(2, keep_feedback=True), await made(2, YES)]
     examples = [(row, i, e) for row in rows for i, e in enumerate(method(keep_feedback=True).examples(row))]
     published = [
-        published_row(
-            e.prompt,
-            e.completion,
-            row_id=f"{n}-{i}",
-            parent_ids=row.parents,
-            task_id="t1",
-            kind="synthetic",
-            round=1,
-            method="self",
+        SFT.row(
+            Lineage(
+                row_id=f"{n}-{i}",
+                parent_ids=row.parents,
+                task_id="t1",
+                kind="synthetic",
+                round=1,
+                method="self",
+            ),
+            prompt=e.prompt,
+            completion=e.completion,
         )
         for n, (row, i, e) in enumerate(examples)
     ]
