@@ -1,7 +1,6 @@
 """Look at a run, also while it is running: python -m jobs.inspect --run DIR [--round K] [--stage S] [--dropped] [--failed] [--tree ROW_ID]"""
 
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, s
 from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
 from pipeline import examples, overview
-from pipeline.errors import ConfigError, SelfloopError
+from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.methods import RESUMED
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
@@ -123,8 +122,8 @@ def _check_stage(stage: str, recipe: dict[str, Any]) -> None:
     names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
     if stage in names:
         return
-    near = get_close_matches(stage, names, 1, 0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(stage, names)
+    hint = f"did you mean {near!r}? " if near else ""
     raise ConfigError(f"--stage {stage!r}: there is no such stage; {hint}Stages are {', '.join(names)}.")
 
 

@@ -6,11 +6,10 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from pipeline.display import console
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from pipeline.store.files import atomic_folder, read_json, write_json
 
 PACKAGED = "smollm2-135m-instruct"
@@ -68,10 +67,8 @@ def resolve_model(base: str, revision: str | None = None) -> ModelRef:
         return ModelRef(str(folder.resolve()), folder.resolve().name, folder_revision(folder))
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         return _from_hub(base, revision)
-    near = get_close_matches(base, [PACKAGED], 1, 0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"model.base: {base!r} is neither an existing folder nor a known model.{hint} Give {PACKAGED!r}, a folder, or a Hub id 'owner/name'."
+        f"model.base: {base!r} is neither an existing folder nor a known model.{suggest(base, [PACKAGED])} Give {PACKAGED!r}, a folder, or a Hub id 'owner/name'."
     )
 
 

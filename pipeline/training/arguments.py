@@ -1,7 +1,6 @@
 """A training in TRL's words: the fields of its SFTConfig or DPOConfig, and a trainer.yaml for its command line."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import yaml
 
 from pipeline.config import Train
 from pipeline.engines.cpu import computes_bf16
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from pipeline.publish.kinds import DPO, SFT
 from pipeline.training.spec import TrainSpec
 
@@ -180,7 +179,7 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
                 f"{key}.{name}: selfloop sets this one itself, from the keys beside {key}; change it there."
             )
         if name not in known:
-            near = get_close_matches(name, sorted(known), 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
+            raise ConfigError(
+                f"{key}.{name}: TRL's {config.__name__} has no such field.{suggest(name, known)}"
+            )
     return dict(extra)

@@ -1,12 +1,11 @@
 """Text environments: games that a model plays and learns from."""
 
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline import registry
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from stages.environments.base import (
     REFLECT,
     REFLECT_REPLY,
@@ -77,14 +76,8 @@ def _explain(error: ValidationError, model: type[EnvOptions]) -> list[str]:
         key = ".".join(map(str, e["loc"])) or "options"
         if e["type"] == "extra_forbidden":
             known = sorted(model.model_fields) if len(e["loc"]) == 1 else []
-            near = get_close_matches(str(e["loc"][-1]), known, 1, 0.5)
-            hint = (
-                f" Did you mean {near[0]!r}?"
-                if near
-                else f" Its options: {', '.join(known)}."
-                if known
-                else ""
-            )
+            listed = f" Its options: {', '.join(known)}." if known else ""
+            hint = suggest(str(e["loc"][-1]), known) or listed
             lines.append(f"there is no option {key!r}.{hint}")
         else:
             given = "" if isinstance(e["input"], dict | EnvOptions) else f" (given: {e['input']!r})"

@@ -7,13 +7,12 @@ import posixpath
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import BinaryIO, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, suggest
 from stages.tasks.records import RAW_CHARS
 
 BOM = b"\xef\xbb\xbf"  # spreadsheets put it before UTF-8
@@ -126,8 +125,7 @@ def _there(fs: fsspec.AbstractFileSystem, folder: str, wanted: str = "") -> str:
     if not fs.isdir(folder):
         return f"The folder {folder or '.'} does not exist either."
     there = sorted(posixpath.basename(f.rstrip("/")) for f in fs.ls(folder, detail=False))
-    near = get_close_matches(wanted, there, 1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    if hint := suggest(wanted, there):
+        return hint.strip()
     shown = ", ".join(map(repr, there[:8])) + (" ..." if len(there) > 8 else "")
     return f"In {folder} there are: {shown}." if there else f"{folder} is empty."

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.engines.base import Sampling
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search import Game, Node
 from stages.methods.agent_r.search.turns import quoted
@@ -57,7 +57,7 @@ class StepJudge:
                     0
                 ].text.strip()
             except EngineError as e:
-                if e.retryable or isinstance(e, EngineDied):
+                if not e.refused:
                     raise
                 text = str(e)  # too long to be judged, as a rule
                 break

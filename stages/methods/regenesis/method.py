@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipeline import prompts
 from pipeline.engines.base import Completion, Message, Sampling
-from pipeline.errors import ConfigError, DataError, EngineDied, EngineError
+from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
@@ -217,7 +217,7 @@ class ReGenesis(Method):
             ]
             refused = ""
         except EngineError as e:  # as a rule the list of guidelines is too long for the model; the question's other chains need no selection
-            if e.retryable or isinstance(e, EngineDied):
+            if not e.refused:
                 raise
             chosen, refused = [""] * n, str(e)
         label = "selected" if hint is None else "hinted"
@@ -262,7 +262,7 @@ class ReGenesis(Method):
                 structure=made["structure"],
             )
         except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied):
+            if not e.refused:
                 raise
             return self._row(row, llm, start, {**made, "stopped": "request_refused", "problem": str(e)})
         return self._row(row, llm, start, {**made, **answer_fields(path)})

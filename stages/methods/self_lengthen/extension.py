@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.engines.base import Completion
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from stages.methods.self_lengthen.lengths import words
 from stages.methods.self_lengthen.long_texts import first_half, first_two_thirds, join, problem
 
@@ -54,7 +54,7 @@ async def _attempt(
         try:
             found, why = await _two_stages(ask, instruction, best, attempt * rules.micro_iterations + step)
         except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied):
+            if not e.refused:
                 raise
             return best, (
                 "request_refused",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.engines.base import Completion, Message
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from pipeline.ids import unit_interval
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search.game import Game, Reached
@@ -66,7 +66,7 @@ async def _expand(
     try:
         sampled = await llm.chat(conversation(opening, tree.path(node)), step=STEP, n=settings.width)
     except EngineError as e:
-        if e.retryable or isinstance(e, EngineDied) or node is tree.root:
+        if not e.refused or node is tree.root:
             raise
         tree.end(node, REFUSED)  # as a rule the conversation has become too long for the model
         return
