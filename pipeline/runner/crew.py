@@ -14,6 +14,7 @@ from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
+from pipeline.retries import WORKER_STARTS
 from pipeline.rows import Failed, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
@@ -22,7 +23,6 @@ from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
 EARLY_FAILURES = 50  # as many rows that fail before one succeeds stop the stage at once
-STARTS = 3  # tries to start a worker
 NO_NODE_SECONDS = 10.0
 
 
@@ -118,7 +118,7 @@ class Crew:
             "max_concurrency": 1000,
             "scheduling_strategy": "SPREAD",
         }
-        for _ in range(STARTS):
+        for _ in range(WORKER_STARTS):
             writer = f"{self._next_writer:05d}"
             self._next_writer += 1
             spec = WorkerSpec(
@@ -147,7 +147,9 @@ class Crew:
                     self._moved[1],
                 )  # on a loaded machine the start alone may take long, and it is progress
                 return member
-        raise StageError(f"{self._folder}: a stage worker cannot be started, {STARTS} tries: {problem}")
+        raise StageError(
+            f"{self._folder}: a stage worker cannot be started, {WORKER_STARTS} tries: {problem}"
+        )
 
     async def _feed(self, source: Iterator[Row], finished: frozenset[str]) -> None:
         """Keep one worker supplied until there are no rows left, replacing it when it dies."""

@@ -14,6 +14,7 @@ from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import DamagedError, StageError
 from pipeline.ids import digest
+from pipeline.retries import UNANSWERED_PASSES
 from pipeline.rows import UNANSWERED, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.crew import Crew
@@ -22,8 +23,6 @@ from pipeline.runner.worker import StageFactory
 from pipeline.store import files, lock, parts
 from pipeline.store.manifest import Manifest, PartEntry, Requests, Tokens
 from pipeline.store.parts import Counts
-
-SECOND_TRIES = 1
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ async def _run_rows(
         rows_folder, folder
     )  # the stage is not done, so what failed in an earlier attempt gets another chance
     found = None
-    for again in range(1 + SECOND_TRIES):
+    for again in range(1 + UNANSWERED_PASSES):
         if again and not (failed_before := parts.forget_failed(rows_folder, folder, UNANSWERED)):
             break
         finished, so_far = _finished(rows_folder)
@@ -197,7 +196,7 @@ def _sum_up(manifest: Manifest, rows_folder: str, recipe: Recipe, folder: str) -
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and recipe.runner.on_unanswered == "stop":
         raise StageError(
-            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered at {1 + SECOND_TRIES} tries. The first error:\n  {_first_error(folder, UNANSWERED)}\n"
+            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered at {1 + UNANSWERED_PASSES} tries. The first error:\n  {_first_error(folder, UNANSWERED)}\n"
             "What is done is kept; start the same command again when the engine answers, and they are tried again. "
             "To go on without them, as failed rows: --set runner.on_unanswered=fail"
         )

@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import ADAPTER_CONFIG, folder_revision
+from pipeline.retries import TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
@@ -34,9 +35,6 @@ CPU_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
-ATTEMPTS = (
-    3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
-)
 GPU_SECONDS = 20
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
@@ -145,7 +143,7 @@ def _wait_for_gpus(wanted: float) -> None:
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
     """Run the workers until the model is saved; start them again when one dies. Raises StageError."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, TRAINING_ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
         run = RunConfig(
@@ -173,9 +171,9 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             if own:
                 rank, error = min(own.items())
                 raise _explain(rank, error, config) from e
-            if attempt == ATTEMPTS:
+            if attempt == TRAINING_ATTEMPTS:
                 raise StageError(
-                    f"training: a worker died {ATTEMPTS} times (often for want of memory: train.micro_batch_size makes it need less). "
+                    f"training: a worker died {TRAINING_ATTEMPTS} times (often for want of memory: train.micro_batch_size makes it need less). "
                     f"{e}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); starting again from the last checkpoint", e)
