@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.config import Recipe, build_recipe, dump_recipe
+from pipeline.config import Recipe, dump_recipe, stored_recipe
 from pipeline.errors import SelfloopError, StaleError
 from pipeline.rows import Row
 from pipeline.store import files, parts
@@ -106,7 +104,7 @@ class RunDir:
     def recipe(self) -> Recipe:
         """Return the frozen recipe. Raises SelfloopError when there is no run here."""
         try:
-            return build_recipe(yaml.safe_load(files.read_bytes(self.path("run.yaml"))))
+            return stored_recipe(self.path("run.yaml"))
         except FileNotFoundError:
             raise SelfloopError(
                 f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}"

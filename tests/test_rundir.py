@@ -78,8 +78,7 @@ def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(
 
 def test_settings_that_may_change_exist() -> None:
     """A renamed setting must not fall out of MAY_CHANGE unseen."""
-    from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
-    from pipeline.config.recipe import Dpo, Train
+    from pipeline.config import Dpo, OpenaiEngine, Recipe, ScriptedEngine, Train, VllmEngine
 
     engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
     assert "annotator" in registry.resolve("method", "self").Options.model_fields

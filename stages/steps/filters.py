@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from pipeline.config.recipe import Filters, Recipe
+from pipeline.config import Filters, Recipe
 from pipeline.ids import unit_interval
 from pipeline.methods import DatasetStep, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline.config.recipe import Recipe
+from pipeline.config import Recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.limited import CallError, OutOfBudgetError, call
 from pipeline.methods import Stage

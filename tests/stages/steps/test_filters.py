@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Recipe
+from pipeline.config import Recipe
 from pipeline.rows import Dropped, Kept, Row
 from stages.steps import filters
 from stages.steps.filters import cap_per_question, repeated
