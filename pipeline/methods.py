@@ -9,8 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
-from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
@@ -188,7 +187,7 @@ class Method(ABC):
                 if better.prompt == worse.prompt:
                     yield Pair(better.prompt, better.completion, worse.completion, a, b)
 
-    def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
+    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """Return what a stage asks in a round where that is not the round's generator (None).
 
         An engine of its own, such as an endpoint, or UNTRAINED: the untrained model, on the recipe's engine.

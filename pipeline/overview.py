@@ -28,7 +28,7 @@ def overview(run: RunDir) -> dict[str, Any]:
         "method": recipe["method"]["name"],
         "model": recipe["model"]["base"],
         "engine": engine["kind"]
-        + (f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""),
+        + (f" {engine['model']} at {engine['base_url']}" if {"model", "base_url"} <= engine.keys() else ""),
         "tasks": {
             which: m.rows_out if (m := run.manifest(run.tasks(which))) else None
             for which in (

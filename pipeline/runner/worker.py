@@ -15,7 +15,7 @@ import orjson
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
-from pipeline.engines.pool import EngineHandle, ReplicaRouter
+from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
 from pipeline.methods import Stage
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
@@ -195,7 +195,7 @@ class StageWorker:
             self._total.add_outcome(outcome)
             self._total.add(cost)
             self._remember_example(outcome)
-            if isinstance(self._engine, ReplicaRouter):
+            if self._engine:
                 self._engine.release(row.id)
             if len(self._parts) >= self._spec.recipe.runner.part_rows:
                 await self._flush()

@@ -9,7 +9,7 @@ import itertools
 from typing import Any, Self
 
 from pipeline import registry
-from pipeline.config import OpenaiEngine, Recipe, VllmEngine
+from pipeline.config import Recipe, VllmEngine
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError
 from pipeline.ids import digest, unit_interval
@@ -37,7 +37,7 @@ class Loop:
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
         own = recipe.evaluate.engine or (
-            VllmEngine() if isinstance(recipe.engine, OpenaiEngine) else recipe.engine
+            VllmEngine() if recipe.engine.implementation.is_endpoint else recipe.engine
         )
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
         self._base: ModelRef | None = None
@@ -78,7 +78,7 @@ class Loop:
 
         An endpoint answers with its own model in every round, so nothing has to be trained before it is asked.
         """
-        if not isinstance(self.recipe.engine, VllmEngine) or (
+        if not self.recipe.engine.implementation.serves_trained_models or (
             round_ == 1 and self.recipe.demonstrations is None
         ):
             return self.base

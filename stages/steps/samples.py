@@ -18,9 +18,7 @@ class StepSampling(BaseModel):
 
     def over(self, sampling: Sampling) -> Sampling:
         """Return `sampling` with what the step says laid over it."""
-        return Sampling(
-            **{**sampling.model_dump(), **self.model_dump(exclude_none=True)}
-        )  # not model_copy, which keeps the old as_json
+        return sampling.updated(**self.model_dump(exclude_none=True))
 
 
 def answer_fields(completion: Completion) -> dict[str, Any]:

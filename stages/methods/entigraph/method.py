@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
-from pipeline.errors import ConfigError, EngineDied, EngineError
+from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import DatasetStep, Example, Method, Options, Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
@@ -295,7 +295,7 @@ class EntiGraph(Method):
                 **variables,
             )
         except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied):
+            if not e.refused:
                 raise
             nothing = {
                 "text": "",
@@ -342,10 +342,7 @@ class EntiGraph(Method):
         )
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
-        changed = getattr(self.options.sampling, step).model_dump(exclude_none=True)
-        return Sampling(
-            **{**llm.sampling.model_dump(), **changed}
-        )  # not model_copy, which keeps the old as_json
+        return llm.sampling.updated(**getattr(self.options.sampling, step).model_dump(exclude_none=True))
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop refused texts, and of a seeded draw those that a judge finds unfaithful. A judgement that cannot be read drops nothing and says so.

@@ -22,8 +22,7 @@ from functools import partial
 from typing import Any
 
 from pipeline import prompts
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
-from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.errors import DataError
 from pipeline.ids import row_id
 from pipeline.methods import UNTRAINED, Example, Method, Pair, Proposals, Stage
@@ -59,7 +58,7 @@ class SelfEvolution(Method):
         super().__init__(recipe)
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has learnt to answer goes on with a list once it has begun; endpoints as a rule let nobody begin for them.
-        self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
+        self._opening = "" if recipe.engine.implementation.is_endpoint else "1."
         self.options.refuse_contradictions(recipe)
 
     def stages(self) -> dict[str, Stage]:
@@ -116,7 +115,7 @@ class SelfEvolution(Method):
             ),
         }
 
-    def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
+    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """The annotator criticises in phase 1; everything else the round's model does itself."""
         return (
             (self.options.annotator or UNTRAINED)

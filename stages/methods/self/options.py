@@ -1,10 +1,10 @@
 """Options of the method `self` (stages/methods/self/method.py)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
+from pipeline.config import WorkerEngine
 from pipeline.errors import ConfigError
 from pipeline.methods import Options
 from stages.steps.samples import StepSampling
@@ -47,7 +47,7 @@ class SelfOptions(Options):
     """Options of `self`."""
 
     name: Literal["self"] = "self"
-    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
+    annotator: WorkerEngine | None = Field(
         None,
         description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth",
     )
@@ -99,17 +99,11 @@ class SelfOptions(Options):
 
     def annotator_identity(self) -> dict[str, Any] | None:
         """Return what the annotator's texts depend on."""
-        return (
-            self.annotator.model_dump(
-                mode="json", include={"kind", "base_url", "model", "extra_body", "answers"}
-            )
-            if self.annotator
-            else None
-        )
+        return self.annotator.identity() if self.annotator else None
 
     def refuse_contradictions(self, recipe: Any) -> None:
         """Raise ConfigError where the recipe lacks what the annotator, or questions of the model's own, need."""
-        if self.scaffold and (self.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
+        if self.scaffold and (self.annotator is not None or recipe.engine.implementation.is_endpoint):
             raise ConfigError(
                 "method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start."
             )

@@ -45,9 +45,7 @@ async def _text(
     recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None
 ) -> dict[str, Any]:
     """Return a written text and what is measured of it; `correct` is its score."""
-    sampling = type(llm.sampling)(
-        **{**llm.sampling.model_dump(), "max_tokens": recipe.evaluate.max_tokens or llm.sampling.max_tokens}
-    )
+    sampling = llm.sampling.updated(max_tokens=recipe.evaluate.max_tokens or llm.sampling.max_tokens)
     instruction = row.payload["question"]
     written = (
         await llm.chat(

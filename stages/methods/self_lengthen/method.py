@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline import prompts
-from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.engines.base import Completion, Message
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Options, Stage
@@ -172,7 +172,7 @@ class SelfLengthen(Method):
             key=lambda text: unit_interval(self.recipe.seed, "examples", llm.round, row.id, number, text),
         )[:EXAMPLES]
         *turns, begun = prompts.render(INSTRUCT, examples=examples)
-        sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
+        sampling = llm.sampling.updated(max_tokens=o.instruction_tokens, stop=("\n",))
         written = (
             await llm.chat(
                 turns, step=INSTRUCT, prefill=begun["content"], sampling=sampling, sample_index=number
@@ -181,7 +181,7 @@ class SelfLengthen(Method):
         text = written.text.strip()
         if why := instructions.problem(text, written.finish_reason, known, o.similarity):
             return text, why
-        judge = changed(llm.sampling, temperature=0, top_p=1, top_k=0, max_tokens=8)
+        judge = llm.sampling.updated(temperature=0, top_p=1, top_k=0, max_tokens=8)
         reply = (
             await llm.ask(JUDGE, sampling=judge, sample_index=number, instruction=text, words=o.article_words)
         )[0].text
@@ -269,7 +269,7 @@ class SelfLengthen(Method):
                 "chinese": is_chinese(asked),
             }
             for number in range(o.demand_tries):
-                sampling = changed(llm.sampling, max_tokens=o.instruction_tokens, stop=("\n",))
+                sampling = llm.sampling.updated(max_tokens=o.instruction_tokens, stop=("\n",))
                 reply = (await llm.ask(ASK_FOR_LENGTH, sampling=sampling, sample_index=number, **variables))[
                     0
                 ]
@@ -352,11 +352,6 @@ class SelfLengthen(Method):
         return [
             f"Instructions that ask for the length of their text: {asking} of {len(wordings)}, {wordings.count('model')} in the model's words"
         ]
-
-
-def changed(sampling: Sampling, **values: Any) -> Sampling:
-    """Return sampling parameters with some of them changed (model_copy would keep the old as_json)."""
-    return Sampling(**{**sampling.model_dump(), **values})
 
 
 def _accepted(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
