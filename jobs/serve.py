@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.common import AddressOption, SetOption, main
+from jobs.common import AddressOption, SetOption, main, recipe_path
 from jobs.inspect import JsonOption
 from jobs.showing import print_json, show
 from pipeline.config import Recipe, load_recipe
@@ -60,7 +60,7 @@ def serve(
         return
     if recipe is None:
         raise ConfigError("RECIPE is missing: the recipe whose engine is to be served")
-    settings = load_recipe(recipe, set or ())
+    settings = load_recipe(recipe_path(recipe), set or ())
     if not settings.engine.implementation.replicated:
         raise ConfigError(
             f"{recipe}: engine.kind is {settings.engine.kind}, which starts no engines of its own: there is "

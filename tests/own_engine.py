@@ -18,10 +18,8 @@ class Echo(Engine):
 
         says: str
         shout: bool = False
-        request_timeout: float = Field(5, gt=0)
-
-        def identity(self) -> dict[str, Any]:
-            return self.model_dump(mode="json", exclude={"request_timeout"})
+        patience: float = Field(5, gt=0)
+        may_change = ("patience",)
 
     started = False
 

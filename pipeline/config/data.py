@@ -70,8 +70,14 @@ class Filters(Section):
     """Length in words of the n-grams that `repetition_limit` counts."""
     repetition_limit: int = Field(4, ge=2)
     """Drop answers in which one n-gram occurs this often."""
+    own: list[str | dict[str, Any]] = Field(default_factory=list)
+    """Filters of your own, called with a row: `module:Name`, or {use: module:Name, option: value}."""
     drop_duplicates: bool = True
     """Drop exact duplicates among the answers to a question, over all rounds."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what outcomes depend on, as JSON."""
+        return self.model_dump(mode="json", exclude=None if self.own else {"own"})
 
 
 class Accumulate(Section):

@@ -27,6 +27,11 @@ _SECRET = re.compile("key|token|secret|sig|auth|pass|code|cred", re.IGNORECASE) 
 class VllmEngine(ReplicatedSection):
     """vLLM's AsyncLLM in Ray actors, on GPUs or the CPU."""
 
+    may_change = (
+        *ReplicatedSection.may_change,
+        *("tensor_parallel_size", "pipeline_parallel_size", "cpu_kv_gib"),
+        *("args.max_num_seqs", "args.max_num_batched_tokens", "args.gpu_memory_utilization"),
+    )
     kind: Literal["vllm"] = "vllm"
     tensor_parallel_size: PositiveInt = 1
     pipeline_parallel_size: PositiveInt = 1
@@ -50,6 +55,9 @@ class VllmEngine(ReplicatedSection):
 class OpenaiEngine(EngineSection):
     """Any OpenAI-compatible endpoint."""
 
+    may_change = (
+        *("api_key_env", "request_timeout", "max_retries", "backoff", "concurrency", "connect_timeout"),
+    )
     kind: Literal["openai"]
     base_url: str
     """Such as http://host:8000/v1."""
@@ -84,14 +92,11 @@ class OpenaiEngine(EngineSection):
             )
         return self
 
-    def identity(self) -> dict[str, Any]:
-        """The model, and what every request adds to its body."""
-        return self.model_dump(mode="json", include={"kind", "base_url", "model", "extra_body"})
-
 
 class ScriptedEngine(EngineSection):
     """Deterministic answers without a model: for tests, fault tests and overhead benchmarks."""
 
+    may_change = ("latency", "jitter", "fail_share", "reject_share", "max_retries", "kill_on")
     kind: Literal["scripted"]
     answers: str = "hash"
     """`hash`, or `module:function` that maps (request, sample index) to text."""
@@ -111,7 +116,7 @@ class ScriptedEngine(EngineSection):
     """Completion tokens to report per answer; 0 reports its words."""
 
     def identity(self) -> dict[str, Any]:
-        """The function that answers."""
+        """The function that answers; `tokens` never was part of fingerprints."""
         return self.model_dump(mode="json", include={"kind", "answers"})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import registry
+from pipeline import prompts, registry
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
 from pipeline.engines.base import EngineSection
@@ -38,6 +38,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         _leave_preset(
             data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1}
         )
+    if "prompts" in data:
+        data["prompts"] = prompts.read_replacements(data["prompts"], Path(path).parent)
     lines = _lines(path, node)
 
     def place(loc: Loc) -> str:
@@ -79,6 +81,7 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
         raise ConfigError(
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
+    prompts.Prompts.of(recipe).check_replaced()
     method(recipe)  # refuses settings that contradict each other, before anything is stored
     return recipe
 

@@ -104,6 +104,9 @@ class Recipe(Section):
     verifier: str = "ground_truth"
     """ground_truth, task_scorer, majority_vote, or your own as `module:function`."""
     filters: Filters = Field(default_factory=Filters)
+    prompts: dict[str, str] = Field(default_factory=dict)
+    """Templates to use instead of the shipped ones: name (direct/solve) to file or text; or a folder of
+    them."""
     accumulate: Accumulate = Field(default_factory=Accumulate)
     preferences: Preferences = Field(default_factory=Preferences)
     train: Train = Field(default_factory=Train)

@@ -45,7 +45,7 @@ class Sampling(BaseModel):
         """The parameters as JSON values, computed once: they are part of every request's key and record."""
         return self.model_dump(mode="json")
 
-    def updated(self, **changes: Any) -> Self:
+    def override(self, **changes: Any) -> Self:
         """Return a validated copy with `changes`; model_copy would keep the original's `as_json`."""
         return type(self)(**{**self.model_dump(), **changes})
 
@@ -123,12 +123,13 @@ class EngineStatus:
 class EngineSection(BaseModel):
     """Base of the `engine` sections of recipes; unknown keys are errors.
 
-    Settings that are named in pipeline.rundir.MAY_CHANGE, such as request_timeout, max_retries and
-    concurrency, may change when a run is resumed; a change of any other makes its rows stale.
+    Settings in `may_change` may differ when a run is resumed; a change of any other makes its rows stale.
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Settings that no answer depends on, such as timeouts; dotted where they are nested."""
     kind: str
     """`vllm`, `openai`, `scripted`, or an engine of your own as `my_module:MyEngine`."""
 
@@ -138,13 +139,20 @@ class EngineSection(BaseModel):
         return engine_class(self.kind)
 
     def identity(self) -> dict[str, Any]:
-        """Return what answers depend on, as JSON for fingerprints: leave timeouts and the like out."""
-        return self.model_dump(mode="json")
+        """Return what answers depend on, as JSON for fingerprints."""
+        exclude: dict[str, Any] = {}
+        for key in self.may_change:
+            name, _, inner = key.partition(".")
+            exclude[name] = {**exclude.get(name, {}), inner: True} if inner else True
+        return self.model_dump(mode="json", exclude=exclude)
 
 
 class ReplicatedSection(EngineSection):
     """Base of the sections of engines that run as replicas in Ray actors (Engine.replicated)."""
 
+    may_change: ClassVar[tuple[str, ...]] = (
+        *("request_timeout", "replicas", "cpu_cores", "gpus", "start_timeout"),
+    )
     request_timeout: PositiveFloat | None = None
     """Seconds per request, in the engine's queue included. Default: none; see runner.no_progress_seconds."""
     replicas: PositiveInt = 1

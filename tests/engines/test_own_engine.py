@@ -61,7 +61,7 @@ def test_a_whole_round_is_made_with_it(tmp_path: Path, local_ray: Any) -> None:
     records = list(request_log.records(f"{run.stage(1, 'generate')}/requests"))
     assert len(records) == 15 and {r["model"] for r in records} == {ECHO}
     # The stage's settings: another greeting makes its rows stale, another time-out does not.
-    assert run.freeze(build_recipe(changed(recipe, request_timeout=9))).engine.request_timeout == 9
+    assert run.freeze(build_recipe(changed(recipe, patience=9))).engine.patience == 9
     with pytest.raises(StaleError, match="engine.says: 'I was asked' -> 'other'"):
         run.freeze(build_recipe(changed(recipe, says="other")))
 
@@ -122,7 +122,7 @@ def test_it_is_dumped_and_read_back(tmp_path: Path, engine: dict[str, Any]) -> N
         ),
         (
             {"kind": ECHO, "says": "x", "volume": 3},
-            "'volume'; known here: kind, request_timeout, says, shout",
+            "'volume'; known here: kind, patience, says, shout",
         ),
         ({"kind": ECHO}, "engine.says: is missing and has no default"),
         ({"kind": ECHO, "says": 3}, "engine.says: Input should be a valid string"),
@@ -147,7 +147,7 @@ def test_it_can_annotate_for_self_if_it_needs_no_replicas() -> None:
 
         return SelfEvolution(recipe).options
 
-    options = annotator({"kind": ECHO, "says": "good", "request_timeout": 3})
+    options = annotator({"kind": ECHO, "says": "good", "patience": 3})
     assert options.annotator_identity() == {"kind": ECHO, "says": "good", "shout": False}
     with pytest.raises(ConfigError, match=r"method\.annotator: kind tests.own_engine:Served needs replicas"):
         annotator({"kind": SERVED})
@@ -156,7 +156,11 @@ def test_it_can_annotate_for_self_if_it_needs_no_replicas() -> None:
 @pytest.mark.parametrize(
     ("config", "name", "identity"),
     [
-        (VllmEngine(), "tiny@0123456789ab", None),
+        (
+            VllmEngine(replicas=3, args={"max_num_seqs": 3, "dtype": "float16"}),
+            "tiny@0123456789ab",
+            {"kind": "vllm", "args": {"dtype": "float16"}},
+        ),
         (ScriptedEngine(kind="scripted"), "tiny@0123456789ab", {"kind": "scripted", "answers": "hash"}),
         (
             OpenaiEngine(kind="openai", base_url="http://h/v1", model="m", concurrency=3),
@@ -166,10 +170,10 @@ def test_it_can_annotate_for_self_if_it_needs_no_replicas() -> None:
         (Echo.Config(kind=ECHO, says="x"), ECHO, {"kind": ECHO, "says": "x", "shout": False}),
     ],
 )
-def test_what_goes_into_fingerprints(config: Any, name: str, identity: dict[str, Any] | None) -> None:
+def test_what_goes_into_fingerprints(config: Any, name: str, identity: dict[str, Any]) -> None:
     """Rows that were made before must be found again under these names."""
     assert EngineHandle(config, MODEL).model_name == name
-    assert config.identity() == (identity or config.model_dump(mode="json"))
+    assert config.identity() == identity
 
 
 def test_the_built_in_engines_are_told_apart_by_what_they_can_do() -> None:

@@ -21,7 +21,6 @@ from pipeline.models import ModelRef, folder_revision
 from pipeline.publish import DPO
 from pipeline.publish.accumulate import mixture
 from pipeline.publish.dataset import measure, publish
-from pipeline.publish.preference import PAIR_FEATURES
 from pipeline.rundir import differences
 from pipeline.training.arguments import trainer_arguments, trainer_yaml
 from pipeline.training.build import build_trainer
@@ -119,7 +118,7 @@ def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):
         [datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()]
     )
     assert len(trainer.train_dataset) == len(published) == 24 and set(published.column_names) == set(
-        PAIR_FEATURES
+        DPO.features
     )
     for made, row in zip(trainer.train_dataset, published, strict=True):
         head = tokenizer(
@@ -252,7 +251,7 @@ def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
         wait_for_checkpoint(work)
         kept.append((work / REFERENCE_FILE).stat().st_mtime_ns)
         log = (work / "logs" / "worker.0.log").read_text()
-        os.kill(int(re.search(r" (\d+) pipeline\.training\.worker INFO", log)[1]), signal.SIGKILL)
+        os.kill(int(re.search(r" (\d+) pipeline\.training\.process INFO", log)[1]), signal.SIGKILL)
 
     def watch(line: dict[str, Any]) -> None:
         if (work / REFERENCE_FILE).exists():
@@ -338,7 +337,7 @@ def test_trl_dpo_trains_with_it(make_spec, tmp_path, monkeypatch):
 
 def test_mistakes_are_told_with_the_key_of_dpo(make_spec):
     for settings, said in (
-        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be shared out evenly to 2"),
+        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be split evenly among 2"),
         ({"micro_batch_size": 3, "batch_size": 8}, r"train\.dpo\.micro_batch_size"),
         ({"extra": {"packing": True}}, r"train\.dpo\.extra\.packing: TRL's DPOConfig has no such field"),
         ({"extra": {"beta": 1}}, r"change it there"),

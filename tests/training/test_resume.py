@@ -54,7 +54,7 @@ def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
     def kill() -> None:
         wait_for_checkpoint(work)
         log = (work / "logs" / "worker.0.log").read_text()
-        os.kill(int(re.search(r" (\d+) pipeline\.training\.worker INFO", log)[1]), signal.SIGKILL)
+        os.kill(int(re.search(r" (\d+) pipeline\.training\.process INFO", log)[1]), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

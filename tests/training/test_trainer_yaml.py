@@ -58,7 +58,7 @@ def test_a_round_without_rows_is_left_out_of_it(make_spec, rounds, tmp_path):
     publish([], tmp_path / "none", FACTS, 0)
     spec = make_spec()
     spec = dataclasses.replace(
-        spec, mixture=Mixture((Part(str(rounds[0]), 0, True), Part(str(tmp_path / "none"), 1, False)))
+        spec, mixture=Mixture((Part(str(rounds[0]), 0), Part(str(tmp_path / "none"), 1)))
     )
     assert prepare_data(spec).folders == [str(rounds[0])]
 

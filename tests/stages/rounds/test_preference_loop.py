@@ -18,7 +18,7 @@ from pipeline.models import folder_revision
 from pipeline.overview import overview
 from pipeline.rundir import RunDir
 from stages.reports.comparison import compare
-from stages.reports.table import round_facts
+from stages.reports.table import round_figures
 from stages.rounds.judged import WRONG
 from stages.rounds.loop import Loop
 from stages.rounds.publishing import publish_pairs
@@ -132,7 +132,7 @@ def test_one_model_comes_of_two_trainings(finished: tuple[RunDir, Recipe]) -> No
         assert second["shares"]["synthetic"] == sum(counts[:round_]), "pairs accumulate"
         assert first["shares"]["real"] == 8 and second["revision"] != first["revision"]
         assert "trl dpo" in Path(run.stage(round_, "train"), "trainer.yaml").read_text()
-    assert round_facts(run, 2)["train"]["kind"] == "dpo"
+    assert round_figures(run, 2)["train"]["kind"] == "dpo"
 
 
 def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
@@ -248,7 +248,7 @@ def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> 
         run.freeze(changed)
     loop = Loop(run, changed)
     with pytest.raises(StaleError, match=r"config\.preferences\.pairs_per_question: 2 -> 1"):
-        asyncio.run(publish_pairs(run, 1, changed, loop.method, loop.tokenizer))
+        asyncio.run(publish_pairs(loop.round(1)))
 
 
 def test_without_any_pair(

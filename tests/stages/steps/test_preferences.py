@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.config import Preferences
 from pipeline.errors import ConfigError, StageError
-from pipeline.methods import Method, Pair
+from pipeline.methods import Method
+from pipeline.protocols import Pair
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.steps import run_steps
 from pipeline.store import files, parts

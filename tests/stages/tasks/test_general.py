@@ -80,8 +80,8 @@ def test_what_is_too_long_or_held_out_is_left_out_and_counted(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"messages": "hello"}', "chat.jsonl:1.*no conversation"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "not the first"),
+        ('{"messages": "hello"}', "chat.jsonl:1.*not a conversation"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "the second or a later is"),
         ('{"text": "x"}', "'text'"),
         ("{", "chat.jsonl:1"),
     ],

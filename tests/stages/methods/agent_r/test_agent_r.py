@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.rows import Dropped, Kept, Row
 from stages.environments import EnvTask
 from stages.methods.agent_r.method import REFLECTION, SENTENCES, AgentR
-from stages.methods.agent_r.step_judge import judgement
+from stages.methods.agent_r.step_judge import parse_judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
 from tests.conftest import tiny_recipe
 from tests.stages.methods.agent_r.search.counter import Counter
@@ -323,7 +323,7 @@ def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
     ],
 )
 def test_fault_15_only_a_last_line_that_says_so_is_a_judgement(text: str, label: str | None) -> None:
-    assert judgement(text) == label
+    assert parse_judgement(text) == label
 
 
 def test_fault_15_an_unreadable_judge_is_asked_once_more_and_then_is_uncertain() -> None:
@@ -423,7 +423,7 @@ def test_recipes_that_cannot_work_are_refused() -> None:
         method(tasks={"source": "jsonl", "path": "x"})
     for key in ("demonstrations", "held_out"):
         other = {"source": "jsonl", "path": "x.jsonl"}
-        with pytest.raises(ConfigError, match=rf"{key}.* is of source 'jsonl', expected 'environment'"):
+        with pytest.raises(ConfigError, match=rf"{key}.source is 'jsonl', expected 'environment'"):
             AgentR(
                 tiny_recipe(
                     tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}
