@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from rich.console import Console
 import stages  # noqa: F401 - registers the built-in methods, sources and verifiers
 from pipeline.config import Recipe, load_recipe
 from pipeline.console import console
-from pipeline.errors import ConfigError, SelfloopError, raised_at
+from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
 from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
 from pipeline.store.lock import run_lock
@@ -105,10 +104,9 @@ def recipe_path(name: str) -> str:
         messages.print(f"{name}: no such file; using the shipped recipe {path}", markup=False, style="dim")
         return str(path)
     nearby = [str(p) for p in Path(folder or ".").glob("*.yaml")]
-    near = [p for p in nearby if p == f"{name}.yaml"]
-    near = near or get_close_matches(file.removesuffix(".yaml"), shipped, 1)
-    near = near or get_close_matches(name, nearby, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = f"{name}.yaml" if f"{name}.yaml" in nearby else nearest(file.removesuffix(".yaml"), shipped)
+    near = near or nearest(name, nearby)
+    hint = f" Did you mean {near!r}?" if near else ""
     raise ConfigError(
         f"{name}: no such recipe, neither a file nor one that ships with selfloop.{hint} "
         "`selfloop recipes` lists those that ship; `selfloop init my.yaml` writes a new one."

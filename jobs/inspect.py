@@ -1,7 +1,6 @@
 """Look at a run, even while it is running: python -m jobs.inspect --run DIR [--round K] [--stage S]"""
 
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, s
 from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
 from pipeline import overview, sample_rows
-from pipeline.errors import ConfigError, SelfloopError
+from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import RESUMED
@@ -130,8 +129,8 @@ def _stage_facts(
     sets = overview.evaluation_sets(recipe)
     names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in sets))
     if stage not in names:
-        near = get_close_matches(stage, names, 1, 0.4)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(stage, names)
+        hint = f" (did you mean {near!r}?)" if near else ""
         raise ConfigError(f"--stage {stage!r}: no such stage{hint}. Stages are {', '.join(names)}.")
     if stage == "tasks":
         return _task_facts(run, [*TASK_SETS, *(f"sets/{name}" for name in sets)], kinds, n)

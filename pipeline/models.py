@@ -6,12 +6,11 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 from pipeline.console import console
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from pipeline.store.files import atomic_folder, read_json, write_json
 
 PACKAGED = "smollm2-135m-instruct"
@@ -70,10 +69,9 @@ def resolve_model(base: str, revision: str | None = None) -> ModelRef:
         return ModelRef(str(folder.resolve()), folder.resolve().name, folder_revision(folder))
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         return _from_hub(base, revision)
-    near = get_close_matches(base, [PACKAGED], 1, 0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"model.base: {base!r} is neither an existing folder nor a known model.{hint} "
+        f"model.base: {base!r} is neither an existing folder nor a known model."
+        f"{suggest(base, [PACKAGED])} "
         f"Use {PACKAGED!r}, a folder, or a Hub id 'owner/name'."
     )
 

@@ -22,7 +22,7 @@ def overview(run: RunDir) -> dict[str, Any]:
     """Return a run's state. Keys are stable: `inspect --json` prints them. Raises SelfloopError if no run."""
     recipe = recipe_of(run)
     engine = recipe["engine"]
-    endpoint = f" {engine['model']} at {engine['base_url']}" if engine["kind"] == "openai" else ""
+    endpoint = f" {engine['model']} at {engine['base_url']}" if "base_url" in engine else ""
     tasks = ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in evaluation_sets(recipe)))
     return {
         "run": run.root,

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline import places, registry
 from pipeline.engines.base import Message
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 
 FOLDER = places.PROMPTS
 TURN = re.compile(r"^\[\[(system|user|assistant)\]\]\s*$", re.MULTILINE)
@@ -61,11 +60,8 @@ class Prompts:
                 return (folder / f"{step}.jinja").read_text(encoding="utf-8")
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        near = get_close_matches(step, self.names(), 1)
         looked = " and ".join(str(folder) for folder in self._folders)
-        raise ConfigError(
-            f"no prompt template {step}.jinja in {looked}." + (f" Did you mean {near[0]}?" if near else "")
-        )
+        raise ConfigError(f"no prompt template {step}.jinja in {looked}.{suggest(step, self.names())}")
 
     def render(self, step: str, **variables: object) -> list[Message]:
         """Render the template `step` to messages; empty turns are left out.

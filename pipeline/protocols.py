@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
-from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
@@ -61,7 +60,7 @@ class ProposesQuestions(Protocol):
 class ChoosesEngines(Protocol):
     """Sends some stages to another engine. Default: every stage asks the model that generates the round."""
 
-    def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
+    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """Return an engine section (such as an endpoint), UNTRAINED for the base model, or None for the
         round's model.
         """

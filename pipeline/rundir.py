@@ -14,36 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.config import Recipe, build_recipe, dump_recipe
-from pipeline.errors import DamagedError, SelfloopError, StaleError
+from pipeline.config import Recipe, dump_recipe, stored_recipe
+from pipeline.errors import SelfloopError, StaleError
 from pipeline.methods import method_class
 from pipeline.rows import Row
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, read_manifest
 
 RoundKey = int | str  # a number, or "base" for the untrained model
-# Settings that may differ between two starts of one run, since none of them changes what a row becomes: those
-# of every recipe here, those of engine sections below. A method adds its own (Method.may_change).
+# Settings that may differ between two starts of one run, since none of them changes what a row becomes.
+# Engine sections and methods add their own (EngineSection.may_change, Method.may_change).
 MAY_CHANGE = (
     *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
     *("train.micro_batch_size", "train.dpo.micro_batch_size"),
-)
-ENGINE_MAY_CHANGE = (
-    *("api_key_env", "request_timeout", "max_retries", "concurrency", "connect_timeout", "backoff"),
-    *(
-        "replicas",
-        "tensor_parallel_size",
-        "pipeline_parallel_size",
-        "cpu_cores",
-        "cpu_kv_gib",
-        "gpus",
-        "start_timeout",
-    ),
-    *("args.max_num_seqs", "args.max_num_batched_tokens", "args.gpu_memory_utilization"),
-    *("latency", "jitter", "fail_share", "reject_share", "kill_on"),
 )
 
 
@@ -97,26 +81,13 @@ class RunDir:
 
         Raises SelfloopError when there is no run here, DamagedError when it cannot be read.
         """
-        path = self.path("run.yaml")
         try:
-            data = yaml.safe_load(files.read_bytes(path))
+            return stored_recipe(self.path("run.yaml"))
         except FileNotFoundError:
             raise SelfloopError(
                 f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE "
                 f"--run {self.root}"
             ) from None
-        except (yaml.YAMLError, ValueError) as e:
-            raise DamagedError(
-                f"{path} is damaged: {e}. Restore it from a backup or from the recipe."
-            ) from None
-        if (
-            not isinstance(data, dict) or "runner" not in data
-        ):  # the last section: a file that was cut off lacks it
-            raise DamagedError(
-                f"{path} is damaged: it does not hold a whole recipe. Restore it from a backup or from the "
-                "recipe."
-            )
-        return build_recipe(data)
 
     def branched_from(self) -> int | None:
         """Return the last round that a branch shares with its source, None in a run that is no branch."""
@@ -183,9 +154,13 @@ class RunDir:
 def may_change(key: str, recipe: Recipe) -> bool:
     """Tell whether a setting (its dotted key) may differ between two starts, as no outcome depends on it."""
     method = method_class(recipe)
-    engines = ("engine", *(f"method.{option}" for option in method.engine_options))
-    allowed = [*MAY_CHANGE, *(f"{e}.{k}" for e in engines for k in ENGINE_MAY_CHANGE)]
-    allowed += [f"method.{option}" for option in method.may_change]
+    options = method.Options.model_validate(recipe.method)
+    sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
+    sections["engine"] = recipe.engine
+    allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
+    allowed += [
+        f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
+    ]
     return any(key == k or key.startswith(f"{k}.") for k in allowed)
 
 

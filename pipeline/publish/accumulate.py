@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from pipeline.config.recipe import Accumulate
+from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
 from pipeline.ids import unit_interval
 from pipeline.publish.dataset import SPLIT, column

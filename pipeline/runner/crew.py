@@ -17,6 +17,7 @@ from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
+from pipeline.retries import WORKER_STARTS
 from pipeline.round import Round
 from pipeline.rows import Failed, Row
 from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
@@ -26,7 +27,6 @@ from pipeline.store.parts import Counts, PartInfo, PartWriter
 
 POLL = 0.5  # seconds
 EARLY_FAILURES = 50  # this many failed rows before the first success stop the stage at once
-STARTS = 3  # attempts to start a worker
 GROUP = 16  # rows of a dead worker that are retried together, before each is retried alone
 NO_NODE_SECONDS = 10.0
 
@@ -136,7 +136,7 @@ class Crew:
         }
         round_ = self._job.round
         problem: Exception | None = None
-        for _ in range(STARTS):
+        for _ in range(WORKER_STARTS):
             writer = f"{self._next_writer:05d}"
             self._next_writer += 1
             spec = WorkerSpec(
@@ -163,7 +163,9 @@ class Crew:
                     self._moved[1],
                 )  # a start takes long on a busy machine: it is progress
                 return member
-        raise StageError(f"{self._folder}: a stage worker did not start in {STARTS} attempts: {problem}")
+        raise StageError(
+            f"{self._folder}: a stage worker did not start in {WORKER_STARTS} attempts: {problem}"
+        )
 
     async def _feed(self, source: Iterator[Row], finished: frozenset[str]) -> None:
         """Keep one worker supplied until the rows run out, replacing it when it dies."""

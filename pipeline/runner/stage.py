@@ -10,6 +10,7 @@ from pipeline import fingerprint
 from pipeline.display import StageDisplay, round_title
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import DamagedError, StageError
+from pipeline.retries import UNANSWERED_PASSES
 from pipeline.round import Input, Round
 from pipeline.rows import UNANSWERED, Row
 from pipeline.rundir import RunDir
@@ -19,8 +20,6 @@ from pipeline.runner.worker import StageFactory
 from pipeline.store import files, lock, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts
-
-SECOND_TRIES = 1  # passes over rows that were not answered, after the first
 
 
 async def run_stage(
@@ -86,7 +85,7 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
         rows_folder, folder
     )  # the stage is not done: failed rows get another chance
     prefix_cache = None
-    for again in range(1 + SECOND_TRIES):
+    for again in range(1 + UNANSWERED_PASSES):
         if again and not (failed_before := parts.forget_failed(rows_folder, folder, UNANSWERED)):
             break
         finished, so_far = _finished(rows_folder)
@@ -135,7 +134,7 @@ def _sum_up(manifest: Manifest, job: StageRun) -> None:
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and runner.on_unanswered == "stop":
         raise StageError(
-            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered in {1 + SECOND_TRIES} "
+            f"{folder}: {unanswered} of {manifest.rows_in} rows were not answered in {1 + UNANSWERED_PASSES} "
             "passes. The first error:\n"
             f"  {_first_error(folder, UNANSWERED)}\n"
             "Finished rows are kept; rerun the same command when the engine is back and these are retried. "

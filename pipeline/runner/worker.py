@@ -18,7 +18,7 @@ import orjson
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
-from pipeline.engines.pool import EngineHandle, ReplicaRouter
+from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
 from pipeline.prompts import Prompts
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
@@ -186,7 +186,7 @@ class StageWorker:
             self._total.add(cost)
             if isinstance(outcome, Failed) and not self._fresh.first_error:
                 self._fresh.first_error = f"{outcome.error}: {outcome.detail}"
-            if isinstance(self._engine, ReplicaRouter):
+            if self._engine:
                 self._engine.release(row.id)
             if len(self._parts) >= self._runner.part_rows:
                 await self._flush()

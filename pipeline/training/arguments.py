@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 
 from pipeline.config import Train
 from pipeline.engines.cpu import computes_bf16
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from pipeline.publish.kinds import DPO, SFT
 from pipeline.training.spec import TrainSpec
 
@@ -178,14 +177,13 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
     import trl
 
     config = trl.SFTConfig if spec.kind.command == SFT.command else trl.DPOConfig
-    known = sorted(field.name for field in fields(config))
+    known = {field.name for field in fields(config)}
     for name in extra:
         if name in ours.keys() - _OVERRIDABLE:
             raise ConfigError(
                 f"{key}.{name}: selfloop sets this field from the keys next to {key}; change it there."
             )
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = suggest(name, known)
             raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
     return dict(extra)

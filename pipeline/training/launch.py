@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import ADAPTER_CONFIG, folder_revision
+from pipeline.retries import TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
@@ -34,7 +35,6 @@ CPU_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
-ATTEMPTS = 3  # when workers die, each from the last checkpoint; an exception in a worker is final
 GPU_SECONDS = 20
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
@@ -146,7 +146,7 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
         failure_config=FailureConfig(max_failures=0),
         worker_runtime_env={"env_vars": environment},
     )
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, TRAINING_ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
         try:
@@ -157,9 +157,9 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             own = [(rank, error) for rank, error in failures if not type(error).__module__.startswith("ray.")]
             if own:
                 raise _explain(*min(own, key=lambda failure: failure[0]), config) from e
-            if attempt == ATTEMPTS:
+            if attempt == TRAINING_ATTEMPTS:
                 raise StageError(
-                    f"training: a worker died {ATTEMPTS} times, often for lack of memory (a lower "
+                    f"training: a worker died {TRAINING_ATTEMPTS} times, often for lack of memory (a lower "
                     f"train.micro_batch_size needs less). {e}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); restarting from the last checkpoint", e)

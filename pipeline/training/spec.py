@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.recipe import Train
+from pipeline.config import Train
 from pipeline.errors import DataError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture

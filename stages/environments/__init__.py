@@ -1,12 +1,11 @@
 """Text environments: games that a model plays and learns from."""
 
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline import registry
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from stages.environments.base import (
     REFLECT,
     REFLECT_REPLY,
@@ -73,7 +72,5 @@ def _explain(error: Any, model: type[EnvOptions]) -> str:
         given = "" if isinstance(error["input"], dict | EnvOptions) else f" (given: {error['input']!r})"
         return f"{key}: {error['msg'].removeprefix('Value error, ')}{given}"
     known = sorted(model.model_fields) if len(error["loc"]) == 1 else []
-    hint = f" Its options: {', '.join(known)}." if known else ""
-    if near := get_close_matches(key, known, 1, 0.5):
-        hint = f" Did you mean {near[0]!r}?"
-    return f"there is no option {key!r}.{hint}"
+    listed = f" Its options: {', '.join(known)}." if known else ""
+    return f"there is no option {key!r}.{suggest(key, known) or listed}"

@@ -9,7 +9,7 @@ import functools
 import itertools
 from typing import Any, Self
 
-from pipeline.config import OpenaiEngine, Recipe, VllmEngine
+from pipeline.config import Recipe, VllmEngine
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError
 from pipeline.ids import digest
@@ -38,7 +38,7 @@ class Loop:
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
-        local = VllmEngine() if isinstance(recipe.engine, OpenaiEngine) else recipe.engine
+        local = VllmEngine() if recipe.engine.implementation.is_endpoint else recipe.engine
         own = recipe.evaluate.engine or local
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
 
@@ -72,7 +72,7 @@ class Loop:
         An endpoint answers with its own model in every round, so nothing has to be trained before it is
         asked.
         """
-        if not isinstance(self.recipe.engine, VllmEngine) or (
+        if not self.recipe.engine.implementation.serves_trained_models or (
             round_ == 1 and self.recipe.demonstrations is None
         ):
             return self.base

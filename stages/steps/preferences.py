@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pipeline.config.recipe import Preferences
+from pipeline.config import Preferences
 from pipeline.engines.base import Message
 from pipeline.errors import StageError
 from pipeline.ids import digest, row_id, unit_interval

@@ -3,10 +3,10 @@
 import json
 import math
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 from pipeline.config import Source
+from pipeline.errors import nearest
 from pipeline.ids import ID_CHARS, digest
 from pipeline.rows import Row
 from stages.answers import check_truth
@@ -27,10 +27,10 @@ def mapped_columns(source: Source) -> dict[str, str]:
 
 def missing(column: str, field: str, there: list[str]) -> str:
     """Describe a missing column: which ones exist, and what to write into the recipe."""
-    near = get_close_matches(column, there, 1)
+    near = nearest(column, there)
     hint = " Without ground truth, set columns.answer: null." if field == "answer" else ""
     if near:
-        hint = f" Did you mean columns.{field}: {near[0]!r}?"
+        hint = f" Did you mean columns.{field}: {near!r}?"
     return f"no column {column!r} for the {field}; there are: {', '.join(map(repr, there)) or 'none'}.{hint}"
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import random
 import typing
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any
 
 import numpy
@@ -12,7 +11,7 @@ from reasoning_gym.dataset import ProceduralDataset
 from reasoning_gym.factory import DATASETS
 
 from pipeline.config import Source
-from pipeline.errors import DataError
+from pipeline.errors import DataError, suggest
 from stages.tasks.entries import pack
 from stages.tasks.fixed_process import in_fixed_process
 from stages.tasks.records import BadRow, RawRow, Repeat
@@ -64,9 +63,8 @@ def find_dataset(name: str | None) -> tuple[type[ProceduralDataset], type]:
     if not name:
         raise DataError("source reasoning_gym needs the name of a dataset, such as dataset: chain_sum.")
     if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, 1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(DATASETS))}."
-        raise DataError(f"reasoning_gym has no dataset {name!r}. {hint}")
+        hint = suggest(name, DATASETS) or f" There are: {', '.join(sorted(DATASETS))}."
+        raise DataError(f"reasoning_gym has no dataset {name!r}.{hint}")
     return DATASETS[name]
 
 
@@ -75,8 +73,7 @@ def make_dataset(name: str, options: dict[str, Any]) -> ProceduralDataset:
     dataset_class, config_class = find_dataset(name)
     known = [f.name for f in dataclasses.fields(config_class)]
     if unknown := [option for option in options if option not in known]:
-        near = get_close_matches(unknown[0], known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = suggest(unknown[0], known)
         there = ", ".join(k for k in known if k not in ("seed", "size"))
         raise DataError(f"reasoning_gym {name}: no option {unknown[0]!r}.{hint} Its options: {there}.")
     try:

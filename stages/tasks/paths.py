@@ -8,14 +8,13 @@ import posixpath
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import BinaryIO, NamedTuple, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline import places
-from pipeline.errors import DataError
+from pipeline.errors import DataError, suggest
 from stages.tasks.records import RAW_CHARS
 
 BOM = b"\xef\xbb\xbf"  # spreadsheets write one at the start of UTF-8 files
@@ -134,7 +133,7 @@ def _listing(fs: fsspec.AbstractFileSystem, folder: str, wanted: str = "") -> st
     if not fs.isdir(folder):
         return f"The folder {folder or '.'} does not exist either."
     names = sorted(posixpath.basename(f.rstrip("/")) for f in fs.ls(folder, detail=False))
-    if near := get_close_matches(wanted, names, 1):
-        return f"Did you mean {near[0]!r}?"
+    if hint := suggest(wanted, names):
+        return hint.strip()
     shown = ", ".join(map(repr, names[:8])) + (" ..." if len(names) > 8 else "")
     return f"In {folder} there are: {shown}." if names else f"{folder} is empty."

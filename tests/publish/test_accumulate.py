@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Accumulate
+from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.dataset import publish, shares

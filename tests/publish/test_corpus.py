@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset, load_from_disk
 
-from pipeline.config.recipe import Accumulate
+from pipeline.config import Accumulate
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.publish import (

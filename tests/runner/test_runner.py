@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from pipeline.engines.pool import _unwrap
+from pipeline.engines.replica import result_of
 from pipeline.errors import ConfigError, EngineDied, StageError, StaleError
 from pipeline.methods import Stage
 from pipeline.round import Input, Round, input_of
@@ -182,7 +182,7 @@ async def test_a_worker_or_engine_that_ray_ends_for_want_of_memory_has_died() ->
     with pytest.raises(RayActorError, match="low on memory"):
         await _call(ended())
     with pytest.raises(EngineDied, match="low on memory"):
-        await _unwrap(ended())
+        await result_of(ended())
 
 
 async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_path: Path) -> None:

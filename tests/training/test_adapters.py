@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.config.recipe import Lora
+from pipeline.config import Lora
 from pipeline.models import ModelRef, folder_revision, with_adapters
 from pipeline.training.build import build_trainer
 from pipeline.training.process import save_model

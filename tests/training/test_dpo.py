@@ -15,7 +15,7 @@ import datasets
 import pytest
 import yaml
 
-from pipeline.config.recipe import Accumulate, Lora, Train
+from pipeline.config import Accumulate, Lora, Train
 from pipeline.errors import ConfigError, StageError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish import DPO

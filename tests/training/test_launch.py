@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.recipe import Lora, Train
+from pipeline.config import Lora, Train
 from pipeline.errors import ConfigError, StageError, StaleError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.recipe import Lora
+from pipeline.config import Lora
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import publish
 from pipeline.training.arguments import trainer_arguments, trainer_yaml

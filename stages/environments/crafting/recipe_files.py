@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, suggest
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from stages.environments.base import EnvTask, Split
 from stages.environments.crafting.book import MAX_COUNT, Book, Recipe, Rules, break_cycles, make_task
@@ -133,9 +132,7 @@ def _known_base(base: list[str], recipes: list[Recipe], path: str) -> set[str]:
         raise DataError(f"base: {e}") from None
     for name in cleaned:
         if name not in there:
-            near = get_close_matches(name, sorted(there), 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{path}: has no item {name!r}, which `base` names.{hint}")
+            raise DataError(f"{path}: has no item {name!r}, which `base` names.{suggest(name, there)}")
     return set(cleaned)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.engines.base import Message, Sampling
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search.game import Game
 from stages.methods.agent_r.search.turns import exchange, normalize_action, parse_turn
@@ -45,7 +45,7 @@ async def play(
         try:
             [reply] = await llm.chat(conversation, step=step, sampling=sampling, sample_index=sample)
         except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied) or not episode.actions:
+            if not e.refused or not episode.actions:
                 raise
             episode.end = "refused"
             break

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.engines.base import Sampling
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search import Game, Node
 from stages.methods.agent_r.search.turns import unlabel_actions
@@ -50,7 +50,7 @@ class StepJudge:
             try:
                 [reply] = await self._llm.ask(JUDGE, sampling=sampling, sample_index=attempt, **asked)
             except EngineError as e:
-                if e.retryable or isinstance(e, EngineDied):
+                if not e.refused:
                     raise
                 text = str(e)  # usually the episode is too long to be judged
                 break

@@ -25,8 +25,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pipeline.config import OpenaiEngine, ScriptedEngine
-from pipeline.engines.base import Completion, Message, Sampling
+from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.errors import DataError
 from pipeline.ids import row_id
 from pipeline.methods import Example, Method, Stage
@@ -64,7 +63,7 @@ class SelfEvolution(Method):
         self._words = {"positive": self.options.verdict_words[0], "negative": self.options.verdict_words[1]}
         # A model that has been trained to answer continues a list once it has begun. Endpoints rarely support
         # prefill.
-        self._opening = "" if isinstance(recipe.engine, OpenaiEngine) else "1."
+        self._opening = "" if recipe.engine.implementation.is_endpoint else "1."
         self.options.refuse_contradictions(recipe)
 
     def stages(self) -> dict[str, Stage]:
@@ -103,7 +102,7 @@ class SelfEvolution(Method):
             ),
         }
 
-    def engine(self, stage: str, round_: int) -> OpenaiEngine | ScriptedEngine | str | None:
+    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """The annotator critiques in phase 1; the round's model does everything else itself."""
         annotated = stage == "critique" and round_ <= self.options.meta_rounds
         return (self.options.annotator or UNTRAINED) if annotated else None

@@ -1,10 +1,10 @@
 """Options of the method `self` (stages/methods/self/method.py)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
+from pipeline.config import WorkerEngine
 from pipeline.errors import ConfigError
 from pipeline.methods import Options
 from stages.steps.samples import StepSampling
@@ -44,7 +44,7 @@ class SelfOptions(Options):
     """Options of `self`."""
 
     name: Literal["self"] = "self"
-    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = None
+    annotator: WorkerEngine | None = None
     """Endpoint that writes the meta-skill corpus; null: the untrained model, shown the ground truth."""
     scaffold: bool = False
     """Start the untrained annotator's texts for it, its feedback up to the verdict: for very small models."""
@@ -85,12 +85,11 @@ class SelfOptions(Options):
 
     def annotator_identity(self) -> dict[str, Any] | None:
         """Return the annotator settings its texts depend on."""
-        fields = {"kind", "base_url", "model", "extra_body", "answers"}
-        return self.annotator.model_dump(mode="json", include=fields) if self.annotator else None
+        return self.annotator.identity() if self.annotator else None
 
     def refuse_contradictions(self, recipe: Any) -> None:
         """Raise ConfigError if the recipe lacks what the annotator or model-written questions need."""
-        if self.scaffold and (self.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
+        if self.scaffold and (self.annotator is not None or recipe.engine.implementation.is_endpoint):
             raise ConfigError(
                 "method.scaffold starts the untrained model's texts for it, which an endpoint rarely allows: "
                 "set it to false."

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from pipeline.engines.base import Completion
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from stages.methods.self_lengthen.lengths import words
 from stages.methods.self_lengthen.long_texts import Problem, first_half, first_two_thirds, join, problem
 
@@ -50,7 +50,7 @@ async def _attempt(
         try:
             longer, why = await _step(ask, instruction, best, attempt * rules.micro_iterations + step)
         except EngineError as e:
-            if e.retryable or isinstance(e, EngineDied):
+            if not e.refused:
                 raise
             return best, ("request_refused", str(e))  # usually too long by now: keep what was reached
         if why is None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Preferences
+from pipeline.config import Preferences
 from pipeline.errors import ConfigError, StageError
 from pipeline.methods import Method
 from pipeline.protocols import Pair
@@ -280,7 +280,7 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
             {"preferences": {"length_matched": 0.5}},
             "preferences.length_matched: Input should be greater than or equal to 1",
         ),
-        ({"preferences": {"length_matched": True}}, "length_matched: give the longest permitted ratio"),
+        ({"preferences": {"length_matched": True}}, "length_matched: expected the maximum ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
         ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.engines.base import Completion, Message
-from pipeline.errors import EngineDied, EngineError
+from pipeline.errors import EngineError
 from pipeline.ids import unit_interval
 from pipeline.runner.llm import LLM
 from stages.environments import Step
@@ -61,7 +61,7 @@ async def _expand(
     try:
         sampled = await llm.chat(conversation, step=STEP, n=settings.width)
     except EngineError as e:
-        if e.retryable or isinstance(e, EngineDied) or node is tree.root:
+        if not e.refused or node is tree.root:
             raise
         tree.end(node, REFUSED)  # usually the conversation has outgrown the model's context
         return

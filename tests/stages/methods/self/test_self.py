@@ -622,7 +622,7 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
             {"annotator": {**ENDPOINT, "modle": "x"}},
             r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?",
         ),
-        ({"annotator": {"kind": "vllm"}}, r"method\.annotator.*'openai', 'scripted'"),
+        ({"annotator": {"kind": "vllm"}}, r"method\.annotator: kind vllm needs replicas of its own"),
         ({"new_questions": {"shwon": 3}}, "did you mean 'shown'"),
         (
             {"recipe": {"rounds": 3, "tasks": {"source": "jsonl", "path": "t", "answer_type": "choice"}}},
