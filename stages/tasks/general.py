@@ -92,7 +92,7 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
         )
     turns = [
         Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant")
-        for i, m in enumerate(messages)
+        for i, m in enumerate(messages or ())
     ]
     row_id = digest([RECORD, round_, turns])[:ID_CHARS]
     lineage = Lineage(

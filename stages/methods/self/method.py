@@ -54,6 +54,7 @@ class SelfEvolution(Method):
 
     name = "self"
     Options = SelfOptions
+    options: SelfOptions
     engine_options = ("annotator",)
     example_prompts = (SOLVE, FEEDBACK, REFINE)
 
@@ -69,7 +70,7 @@ class SelfEvolution(Method):
     def stages(self) -> dict[str, Stage]:
         """Answer; critique, refine and judge; filter; decide. Before all that, propose questions."""
         o, sampling = self.options, self.options.sampling.model_dump(mode="json")
-        annotate = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
+        annotate: tuple[str, ...] = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
         annotate += SCAFFOLD if o.scaffold else ()
         propose = {"wanted": o.new_questions.wanted, "propose": sampling["propose"], "opening": self._opening}
         generate = {"meta_rounds": o.meta_rounds, "samples": o.samples, "answer": sampling["answer"]}
