@@ -13,7 +13,8 @@ from stages.environments import Environment, EnvTask, Split, make
 from stages.tasks.records import BadRow, RawRow, Repeat
 
 SOURCE = "environment"
-LEARN_FROM, HOLD_OUT = "train", "test"  # splits
+LEARN_FROM: Split = "train"
+HOLD_OUT: Split = "test"
 
 
 class GameOptions(BaseModel):
