@@ -2,7 +2,7 @@
 arXiv 2410.02108).
 
     guideline --adapt--> adapted guideline --structure--> reasoning structure --execute--> reasoning path
-    25 seeds             to the question                  no solution yet                  ends with the answer
+    25 seeds             to the question                  no solution yet                  with the answer
 
 A question has one such chain per guideline, and every chain becomes one row, wherever it ends. critique drops
 chains whose guideline or structure already contains the answer (leaks.py); filter and verify are the shared

@@ -2,7 +2,7 @@
 2310.00533).
 
     phase 1   question --> answer --annotator--> feedback, verdict --annotator--> refined answer
-    phase 2   question --> answer --itself-----> feedback, verdict --itself-----> refined answer --itself--> verdict
+    phase 2   question --> answer --itself-----> feedback, verdict --itself-----> refined answer --> verdict
 
 Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yields three examples, of feedback,
 of refinement and of the direct answer, with the loss on the last turn only; earlier turns, the wrong first
