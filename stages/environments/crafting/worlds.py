@@ -38,7 +38,7 @@ def world_task(options: CraftingOptions, split: Split, index: int) -> EnvTask:
 
 
 def invented_names(rng: Random, split: Split) -> Iterator[str]:
-    """Yield distinct names of the split, which has at least 3,300. They give no recipe away, as words might."""
+    """Yield distinct names of the split, which has at least 3,300. Unlike words, they give nothing away."""
     seen: set[str] = set()
     while True:
         name = "".join(map(rng.choice, (_ONSETS, _VOWELS, _ONSETS, _VOWELS, _CODAS)))
