@@ -48,10 +48,8 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
                 count += 1
                 yield _row(name, env, task, options)
             if count < wanted:
-                text = (
-                    f"has {count} tasks of split {split} with these options, but options.{split} is {wanted}"
-                )
-                raise DataError(f"environment {env.name} {text}.")
+                text = f"{count} {split} tasks with these options; {wanted} are wanted (options.{split})"
+                raise DataError(f"environment {env.name} has {text}.")
     finally:
         env.close()
 
@@ -74,11 +72,11 @@ def _options(source: Source) -> GameOptions:
         there = "There are train and test (numbers of tasks), oracle, and environment (its own options)."
         raise DataError(f"source environment: options {'; '.join(problems)}. {there}") from None
     if not options.train and not options.test:
-        raise DataError("source environment: set numbers of tasks in options, as {train: 200, test: 100}.")
+        raise DataError("source environment: set how many tasks in options, as {train: 200, test: 100}.")
     if options.oracle and options.test:
         raise DataError(
-            "source environment: the solver's episodes (oracle: true) are for training, but test tasks are "
-            "held out: leave options.test out."
+            "source environment: the solver's episodes (oracle: true) are for training, and tasks of "
+            "split test are held out: leave options.test out."
         )
     return options
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from random import Random
 from typing import Any, NamedTuple
 
-from pipeline.ids import ID_CHARS, digest
+from pipeline.ids import ID_CHARS, digest, unit_interval
 from stages.environments.base import EnvTask, Split
 
 MAX_COUNT = 9999  # the largest number in an action
@@ -85,6 +85,12 @@ def _closure(item: str, made_of: dict[str, set[str]]) -> set[str]:
         reached |= new
         todo += new
     return reached
+
+
+def split_of(name: str, *key: object) -> Split:
+    """Return the split of a name by its hash: 80% train, 10% dev, 10% test. `key` seeds another partition."""
+    place = unit_interval("crafting", *key, name)
+    return "train" if place < 0.8 else "dev" if place < 0.9 else "test"
 
 
 def needed(goal: str, best: Mapping[str, Recipe], depth: Mapping[str, int]) -> list[str]:

@@ -19,8 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pipeline.errors import DataError, suggest
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from stages.environments.base import EnvTask, Split
-from stages.environments.crafting.book import MAX_COUNT, Book, Recipe, Rules, break_cycles, make_task
-from stages.environments.crafting.names import split_of
+from stages.environments.crafting.book import (
+    MAX_COUNT,
+    Book,
+    Recipe,
+    Rules,
+    break_cycles,
+    make_task,
+    split_of,
+)
 
 _NAME = re.compile(r"[a-z](?!.* using )[a-z0-9' -]{0,38}[a-z0-9]|[a-z]")
 _SHOWN = 12  # names in one note

@@ -1,18 +1,19 @@
 """Generated worlds: a seeded recipe book with a goal of a wanted depth, the same on every machine."""
 
+from collections.abc import Iterator
 from itertools import count
 from random import Random
 
 from pipeline.ids import ID_CHARS, digest
 from stages.environments.base import EnvTask, Split
-from stages.environments.crafting.book import Book, Recipe, Rules, demand, make_task, needed
-from stages.environments.crafting.names import invented_names
+from stages.environments.crafting.book import Book, Recipe, Rules, demand, make_task, needed, split_of
 from stages.environments.crafting.options import CraftingOptions
 
 VERSION = 1  # increment it when the same key gives another world
 MAX_INGREDIENTS = 3  # kinds of them in one recipe
 LARGEST = 24  # beyond this many of one item a task is arithmetic, not planning
 TRIES = 8  # with counts above 1; after that every count is 1
+_ONSETS, _VOWELS, _CODAS = "bdfhklmnprtvz", "aeiou", "klmnrtvx"  # 33,800 names
 
 
 def world_task(options: CraftingOptions, split: Split, index: int) -> EnvTask:
@@ -34,6 +35,16 @@ def world_task(options: CraftingOptions, split: Split, index: int) -> EnvTask:
     task = make_task(world.book(), goal, split, f"{split}/{index}/{key}", rng, rules)
     assert task is not None  # LARGEST is below MAX_COUNT
     return task
+
+
+def invented_names(rng: Random, split: Split) -> Iterator[str]:
+    """Yield distinct names of the split, which has at least 3,300. Unlike words, they give nothing away."""
+    seen: set[str] = set()
+    while True:
+        name = "".join(map(rng.choice, (_ONSETS, _VOWELS, _ONSETS, _VOWELS, _CODAS)))
+        if name not in seen and split_of(name) == split:
+            seen.add(name)
+            yield name
 
 
 class _World:
