@@ -12,9 +12,9 @@ from pipeline.config import OpenaiEngine, ScriptedEngine, VllmEngine, build_reci
 from pipeline.engines.base import EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import ConfigError, StaleError
-from pipeline.methods import STAGES
 from pipeline.models import ModelRef
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.rounds.loop import Loop
 from tests.conftest import tiny_recipe
