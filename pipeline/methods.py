@@ -96,7 +96,7 @@ class Method(ABC):
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe, `self.options` the method's part of it."""
         self.recipe = recipe
-        self.options = self.Options.model_validate(recipe.method)
+        self.options: Options = self.Options.model_validate(recipe.method)
         self.prompts = Prompts.of(recipe)
         train = recipe.train
         if train.kind == "cpt" and self.dataset != "cpt":

@@ -44,7 +44,7 @@ class Prompts:
     def of(cls, recipe: Any) -> "Prompts":
         """Return the templates that a recipe works with."""
         method = registry.resolve("method", recipe.method["name"])
-        return cls(recipe.prompts, dict.fromkeys((Path(inspect.getfile(method)).parent / "prompts", FOLDER)))
+        return cls(recipe.prompts, (Path(inspect.getfile(method)).parent / "prompts", FOLDER))
 
     def source(self, step: str) -> str:
         """Return the text of the template `step`, as it goes into a stage's fingerprint.

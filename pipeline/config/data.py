@@ -88,7 +88,7 @@ class Accumulate(Section):
     keep_real: bool = True
     """Always include the real demonstrations."""
     keep_rounds: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
-    """Always include these rounds as well, such as [1] for the meta-skill corpus of SELF."""
+    """Always include these rounds as well."""
 
 
 class Preferences(Section):

@@ -1,6 +1,6 @@
 """Which rounds' data a model trains on: all (the default), one, a window or a sample (arXiv 2404.01413)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
         folders = ", ".join(part.path for part in mixture.parts)
         raise StageError(f"there is nothing to train on: every dataset of the mixture is empty ({folders}).")
     ids = column(pool, "row_id")
-    order = range(len(pool))
+    order: Iterable[int] = range(len(pool))
     if mixture.subsample is not None:
         order = _draw(_exempt(pool, mixture), ids, mixture.subsample, seed)
     return pool.select(sorted(order, key=lambda i: (unit_interval(seed, "mixture", ids[i]), ids[i])))

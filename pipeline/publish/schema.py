@@ -46,7 +46,7 @@ class Lineage:
 
     def columns(self) -> dict[str, Any]:
         """Return the values by column."""
-        values = {}
+        values: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "own":

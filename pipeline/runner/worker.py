@@ -96,7 +96,9 @@ class StageWorker:
         if spec.run_local is not None:
             _check_run_visible(spec)
             lock.hold_as_worker(spec.run_local, spec.folder, spec.writer)
-        self._stage = spec.factory(spec.recipe)
+        stage = spec.factory(spec.recipe)
+        assert stage.row is not None, "a stage without a row function has no workers"
+        self._row = stage.row
         self._prompts = Prompts.of(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
         self._model = spec.engine.model_name if spec.engine else ""
@@ -195,7 +197,7 @@ class StageWorker:
 
     async def _outcome(self, row: Row, llm: LLM) -> Outcome:
         try:
-            return await self._stage.row(row, llm)
+            return await self._row(row, llm)
         except EngineLost as e:
             self._problem = StageError(
                 f"{self._spec.folder}: {e}. Finished work is kept; rerun the same command to resume."
@@ -209,8 +211,10 @@ class StageWorker:
 
     def _watch_outage(self, outcome: Outcome) -> None:
         """Stop when nothing is answered any more, before a passing outage fails all rows that are left."""
-        unanswered = isinstance(outcome, Failed) and outcome.error == UNANSWERED
-        self._unanswered = self._unanswered + 1 if unanswered else 0
+        if not isinstance(outcome, Failed) or outcome.error != UNANSWERED:
+            self._unanswered = 0
+            return
+        self._unanswered += 1
         if self._unanswered >= OUTAGE and self._runner.on_unanswered == "stop":
             self._problem = StageError(
                 f"{self._spec.folder}: {OUTAGE} consecutive rows were not answered; the last error: "
@@ -236,6 +240,7 @@ class StageWorker:
         return completions
 
     async def _ask_engine(self, request: Request, key: str) -> list[Completion]:
+        assert self._engine is not None and self._log is not None, "the stage lists no prompts, but asks"
         number, started = id(request), time.monotonic()
         self._asking[number] = (request.row, request.step, started)
         try:

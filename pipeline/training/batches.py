@@ -46,10 +46,10 @@ class GroupsByLength:
     lengths: np.ndarray
     prepared_tokens: int
 
-    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> Any:
+    def _get_train_sampler(self: Any, train_dataset: datasets.Dataset | None = None) -> Any:
         args = self.args
         if args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
+            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]  # TRL's trainer
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         return LengthGrouped(self.lengths, batch, args.seed, lambda: int((self.state.epoch or 0.0) + 1e-6))
 

@@ -46,7 +46,7 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
         model, lora = PeftModel.from_pretrained(model, config["adapter"], is_trainable=True), None
     parts = [datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]]
     data = datasets.concatenate_datasets(parts)
-    trainer = _TRAINERS[kind.command](
+    trainer: Any = _TRAINERS[kind.command](
         config,
         {**arguments, "bf16": bf16},
         model=model,
@@ -72,7 +72,7 @@ def _score_only_completions() -> None:
         def compact(device: torch.device) -> bool:
             return device.type == "cpu" or choose(device)
 
-        compact.on_cpu = choose
+        compact.on_cpu = choose  # type: ignore[attr-defined]
         utils._use_triton = compact
 
 

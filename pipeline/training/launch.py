@@ -78,8 +78,9 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         "log": str(work / "logs" / "worker.log"),
         "lock": str(work / "lock"),
     }
-    cut_torn_line(config["progress"])
-    with following(config["progress"], on_progress):
+    progress = str(config["progress"])
+    cut_torn_line(progress)
+    with following(progress, on_progress):
         _fit(config, scaling, work)
     return _record(spec, work, data, config, inputs)
 
@@ -194,7 +195,7 @@ def _record(
 ) -> TrainResult:
     """Write loss.png and, last of all, train.json; then delete the checkpoints."""
     lines = read_progress(work / "progress.jsonl")
-    last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
     draw_loss(lines, work / "loss.png", f"{data.examples} {spec.kind.seen}, {spec.model.name}")
     result = TrainResult(
         model=spec.out,

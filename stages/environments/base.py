@@ -73,7 +73,7 @@ class Environment(ABC):
 
     @property
     def rules(self) -> str:
-        """What the player is told beforehand: the aim and every form of action."""
+        """The rules shown to the player: the aim and every form of action."""
         return prompts.render(self.rules_prompt, options=self.options)[0]["content"]
 
     def identity(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.methods import Example, Method
-from pipeline.publish import CPT, DPO, KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
+from pipeline.protocols import WritesTexts
+from pipeline.publish import DPO, KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.stage import DatasetStep
 
@@ -62,7 +63,8 @@ def published_rows(
 
     Real is what no model wrote: round 0, and source texts published unchanged.
     """
-    kind, gives = published_kind(method), method.texts if method.dataset == CPT.name else method.examples
+    kind = published_kind(method)
+    gives: Callable[[Row], list[Any]] = method.texts if isinstance(method, WritesTexts) else method.examples
     for row in rows():
         real = round_ == 0 or not row.payload["model"]
         for i, item in enumerate(gives(row)):
@@ -112,4 +114,4 @@ def _content(item: Example | str, kind: Kind) -> dict[str, Any]:
         return {"prompt": item.prompt, "completion": item.completion}
     loss = (*(False for _ in item.prompt), *item.learn)
     messages = zip([*item.prompt, *item.completion], loss, strict=True)
-    return {"turns": [Turn(**message, loss=flag) for message, flag in messages]}
+    return {"turns": [Turn(role=m["role"], content=m["content"], loss=flag) for m, flag in messages]}

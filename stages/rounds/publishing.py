@@ -100,9 +100,7 @@ async def publish_pairs(round_: Round) -> Manifest:
 
 
 def held_out_questions(round_: Round) -> dict[str, list[str]]:
-    """Return the questions of each evaluation set; sets are searched one by one, as a template is told by its
-    own questions.
-    """
+    """Return the questions by evaluation set; each is searched by itself, as it reveals its own template."""
     run = round_.run
     sets = ("held_out", *(f"sets/{name}" for name in round_.recipe.evaluate.sets))
     return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}

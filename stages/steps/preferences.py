@@ -69,11 +69,10 @@ class _Question:
         usable = [row for pair in self._candidates() if (row := self._usable(pair))]
         drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
         for row in usable:
-            for answer in row.parents:
-                self._note(
-                    answer, 3, Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn")
-                )
-        used = {answer for row in drawn for answer in row.parents}
+            for parent in row.parents:
+                over = Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn")
+                self._note(parent, 3, over)
+        used = {parent for row in drawn for parent in row.parents}
         for answer in self._answers:
             if answer.id in used:
                 yield answer, Kept([row for row in drawn if row.parents[0] == answer.id])

@@ -37,7 +37,7 @@ def answer_fields(completion: Completion) -> dict[str, Any]:
 def demonstration(payload: dict[str, Any]) -> str:
     """Return a demonstration's text: its worked solution, if any, with the final answer marked at its end."""
     solution, answer = (payload.get("solution") or "").strip(), payload.get("answer")
-    if solution and answer is None:
+    if answer is None:
         return solution
     marked = solution and extract(solution, payload["answer_type"], payload.get("options")).answer is not None
     return solution if marked else f"{solution}\n{mark(answer)}".strip()

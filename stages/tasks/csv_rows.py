@@ -10,10 +10,7 @@ from stages.tasks.records import RAW_CHARS, BadRow, RawRow, check_header
 
 
 def csv_rows(path: str, lines: Iterator[Line], source: Source) -> Iterator[RawRow | BadRow]:
-    """Yield the records of one file, with the options of `stages.tasks.files.csv`.
-
-    Raises DataError for an unusable header or option.
-    """
+    """Yield the records of one file. Raises DataError for an unusable header or option, see files.csv."""
     first, raw, problem = 0, "", ""  # of the current record: its first line, its text, what is wrong with it
 
     def texts() -> Iterator[str]:

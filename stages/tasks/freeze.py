@@ -44,10 +44,7 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     evaluated = {same_question(row) for row in set_rows}
     train = [row for row in candidates if same_question(row) not in evaluated]
     if not train:
-        raise DataError(
-            "no task is left to train on, because evaluate.sets contains all of them. Provide a set of other "
-            "questions, or more tasks."
-        )
+        raise DataError("evaluate.sets contains every task to train on. Provide more tasks, or another set.")
     demonstrations = _freeze_demonstrations(run, recipe)
     entries = _write(run, "train", train) + _write(run, "held_out", held_out)
     replay = _freeze_replay(run, recipe, [*held_out, *set_rows])
@@ -77,11 +74,7 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     counts = [f"{len(train)} to train on", f"{len(held_out)} held out"]
     counts += [f"{len(demonstrations.rows)} demonstrations"] if recipe.demonstrations else []
     counts += [f"{len(task_set.rows)} of {name} to evaluate with" for name, task_set in sets.items()]
-    left_out = ", ".join(f"{k} {n}" for k, n in (manifest.dropped_in_all() | manifest.rows_failed).items())
-    console.print(f"tasks: {', '.join(counts)}{f' ({left_out} left out)' if left_out else ''}", markup=False)
-    if rejected:
-        where = f"{run.tasks('rejected')}/failed"
-        console.print(f"  {len(rejected)} bad rows skipped (on_bad_row: skip); see {where}", markup=False)
+    _report(manifest, counts, len(rejected), run.tasks("rejected"))
 
 
 def source_seed(seed: int, which: str) -> int:
@@ -96,9 +89,8 @@ def _check_sets(run: RunDir, recipe: Recipe) -> None:
     for name, source in recipe.evaluate.sets.items():
         frozen = run.manifest(run.tasks(f"sets/{name}"))
         if frozen is None or frozen.fingerprint != _fingerprint(source):
-            raise StaleError(
-                f"{run.root}: evaluate.sets.{name} changed after tasks were read. Use a new run directory."
-            )
+            text = f"evaluate.sets.{name} changed after tasks were read. Use a new run directory"
+            raise StaleError(f"{run.root}: {text}.")
 
 
 def _read_split(recipe: Recipe) -> tuple[TaskSet, list[Row], list[Row]]:
@@ -160,6 +152,14 @@ def _freeze_replay(run: RunDir, recipe: Recipe, asked: list[Row]) -> TaskSet:
     _write(run, "replay", texts)
     _write(run, "replay_held_out", held_out)
     return general._replace(rejected=general.rejected + leaking)
+
+
+def _report(manifest: Manifest, counts: list[str], bad_rows: int, folder: str) -> None:
+    left_out = ", ".join(f"{k} {n}" for k, n in (manifest.dropped_in_all() | manifest.rows_failed).items())
+    text = f"tasks: {', '.join(counts)}{f' ({left_out} left out)' if left_out else ''}"
+    if bad_rows:
+        text += f"\n  {bad_rows} bad rows skipped (on_bad_row: skip); see {folder}/failed"
+    console.print(text, markup=False)
 
 
 def _fingerprint(source: Source) -> str:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.config import Source
 from pipeline.console import console
 from pipeline.errors import DataError
-from stages.environments import Environment, EnvTask, make
+from stages.environments import Environment, EnvTask, Split, make
 from stages.tasks.records import BadRow, RawRow, Repeat
 
 SOURCE = "environment"
-LEARN_FROM, HOLD_OUT = "train", "test"  # splits
+LEARN_FROM: Split = "train"
+HOLD_OUT: Split = "test"
 
 
 class GameOptions(BaseModel):
@@ -35,15 +36,17 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
     are too few tasks.
     """
     options = _options(source)
-    env = make(source.dataset, options.environment)
+    name = source.dataset or ""
+    splits: tuple[tuple[Split, int], ...] = ((LEARN_FROM, options.train), (HOLD_OUT, options.test))
+    env = make(name, options.environment)
     try:
         for note in env.notes():
-            console.print(f"{source.dataset}: {note}", markup=False)
-        for split, wanted in ((LEARN_FROM, options.train), (HOLD_OUT, options.test)):
+            console.print(f"{name}: {note}", markup=False)
+        for split, wanted in splits:
             count = 0
             for task in islice(env.tasks(split), wanted):
                 count += 1
-                yield _row(source.dataset, env, task, options)
+                yield _row(name, env, task, options)
             if count < wanted:
                 text = (
                     f"has {count} tasks of split {split} with these options, but options.{split} is {wanted}"

@@ -92,7 +92,7 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
         )
     turns = [
         Turn(role=str(m["role"]), content=str(m["content"]), loss=i > 0 and m["role"] == "assistant")
-        for i, m in enumerate(messages)
+        for i, m in enumerate(messages or ())
     ]
     row_id = digest([RECORD, round_, turns])[:ID_CHARS]
     lineage = Lineage(
@@ -108,15 +108,8 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
 
 
 def _is_conversation(messages: Any) -> bool:
-    def is_message(m: Any) -> bool:
-        return (
-            isinstance(m, dict)
-            and m.keys() == {"role", "content"}
-            and all(isinstance(v, str) for v in m.values())
-        )
-
-    return (
-        isinstance(messages, list)
-        and all(map(is_message, messages))
-        and any(m["role"] == "assistant" for m in messages[1:])
-    )
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        return False
+    texts = all(isinstance(v, str) for m in messages for v in m.values())
+    keys = all(m.keys() == {"role", "content"} for m in messages)
+    return keys and texts and any(m["role"] == "assistant" for m in messages[1:])

@@ -98,7 +98,7 @@ def _row(dataset: ProceduralDataset, index: int, where: str) -> RawRow | BadRow:
 
 def _typed(value: Any, hint: Any) -> Any:
     """Turn YAML's mappings into the dataclasses of a config (board formats, the parts of a composite)."""
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return hint(**value)
     if typing.get_origin(hint) is list and isinstance(value, list):
         return [_typed(v, typing.get_args(hint)[0]) for v in value]

@@ -57,5 +57,6 @@ def _load(path: str, options: dict[str, Any]) -> datasets.Dataset | datasets.Ite
 
 
 def _label_name(label: datasets.ClassLabel | None, value: Any) -> Any:
-    named = label is not None and isinstance(value, int) and 0 <= value < label.num_classes
-    return label.int2str(value) if named else value
+    if label is not None and isinstance(value, int) and 0 <= value < label.num_classes:
+        return label.int2str(value)
+    return value

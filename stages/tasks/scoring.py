@@ -57,7 +57,9 @@ def _scorer(name: str, options: bytes) -> Any:
 
     for other in _EVALUATE_LISTS:  # all of them, because a composite may contain any
         module = sys.modules[find_dataset(other)[0].__module__]
-        module.eval = ast.literal_eval  # shadows the builtin, which the module uses only to read a list
+        vars(module)["eval"] = (
+            ast.literal_eval
+        )  # shadows the builtin, which the module uses only to read a list
     return make_dataset(name, {"seed": 0, **orjson.loads(options), "size": 10})
 
 

@@ -17,7 +17,7 @@ class Recipe(NamedTuple):
     """`ingredients` are distinct (name, count) pairs. A name is an item or a family (any members)."""
 
     output: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     ingredients: tuple[tuple[str, int], ...]
 
 
@@ -41,7 +41,8 @@ class Book:
         level, pending = 0, list(self.recipes)
         while True:
             level += 1
-            ready, later = [], []
+            ready: list[Recipe] = []
+            later: list[Recipe] = []
             for recipe in pending:
                 (ready if all(name in depth for name, _ in recipe.ingredients) else later).append(recipe)
             if not ready:

@@ -1,5 +1,6 @@
 """A task prepared for play: recipes by output, the text that shows them, and the planner."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,11 +82,11 @@ class Puzzle:
         for item in reversed(self.order):
             if not times[item]:
                 continue
-            recipe, used = self.best[item], {}
+            recipe, used = self.best[item], Counter[str]()
             for name, n in recipe.ingredients:
                 n *= times[item]
                 for member, k in _take(shares[name], n) if name in self.families else [(name, n)]:
-                    used[member] = used.get(member, 0) + k
+                    used[member] += k
             for name, n in used.items():
                 if have.get(name, 0) < n:
                     actions.append(f"get {n - have.get(name, 0)} {name}")

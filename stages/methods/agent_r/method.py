@@ -66,6 +66,7 @@ class AgentR(Method):
 
     name = "agent_r"
     Options = AgentROptions
+    options: AgentROptions
     dataset = "turns"
     may_change = ("environments",)
     question_prompts = (RULES,)
@@ -197,7 +198,8 @@ class AgentR(Method):
 
     async def _revision(self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, pair: Pair) -> Row:
         bad, good = tree.path(pair.bad), tree.path(pair.good)
-        first_bad, judgements = None, []
+        first_bad: int | None = None
+        judgements: list[dict[str, Any]] = []
         if self.options.arm != "direct_revision":
             first_bad, judgements = await judge.first_bad(bad, pair.prefix)
         t = transition(pair.prefix, bad, first_bad)

@@ -42,7 +42,7 @@ class StepJudge:
     async def _judge(self, before: Sequence[Node], node: Node) -> dict[str, Any]:
         """Judge one step. An unparsable reply is sampled once more, then counts as uncertain, not as bad."""
         [judged] = steps_of([node])
-        asked = {"task": self._task, "before": steps_of(before), "judged": judged}
+        asked: dict[str, Any] = {"task": self._task, "before": steps_of(before), "judged": judged}
         text, label = "", None
         for attempt in range(2):
             temperature = self._llm.sampling.temperature if attempt else 0

@@ -35,6 +35,7 @@ class Direct(Method):
 
     name = "direct"
     Options = DirectOptions
+    options: DirectOptions
     question_prompts = (SOLVE,)
 
     def stages(self) -> dict[str, Stage]:

@@ -62,6 +62,7 @@ class EntiGraph(Method):
 
     name = "entigraph"
     Options = EntiGraphOptions
+    options: EntiGraphOptions
     dataset = "cpt"
     lineage: ClassVar[dict[str, str]] = {"form": "string", "entities": "strings"}
     question_prompts = (ASK,)

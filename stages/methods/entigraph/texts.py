@@ -24,7 +24,7 @@ def whole_sentences(text: str) -> str:
 def cap_tokens(
     budget: int, seed: int, tokens: Callable[[str], int], rows: Callable[[], Iterable[Row]]
 ) -> Iterator[tuple[Row, Dropped | None]]:
-    """Keep rows in seeded order while they fit into `budget` tokens; the others are dropped as over_budget."""
+    """Keep rows in seeded order while they fit into `budget` tokens; drop the others as over_budget."""
     sizes = {row.id: tokens(row.payload["text"]) for row in rows()}
     kept, used = set(), 0
     for row_id in sorted(sizes, key=lambda i: (unit_interval(seed, "budget", i), i)):

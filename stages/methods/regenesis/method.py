@@ -2,7 +2,7 @@
 arXiv 2410.02108).
 
     guideline --adapt--> adapted guideline --structure--> reasoning structure --execute--> reasoning path
-    25 seeds             to the question                  no solution yet                  ends with the answer
+    25 seeds             to the question                  no solution yet                  with the answer
 
 A question has one such chain per guideline, and every chain becomes one row, wherever it ends. critique drops
 chains whose guideline or structure already contains the answer (leaks.py); filter and verify are the shared
@@ -60,6 +60,7 @@ class ReGenesis(Method):
 
     name = "regenesis"
     Options = ReGenesisOptions
+    options: ReGenesisOptions
     question_prompts = (SOLVE,)
 
     def __init__(self, recipe: Any) -> None:
@@ -196,7 +197,7 @@ class ReGenesis(Method):
     async def _ask(self, llm: LLM, start: Start, template: str, **variables: Any) -> Completion:
         """Ask once. The answer is among the variables of hinted templates only."""
         step = template.rsplit("/", 1)[1].removeprefix("hinted_")
-        hint = {} if start.hint is None else {"answer": start.hint}
+        hint: dict[str, Any] = {} if start.hint is None else {"answer": start.hint}
         sampling = self._sampling(llm, step)
         return (await llm.ask(template, sampling=sampling, sample_index=start.number, **variables, **hint))[0]
 

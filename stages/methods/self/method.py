@@ -2,7 +2,7 @@
 2310.00533).
 
     phase 1   question --> answer --annotator--> feedback, verdict --annotator--> refined answer
-    phase 2   question --> answer --itself-----> feedback, verdict --itself-----> refined answer --itself--> verdict
+    phase 2   question --> answer --itself-----> feedback, verdict --itself-----> refined answer --> verdict
 
 Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yields three examples, of feedback,
 of refinement and of the direct answer, with the loss on the last turn only; earlier turns, the wrong first
@@ -54,6 +54,7 @@ class SelfEvolution(Method):
 
     name = "self"
     Options = SelfOptions
+    options: SelfOptions
     engine_options = ("annotator",)
     example_prompts = (SOLVE, FEEDBACK, REFINE)
 
@@ -69,7 +70,7 @@ class SelfEvolution(Method):
     def stages(self) -> dict[str, Stage]:
         """Answer; critique, refine and judge; filter; decide. Before all that, propose questions."""
         o, sampling = self.options, self.options.sampling.model_dump(mode="json")
-        annotate = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
+        annotate: tuple[str, ...] = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
         annotate += SCAFFOLD if o.scaffold else ()
         propose = {"wanted": o.new_questions.wanted, "propose": sampling["propose"], "opening": self._opening}
         generate = {"meta_rounds": o.meta_rounds, "samples": o.samples, "answer": sampling["answer"]}

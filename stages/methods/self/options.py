@@ -69,7 +69,7 @@ class SelfOptions(Options):
 
     @model_validator(mode="after")
     def _two_words(self) -> "SelfOptions":
-        self.verdict_words = tuple(word.strip() for word in self.verdict_words)
+        self.verdict_words = (self.verdict_words[0].strip(), self.verdict_words[1].strip())
         yes, no = (word.casefold() for word in self.verdict_words)
         if not yes or not no or yes == no:
             raise ValueError("verdict_words: expected two different words, yes first: [correct, incorrect]")

@@ -46,6 +46,7 @@ class SelfLengthen(Method):
 
     name = "self_lengthen"
     Options = SelfLengthenOptions
+    options: SelfLengthenOptions
     roles = (GENERATOR, EXTENDER)
     measured = "score (texts that pass the rules; where a length is asked for, length score)"
     question_prompts = (WRITE, EXTEND)  # evaluation and published data ask both roles
@@ -122,7 +123,7 @@ class SelfLengthen(Method):
         if why := instructions.problem(text, written.finish_reason, known, o.similarity):
             return text, why
         judge = llm.sampling.override(temperature=0, top_p=1, top_k=0, max_tokens=8)
-        asked = {"instruction": text, "words": o.article_words}
+        asked: dict[str, Any] = {"instruction": text, "words": o.article_words}
         [reply] = await llm.ask(JUDGE, sampling=judge, sample_index=number, **asked)
         return text, None if instructions.agreed(reply.text) else ("instruction_unsuited", reply.text)
 
@@ -183,7 +184,8 @@ class SelfLengthen(Method):
         """Drop what did not become an extension, with the reason of its last step."""
         made = row.payload
         if made["problem"]:
-            return Dropped(*made["problem"], made["text"])
+            reason, detail = made["problem"]
+            return Dropped(reason, detail, made["text"])
         if made["words"] <= self.options.growth * made["draft_words"]:
             return Dropped("not_longer", f"{made['draft_words']} words became {made['words']}", made["text"])
         return Kept([row.child("filter", 0)])
@@ -278,4 +280,4 @@ def _accepted(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped 
     """Drop the rows of instructions and drafts that were not accepted."""
     for row in rows():
         why = row.payload["problem"]
-        yield row, Dropped(*why, row.payload["text"]) if why else None
+        yield row, Dropped(why[0], why[1], row.payload["text"]) if why else None

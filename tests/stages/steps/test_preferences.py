@@ -253,7 +253,7 @@ def test_a_method_may_pair_a_row_with_itself_but_not_two_right_answers():
     assert [p.parents for p in pairs_in(found)] == [["r0"], ["r1"]]
     method = Revised(tiny_recipe())
     method.careless = True
-    with pytest.raises(StageError, match="method revised made a preference pair of rows r0 and r1"):
+    with pytest.raises(StageError, match="method revised paired rows r0 and r1"):
         outcomes(answers, rules(), method)
 
 

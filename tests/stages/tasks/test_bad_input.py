@@ -1,4 +1,4 @@
-"""Every way in which an input file can be wrong: the message names the place, what was expected and what to do."""
+"""Every way an input file can be wrong: the message names the place, what was expected and what to do."""
 
 import bz2
 import gzip
@@ -96,8 +96,8 @@ def test_a_column_that_no_row_has_cannot_be_skipped(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.jsonl").write_bytes(b'{"prompt": "1+1?", "answers": 2}\n' * 2)
     message = refuse(path, columns={"question": "prompt"}, on_bad_row="skip")
     assert (
-        "no column 'answer' for the answer; there are: 'prompt', 'answers'. Did you mean columns.answer: 'answers'?"
-        in message
+        "no column 'answer' for the answer; there are: 'prompt', 'answers'. "
+        "Did you mean columns.answer: 'answers'?" in message
     )
 
 

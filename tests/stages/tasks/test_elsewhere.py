@@ -1,4 +1,4 @@
-"""Questions that come from elsewhere than the tasks, and general text for replay: what is frozen, and what is refused."""
+"""Questions from other sources than the tasks, and general text for replay: what is frozen or refused."""
 
 import json
 from pathlib import Path

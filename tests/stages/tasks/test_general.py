@@ -1,4 +1,4 @@
-"""General conversations in a round's dataset: the share of tokens, the seeded choice, what is left out, and mistakes in the file."""
+"""General conversations in a dataset: share of tokens, seeded choice, what is left out, bad files."""
 
 import json
 from pathlib import Path

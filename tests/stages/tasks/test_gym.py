@@ -1,4 +1,4 @@
-"""reasoning_gym: the same tasks for the same seed, entries that reach their scorer intact, answers that are never run."""
+"""reasoning_gym: the same tasks for the same seed, entries reach their scorer intact, no answer is run."""
 
 import os
 from collections.abc import Iterator

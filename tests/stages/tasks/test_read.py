@@ -243,7 +243,8 @@ def breaks(source: Source, seed: int) -> Iterator[RawRow]:
 def test_a_source_that_raises_is_an_error_that_says_where() -> None:
     with pytest.raises(
         DataError,
-        match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' \(.*test_read.py:\d+\)",
+        match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' "
+        r"\(.*test_read.py:\d+\)",
     ):
         read_tasks(Source(source="tests.stages.tasks.test_read:breaks", options={"a": 1}), 0)
     with pytest.raises(DataError, match="source documents"):

@@ -113,7 +113,7 @@ class Tree:
         tree = cls("", "")
         tree.nodes = [Node(**node) for node in nodes]
         for node in tree.nodes[1:]:
-            tree.nodes[node.parent].children.append(node.id)
+            tree.nodes[node.parent or 0].children.append(node.id)
         return tree
 
     def _back_up(self, leaf: Node) -> None:
