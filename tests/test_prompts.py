@@ -163,7 +163,7 @@ def test_recipe_replaces_template(recipe_with: Callable[[str], Recipe], run: Run
 @pytest.mark.parametrize(
     ("section", "problem"),
     [
-        ("{direct/solv: my/direct/solve.jinja}", "Did you mean direct/solve?"),
+        ("{direct/solv: my/direct/solve.jinja}", "Did you mean 'direct/solve'?"),
         ("{direct/solve: my/none.jinja}", "neither a file nor the text of a template"),
         (
             '{direct/solve: "[[user]]\\n{{ answer }}"}',
