@@ -152,8 +152,8 @@ def _columns(
     for field, otherwise in (("question", ""), ("answer", ", or --no-answers if there are none")):
         if field not in columns:
             raise ConfigError(
-                f"{tasks}: which column holds the {field}? Name it with --{field} COLUMN{otherwise}. "
-                f"{_listing(rows)}"
+                f"{tasks}: which column holds the {field}? Name it with "
+                f"--{field} COLUMN{otherwise}. {_listing(rows)}"
             )
     for field in why:
         why[field] += f"; such as {_example(rows, str(columns[field]))}"

@@ -23,9 +23,8 @@ class Options(BaseModel):
     """Base of every method's options: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-    presets: ClassVar[
-        dict[str, dict[str, Any]]
-    ] = {}  # by value of the option `preset`: defaults of other options
+    # By value of the option `preset`: defaults of other options.
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
     name: str
 
     @model_validator(mode="before")
@@ -69,29 +68,28 @@ class Example:
 
 
 class Method(ABC):
-    """Base of methods:
-
-    a subclass sets `name` and `Options` and defines three methods. The rest of what it may say is optional.
+    """Base of methods: a subclass sets `name` and `Options` and defines three methods. The rest of what it
+    may say is optional.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]]
-    dataset: ClassVar[str] = (
-        "sft"  # the kind of dataset its rows are published as (pipeline/publish/kinds.py)
-    )
-    lineage: ClassVar[
-        dict[str, str]
-    ] = {}  # payload key -> "string" or "strings", published as column src_<key>
-    roles: ClassVar[tuple[str, ...]] = ()  # parts the model plays; each can have an adapter (train.adapters)
-    measured: ClassVar[str] = "accuracy"  # what evaluation measures, for titles
-    may_change: ClassVar[
-        tuple[str, ...]
-    ] = ()  # options that no outcome depends on: they may differ when a run resumes
-    engine_options: ClassVar[tuple[str, ...]] = ()  # options that hold an engine section of their own
-    question_prompts: tuple[str, ...] = ()  # templates that `question` renders; default: those of generate
-    example_prompts: tuple[
-        str, ...
-    ] = ()  # templates that `examples` and `pairs` render; default: the question's
+    dataset: ClassVar[str] = "sft"
+    """The kind of dataset its rows are published as (pipeline/publish/kinds.py)."""
+    lineage: ClassVar[dict[str, str]] = {}
+    """Payload keys published as columns src_<key>, each with its type, "string" or "strings"."""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """Parts that the model plays; each can have an adapter (train.adapters)."""
+    measured: ClassVar[str] = "accuracy"
+    """What evaluation measures, for titles."""
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Options that no outcome depends on: they may differ when a run resumes."""
+    engine_options: ClassVar[tuple[str, ...]] = ()
+    """Options that hold an engine section."""
+    question_prompts: tuple[str, ...] = ()
+    """Templates that `question` renders; default: those of generate."""
+    example_prompts: tuple[str, ...] = ()
+    """Templates that `examples` and `pairs` render; default: the question's."""
 
     def __init__(self, recipe: Any) -> None:
         """`recipe` is the resolved pipeline.config.Recipe, `self.options` the method's part of it."""
@@ -101,14 +99,14 @@ class Method(ABC):
         train = recipe.train
         if train.kind == "cpt" and self.dataset != "cpt":
             raise ConfigError(
-                f"train.kind cpt trains on plain texts, and method {self.name} writes none. Use another "
-                "method."
+                "train.kind cpt trains on plain texts, and method "
+                f"{self.name} writes none. Use another method."
             )
         if train.adapters and not (self.roles and train.lora and train.kind == "sft"):
             roles = ", ".join(self.roles) or "none"
             raise ConfigError(
-                f"train.adapters needs train.lora, train.kind sft and a method with roles; {self.name} has "
-                f"roles: {roles}."
+                "train.adapters needs train.lora, train.kind sft and a method "
+                f"with roles; {self.name} has roles: {roles}."
             )
 
     @property

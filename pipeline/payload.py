@@ -1,6 +1,5 @@
-"""The payload of a row:
-
-its keys, who writes them and who reads them, and an error that names the writer of a missing one.
+"""The payload of a row: its keys, who writes them and who reads them, and an error that names the writer of a
+missing one.
 """
 
 from typing import Any, NamedTuple

@@ -17,9 +17,8 @@ from pipeline.store.manifest import Manifest
 
 @dataclass(frozen=True)
 class Input:
-    """The rows a stage reads:
-
-    how to iterate over them (any number of times), their count, and a digest of their content.
+    """The rows a stage reads: how to iterate over them (any number of times), their count, and a digest of
+    their content.
     """
 
     rows: Callable[[], Iterator[Row]]
@@ -39,10 +38,7 @@ def input_of(run: RunDir, folder: str) -> Input:
 
 
 class Round:
-    """Round `number` of a run ("base":
-
-    the untrained model). Method and tokenizer are loaded when first used.
-    """
+    """Round `number` of a run ("base": the untrained model). Method and tokenizer are loaded when first used."""
 
     def __init__(self, run: RunDir, number: RoundKey, recipe: Recipe, method: Method | None = None) -> None:
         self.run, self.number, self.recipe = run, number, recipe

@@ -21,9 +21,8 @@ UNANSWERED = "unanswered"  # error of a row whose request timed out or was turne
 
 @dataclass(slots=True)
 class Row:
-    """A row:
-
-    its id, its content (JSON values; the keys are listed in pipeline/payload.py), and its parents' ids.
+    """A row: its id, its content (JSON values; the keys are listed in pipeline/payload.py), and its parents'
+    ids.
     """
 
     id: str

@@ -1,12 +1,14 @@
 """The run directory: the only state there is, and the one place that knows where things are in it.
 
-run.yaml                       resolved recipe, frozen tasks/{train,held_out,sets,demonstrations,rejected}/
-tasks as read at the start, frozen (and replay, replay_held_out) rounds/001/<stage>/            parts,
-dropped/, failed/, requests/, fingerprint.json, manifest.json datasets/sft/round-001/        published
-examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts models/round-001/
-trained model (models/round-001-sft/: the model between the two halves of sft_then_dpo)
-evaluation/round-001.json      (and base.json) branch.json                    in a branch: its source, and the
-last round that both share logs/
+run.yaml                    resolved recipe, frozen
+tasks/<set>/                tasks as read at the start, frozen: train, held_out, sets, demonstrations,
+                            rejected, replay, replay_held_out
+rounds/001/<stage>/         parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
+datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (episodes), cpt (texts)
+models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
+evaluation/round-001.json   (and base.json)
+branch.json                 in a branch: its source, and the last round that both share
+logs/
 """
 
 import re
@@ -108,8 +110,8 @@ class RunDir:
                 raise StaleError(
                     f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. "
                     "Use another --run "
-                    "directory, restore the old values, or continue from one of this run's rounds with the "
-                    "new ones: "
+                    "directory, restore the old values, or continue from one "
+                    "of this run's rounds with the new ones: "
                     f"selfloop branch {self.root} --to DIR --round K --set KEY=VALUE"
                 )
             if changed:

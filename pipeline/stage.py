@@ -1,6 +1,5 @@
-"""What a stage is:
-
-a function from one row to an outcome, and steps over all rows. Also the names of a round's stages.
+"""What a stage is: a function from one row to an outcome, and steps over all rows. Also the names of a
+round's stages.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator

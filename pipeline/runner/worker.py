@@ -1,6 +1,5 @@
-"""The stage worker:
-
-many rows in flight in one asyncio loop, each outcome written as soon as a part is full or old.
+"""The stage worker: many rows in flight in one asyncio loop, each outcome written as soon as a part is full
+or old.
 """
 
 import asyncio
@@ -219,8 +218,8 @@ class StageWorker:
             self._problem = StageError(
                 f"{self._spec.folder}: {OUTAGE} consecutive rows were not answered; the last error: "
                 f"{outcome.detail}\n"
-                "Finished work is kept; rerun the same command when the engine is back: those rows are "
-                "retried."
+                "Finished work is kept; rerun the same command when the "
+                "engine is back: those rows are retried."
             )
 
     async def _send(self, request: Request, cost: Counts) -> list[Completion]:
@@ -304,8 +303,8 @@ class StageWorker:
     def _cannot_write(self, e: Exception) -> None:
         what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
         self._problem = StageError(
-            f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept: fix the cause "
-            "and rerun."
+            f"{self._spec.folder}: cannot be written: {what}. What was "
+            "written so far is kept: fix the cause and rerun."
         )
 
     def _raise_problem(self) -> None:
@@ -314,10 +313,7 @@ class StageWorker:
 
 
 def _check_run_visible(spec: WorkerSpec) -> None:
-    """Raise ConfigError where this node has another disk under the run's path:
-
-    its output would stay there.
-    """
+    """Raise ConfigError where this node has another disk under the run's path: its output would stay there."""
     if not exists(join(spec.folder, "fingerprint.json")):
         raise ConfigError(
             f"{spec.run_local}: node {socket.gethostname()} does not see the driver's run directory. With "
@@ -327,9 +323,8 @@ def _check_run_visible(spec: WorkerSpec) -> None:
 
 
 def storable(outcome: Outcome) -> Outcome:
-    """Return the outcome, or a Failed in its place if it cannot be written:
-
-    one bad row must not take its part along.
+    """Return the outcome, or a Failed in its place if it cannot be written: one bad row must not take its
+    part along.
     """
     try:
         if isinstance(outcome, Kept):

@@ -133,8 +133,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         )
     if spec.adapter:
         notes.append(
-            f"Not the same in one point: it continued the adapter in {spec.adapter}; this command starts a "
-            "new one."
+            "Not the same in one point: it continued the adapter in "
+            f"{spec.adapter}; this command starts a new one."
         )
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return "".join(f"# {note}\n" for note in notes) + text

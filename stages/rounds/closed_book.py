@@ -1,6 +1,5 @@
-"""What a model knows by heart:
-
-multiple-choice questions by log-likelihood, and the perplexity of held-out general text.
+"""What a model knows by heart: multiple-choice questions by log-likelihood, and the perplexity of held-out
+general text.
 """
 
 import math
@@ -50,10 +49,7 @@ async def choose(row: Row, llm: LLM) -> Outcome:
 
 
 def _right(task: dict[str, Any]) -> int | None:
-    """Return the index of the right option:
-
-    the one equal to the answer, else the one that the answer labels.
-    """
+    """Return the index of the right option: the one equal to the answer, else the one that the answer labels."""
     options, answer = task["options"], task["answer"]
     if answer in options:
         return options.index(answer)

@@ -1,6 +1,5 @@
-"""Evaluation on the held-out set and on evaluate.sets:
-
-per question a greedy answer, and samples for pass@k and maj@k.
+"""Evaluation on the held-out set and on evaluate.sets: per question a greedy answer, and samples for pass@k
+and maj@k.
 """
 
 import functools
@@ -31,9 +30,8 @@ VERSION = 2
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
-    """Return the evaluation stage of the held-out set, or of the set `name`:
-
-    one question in, one row of judged answers out.
+    """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row of
+    judged answers out.
     """
     method, verifier = load_method(recipe), verifier_of(recipe, name)
     if recipe.evaluate.how == "loglikelihood":
@@ -59,10 +57,7 @@ def resumed_stage(recipe: Recipe) -> Stage:
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
-    """Return the verifier of a set's answers:
-
-    reasoning_gym's own scorer where the questions come from there.
-    """
+    """Return the verifier of a set's answers: reasoning_gym's own scorer where the questions come from there."""
     if name is None:
         return recipe.verifier
     if recipe.evaluate.sets[name].source == "reasoning_gym":

@@ -101,9 +101,8 @@ class Loop:
         return await run_stage(round_, name, functools.partial(method_stage, name), source, engine)
 
     async def _engine(self, number: int, name: str) -> EngineHandle:
-        """Return what a stage asks:
-
-        the round's generator, unless the method says otherwise. A finished stage starts no engine.
+        """Return what a stage asks: the round's generator, unless the method says otherwise. A finished stage
+        starts no engine.
         """
         own = self.method.engine(name, number) if isinstance(self.method, ChoosesEngines) else None
         pool = self.engines if own is None or isinstance(own, str) else EnginePool(self.recipe, own)
@@ -124,10 +123,7 @@ class Loop:
         return await pool.use(model)
 
     async def _questions(self, round_: Round) -> Input:
-        """Return what a round asks:
-
-        the questions it draws, and those that its method lets the model write.
-        """
+        """Return what a round asks: the questions it draws, and those that its method lets the model write."""
         drawn, number = questions.drawn(round_), int(round_.number)
         proposals = self.method.proposals(number) if isinstance(self.method, ProposesQuestions) else None
         if proposals is None:
@@ -231,8 +227,8 @@ class Loop:
     def _needs_mounted(self, what: str) -> None:
         if self.run.local is None:
             raise SelfloopError(
-                f"{self.run.root}: {what} needs a run directory on a mounted file system; on object stores "
-                "only the stages "
+                f"{self.run.root}: {what} needs a run directory on a mounted "
+                "file system; on object stores only the stages "
                 "up to verify work."
             )
 

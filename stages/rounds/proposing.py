@@ -26,9 +26,8 @@ from stages.steps.new_questions import Known, drop_near_duplicates, requests, we
 
 
 async def propose(round_: Round, proposals: Proposals, engine: EngineHandle) -> Manifest:
-    """Let the model write new questions:
-
-    task rows without an answer, whose parents are the questions it was shown.
+    """Let the model write new questions: task rows without an answer, whose parents are the questions it was
+    shown.
     """
     real, made = _real(round_), _made(round_)
     if len(real) < proposals.shown:

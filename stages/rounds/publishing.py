@@ -1,6 +1,5 @@
-"""From verified rows to published datasets:
-
-duplicates across rounds, held-out leaks, length, caps and pairs are settled here.
+"""From verified rows to published datasets: duplicates across rounds, held-out leaks, length, caps and pairs
+are settled here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,9 +41,8 @@ from stages.tasks.general import Mixed
 
 
 async def publish_round(round_: Round) -> Manifest:
-    """Publish what a round verified (round 0:
-
-    the real demonstrations) as datasets/<the method's kind>/round-NNN.
+    """Publish what a round verified (round 0: the real demonstrations) as datasets/<the method's
+    kind>/round-NNN.
     """
     run, recipe, method, number = round_.run, round_.recipe, round_.method, int(round_.number)
     kind = published_kind(method)
@@ -124,9 +122,8 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
 
 
 def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
-    """Return what both kinds of publishing depend on:
-
-    earlier rounds from `first` on, the evaluation sets, the method.
+    """Return what both kinds of publishing depend on: earlier rounds from `first` on, the evaluation sets,
+    the method.
     """
     run, recipe = round_.run, round_.recipe
     sets = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
@@ -174,9 +171,8 @@ def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
-    """Tell whether a dataset has to be written:
-
-    it is missing, or was made from rows that have been redone since.
+    """Tell whether a dataset has to be written: it is missing, or was made from rows that have been redone
+    since.
     """
     path = files.join(folder, "manifest.json")
     if not files.exists(path):
@@ -196,10 +192,7 @@ def _made_of(manifest: Manifest) -> str:
 
 
 def _notes(round_: Round, role: str) -> list[str]:
-    """Return the card's lines beside the counts:
-
-    the method's, the role, and examples left out of their rows.
-    """
+    """Return the card's lines beside the counts: the method's, the role, and examples left out of their rows."""
     method, limit = round_.method, round_.recipe.train.max_length
     notes = (
         list(method.notes(round_.rows(PUBLISH)))

@@ -1,6 +1,5 @@
-"""What a round trains, and on what:
-
-supervised, on preference pairs, both in turn, or on plain texts (train.kind).
+"""What a round trains, and on what: supervised, on preference pairs, both in turn, or on plain texts
+(train.kind).
 """
 
 import shutil
@@ -172,8 +171,8 @@ def _without_pairs(round_: Round) -> list[Kind]:
     why = (
         f"round {number} has no preference pair to train on (accumulate.policy {recipe.accumulate.policy}): "
         "a pair needs a right "
-        f"and a wrong answer to one question. See selfloop inspect --run {root} --round {number} --stage "
-        "pairs"
+        "and a wrong answer to one question. See selfloop inspect "
+        f"--run {root} --round {number} --stage pairs"
     )
     if recipe.train.kind == "dpo":
         raise StageError(

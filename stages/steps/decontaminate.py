@@ -18,9 +18,8 @@ _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 class HeldOut(NamedTuple):
-    """What is searched for:
-
-    whole held-out questions, and runs of `ngram` of their words that would give one away.
+    """What is searched for: whole held-out questions, and runs of `ngram` of their words that would give one
+    away.
     """
 
     exact: frozenset[str]

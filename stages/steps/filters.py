@@ -71,16 +71,15 @@ def _own(specs: bytes) -> tuple[Filter, ...]:
 
 
 def _build(spec: str | dict[str, Any]) -> Filter:
-    """Return a filter of one's own:
-
-    "module:Name", or {use: module:Name, option: value, ...}. Raises ConfigError.
+    """Return a filter of one's own: "module:Name", or {use: module:Name, option: value, ...}. Raises
+    ConfigError.
     """
     options = dict(spec) if isinstance(spec, dict) else {"use": spec}
     name = options.pop("use", None)
     if not isinstance(name, str):
         raise ConfigError(
-            f"filters.own: {spec!r} names no filter; expected module:Name, or a mapping with `use: "
-            "module:Name`"
+            f"filters.own: {spec!r} names no filter; expected "
+            "module:Name, or a mapping with `use: module:Name`"
         )
     target = resolve("filter", name)
     try:

@@ -62,9 +62,8 @@ class _Question:
         self._why: dict[str, tuple[int, Dropped]] = {}  # answer: the reason that came closest to a pair
 
     def outcomes(self) -> Iterator[tuple[Row, Dropped | Kept]]:
-        """Yield each answer once:
-
-        with the pairs it is the chosen side of, or with the reason why it is in no pair.
+        """Yield each answer once: with the pairs it is the chosen side of, or with the reason why it is in no
+        pair.
         """
         usable = [row for pair in self._candidates() if (row := self._usable(pair))]
         drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
@@ -187,9 +186,8 @@ def _product(method: Method, right: Sequence[Row], wrong: Sequence[Row]) -> Iter
 
 
 def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
-    """Choose `n` of one question's pairs (None:
-
-    all) by `seed` and ids; pairs of answers not used yet come first.
+    """Choose `n` of one question's pairs (None: all) by `seed` and ids; pairs of answers not used yet come
+    first.
     """
     fresh, again, used = [], [], set[str]()
     for pair in sorted(pairs, key=lambda row: (unit_interval(seed, PAIRS, row.id), row.id)):

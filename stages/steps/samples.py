@@ -1,6 +1,5 @@
-"""What methods share about answers:
-
-payload fields of a sampled one, the text of a demonstration, sampling per step.
+"""What methods share about answers: payload fields of a sampled one, the text of a demonstration, sampling
+per step.
 """
 
 from typing import Any

@@ -75,8 +75,8 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     """Compare the marked answer with the ground truth by value. Raises DataError for a task without one."""
     if payload.get("answer") is None:
         raise DataError(
-            f"task {payload.get('task_id')!r} has no ground truth: verifier ground_truth needs an answer for "
-            "every task. "
+            f"task {payload.get('task_id')!r} has no ground truth: verifier "
+            "ground_truth needs an answer for every task. "
             "Name its column (tasks.columns.answer), or use verifier: majority_vote or task_scorer."
         )
     extracted, problem = _extract(payload)
@@ -95,8 +95,8 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
     source, entry = payload.get("source") or {}, payload.get("entry")
     if source.get("source") != "reasoning_gym" or not source.get("dataset") or not entry:
         raise DataError(
-            f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with "
-            "tasks.source: "
+            f"task {payload.get('task_id')!r} has no scorer of its own: "
+            "verifier task_scorer works with tasks.source: "
             "reasoning_gym. Use verifier: ground_truth, or your own as 'module:function'."
         )
     extracted, problem = answers.extract(payload["text"], "text")

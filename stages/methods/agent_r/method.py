@@ -81,8 +81,8 @@ class AgentR(Method):
         for key, source in sources.items():
             if source is not None and source.source != SOURCE:
                 raise ConfigError(
-                    f"method agent_r plays in an environment: {key}.source is {source.source!r}, expected "
-                    f"{SOURCE!r} "
+                    f"method agent_r plays in an environment: {key}.source is "
+                    f"{source.source!r}, expected {SOURCE!r} "
                     "(and the environment's name as dataset)."
                 )
         if recipe.train.kind != "sft":
@@ -279,9 +279,8 @@ class AgentR(Method):
         return self.prompts.render(RULES, rules=entry["rules"], observation=row.payload["question"])
 
     def examples(self, row: Row) -> list[Example]:
-        """A record, or a demonstration by the environment's solver:
-
-        actions without thoughts, all of them trained on.
+        """A record, or a demonstration by the environment's solver: actions without thoughts, all of them
+        trained on.
         """
         p = row.payload
         if "messages" in p:

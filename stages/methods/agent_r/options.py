@@ -13,9 +13,8 @@ class AgentROptions(Options):
 
     name: Literal["agent_r"] = "agent_r"
     arm: Literal["agent_r", "direct_revision", "revision_only", "good_only"] = "agent_r"
-    """direct_revision:
-
-    whole bad episodes, without a judge; revision_only: no good episodes; good_only: rejection sampling.
+    """direct_revision: whole bad episodes, without a judge; revision_only: no good episodes; good_only:
+    rejection sampling.
     """
     width: int = Field(4, ge=1)
     """Turns sampled per expanded node, in one request."""
@@ -48,9 +47,8 @@ class AgentROptions(Options):
     general: General | None = None
     """General conversations in each round's dataset, and the share of tokens left to the method."""
     environments: int | None = Field(None, ge=1)
-    """Environments per stage worker; default:
-
-    textworld_express 16, scienceworld 4 (a Java process each), others unlimited.
+    """Environments per stage worker; default: textworld_express 16, scienceworld 4 (a Java process each),
+    others unlimited.
     """
 
     def fingerprint(self) -> dict[str, Any]:

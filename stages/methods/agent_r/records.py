@@ -9,9 +9,8 @@ from stages.methods.agent_r.search import SOLVED
 
 
 def make_record(row: Row, kind: str, before: list[dict], after: list[dict], **facts: Any) -> Row:
-    """Return a candidate record of a tree's row:
-
-    the turns `before` a reflection and `after` it. The tree itself stays behind.
+    """Return a candidate record of a tree's row: the turns `before` a reflection and `after` it. The tree
+    itself stays behind.
     """
     kept = {k: v for k, v in row.payload.items() if k not in ("tree", "search")}
     record = {

@@ -1,6 +1,5 @@
-"""direct:
-
-sample k answers to each question, verify, keep at most c. The control arm every method is compared with.
+"""direct: sample k answers to each question, verify, keep at most c. The control arm every method is compared
+with.
 """
 
 from typing import Literal

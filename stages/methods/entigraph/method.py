@@ -305,8 +305,8 @@ class EntiGraph(Method):
         counted = ", ".join(f"{name} {n}" for name, n in sorted(forms.items())) or "none"
         return [
             f"Arm: {self.options.arm}; texts: {counted}",
-            f"Compared with their document: {verdicts['read']} of {forms.total()} ({verdicts['unreadable']} "
-            "unreadable)",
+            f"Compared with their document: {verdicts['read']} of "
+            f"{forms.total()} ({verdicts['unreadable']} unreadable)",
         ]
 
 

@@ -2,11 +2,12 @@
 
 The ground truth is used for this check only. A text leaks it in one of three ways, tested in this order:
 
-marked     its final-answer mark (see stages.answers) reads as the truth. announced  the truth follows "=",
-"the answer is", "we get" or the like, and the question does not announce it itself. contained  the truth is
-anywhere in the text, is telling, and is not in the question or its options.
+    marked       its final-answer mark (see stages.answers) reads as the truth
+    announced    the truth follows "=", "the answer is", "we get" or the like, and the question does not
+                 announce it itself
+    contained    the truth is anywhere in the text, is specific, and is not in the question or its options
 
-What is not telling occurs by chance, and counts only when marked or announced: whole numbers from -10 to 10,
+What is not specific occurs by chance, and counts only when marked or announced: whole numbers from -10 to 10,
 100 and one half ("in 3 steps", "check it 2 times"); single words of fewer than TELLING_CHARS characters;
 letters of choices and truth values. Numbers of list items and steps ("3.", "Step 3") are ignored; spelled-out
 numbers are not detected.

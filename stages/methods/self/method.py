@@ -127,9 +127,8 @@ class SelfEvolution(Method):
         return Kept([Row(i, {"task_id": i, "question": q, **common}, row.parents) for i, q in made])
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One question in, its answers out, as `initial`:
-
-        the `text` that is trained on is the refined answer.
+        """One question in, its answers out, as `initial`: the `text` that is trained on is the refined
+        answer.
         """
         sampling = self.options.sampling.answer.over(llm.sampling)
         answered = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples, sampling=sampling)
@@ -271,8 +270,8 @@ class SelfEvolution(Method):
             return (await llm.ask(ANNOTATE_FEEDBACK, sampling=sampling, **variables))[0]
         if row.payload.get("answer") is None:
             raise DataError(
-                "the task has no ground truth to show to the annotating model; set method.annotator to an "
-                "endpoint"
+                "the task has no ground truth to show to the annotating "
+                "model; set method.annotator to an endpoint"
             )
         opening = ""
         if self.options.scaffold:

@@ -91,8 +91,8 @@ class SelfOptions(Options):
         """Raise ConfigError if the recipe lacks what the annotator or model-written questions need."""
         if self.scaffold and (self.annotator is not None or recipe.engine.implementation.is_endpoint):
             raise ConfigError(
-                "method.scaffold starts the untrained model's texts for it, which an endpoint rarely allows: "
-                "set it to false."
+                "method.scaffold starts the untrained model's texts for it, "
+                "which an endpoint rarely allows: set it to false."
             )
         self._check_new_questions(recipe)
         if self.annotator is None and recipe.rounds > self.meta_rounds and not recipe.new_questions:
@@ -104,8 +104,8 @@ class SelfOptions(Options):
         if self.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.annotator is null, so the meta-skill corpus needs the ground truth: set "
-                "tasks.columns.answer and a verifier other than majority_vote, or set method.annotator to an "
-                "endpoint."
+                "tasks.columns.answer and a verifier other than "
+                "majority_vote, or set method.annotator to an endpoint."
             )
 
     def _check_new_questions(self, recipe: Any) -> None:
@@ -133,8 +133,8 @@ class SelfOptions(Options):
             by = (
                 "self_with_truth, the untrained model itself, shown the ground truth as it wrote the "
                 "feedback; rows that the truth contradicts were dropped. "
-                f"{started if self.scaffold else ''}A deviation from the paper, whose annotator is a "
-                "stronger model"
+                f"{started if self.scaffold else ''}A deviation from the "
+                "paper, whose annotator is a stronger model"
             )
         return (
             "Meta-skill corpus (phase 1): each row gives a direct answer, a feedback and a refinement to "

@@ -60,8 +60,8 @@ class SelfLengthen(Method):
         if recipe.train.kind != "sft":
             raise ConfigError(
                 "method self_lengthen has no wrong answers to pair with the right ones: train.kind is "
-                f"{recipe.train.kind!r}, "
-                "expected 'sft'."
+                f"{recipe.train.kind!r}, expected "
+                "'sft'."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -271,8 +271,8 @@ class SelfLengthen(Method):
         wordings = [row.payload["wording"] for row in rows]
         total, asking, own = len(wordings), len(wordings) - wordings.count(""), wordings.count("model")
         return [
-            f"Instructions that ask for the length of their text: {asking} of {total}, {own} in the model's "
-            "words"
+            "Instructions that ask for the length of their text: "
+            f"{asking} of {total}, {own} in the model's words"
         ]
 
 

@@ -44,7 +44,6 @@ class SelfLengthenOptions(Options):
     demand_unit: int = Field(1000, ge=1)
     """Words that such lengths are rounded to, where the text still has the length then."""
     demand_tries: int = Field(3, ge=0)
-    """The model's attempts to put the length into an instruction; after them (0:
-
-    at once) a sentence is appended.
+    """The model's attempts to put the length into an instruction; after them (0: at once) a sentence is
+    appended.
     """
