@@ -38,7 +38,7 @@ def input_of(run: RunDir, folder: str) -> Input:
 
 
 class Round:
-    """Round `number` of a run ("base": the untrained model). Method and tokenizer are loaded when first used."""
+    """Round `number` of a run ("base": the untrained model). Method and tokenizer are loaded on first use."""
 
     def __init__(self, run: RunDir, number: RoundKey, recipe: Recipe, method: Method | None = None) -> None:
         self.run, self.number, self.recipe = run, number, recipe

@@ -1,4 +1,4 @@
-"""Dataset steps: functions over all rows of a stage (deduplication, votes, caps), each from files to files."""
+"""Dataset steps: functions over all rows of a stage (deduplication, votes, caps), from files to files."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

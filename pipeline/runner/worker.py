@@ -289,9 +289,7 @@ class StageWorker:
                 if self._log:
                     await asyncio.to_thread(self._log.sync)  # requests are durable before their rows are
                 await asyncio.to_thread(part.write)
-            except (
-                Exception
-            ) as e:  # the disk's fault, not the rows': this part is not stored, so the stage has to stop
+            except Exception as e:  # the disk's fault, not the rows': the part is lost, so the stage stops
                 self._cannot_write(e)
                 return
             for chunk in chunks:
@@ -313,7 +311,7 @@ class StageWorker:
 
 
 def _check_run_visible(spec: WorkerSpec) -> None:
-    """Raise ConfigError where this node has another disk under the run's path: its output would stay there."""
+    """Raise ConfigError if this node has another disk under the run's path: its output would stay there."""
     if not exists(join(spec.folder, "fingerprint.json")):
         raise ConfigError(
             f"{spec.run_local}: node {socket.gethostname()} does not see the driver's run directory. With "

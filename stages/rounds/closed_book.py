@@ -49,7 +49,7 @@ async def choose(row: Row, llm: LLM) -> Outcome:
 
 
 def _right(task: dict[str, Any]) -> int | None:
-    """Return the index of the right option: the one equal to the answer, else the one that the answer labels."""
+    """Return the index of the right option: the one equal to the answer, else the one the answer labels."""
     options, answer = task["options"], task["answer"]
     if answer in options:
         return options.index(answer)

@@ -57,7 +57,7 @@ def resumed_stage(recipe: Recipe) -> Stage:
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
-    """Return the verifier of a set's answers: reasoning_gym's own scorer where the questions come from there."""
+    """Return the verifier of a set's answers: reasoning_gym's own scorer for questions from there."""
     if name is None:
         return recipe.verifier
     if recipe.evaluate.sets[name].source == "reasoning_gym":

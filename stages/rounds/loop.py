@@ -123,7 +123,7 @@ class Loop:
         return await pool.use(model)
 
     async def _questions(self, round_: Round) -> Input:
-        """Return what a round asks: the questions it draws, and those that its method lets the model write."""
+        """Return what a round asks: the questions it draws, and those its method lets the model write."""
         drawn, number = questions.drawn(round_), int(round_.number)
         proposals = self.method.proposals(number) if isinstance(self.method, ProposesQuestions) else None
         if proposals is None:

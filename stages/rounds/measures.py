@@ -146,7 +146,7 @@ def _previous(round_: Round) -> RoundKey | None:
 
 
 def reference(round_: Round) -> tuple[str, RoundKey]:
-    """Return what all rounds are compared with: round 0, or the base model in a run without demonstrations."""
+    """Return what all rounds are compared with: round 0, or the base model without demonstrations."""
     if round_.number == 0 or files.exists(round_.run.evaluation(0)):
         return ("round_0", 0)
     return ("base", "base")

@@ -192,7 +192,7 @@ def _made_of(manifest: Manifest) -> str:
 
 
 def _notes(round_: Round, role: str) -> list[str]:
-    """Return the card's lines beside the counts: the method's, the role, and examples left out of their rows."""
+    """Return the card's notes: the method's, the role, and examples left out of their rows."""
     method, limit = round_.method, round_.recipe.train.max_length
     notes = (
         list(method.notes(round_.rows(PUBLISH)))

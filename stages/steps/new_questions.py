@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 
 def requests(real: list[Known], made: list[Known], proposals: Proposals, seed: int, round_: int) -> list[Row]:
-    """Return the rows that request new questions: payload["shown"] has known ones, drawn by `seed` and ids."""
+    """Return rows that request new questions; payload["shown"] has known ones, drawn by `seed` and id."""
     rows = []
     for i in range(proposals.calls):
         draw = Random(digest([seed, PROPOSE, round_, i]))
