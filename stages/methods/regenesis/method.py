@@ -134,9 +134,7 @@ class ReGenesis(Method):
                 SELECT, n=n, sampling=sampling, sample_index=first, task=task, guidelines=offered
             )
             chosen = [reply.text.strip() for reply in replies]
-        except (
-            EngineError
-        ) as e:  # as a rule the list is too long for the model; the question's other chains need no selection
+        except EngineError as e:  # usually the list is too long for the model; other chains need none
             if not e.refused:
                 raise
             refused = str(e)
