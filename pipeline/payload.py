@@ -31,7 +31,7 @@ KEYS: dict[str, Key] = {
     "answer_type": Key(
         "tasks",
         "verify, evaluate",
-        "number, fraction, percentage, math, choice, boolean or text: how to compare",
+        "number, fraction, percentage, math, choice, boolean or text",
     ),
     "options": Key("tasks", "prompts, verify", "texts of a multiple-choice question"),
     "solution": Key("tasks", "publish", "worked solution of a demonstration"),

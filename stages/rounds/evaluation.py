@@ -166,7 +166,7 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
 
 
 def _judge(score: verifiers.Scorer, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    """Score an answer. A verifier sees the task's keys and those of a sampled answer, as in the stage verify."""
+    """Score an answer. A verifier sees the task's keys and a sampled answer's, as in the stage verify."""
     verdict = score(Payload({**task, **answer_fields(completion), "text": completion.text}))
     return {
         "text": completion.text,
