@@ -51,7 +51,10 @@ NOTHING: dict[str, Any] = {"text": "", "finish_reason": "stop", "prompt_tokens":
 class Judgement(BaseModel):
     """The judge's reply."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # The description is part of the request, and so of its key: changing it would ask killed runs again.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"description": "What a judge is asked for."}
+    )
 
     unsupported: list[str]
     faithful: bool
