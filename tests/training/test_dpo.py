@@ -224,7 +224,7 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
 
 
 def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec, tiny_model, other_model):
-    """The adapter is merged, the reference is not the start, and both workers find what it said of the pairs."""
+    """The adapter is merged, the reference is another model, and both workers find its log-probabilities."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -39,7 +39,7 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
     assert model.dtype == torch.bfloat16 and model.config.use_cache
     base, own = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     assert tokenizer.chat_template == own.chat_template
-    # ReGenesis 1.9, fault 19: no token is added for padding, and no embedding.
+    # No token is added for padding, and no embedding.
     assert (
         tokenizer.get_vocab() == own.get_vocab()
         and model.get_input_embeddings().weight.shape == base.get_input_embeddings().weight.shape

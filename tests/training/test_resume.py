@@ -1,4 +1,4 @@
-"""kill -9 at the worker, and at the driver: the training goes on from its last complete checkpoint and ends as if nothing had been."""
+"""After kill -9 of a worker or the driver, training resumes from the last complete checkpoint to the same end."""
 
 import dataclasses
 import os
