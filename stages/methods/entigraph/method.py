@@ -222,7 +222,7 @@ class EntiGraph(Method):
         return row.child("generate", f"{llm.round}/{key}", **content)
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
-        return getattr(self.options.sampling, step).over(llm.sampling)
+        return getattr(self.options.sampling, step).applied_to(llm.sampling)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop refused texts, and of a seeded draw those that a judge finds unfaithful; an unreadable
