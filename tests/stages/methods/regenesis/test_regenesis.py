@@ -90,7 +90,7 @@ SAMPLING = {"adapt": {"temperature": 0.3, "max_tokens": 40}, "execute": {"max_to
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
     """A run of one round from the base model, without demonstrations."""
     folder = tmp_path_factory.mktemp("regenesis")
     run = RunDir(folder / "run")
