@@ -1,4 +1,4 @@
-"""Begin a run where another one is: python -m jobs.branch SOURCE --to DIR --round K --set accumulate.policy=replace"""
+"""Start a run from a round of another: python -m jobs.branch SOURCE --to DIR --round K --set KEY=VALUE"""
 
 from typing import Annotated
 
@@ -11,17 +11,21 @@ from pipeline.rundir import RunDir
 
 
 def branch(
-    source: Annotated[str, typer.Argument(help="run directory to begin from")],
-    to: Annotated[str, typer.Option("--to", help="new run directory")],
+    source: Annotated[str, typer.Argument(help="run directory to branch from")],
+    to: Annotated[str, typer.Option("--to", "--out", help="new run directory")],
     round: Annotated[int, typer.Option("--round", min=0, help="last round that both runs share")] = 0,
     set: SetOption = None,
 ) -> None:
-    """Make a new run that shares a run's first rounds, to go on with other settings (accumulate.policy, rounds, ...)."""
+    """Create a run that shares the first rounds of another and continues with other settings.
+
+    It also shares the next round's stages up to the first one that the new settings configure differently.
+    """
     directory, target = RunDir(source), RunDir(to)
-    directory.recipe()  # says so when there is no run
+    directory.recipe()  # raises when there is no run
     branch_run(directory, target, load_recipe(directory.path("run.yaml"), set or ()), round)
     say(
-        f"{target.root}: shares rounds 0 to {round} with {directory.root}. Go on with: selfloop iterate {target.path('run.yaml')} --run {target.root}"
+        f"{target.root}: shares rounds 0 to {round} with {directory.root}. "
+        f"Continue with: selfloop iterate {target.path('run.yaml')} --run {target.root}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What all jobs share: their options, opening a run, and errors that are shown as messages."""
+"""What all jobs share: options, finding a recipe, opening a run, and errors shown as messages."""
 
 import errno
 import functools
@@ -7,17 +7,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
+import stages  # noqa: F401 - registers the built-in methods, sources and verifiers
 from pipeline.config import Recipe, load_recipe
-from pipeline.display import console
-from pipeline.errors import ConfigError, SelfloopError, raised_at
-from pipeline.places import PROJECT
+from pipeline.console import console
+from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
+from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
-from pipeline.store.lock import RunLock
+from pipeline.store.lock import run_lock
 
 RunOption = Annotated[
     str,
@@ -37,9 +39,7 @@ RecipeOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="override a setting of the recipe, such as train.epochs=2"
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="override a recipe setting, such as train.epochs=2"),
 ]
 AddressOption = Annotated[
     str | None,
@@ -47,49 +47,38 @@ AddressOption = Annotated[
         "--address", help="Ray cluster; default: the one this job was submitted to, else a local one"
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON only")]
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # or no longer to be written to
-# A path that somebody gave, or a file that somebody moved.
-NO_PLACE = (
-    errno.ENOENT,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENAMETOOLONG,
-)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+# A wrong path on the command line, or a file that was moved.
+BAD_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def job(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function a job: a SelfloopError, a full disk or a path that cannot be becomes a message and exit status 2, Ctrl-C tells how to go on."""
+    """Make a function a job: expected errors become a message and exit status 2, Ctrl-C becomes 130."""
 
     @functools.wraps(function)
     def run_job(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except SelfloopError as e:
-            console.print(f"error: {e}", markup=False, style="red")
-            raise typer.Exit(2) from None
+            error = str(e)
         except OSError as e:
-            if e.errno in NO_PLACE and e.filename is not None:
-                console.print(
-                    f"error: {e.filename2 or e.filename}: {e.strerror} ({raised_at(e)})",
-                    markup=False,
-                    style="red",
+            if e.filename is not None and (isinstance(e, BAD_PATH) or e.errno == errno.ENAMETOOLONG):
+                error = f"{e.filename2 or e.filename}: {e.strerror} ({raised_at(e)})"
+            elif e.errno in FULL:
+                error = (
+                    f"{e}. Everything written so far is kept: make room, then start the same command again."
                 )
-                raise typer.Exit(2) from None
-            if e.errno not in FULL:
+            else:
                 raise
-            console.print(
-                f"error: {e}. What was written so far is kept: make room, then start the same command again.",
-                markup=False,
-                style="red",
-            )
-            raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            console.print("stopped. What is done is kept; the same command goes on from here.")
+            messages.print("stopped. Finished work is kept; the same command resumes here.")
             raise typer.Exit(130) from None
+        messages.print(f"error: {error}", markup=False, style="red")
+        raise typer.Exit(2)
 
     return run_job
 
@@ -99,32 +88,57 @@ def main(function: Callable[..., Any]) -> None:
     typer.run(job(function))
 
 
+def recipe_path(name: str) -> str:
+    """Return the path of a recipe: a file, or a shipped recipe by name ("quickstart", with or without .yaml).
+
+    A path into jobs/ or jobs/recipes/ that does not exist here is taken for the shipped recipe of that name.
+    """
+    if os.path.isfile(name) or "://" in name:
+        return name
+    folder, file = os.path.split(name)
+    shipped = {path.stem: path for path in RECIPES.glob("*.yaml")}
+    path = shipped.get(file.removesuffix(".yaml"))
+    if path and not folder:
+        return str(path)
+    if path and folder in ("jobs", os.path.join("jobs", "recipes")):
+        messages.print(f"{name}: no such file; using the shipped recipe {path}", markup=False, style="dim")
+        return str(path)
+    nearby = [str(p) for p in Path(folder or ".").glob("*.yaml")]
+    near = f"{name}.yaml" if f"{name}.yaml" in nearby else nearest(file.removesuffix(".yaml"), shipped)
+    near = near or nearest(name, nearby)
+    hint = f" Did you mean {near!r}?" if near else ""
+    raise ConfigError(
+        f"{name}: no such recipe, neither a file nor one that ships with selfloop.{hint} "
+        "`selfloop recipes` lists those that ship; `selfloop init my.yaml` writes a new one."
+    )
+
+
 @contextmanager
-def opened(
+def open_run(
     run: str, recipe: str | None, overrides: list[str] | None, address: str | None
 ) -> Iterator[tuple[RunDir, Recipe]]:
-    """Open a run for writing: lock it, freeze or compare its recipe, connect to Ray."""
-    from pipeline import cluster  # it imports Ray, which jobs that only read do without
+    """Open a run for writing: lock it, freeze its recipe or compare with the frozen one, connect to Ray."""
+    from pipeline import cluster  # imports Ray, which read-only jobs do without
 
     cluster.check_run_path(run)
     directory = RunDir(run)
-    with RunLock(directory.local):
+    with run_lock(directory.local):
         settings = _settings(directory, recipe, overrides)
         cluster.connect(address or settings.runner.address)
-        # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, engines and locks given up. (Ray has set its own handler.)
+        # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, releasing engines and locks.
+        # Installed after connecting, because Ray sets a handler of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        console.print(
-            f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim", markup=False
-        )
+        say(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim")
         yield directory, settings
 
 
 def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None) -> Recipe:
     if recipe is not None:
-        return directory.freeze(load_recipe(recipe, overrides or ()))
+        return directory.freeze(load_recipe(recipe_path(recipe), overrides or ()))
     if not directory.exists():
         raise ConfigError(
-            f"{directory.root}: no run here yet. Start one with --recipe RECIPE (recipes that come with selfloop are in jobs/recipes/*.yaml)."
+            f"{directory.root}: no run here yet. Start one with --recipe RECIPE (a file, or a name that "
+            "`selfloop recipes` lists)."
         )
     if overrides:
         return directory.freeze(load_recipe(directory.path("run.yaml"), overrides))
@@ -132,35 +146,32 @@ def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None
 
 
 def existing_runs(runs: list[str]) -> list[RunDir]:
-    """Return the run directories that a comparison is asked about. Raises SelfloopError for one that is none."""
+    """Return the run directories to compare. Raises SelfloopError for one without a run, or named twice."""
     directories = [RunDir(run) for run in runs]
     for directory in directories:
         if not directory.exists():
             raise SelfloopError(f"{directory.root}: no run here (run.yaml is missing)")
-    places = [os.path.realpath(directory.root) for directory in directories]
-    if twice := next((place for i, place in enumerate(places) if place in places[:i]), None):
-        raise SelfloopError(f"{twice}: named twice; as two runs it would count as two seeds.")
+    roots = [os.path.realpath(directory.root) for directory in directories]
+    if twice := next((root for i, root in enumerate(roots) if root in roots[:i]), None):
+        raise SelfloopError(f"{twice}: named twice; it would count as two seeds.")
     return directories
 
 
 def default_run(recipe: Recipe) -> str:
-    """Return the run directory used when none is given: data/runs/<name> in the project."""
+    """Return the run directory used when none is given: data/runs/<name>, in the checkout if there is one."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
         raise ConfigError(
             "--run: a submitted job needs an absolute path outside the uploaded working directory."
         )
-    return str(PROJECT / "data" / "runs" / recipe.name)
+    return str((PROJECT if CHECKOUT else Path.cwd()) / "data" / "runs" / recipe.name)
 
 
-def say(text: str) -> None:
-    """Print plain text (nothing in it is read as markup)."""
-    console.print(text, markup=False)
+def say(text: str, style: str = "") -> None:
+    """Print plain text, without reading markup in it."""
+    console.print(text, markup=False, style=style)
 
 
 def as_module(argv: list[str]) -> list[str]:
-    """Return a command line as if the job's own module had been started, for hints: `selfloop train ...` is jobs/train.py."""
-    return (
-        argv[1:]
-        if os.path.basename(argv[0]) in ("selfloop", "__main__.py", "cli.py") and len(argv) > 1
-        else argv
-    )
+    """Return the command line `selfloop train ...` as that of the module jobs/train.py, for hints."""
+    command = os.path.basename(argv[0])
+    return argv[1:] if command in ("selfloop", "__main__.py", "cli.py") and len(argv) > 1 else argv

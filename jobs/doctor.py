@@ -1,41 +1,39 @@
-"""Is this machine, and the cluster, fit for a run? python -m jobs.doctor [--run DIR] [--address A] [--quick]"""
+"""Are machine and cluster fit for a run? python -m jobs.doctor [--run DIR] [--address A] [--quick]"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, main
-from jobs.inspect import JsonOption
+from jobs.common import AddressOption, JsonOption, main
 from jobs.showing import print_json, show
-from pipeline.checks import Finding, machine, ray_cluster, software, storage
+from pipeline.checks import Finding, machine, problem, ray_cluster, software, storage
 
 _LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "problem": ("PROBLEM ", "red")}
 
 
 def doctor(
     run: Annotated[
-        str | None, typer.Option("--run", help="run directory to check, whether it is there yet or not")
+        str | None, typer.Option("--run", help="run directory to check, whether it exists yet or not")
     ] = None,
     address: AddressOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="do not start Ray to see whether it starts")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check Python, packages, CPU, memory, disks, the run directory and Ray; say what to do. Exit status 1 when there is a problem."""
-    found: list[Finding] = []
+    """Check Python, packages, CPU, memory, disks, run directory and Ray. Exits with 1 on a problem."""
+    findings: list[Finding] = []
     for finding in _findings(run, address, quick):
-        found.append(finding)
+        findings.append(finding)
         if not as_json:
             _show(finding)
-    problems, warnings = (sum(f.state == state for f in found) for state in ("problem", "warning"))
+    problems, warnings = (sum(f.state == state for f in findings) for state in ("problem", "warning"))
     if as_json:
-        print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in found]})
+        print_json({"problems": problems, "warnings": warnings, "findings": [asdict(f) for f in findings]})
     else:
-        show(
-            f"{problems} problems, {warnings} warnings" if problems or warnings else "all in order",
-            style="bold",
-        )
+        counts = f"{problems} problems, {warnings} warnings"
+        show(counts if problems or warnings else "all in order", style="bold")
     if problems:
         raise typer.Exit(1)
 
@@ -50,9 +48,17 @@ def _findings(run: str | None, address: str | None, quick: bool) -> Iterator[Fin
     yield from machine.memory()
     yield from machine.leftovers()
     yield from storage.free_space(run)
-    if run is not None:
+    if run is not None and (file := _file_in_the_way(run)):
+        yield problem("run directory", f"{file} is a file, not a folder", "Choose another --run directory.")
+    elif run is not None:
         yield from storage.run_directory(run)
     yield from ray_cluster.ray(address, quick)
+
+
+def _file_in_the_way(run: str) -> Path | None:
+    """Return the file that `run` is, or that one of its parent folders is."""
+    path = Path(run).absolute()
+    return next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
 
 
 def _show(finding: Finding) -> None:

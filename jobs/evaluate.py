@@ -1,11 +1,11 @@
-"""Evaluate the model of one round on the held-out set: python -m jobs.evaluate --run DIR --round K (or --base)"""
+"""One model on the held-out set: python -m jobs.evaluate --run DIR --round K (or --base)"""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main, opened, say
+from jobs.common import AddressOption, RecipeOption, RunOption, SetOption, main, open_run, say
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.rundir import RoundKey, RunDir
@@ -26,12 +26,13 @@ def evaluate(
 ) -> None:
     """Measure a round's model on the held-out set, and print the table over rounds."""
     if (round is None) == (not base):
-        raise ConfigError("say which model to evaluate: --round K, or --base")
-    with opened(run, recipe, set, address) as (directory, settings):
+        raise ConfigError("choose the model to evaluate: --round K, or --base")
+    key: RoundKey = "base" if round is None else round
+    with open_run(run, recipe, set, address) as (directory, settings):
         freeze(directory, settings)
-        asyncio.run(_run(directory, settings, "base" if base else round))
+        asyncio.run(_run(directory, settings, key))
         rounds_table(directory)
-        say(f"written: {directory.evaluation('base' if base else round)}")
+        say(f"written: {directory.evaluation(key)}")
 
 
 async def _run(run: RunDir, recipe: Recipe, round_: RoundKey) -> None:

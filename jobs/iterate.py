@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, SetOption, default_run, main, opened, say
+from jobs.common import AddressOption, SetOption, default_run, main, open_run, recipe_path, say
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.rundir import RunDir
 from stages.reports.table import rounds_table
@@ -13,32 +13,31 @@ from stages.rounds.loop import Loop
 
 
 def iterate(
-    recipe: Annotated[str, typer.Argument(help="recipe, such as jobs/recipes/quickstart.yaml")],
+    recipe: Annotated[str, typer.Argument(help="a YAML file, or a name that `selfloop recipes` lists")],
     run: Annotated[
         str | None, typer.Option("--run", help="run directory; default: data/runs/<name of the recipe>")
     ] = None,
     rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=0, help="rounds of self-training; default: as the recipe says"),
+        int | None, typer.Option("--rounds", min=0, help="rounds of self-training; default: the recipe's")
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="print the recipe with every default, and stop")
+        bool, typer.Option("--print-config", help="print the recipe with every default, and exit")
     ] = False,
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Generate, critique, filter, verify, publish, train, evaluate, and again. The same command goes on after an interruption."""
+    """Generate, critique, filter, verify, publish, train, evaluate, repeat. The same command resumes."""
+    recipe = recipe_path(recipe)
     overrides = [*(set or ()), *([f"rounds={rounds}"] if rounds is not None else [])]
     settings = load_recipe(recipe, overrides)
     if print_config:
         print(dump_recipe(settings), end="")
         return
-    run = run or default_run(settings)
-    with opened(run, recipe, overrides, address) as (directory, settings):
+    with open_run(run or default_run(settings), recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
         asyncio.run(_run(directory, settings))
         rounds_table(directory)
-        say(f"look at what was made: selfloop inspect --run {directory.root}")
+        say(f"inspect the results: selfloop inspect --run {directory.root}")
 
 
 async def _run(run: RunDir, recipe: Recipe) -> None:

@@ -1,27 +1,22 @@
 """Publish a round's verified rows as a dataset: python -m jobs.publish --run DIR --round K"""
 
-import asyncio
-
-from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, main, opened, say
+from jobs.common import main, say
+from jobs.stage import round_job
 from pipeline.overview import published
 from stages.rounds.loop import Loop
-from stages.tasks.freeze import freeze
 
 
-def publish(
-    run: RunOption,
-    round: RoundOption,
-    recipe: RecipeOption = None,
-    set: SetOption = None,
-    address: AddressOption = None,
-) -> None:
-    """Publish a round's verified rows (round 0: the demonstrations) as datasets/sft/round-NNN (or turns/, cpt/), and pairs as datasets/dpo/round-NNN."""
-    with opened(run, recipe, set, address) as (directory, settings):
-        freeze(directory, settings)
-        asyncio.run(Loop(directory, settings).publish(round))
-        for dataset in published(directory, round):
-            say(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})")
+async def _publish(loop: Loop, round_: int) -> None:
+    await loop.publish(round_)
+    for dataset in published(loop.run, round_):
+        say(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})")
 
+
+publish = round_job(
+    "publish",
+    "Write a round's verified rows (round 0: the demonstrations) and preference pairs as datasets.",
+    _publish,
+)
 
 if __name__ == "__main__":
     main(publish)

@@ -1,4 +1,4 @@
-"""Accuracy against tokens over several runs of continued pretraining: python -m jobs.scaling RUN RUN ... [--out FILE.png]"""
+"""Accuracy against tokens in continued pretraining: python -m jobs.scaling RUN RUN ... [--out FILE.png]"""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.common import existing_runs, main, say
+from jobs.common import JsonOption, existing_runs, main, say
 from jobs.showing import print_json
-from pipeline.display import console
+from pipeline.console import console
 from pipeline.statistics import Interval
 from stages.reports.scaling import Point, draw, fits, points
 from stages.reports.table import interval
@@ -17,36 +17,34 @@ from stages.reports.table import interval
 def scaling(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            help="run directories with train.kind cpt: arms and token budgets that are to be compared"
-        ),
+        typer.Argument(help="run directories with train.kind cpt: the arms and token budgets to compare"),
     ],
-    out: Annotated[str, typer.Option("--out", help="where the plot goes")] = "scaling.png",
-    as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    out: Annotated[str, typer.Option("--out", "--to", help="file for the plot")] = "scaling.png",
+    as_json: JsonOption = False,
 ) -> None:
-    """Print and plot the accuracy of each run against the tokens it was trained on, with both fits and their held-out errors.
+    """Print and plot accuracy against training tokens, with two fits and their held-out errors.
 
-    All runs are compared with the untrained model, and with the first run that is named.
+    All runs are compared with the untrained model, and with the first run named.
     """
     compared = existing_runs(runs)
-    found = points(compared)
-    curves = fits(found)
-    draw(found, curves, out)
+    measured = points(compared)
+    curves = fits(measured)
+    draw(measured, curves, out)
     if as_json:
-        made = {
+        rows = [
+            {name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()}
+            for p in measured
+        ]
+        fitted = {
             arm: {
                 name: {"parameters": f.parameters, "held_out_error": f.held_out_error}
-                for name, f in both.items()
+                for name, f in c.items()
             }
-            for arm, both in curves.items()
+            for arm, c in curves.items()
         }
-        as_facts = [
-            {name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()}
-            for p in found
-        ]
-        print_json({"points": as_facts, "fits": made, "plot": out})
+        print_json({"points": rows, "fits": fitted, "plot": out})
         return
-    console.print(_table(found, compared[0].recipe().method.get("arm", "the first")))
+    console.print(_table(measured, compared[0].recipe().method.get("arm", "the first")))
     for arm, both in curves.items():
         for name, fit in both.items():
             error = "too few points" if fit.held_out_error is None else f"{fit.held_out_error:.2%}"
@@ -56,12 +54,12 @@ def scaling(
     say(f"plot: {out}")
 
 
-def _table(found: Sequence[Point], first: str) -> Table:
-    """One line per model; the differences are paired over questions."""
+def _table(measured: Sequence[Point], first: str) -> Table:
+    """Return a table with one line per model; differences are paired over questions."""
     table = Table(title="closed-book accuracy, with 95% intervals", title_justify="left")
     names = (
         "arm",
-        "different\ntokens",
+        "distinct\ntokens",
         "passes",
         "general\ntext",
         "accuracy",
@@ -71,7 +69,7 @@ def _table(found: Sequence[Point], first: str) -> Table:
     )
     for name in names:
         table.add_column(name, justify="left" if name == "arm" else "right")
-    for p in found:
+    for p in measured:
         trained = (f"{p.passes:.1f}", f"{p.replay_share:.1%}") if p.tokens else ("", "")
         differences = (
             "" if d is None else interval(d._asdict(), signed=True) for d in (p.over_untrained, p.over_first)

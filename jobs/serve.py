@@ -1,4 +1,5 @@
-"""Keep engines warm between jobs: python -m jobs.serve RECIPE --name NAME [--model PATH] | --status | --stop"""
+"""Keep engines warm between jobs: python -m jobs.serve RECIPE --name NAME [--model PATH] | --status |
+--stop"""
 
 import asyncio
 import os
@@ -6,14 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.common import AddressOption, SetOption, main
+from jobs.common import AddressOption, SetOption, main, recipe_path
 from jobs.inspect import JsonOption
 from jobs.showing import print_json, show
-from pipeline.config import VllmEngine, load_recipe
+from pipeline.config import Recipe, load_recipe
 from pipeline.errors import ConfigError, EngineError, SelfloopError
 
 STATUS_SECONDS = 10.0
-STOP_SECONDS = 60.0
 NameOption = Annotated[
     str | None,
     typer.Option(
@@ -33,7 +33,7 @@ def serve(
     ] = None,
     logs: Annotated[
         str | None,
-        typer.Option("--logs", help="folder for what vLLM prints, on every node; default: Ray's logs"),
+        typer.Option("--logs", help="folder for the engines' output, on every node; default: Ray's logs"),
     ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="end the pool NAME")] = False,
     status: Annotated[
@@ -43,7 +43,7 @@ def serve(
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start vLLM engines that outlive this job, so that the next jobs find them running. Needs a running cluster."""
+    """Start engines that outlive this job, so that later jobs find them running. Needs a running cluster."""
     if stop and status:
         raise ConfigError("--stop and --status: give one of them")
     if status:
@@ -51,7 +51,7 @@ def serve(
         _show_status(asyncio.run(_status(name)), as_json)
         return
     if name is None:
-        raise ConfigError("--name is missing: what the pool is called, such as --name warm")
+        raise ConfigError("--name is missing: the name of the pool, such as --name warm")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise ConfigError(f"--name {name!r}: expected letters, digits, '-', '_' and '.'")
     if stop:
@@ -60,10 +60,11 @@ def serve(
         return
     if recipe is None:
         raise ConfigError("RECIPE is missing: the recipe whose engine is to be served")
-    settings = load_recipe(recipe, set or ())
-    if not isinstance(settings.engine, VllmEngine):
+    settings = load_recipe(recipe_path(recipe), set or ())
+    if not settings.engine.implementation.replicated:
         raise ConfigError(
-            f"{recipe}: engine.kind is {settings.engine.kind}; only vllm engines are started by selfloop, so only they can be kept warm."
+            f"{recipe}: engine.kind is {settings.engine.kind}, which starts no engines of its own: there is "
+            "nothing to keep warm. Use kind vllm."
         )
     address = address or settings.runner.address
     _connect(address)
@@ -73,142 +74,85 @@ def serve(
 
 
 def _connect(address: str | None) -> None:
-    """Connect to a cluster that was named. A Ray of this or another process, which Ray would find by itself, ends with that process."""
+    """Connect to a named cluster; a local Ray, which Ray would find by itself, ends with its job."""
     from pipeline import cluster
 
     if not (address or os.environ.get("RAY_ADDRESS")):
         raise SelfloopError(
-            "serve needs a running cluster: in a Ray that starts and ends with a command the engines would be gone with it. "
-            "Start one with `ray start --head` and give --address auto (or set RAY_ADDRESS), or submit this as a job with `ray job submit`."
+            "serve needs a running cluster: engines in a local Ray would end with this command. Start one "
+            "with `ray start --head` and give --address auto (or set RAY_ADDRESS), or submit this as a job "
+            "with `ray job submit`."
         )
     cluster.connect(address)
 
 
-async def _start(settings: Any, name: str, model: str | None, logs: str | None) -> None:
-    from pipeline.engines.pool import all_of, start_replicas
+async def _start(settings: Recipe, name: str, model: str | None, logs: str | None) -> None:
+    from pipeline.engines import replica
     from pipeline.models import resolve_model
 
-    if _actors(name):
+    if replica.named_replicas(name):
         raise SelfloopError(
-            f"there are engines called {name!r} already. See them with --status, end them with --stop, or take another --name."
+            f"there are engines called {name!r} already. See them with --status, end them with --stop, or "
+            "choose another --name."
         )
-    config = settings.engine
+    config: Any = settings.engine
     ref = resolve_model(model or settings.model.base, None if model else settings.model.revision)
     show(f"loading {ref.name}@{ref.revision[:12]} (engines: {config.replicas}); this takes a minute or so")
-    replicas = start_replicas(config, logs, name)
+    replicas = replica.start_replicas(config, logs, name)
     try:
-        await asyncio.wait_for(
-            all_of(_answer(r.load.remote(ref, settings.model.trust_remote_code)) for r in replicas),
-            config.start_timeout,
-        )
-    except BaseException as e:
-        await _end(replicas)
-        if isinstance(e, TimeoutError):
-            raise SelfloopError(
-                f"the engines were not ready within engine.start_timeout = {config.start_timeout:g} s. "
-                "Does the cluster have the CPUs or GPUs they ask for? (ray status)"
-            ) from None
-        if isinstance(e, EngineError):
-            raise SelfloopError(str(e)) from e
+        await replica.load_model(replicas, ref, settings.model.trust_remote_code, config.start_timeout)
+    except BaseException:
+        await replica.end_replicas(replicas)
         raise
 
 
 async def _stop(name: str) -> int:
     import ray
 
-    from pipeline.engines.pool import NAMESPACE
+    from pipeline.engines import replica
 
-    actors = _actors(name)
+    actors = replica.named_replicas(name)
     if not actors:
-        known = sorted({a.rsplit("/", 1)[0] for a in _actors(None)})
-        raise SelfloopError(
-            f"there are no engines called {name!r} on this cluster. "
-            + (f"There are: {', '.join(known)}." if known else "There are none at all.")
-        )
-    await _end([ray.get_actor(a, NAMESPACE) for a in actors])
+        pools = sorted({actor.rpartition("/")[0] for actor in replica.named_replicas()})
+        known = f"There are: {', '.join(pools)}." if pools else "There are none at all."
+        raise SelfloopError(f"there are no engines called {name!r} on this cluster. {known}")
+    await replica.end_replicas([ray.get_actor(actor, replica.NAMESPACE) for actor in actors])
     return len(actors)
-
-
-async def _end(replicas: list[Any]) -> None:
-    """Close engines, which ends their processes, then their actors; one that does not answer is ended all the same."""
-    import ray
-
-    closing = [asyncio.ensure_future(_answer(r.close.remote())) for r in replicas]
-    if closing:
-        await asyncio.wait(closing, timeout=STOP_SECONDS)
-    for future in closing:
-        future.cancel()
-    await asyncio.gather(*closing, return_exceptions=True)
-    for replica in replicas:
-        ray.kill(replica, no_restart=True)
 
 
 async def _status(name: str | None) -> list[dict[str, Any]]:
     import ray
 
-    from pipeline.engines.pool import NAMESPACE
+    from pipeline.engines import replica
 
-    found = []
-    for actor in _actors(name):
+    engines = []
+    for actor in replica.named_replicas(name):
         pool, _, number = actor.rpartition("/")
-        facts: dict[str, Any] = {
-            "pool": pool,
-            "engine": int(number),
-            "model": None,
-            "running": None,
-            "waiting": None,
-            "state": "ready",
-        }
+        engine: dict[str, Any] = {"pool": pool, "engine": int(number), "model": None}
+        engine |= {"running": None, "waiting": None, "state": "no model loaded"}
         try:
-            model, load = await asyncio.wait_for(
-                _answer(ray.get_actor(actor, NAMESPACE).status.remote()), STATUS_SECONDS
-            )
-            facts |= {
-                "model": f"{model.name}@{model.revision[:12]}" if model else None,
-                "running": load.running,
-                "waiting": load.waiting,
-            }
-            facts["state"] = "ready" if model else "no model loaded"
-        except (TimeoutError, EngineError, ValueError) as e:
-            facts["state"] = (
-                "no answer: it starts, waits for CPUs or GPUs, or hangs"
-                if isinstance(e, TimeoutError)
-                else str(e)
-            )
-        found.append(facts)
-    return found
+            answer = replica.result_of(ray.get_actor(actor, replica.NAMESPACE).status.remote())
+            model, load = await asyncio.wait_for(answer, STATUS_SECONDS)
+            engine |= {"running": load.running, "waiting": load.waiting}
+            if model:
+                engine |= {"model": f"{model.name}@{model.revision[:12]}", "state": "ready"}
+        except TimeoutError:
+            engine["state"] = "no answer: it is starting, waiting for CPUs or GPUs, or hanging"
+        except (EngineError, ValueError) as e:
+            engine["state"] = str(e)
+        engines.append(engine)
+    return engines
 
 
-def _show_status(found: list[dict[str, Any]], as_json: bool) -> None:
+def _show_status(engines: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(engines)
         return
-    if not found:
+    if not engines:
         show("no engines are kept warm on this cluster")
-    for f in found:
-        load = f", {f['running']} running, {f['waiting']} waiting" if f["running"] is not None else ""
-        show(f"{f['pool']}/{f['engine']}: {f['state']}{', ' + f['model'] if f['model'] else ''}{load}")
-
-
-def _actors(name: str | None) -> list[str]:
-    """Return the names of the engine actors of one pool, or of all, in order."""
-    import ray
-
-    from pipeline.engines.pool import NAMESPACE
-
-    names = [
-        a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE
-    ]
-    mine = [
-        n for n in names if n.rpartition("/")[2].isdigit() and (name is None or n.rpartition("/")[0] == name)
-    ]
-    return sorted(mine, key=lambda n: (n.rpartition("/")[0], int(n.rpartition("/")[2])))
-
-
-async def _answer(ref: Any) -> Any:
-    from pipeline.engines.pool import _unwrap
-
-    return await _unwrap(ref)
+    for e in engines:
+        load = f", {e['running']} running, {e['waiting']} waiting" if e["running"] is not None else ""
+        show(f"{e['pool']}/{e['engine']}: {e['state']}{', ' + e['model'] if e['model'] else ''}{load}")
 
 
 if __name__ == "__main__":

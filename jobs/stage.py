@@ -1,34 +1,37 @@
-"""The job that generate, critique, filter and verify have in common."""
+"""The jobs that run part of one round: generate, critique, filter, verify, publish, train."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, opened
-from pipeline.config import Recipe
-from pipeline.rundir import RunDir
+from jobs.common import AddressOption, RecipeOption, RoundOption, RunOption, SetOption, open_run
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 
 
 def stage_job(name: str) -> Callable[..., None]:
     """Return the job that runs stage `name` of one round."""
+    help_ = f"Run the {name} stage of one round, or resume it."
+    return round_job(name, help_, lambda loop, round_: loop.stage(round_, name))
 
-    def run_stage(
+
+def round_job(name: str, help_: str, work: Callable[[Loop, int], Awaitable[object]]) -> Callable[..., None]:
+    """Return a job that does `work` on one round of a run."""
+
+    def run_round(
         run: RunOption,
         round: RoundOption,
         recipe: RecipeOption = None,
         set: SetOption = None,
         address: AddressOption = None,
     ) -> None:
-        with opened(run, recipe, set, address) as (directory, settings):
+        async def do() -> None:
+            async with Loop(directory, settings) as loop:
+                await work(loop, round)
+
+        with open_run(run, recipe, set, address) as (directory, settings):
             freeze(directory, settings)
-            asyncio.run(_run(directory, settings, round, name))
+            asyncio.run(do())
 
-    run_stage.__name__ = name
-    run_stage.__doc__ = f"Run the {name} stage of one round, from wherever it was left."
-    return run_stage
-
-
-async def _run(run: RunDir, recipe: Recipe, round_: int, name: str) -> None:
-    async with Loop(run, recipe) as loop:
-        await loop.stage(round_, name)
+    run_round.__name__ = name
+    run_round.__doc__ = help_
+    return run_round

@@ -1,4 +1,4 @@
-"""A new run that begins where another one is: for arms that differ only in what comes later."""
+"""A new run that starts from another one's rounds: for arms that differ only in what comes later."""
 
 import os
 import shutil
@@ -8,19 +8,30 @@ from pathlib import Path
 from pipeline import fingerprint, registry
 from pipeline.config import Recipe
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, STAGES, method_stage
+from pipeline.methods import load_method, method_stage, question_templates
+from pipeline.prompts import Prompts
+from pipeline.protocols import Proposals, ProposesQuestions
+from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
+from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
 from pipeline.store import files
-from pipeline.store.lock import RunLock
+from pipeline.store.lock import run_lock
+
+# Recipe sections whose results a branch takes over as they are.
+TAKEN_OVER = (
+    *("tasks", "held_out", "demonstrations", "model", "evaluate"),
+    *("train.cpt.replay", "train.cpt.replay_held_out"),
+)
 
 
 def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
-    """Make `target` a run with `recipe` that has `source`'s rounds up to `round_`, and such rows of the round after it as `recipe` leaves alike.
+    """Make `target` a run with `recipe` that shares `source`'s rounds up to `round_`.
 
-    Those rows were made by the model of `round_`, so both runs would make them alike; the models that learn from them are
-    what differs. Of the round after, the stages up to the first one that is configured otherwise are shared. Files are linked,
-    not copied, where the file system can: none of them is ever written again. The shared rounds stay as they are, whatever
-    `recipe` says (RunDir.branched_from). Raises SelfloopError when `source` is not that far, or `target` exists.
+    Of the next round it also shares the stages up to the first one that `recipe` configures differently:
+    those rows come from the model of `round_`, so both runs would produce the same ones. Files are
+    hard-linked where the file system allows it, since none of them is ever written again. The shared rounds
+    stay as they are, whatever `recipe` says. Raises SelfloopError when `source` has not got that far, or
+    `target` exists.
     """
     if source.local is None or target.local is None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
@@ -29,143 +40,118 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
     _refuse_contradictions(source, recipe)
     untrained = (
         round_ == 0 and source.recipe().demonstrations is None
-    )  # there is no round 0: what the run starts from is the base model
+    )  # the run starts from the base model, not from a round 0
     if not (untrained or files.exists(source.evaluation(round_))):
         raise SelfloopError(
-            f"{source.root}: round {round_} is not evaluated yet, so nothing can be branched from it."
+            f"{source.root}: round {round_} is not evaluated yet, so nothing can branch from it."
         )
-    with RunLock(target.local):
+    with run_lock(target.local):
         for path in _shared(source, recipe, round_):
             _link(path, target.local / path.relative_to(source.local))
         files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
-        target.freeze(recipe)  # last: only now it is a run
+        target.freeze(recipe)  # last, since run.yaml is what makes it a run
 
 
 def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
-    """Raise SelfloopError where `recipe` says of what is taken over that it is something else than it is.
+    """Raise SelfloopError where `recipe` contradicts what is taken over.
 
-    Not of the seed: another one draws and samples otherwise from here on; the tasks and the shared rounds are those of the old one.
+    The seed may differ: it changes what is drawn and sampled from here on, not the tasks and the shared
+    rounds.
     """
-    old, new = (
-        r.model_dump(
-            mode="json", exclude={"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}
-        )
-        for r in (source.recipe(), recipe)
-    )
-    taken_over = (
-        "tasks",
-        "held_out",
-        "demonstrations",
-        "model",
-        "evaluate",
-        "train.cpt.replay",
-        "train.cpt.replay_held_out",
-    )
+    before = source.recipe()
+    left_out = {"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}
+    old, new = (r.model_dump(mode="json", exclude=left_out) for r in (before, recipe))
     changed = [
-        (key, a, b)
-        for key, a, b in differences(old, new)
-        if any(f"{key}.".startswith(f"{name}.") for name in taken_over)
+        d for d in differences(old, new) if any(f"{d[0]}.".startswith(f"{name}.") for name in TAKEN_OVER)
     ]
-    if registry.resolve("verifier", source.recipe().verifier) is not registry.resolve(
-        "verifier", recipe.verifier
-    ):
-        changed.append(("verifier", source.recipe().verifier, recipe.verifier))  # evaluation's too
+    if registry.resolve("verifier", before.verifier) is not registry.resolve("verifier", recipe.verifier):
+        changed.append(("verifier", before.verifier, recipe.verifier))  # evaluation uses it too
+    was, now = Prompts.of(before), Prompts.of(recipe)
+    asked = question_templates(load_method(recipe)) if before.prompts != recipe.prompts else ()
+    changed += [(f"prompts.{p}", "...", "another text") for p in asked if was.source(p) != now.source(p)]
     if changed:
         lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
         raise SelfloopError(
-            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other settings:\n{lines}\n"
-            "Leave these as they are, or start a run of its own with them."
+            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other "
+            f"settings:\n{lines}\n"
+            "Keep these as they are, or start a new run."
         )
 
 
 def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
     """Yield the folders and files that a branch with `recipe` after `round_` shares with its source."""
-    root, names = source.local, ["base", *(round_name(r) for r in range(round_ + 1))]
-    yield from (root / part for part in ("tasks", *(f"rounds/{n}" for n in names)) if (root / part).exists())
+    root = Path(source.root)
+    rounds = ["base", *(round_name(r) for r in range(round_ + 1))]
+    paths = [root / "tasks", *(root / "rounds" / name for name in rounds), Path(source.evaluation("base"))]
     for r in range(round_ + 1):
-        yield from (
-            p
-            for p in (Path(source.model(r)), Path(source.model(r, "sft")), Path(source.evaluation(r)))
-            if p.exists()
-        )
-    if (base := Path(source.evaluation("base"))).exists():
-        yield base
+        paths += [Path(p) for p in (source.model(r), source.model(r, "sft"), source.evaluation(r))]
     made = _made_alike(source, recipe, round_ + 1)
-    yield from (Path(source.stage(round_ + 1, stage)) for stage in made)
+    paths += [Path(source.stage(round_ + 1, stage)) for stage in made]
     for datasets in (root / "datasets").glob("*"):
-        yield from (
-            p for r in range(round_ + 1 + ("publish" in made)) if (p := datasets / f"round-{r:03d}").exists()
-        )
+        paths += [datasets / f"round-{r:03d}" for r in range(round_ + 1 + (PUBLISH in made))]
+    yield from (path for path in paths if path.exists())
 
 
-def _made_alike(source: RunDir, recipe: Recipe, round_: int) -> list[str]:
-    """Return the finished stages of a round that `recipe` would make alike: none after one that is configured otherwise."""
+def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
+    """Return the finished stages of a round that `recipe` would produce identically, up to the first that it
+    would not.
+    """
+    before, round_ = source.recipe(), Round(source, number, recipe)
+    if not _asked_alike(before, recipe, number) or not _engines_alike(before, recipe):
+        return []
     alike = 0
-    if not _asked_alike(source.recipe(), recipe, round_) or not _engines_alike(source.recipe(), recipe):
-        return []  # other questions, or another engine: nothing of the round is alike
-    while alike < len(STAGES) and _is_alike(source, recipe, round_, STAGES[alike]):
+    while alike < len(STAGES) and _is_alike(round_, STAGES[alike]):
         alike += 1
     own = (
         source.branched_from() or 0
-    ) < round_  # else the source has that round from a run whose recipe may be another one
-    published = (
-        ["publish", "pairs"]
-        if alike == len(STAGES) and own and _published_alike(source.recipe(), recipe)
-        else []
-    )
+    ) < number  # else the source shares that round with a run of yet another recipe
+    published = [PUBLISH, PAIRS] if alike == len(STAGES) and own and _published_alike(before, recipe) else []
     names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
-    return [name for name in names if source.manifest(source.stage(round_, name)) is not None]
+    return [name for name in names if round_.manifest(name) is not None]
 
 
 def _asked_alike(one: Recipe, other: Recipe, round_: int) -> bool:
-    """Tell whether both recipes ask a round the same questions: those that are drawn, and those that the method lets the model make."""
+    """Tell whether both recipes ask a round the same questions: those drawn, and those the model writes."""
     if (one.questions_per_round, one.new_questions) != (other.questions_per_round, other.new_questions):
         return False
-    made = [
-        registry.resolve("method", recipe.method["name"])(recipe).proposals(round_) for recipe in (one, other)
-    ]
-    if made == [None, None]:
+    proposals = [_proposals(one, round_), _proposals(other, round_)]
+    if proposals == [None, None]:
         return True
-    configured = [
-        (method_stage(PROPOSE, recipe).config, recipe.sampling, recipe.held_out.ngram)
-        for recipe in (one, other)
-        if None not in made
-    ]
-    return made[0] == made[1] and configured[0] == configured[1]
+    if None in proposals or proposals[0] != proposals[1]:
+        return False
+    configs = [(method_stage(PROPOSE, r).config, r.sampling, r.held_out.ngram) for r in (one, other)]
+    return configs[0] == configs[1]
+
+
+def _proposals(recipe: Recipe, round_: int) -> Proposals | None:
+    method = load_method(recipe)
+    return method.proposals(round_) if isinstance(method, ProposesQuestions) else None
 
 
 def _engines_alike(one: Recipe, other: Recipe) -> bool:
     """Tell whether the engines differ in nothing that answers depend on."""
     changed = differences(one.engine.model_dump(mode="json"), other.engine.model_dump(mode="json"))
-    return all(may_change(f"engine.{key}") for key, *_ in changed)
+    return all(may_change(f"engine.{key}", other) for key, *_ in changed)
 
 
 def _published_alike(one: Recipe, other: Recipe) -> bool:
-    sections = ("method", "filters", "held_out", "preferences")
-    return (
-        all(getattr(one, s) == getattr(other, s) for s in sections)
-        and one.train.max_length == other.train.max_length
-    )
+    sections = ("method", "filters", "held_out", "preferences", "prompts")
+    same = all(getattr(one, s) == getattr(other, s) for s in sections)
+    return same and one.train.max_length == other.train.max_length
 
 
-def _is_alike(source: RunDir, recipe: Recipe, round_: int, name: str) -> bool:
-    folder = source.stage(round_, name)
-    if source.manifest(folder) is None:
+def _is_alike(round_: Round, name: str) -> bool:
+    if round_.manifest(name) is None:
         return False
-    stored = fingerprint.stored(folder)
-    now = fingerprint.components(
-        method_stage(name, recipe),
-        sampling=recipe.sampling,
-        model=stored["model"],
-        inputs=stored["input"],
-        seed=recipe.seed,
-    )
+    stored = fingerprint.stored(round_.folder(name))
+    stage = round_.method.stages()[name]
+    now = fingerprint.components(stage, round_.recipe, model=stored["model"], inputs=stored["input"])
     return not fingerprint.changed(stored, now)
 
 
 def _link(source: Path, target: Path) -> None:
     def place(a: str, b: str) -> str:
-        if os.path.exists(b):  # a branch that was killed goes on; what is there is whole
+        if os.path.exists(b):  # a branch that was killed resumes: a file that is there is whole
             return b
         try:
             os.link(a, b)

@@ -1,65 +1,88 @@
-"""Getting at a Ray cluster: the one a job was submitted to, one by address, or a local one that ends with this process."""
+"""Connects to Ray: the cluster this job was submitted to, one by address, or a local one for this process."""
 
 import os
 import shlex
 import sys
 from pathlib import Path
 
+import grpc
 import ray
 
 from pipeline.errors import SelfloopError
-from pipeline.places import PROJECT
+from pipeline.places import CHECKOUT, PROJECT
+
+CONNECT_SECONDS = 10.0
 
 
 def connect(address: str | None = None) -> None:
-    """Connect to Ray at `address`, else RAY_ADDRESS, else start it here. Does nothing when already connected."""
+    """Connect to Ray at `address`, else RAY_ADDRESS, else start it here. Does nothing when already connected.
+
+    Raises SelfloopError when no cluster answers.
+    """
     if ray.is_initialized():
         return
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # actors without GPUs keep CUDA_VISIBLE_DEVICES as it is
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in (
+        ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),  # actors without GPUs keep CUDA_VISIBLE_DEVICES as it is
+        ("RAY_TRAIN_V2_ENABLED", "1"),
+        ("RAY_USAGE_STATS_ENABLED", "0"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if not address:
-        # Workers find this package, and the user's own modules beside the recipe, where the driver does.
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            dict.fromkeys(
-                [str(PROJECT), os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-            )
-        )
-        # When this process is killed, its Ray dies with it, but for two helpers that would look for their head for a minute.
+        # Workers import what the driver does: this package, and the user's modules beside the recipe.
+        search = [
+            *([str(PROJECT)] if CHECKOUT else []),
+            os.getcwd(),
+            *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+        ]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(search))
+        # If this process is killed, its Ray ends with it, but two helpers look for their head for 60 s.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
-        # Without "local" Ray would join whatever cluster last ran on this machine, and wait for it when it is gone.
-        ray.init(address="local", include_dashboard=False, **quiet)
+        # Without "local", Ray joins the cluster that last ran on this machine, or waits for it.
+        ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         return
     try:
-        ray.init(address=address, **quiet)
+        _check_answers(address)
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as e:
         raise SelfloopError(
             f"cannot connect to Ray at {address}: {str(e).strip().splitlines()[0]}\n"
-            "Is the cluster running (ray status)? Ray has token authentication on by default: set RAY_AUTH_MODE=token here (the token is in ~/.ray/auth_token on the head node)."
+            "Is the cluster running (ray status)? Ray has token authentication on by default: set "
+            "RAY_AUTH_MODE=token here (the token is in ~/.ray/auth_token on the head node)."
         ) from None
 
 
+def _check_answers(address: str) -> None:
+    """Raise ConnectionError when nothing at host:port speaks gRPC: `ray.init` would try for ten minutes."""
+    target = address.removeprefix("ray://")
+    if not target.rpartition(":")[2].isdigit() or os.environ.get("RAY_USE_TLS", "0") != "0":
+        return  # "auto" and its like are resolved by Ray; with TLS a plain channel would not get through
+    with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError(
+                f"no answer within {CONNECT_SECONDS:.0f} s. Expected host:port of a head node; Ray's default "
+                "port is 6379 (8265 is its dashboard)."
+            ) from None
+
+
 def check_run_path(run: str) -> None:
-    """Refuse a run inside the working directory that `ray job submit` uploaded, which is deleted with the job, and one without a name."""
+    """Refuse an empty run path, and one inside the directory that `ray job submit` uploads."""
     if not run.strip():
-        raise SelfloopError(
-            "--run is empty (a variable that is not set?): give the path of the run directory."
-        )
+        raise SelfloopError("--run is empty (an unset variable?): give the path of the run directory.")
     path = os.path.abspath(run) if "://" not in run else run
     if "/runtime_resources/working_dir_files/" in path:
         raise SelfloopError(
-            f"--run {run} is inside the working directory that Ray uploaded for this job ({path}). It is removed with the job, and all that was made "
-            "with it. Give an absolute path outside it, on a file system that all nodes share."
+            f"--run {run} is inside the working directory that Ray uploaded for this job ({path}), which is "
+            "removed with the job. Give an absolute path outside it, on a file system that all nodes share."
         )
 
 
 def submit_line(argv: list[str] | None = None) -> str:
     """Return the command that runs this same job on a cluster."""
     argv = argv or sys.argv
-    module = f"jobs.{Path(argv[0]).stem}"
-    return f"ray job submit --working-dir {shlex.quote(str(PROJECT))} -- python -m {module} {shlex.join(argv[1:])}"
+    folder = shlex.quote(str(PROJECT)) if CHECKOUT else "."
+    job = f"python -m jobs.{Path(argv[0]).stem} {shlex.join(argv[1:])}"
+    return f"ray job submit --working-dir {folder} -- {job}"

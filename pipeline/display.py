@@ -1,47 +1,43 @@
-"""What a person sees while a stage runs: a live line in a terminal, plain lines elsewhere, counts and examples at the end."""
+"""Progress of stages and trainings: a live line in a terminal, else plain lines, and a summary."""
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from pipeline import examples
+from pipeline import sample_rows
+from pipeline.console import console
 from pipeline.engines.base import EngineStatus
 from pipeline.printable import one_line
+from pipeline.rundir import RunDir
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
 if TYPE_CHECKING:
-    from pipeline.rundir import RunDir
-    from pipeline.training import TrainResult
+    from pipeline.training import TrainResult  # importing it takes a second
 
-PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
-EXAMPLES = 3
-LOOK_AT = 1000  # rows among which they are chosen
-
-# Where there is no terminal (a file, `ray job logs`) nothing says how wide a line may be: wide enough for the table over rounds.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
+PLAIN_EVERY = 15.0  # seconds between lines without a terminal
+REJECTS = 3
+LOOK_AT = 1000  # rejects to choose from
 
 
 def round_title(round_: int | str) -> str:
-    """Return how a round is called."""
+    """Return what a round is called."""
     return "base model" if round_ == "base" else f"round {round_}"
 
 
 class StageDisplay:
-    """Shows one stage. Everything a model wrote is escaped: it must not be read as markup."""
+    """Shows one stage. Model-written text is escaped, so that it is never read as markup."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total = title, total
         self._began = self._last = time.monotonic()
-        self._before: Counts | None = None
+        self._before: Counts | None = None  # what earlier attempts did
         self._bar: Bar | None = None
         if console.is_terminal and total:
-            self._bar = Bar(
+            columns = (
                 TextColumn("[bold]{task.description}"),
                 BarColumn(20),
                 MofNCompleteColumn(),
@@ -49,104 +45,91 @@ class StageDisplay:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                console=console,
-                transient=True,
             )
+            self._bar = Bar(*columns, console=console, transient=True)
             self._task = self._bar.add_task(title, total=total, info="")
             self._bar.start()
 
     def update(self, counts: Counts, queue: EngineStatus, requests: int = 0, tokens: int = 0) -> None:
-        """Show how far the stage is. `requests` and `tokens` are those that its workers have got answered: a row may take many."""
+        """Show progress; `requests` and `tokens` count what the workers got answered: a row may take many."""
         if self._before is None:
             self._before = Counts()
             self._before.add(counts)
-        info = self._info(counts, queue, requests, tokens)
+        new_rows = counts.rows_in - self._before.rows_in
+        info = self._info(counts, queue, requests if requests >= 2 * max(1, new_rows) else 0, tokens)
         if self._bar:
             self._bar.update(self._task, completed=counts.rows_in, info=info)
-        elif time.monotonic() - self._last >= PLAIN_EVERY:
-            self._last = time.monotonic()
-            console.print(f"  {self._title}: {counts.rows_in}/{self._total} rows, {info}{self._eta(counts)}")
+        elif (now := time.monotonic()) - self._last >= PLAIN_EVERY:
+            self._last = now
+            left = (now - self._began) / new_rows * (self._total - counts.rows_in) if new_rows else 0
+            eta = f", about {left:.0f} s left" if left else ""
+            console.print(f"  {self._title}: {counts.rows_in}/{self._total} rows, {info}{eta}")
 
     def note(self, text: str) -> None:
-        """Say something in between."""
+        """Print a line between progress updates."""
         console.print(f"  {self._title}: {escape(text)}")
 
     def stop(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._bar:
             self._bar.stop()
 
-    def close(self, manifest: Manifest, run: "RunDir") -> None:
-        """Print the stage's counts, and examples of what was dropped and failed."""
+    def close(self, manifest: Manifest, run: RunDir) -> None:
+        """Print the stage's counts and a few of its rejects."""
         self.stop()
         console.print(summary(manifest), markup=False)
         if note := manifest.extra.get("note"):
             console.print(f"    {note}", markup=False)
+        folder = run.stage(manifest.round, manifest.stage)
         for kind in ("dropped", "failed"):
-            found = examples.rejects(
-                run.stage(manifest.round, manifest.stage), kind, EXAMPLES, look_at=LOOK_AT
-            )
-            for reject in examples.mixed(found, EXAMPLES):
+            by_reason = sample_rows.rejects(folder, kind, REJECTS, look_at=LOOK_AT)
+            for reject in sample_rows.mixed(by_reason, REJECTS):
                 raw = f" | {one_line(reject['raw'], 100)}" if reject["raw"] else ""
-                console.print(
-                    f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}", markup=False
-                )
+                text = f"    {kind} {reject['reason']}: {one_line(reject['detail'], 120)}{raw}"
+                console.print(text, markup=False)
 
     def _info(self, counts: Counts, queue: EngineStatus, requests: int, tokens: int) -> str:
         rate = tokens / max(time.monotonic() - self._began, 1e-6)
-        several = (
-            f"{requests:,} requests answered, "
-            if requests >= 2 * max(1, counts.rows_in - self._before.rows_in)
-            else ""
-        )
         judged = counts.done + sum(counts.dropped.values())
         kept = f", kept {counts.done / judged:.0%}" if judged and counts.dropped else ""
-        failed = f", failed {sum(counts.failed.values())}" if counts.failed else ""
-        return (
-            f"{several}{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{kept}{failed}"
-            if rate or queue.running
-            else f"{kept}{failed}".strip(", ")
-        )
-
-    def _eta(self, counts: Counts) -> str:
-        done = counts.rows_in - self._before.rows_in
-        left = (time.monotonic() - self._began) / done * (self._total - counts.rows_in) if done else 0
-        return f", about {left:.0f} s left" if left else ""
+        outcomes = kept + (f", failed {sum(counts.failed.values())}" if counts.failed else "")
+        if not rate and not queue.running:
+            return outcomes.strip(", ")
+        answered = f"{requests:,} requests answered, " if requests else ""
+        return f"{answered}{rate:.0f} tok/s, {queue.running} running, {queue.waiting} waiting{outcomes}"
 
 
 def summary(m: Manifest) -> str:
-    """Return one line with a stage's counts."""
+    """Return a stage's counts in one line, its reject reasons in a second."""
+    title = f"{round_title(m.round)}, {m.stage}"
     if m.passes_through:
-        return (
-            f"{round_title(m.round)}, {m.stage}: nothing to do for {m.method}; {m.rows_out} rows pass through"
-        )
-    text = f"{round_title(m.round)}, {m.stage}: {m.rows_in} in = {m.rows_done} done + {sum(m.rows_dropped.values())} dropped + {sum(m.rows_failed.values())} failed"
+        return f"{title}: nothing to do for {m.method}; {m.rows_out} rows pass through"
+    dropped, failed = sum(m.rows_dropped.values()), sum(m.rows_failed.values())
+    text = f"{title}: {m.rows_in} in = {m.rows_done} done + {dropped} dropped + {failed} failed"
     for step in m.steps:
         if step.dropped:
             text += f"; {step.name} dropped {sum(step.dropped.values())}"
     text += f"; {m.rows_out} rows out, {m.seconds:.1f} s"
-    if m.tokens.completion:
-        text += f", {m.tokens.completion} tokens ({m.tokens.completion / max(m.seconds, 1e-6):.0f} tok/s)"
+    if tokens := m.tokens.completion:
+        text += f", {tokens} tokens ({tokens / max(m.seconds, 1e-6):.0f} tok/s)"
     if cache := m.extra.get("prefix_cache"):
         text += f", {cache['found'] / cache['looked_up']:.0%} of prompt tokens from the prefix cache"
     if m.requests.from_log:
         text += f", {m.requests.from_log} of {m.requests.sent + m.requests.from_log} requests from the log"
-    reasons = ", ".join(
-        f"{k} {v}" for k, v in sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda kv: -kv[1])
-    )
-    return text + (f"\n    {reasons}" if reasons else "")
+    reasons = sorted({**m.dropped_in_all(), **m.rows_failed}.items(), key=lambda item: -item[1])
+    return text + ("\n    " + ", ".join(f"{reason} {n}" for reason, n in reasons) if reasons else "")
 
 
 def rewards(line: dict[str, Any] | None) -> str:
-    """Return DPO's reward margin and accuracy as the end of a phrase; "" where there are none."""
+    """Return DPO's reward margin and accuracy as the end of a phrase; "" if there are none."""
     if not line or "rewards/margins" not in line:
         return ""
     return f", reward margin {line['rewards/margins']:.3f} (right for {line['rewards/accuracies']:.0%})"
 
 
 def seen_as(kind: str) -> str:
-    """Return what a trainer's examples are called, by the name of the dataset's kind."""
-    from pipeline.publish.kinds import KINDS  # here: it takes a second, which other output need not wait
+    """Return what the trainer's examples are called for a kind of dataset, such as "pairs"."""
+    from pipeline.publish.kinds import KINDS  # takes a second to import
 
     return KINDS[kind].seen
 
@@ -163,7 +146,10 @@ class TrainDisplay:
     def update(self, line: dict[str, Any]) -> None:
         """Show one progress line."""
         left = (line["total"] - line["step"]) * line["seconds"] / max(1, line["step"])
-        text = f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
+        text = (
+            f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}{rewards(line)}, "
+            f"{line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
+        )
         if self._status:
             self._status.update(escape(text))
         elif time.monotonic() - self._last >= PLAIN_EVERY:
@@ -171,13 +157,15 @@ class TrainDisplay:
             console.print(f"  {text}", markup=False)
 
     def close(self, result: "TrainResult") -> None:
-        """Print what came out."""
+        """Print the result."""
         if self._status:
             self._status.stop()
-        loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""
+        shares = f"{result.shares['real']} real + {result.shares['synthetic']} synthetic"
         cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
-        console.print(
-            f"{self._title}: {result.examples} {seen_as(result.kind)} ({result.shares['real']} real + {result.shares['synthetic']} synthetic){cut}, "
-            f"{result.steps} steps{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens ({result.tokens_per_second:.0f} tok/s)",
-            markup=False,
+        loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""
+        text = (
+            f"{self._title}: {result.examples} {seen_as(result.kind)} ({shares}){cut}, {result.steps} steps"
+            f"{loss}{rewards(result.rewards)}, {result.seconds:.1f} s, {result.tokens} tokens "
+            f"({result.tokens_per_second:.0f} tok/s)"
         )
+        console.print(text, markup=False)

@@ -1,18 +1,32 @@
-"""Errors that are shown to people as one message, without a traceback."""
+"""Errors meant for people: shown as one message, without a traceback."""
 
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def raised_at(error: BaseException) -> str:
-    """Return "path:line" of the place that raised a caught error, for messages that show no traceback."""
+    """Return "path:line" of the code that raised a caught error."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"
 
 
-class SelfloopError(Exception):
-    """A mistake or a condition the person at the keyboard can do something about.
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to a misspelled one, or None when nothing is close."""
+    return next(iter(get_close_matches(name, list(known), 1, 0.5)), None)
 
-    The message says what was expected, where (file, line, key) and what to do. ``jobs`` print it and exit with 2.
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for a misspelled name, to append to an error; "" when nothing is close."""
+    near = nearest(name, known)
+    return f" Did you mean {near!r}?" if near else ""
+
+
+class SelfloopError(Exception):
+    """A mistake or a condition that the person at the keyboard can do something about.
+
+    The message says what was expected, where (file, line, key) and what to do next. Jobs print it and exit
+    with 2.
     """
 
 
@@ -21,7 +35,7 @@ class ConfigError(SelfloopError):
 
 
 class StaleError(SelfloopError):
-    """Stored output was made with other inputs than those at hand (ARCHITECTURE invariant 3)."""
+    """Stored output was made from other inputs than the current ones; rows of both must never be mixed."""
 
 
 class DataError(SelfloopError):
@@ -29,32 +43,36 @@ class DataError(SelfloopError):
 
 
 class DamagedError(DataError, ValueError):
-    """A file that selfloop wrote cannot be read any more."""
+    """A file that selfloop wrote is no longer readable."""
 
     @classmethod
     def of(cls, path: str, why: object) -> "DamagedError":
-        """Return the error of one file."""
+        """Return the error for one file of a stage."""
         return cls(
-            f"{path}: {why}. Put it back from a copy; or remove the folder of its stage, and what was made of it, and start again: the rest is made anew."
+            f"{path}: {why}. Restore it from a backup, or delete this stage's folder and everything derived "
+            "from it, then rerun."
         )
 
 
 class StageError(SelfloopError):
-    """A stage could not be finished: conservation broken, too many failures, or no progress."""
+    """A stage could not be finished: row counts do not add up, too many failures, or no progress."""
 
 
 class EngineError(Exception):
-    """One request failed. ``retryable`` tells whether sending the same request again may help."""
+    """One request failed. `retryable` tells whether sending the same request again may help."""
 
     def __init__(self, message: str, *, retryable: bool = False, raw: str = "") -> None:
         super().__init__(message)
         self.retryable = retryable
         self.raw = raw
 
-    def __reduce__(
-        self,
-    ):  # keyword-only arguments do not survive pickling between Ray processes by themselves
-        return (_rebuild_engine_error, (type(self), str(self), self.retryable, self.raw))
+    @property
+    def refused(self) -> bool:
+        """Whether the engine is up but rejects this very request: asking again cannot help."""
+        return not self.retryable and not isinstance(self, EngineDied)
+
+    def __reduce__(self) -> tuple[object, ...]:  # pickling drops keyword-only arguments
+        return _rebuild_engine_error, (type(self), str(self), self.retryable, self.raw)
 
 
 class EngineDied(EngineError):
@@ -62,7 +80,7 @@ class EngineDied(EngineError):
 
 
 class EngineLost(EngineDied):
-    """No engine is left to ask, or it serves somebody else: rows cannot be blamed for that, so the stage has to stop."""
+    """No engine is left, or it serves another job: no row is to blame, so the stage has to stop."""
 
 
 def _rebuild_engine_error(cls: type[EngineError], message: str, retryable: bool, raw: str) -> EngineError:

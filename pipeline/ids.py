@@ -1,4 +1,4 @@
-"""Derived identifiers. Nothing here is random: the same inputs give the same ids, which is what makes resuming safe."""
+"""Derived identifiers: the same inputs give the same ids, never random, so resuming is safe."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ ID_CHARS = 20  # 80 bits: a collision among 10^9 rows has a chance of about 4e-7
 
 def digest(value: Any) -> str:
     """Return the sha256 hex digest of `value` as canonical JSON (keys sorted)."""
-    return hashlib.sha256(
-        orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    ).hexdigest()
+    data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(data).hexdigest()
 
 
 def row_id(parents: Sequence[str], stage: str, index: int | str) -> str:
@@ -22,5 +21,5 @@ def row_id(parents: Sequence[str], stage: str, index: int | str) -> str:
 
 
 def unit_interval(*parts: Any) -> float:
-    """Map `parts` to a number in [0, 1), uniform and fixed for ever: used for splits, shuffles and caps."""
+    """Map `parts` to a fixed, uniform number in [0, 1), for seeded splits, shuffles and caps."""
     return int(digest(list(parts))[:13], 16) / 16**13

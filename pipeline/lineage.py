@@ -1,37 +1,35 @@
-"""Where a row comes from and what became of it: from its seed task, through every request, to the published example.
+"""A row's lineage: from its seed task, through every request, to the published example.
 
-A link is a row. It carries what each later stage did with it (its fates), with the requests that were made for it. Row ids are
-derived from the parents and the stage, so a question that is asked again in another round may give rows of the same id: a row is
-known by its id and its round.
+A link is a row; its fates are what each later stage did with it, with the requests made for it. Row ids
+derive from parents and stage, so a question that two rounds ask may give rows of one id: a row's key is its
+id and its round.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import partial
+from posixpath import basename
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
-from pipeline.methods import PROPOSE, RESUMED, STAGES
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.store import files
-from pipeline.store import lookup as search
+from pipeline.stage import PROPOSE, RESUMED, STAGES
+from pipeline.store import files, lookup
+from pipeline.store.lookup import RowRef
 
 MIN_PREFIX = 6
-MAX_DESCENDANTS = 200  # links below the row that was asked for; the ids of all are in the fates' `children`
-_NO_ANCESTORS = (
-    "publish",
-    "pairs",
-)  # no row is made from one that these make; those they are given stand here again
-_TASK_SETS = ("train", "held_out", "demonstrations", "rejected")
+MAX_DESCENDANTS = 200  # links below the traced row; a fate's `children` has the ids of all
+_NO_ANCESTORS = ("publish", "pairs")  # no other stage's rows are made from theirs
 Key = tuple[str, RoundKey | None]
+Message = dict[str, str]
 
 
 @dataclass(slots=True)
 class Fate:
-    """What one stage did with a row. `outcome` is kept, dropped, failed, or under way (asked, but not finished)."""
+    """What one stage did with a row; `outcome` is kept, dropped, failed, or under way (asked, unfinished)."""
 
     stage: str
     round: RoundKey
@@ -46,32 +44,28 @@ class Fate:
 
 @dataclass(slots=True)
 class Published:
-    """A training example, a preference pair, a conversation of many turns, or a text, that was made of a row."""
+    """A published row, by its kind: prompt and completion; prompt, chosen and rejected; turns; or text."""
 
     folder: str
     row_id: str
-    prompt: list[dict[str, str]] = field(default_factory=list)
+    prompt: list[Message] = field(default_factory=list)
     tokens_prompt: int = 0
-    completion: list[dict[str, str]] = field(default_factory=list)
+    completion: list[Message] = field(default_factory=list)
     tokens_completion: int = 0
-    chosen: list[dict[str, str]] = field(
-        default_factory=list
-    )  # a preference pair has these two in place of a completion
+    chosen: list[Message] = field(default_factory=list)
     tokens_chosen: int = 0
-    rejected: list[dict[str, str]] = field(default_factory=list)
+    rejected: list[Message] = field(default_factory=list)
     tokens_rejected: int = 0
-    turns: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # a conversation has these in place of prompt and completion
+    turns: list[dict[str, Any]] = field(default_factory=list)
     tokens_context: int = 0
     tokens_loss: int = 0
-    text: str = ""  # of continued pretraining, in place of all those
+    text: str = ""
     tokens_text: int = 0
 
 
 @dataclass(slots=True)
 class Link:
-    """One row. `stage` made it, in `round` (None: it was read with the tasks); `asked` marks the row that was asked for."""
+    """One row, made by `stage` in `round` (None: read with the tasks); `asked` marks the traced row."""
 
     id: str
     stage: str
@@ -84,10 +78,10 @@ class Link:
 
 
 def trace(run: RunDir, row_id: str, round_: RoundKey | None = None) -> list[Link]:
-    """Return the row's ancestors from the seed task on, the row itself, and what came of it, each after its parents.
+    """Return the row's ancestors from the seed task on, the row itself and its descendants, parents first.
 
-    `row_id` is the id of any stage's row or published example, or an unambiguous beginning of one. A row that stands in several
-    rounds is traced in all of them, unless `round_` names one. Raises SelfloopError when there is no such row.
+    `row_id` is the id of a stage's row or of a published example, or an unambiguous prefix. A row made in
+    several rounds is traced in all of them, or in `round_` only. Raises SelfloopError if there is none.
     """
     if not run.exists():
         raise SelfloopError(f"{run.root}: no run here (run.yaml is missing).")
@@ -105,44 +99,41 @@ class _Place(NamedTuple):
     def kept(self) -> list[str]:
         if self.stage == "tasks/rejected":
             return files.glob(files.join(self.folder, "failed"), "part-*.arrow")
-        folders = [
-            files.join(self.folder, "rows"),
-            *files.glob(files.join(self.folder, "steps"), "*"),
-            self.folder,
-        ]
-        return [p for folder in folders for p in files.glob(folder, "part-*.arrow")]
+        steps = files.glob(files.join(self.folder, "steps"), "*")
+        folders = [files.join(self.folder, "rows"), *steps, self.folder]
+        return [path for folder in folders for path in files.glob(folder, "part-*.arrow")]
 
 
 class _Node(NamedTuple):
     place: _Place
-    row: search.Found
+    row: RowRef
 
 
 class _Trace:
-    """One search. Nodes are found by reading id columns only; payloads, rejects and requests are read for them alone."""
+    """One search. It reads id columns only, and payloads, rejects and requests just for the rows it finds."""
 
     def __init__(self, run: RunDir, round_: RoundKey | None) -> None:
         self._run = run
-        sets = [
-            f"sets/{folder.rstrip('/').rsplit('/', 1)[1]}" for folder in files.glob(run.tasks("sets"), "*")
-        ]
-        self._tasks = [
-            _Place(f"tasks/{w}", None, run.tasks(w)) for w in (*_TASK_SETS[:-1], *sets, _TASK_SETS[-1])
-        ]
-        rounds = [r for r in run.rounds() if round_ is None or r == round_]
-        evaluations = ["evaluate", RESUMED, *(s.replace("sets/", "evaluate-") for s in sets)]
+        sets = [basename(folder.rstrip("/")) for folder in files.glob(run.tasks("sets"), "*")]
+        tasks = ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in sets), "rejected")
+        self._tasks = [_Place(f"tasks/{name}", None, run.tasks(name)) for name in tasks]
+        stages = (PROPOSE, *STAGES, *_NO_ANCESTORS, "evaluate", RESUMED, *(f"evaluate-{s}" for s in sets))
         self._rounds = {
-            r: [_Place(s, r, run.stage(r, s)) for s in (PROPOSE, *STAGES, *_NO_ANCESTORS, *evaluations)]
-            for r in rounds
+            r: [_Place(stage, r, run.stage(r, stage)) for stage in stages]
+            for r in run.rounds()
+            if round_ is None or r == round_
         }
-        self._nodes: dict[Key, _Node] = {}
+        self._nodes: dict[Key, _Node] = {}  # in the order of the links
 
     def links(self, row_id: str) -> list[Link]:
         asked = self._resolve(row_id)
         for key in asked:
             self._ancestors(key)
             self._descendants(key)
-        links = {key: self._link(key, key in asked) for key in self._nodes}
+        links = {
+            key: Link(key[0], place.stage, key[1], row.parents, self._payload(key), key in asked)
+            for key, (place, row) in self._nodes.items()
+        }
         for round_, places in self._rounds.items():
             if any(key[1] == round_ for key in self._nodes) or any(key[1] is None for key in asked):
                 here = {key[0]: link for key, link in links.items() if key[1] in (None, round_)}
@@ -153,191 +144,163 @@ class _Trace:
                 _add_fates(self._run, self._tasks[-1], {link.id: link})
             for fate in link.fates:
                 if fate.stage == "publish" and fate.outcome == "kept":
-                    link.published += _examples(self._run, fate.round, link.id)
+                    link.published += _published(self._run, fate.round, link.id)
             if link.stage == "pairs" and link.round is not None:
-                link.published += _examples(self._run, link.round, link.id)
+                link.published += _published(self._run, link.round, link.id)
         return list(links.values())
 
     def _resolve(self, row_id: str) -> list[Key]:
-        found: dict[str, list[_Place]] = {}
+        matches: dict[str, list[_Place]] = {}
         for place in self._places():
             for path in place.kept:
-                for i in search.with_prefix(path, row_id):
-                    if place not in (at := found.setdefault(i, [])):
-                        at.append(place)
-        example = re.fullmatch(r"(.+)-\d+", row_id)
-        if row_id in found:
-            return self._take(row_id, found[row_id])
-        if len(found) == 1 and len(row_id) >= MIN_PREFIX:
-            return self._take(*found.popitem())
-        if found and len(row_id) >= MIN_PREFIX:
-            few = ", ".join(sorted(found)[:5])
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            raise SelfloopError(
-                f"{row_id!r} begins the ids of {len(found)} rows of {self._run.root}: {few}{more}. Give more of it."
-            )
-        if (
-            not found and example
-        ):  # the second and further examples of one row are published as <row id>-1, -2, ...
+                for i in lookup.with_prefix(path, row_id):
+                    matches.setdefault(i, []).append(place)
+        if row_id in matches:
+            return self._take(row_id, matches[row_id])
+        if not matches and (example := re.fullmatch(r"(.+)-\d+", row_id)):
+            # A row's second and further examples are published as <row id>-1, -2, ...
             return self._resolve(example[1])
-        looked = "; ".join(
-            f"{'tasks' if r is None else f'round {r}'} ({', '.join(names)})"
-            for r, names in self._looked().items()
-        )
-        short = f" An id, or at least its first {MIN_PREFIX} characters, is needed." if found else ""
-        raise SelfloopError(
-            f"no row {row_id!r} in {self._run.root}.{short} Looked in: {looked or 'nothing, for it has no rows yet'}."
-        )
+        if matches and len(row_id) >= MIN_PREFIX:
+            if len(matches) == 1:
+                return self._take(*matches.popitem())
+            few = ", ".join(sorted(matches)[:5])
+            more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+            raise SelfloopError(
+                f"{row_id!r} begins the ids of {len(matches)} rows of {self._run.root}: {few}{more}. "
+                "Give more characters."
+            )
+        short = f" Give the id, or at least its first {MIN_PREFIX} characters." if matches else ""
+        searched = self._searched() or "nothing, the run has no rows yet"
+        raise SelfloopError(f"no row {row_id!r} in {self._run.root}.{short} Searched: {searched}.")
+
+    def _searched(self) -> str:
+        stages: dict[str, list[str]] = {}
+        for place in self._places():
+            if place.kept:
+                where = "tasks" if place.round is None else f"round {place.round}"
+                stages.setdefault(where, []).append(place.stage.removeprefix("tasks/"))
+        return "; ".join(f"{where} ({', '.join(names)})" for where, names in stages.items())
 
     def _take(self, row_id: str, places: list[_Place]) -> list[Key]:
-        """Make nodes of the row's first appearances: as a task, or else once in each round."""
+        """Make nodes of the row's first occurrence: as a task, else once in each round."""
         first: dict[RoundKey | None, _Place] = {}
         for place in places:
             first.setdefault(place.round, place)
         chosen = [first[None]] if None in first else list(first.values())
         for place in chosen:
-            self._find(place, partial(search.with_ids, ids=[row_id]), 1)
+            self._find(place, partial(lookup.with_ids, ids=[row_id]), 1)
         return [(row_id, place.round) for place in chosen]
 
     def _ancestors(self, key: Key) -> None:
-        """Add the row's ancestors, walking back from its stage; rows of the same round come before those of earlier ones."""
-        known, missing = {key[0]}, set(self._nodes[key].row.parents)
-        before = [
-            p
-            for p in self._places()
-            if p.round is None or (key[1] is not None and _order(p.round) <= _order(key[1]))
-        ]
-        found: list[Key] = []
-        for place in (p for p in reversed(before) if p.stage not in _NO_ANCESTORS):
-            while missing and (new := self._find(place, partial(search.with_ids, ids=missing))):
-                found += new
+        """Add the row's ancestors, walking back from its stage: its own round first, then earlier ones."""
+        row_id, round_ = key
+        known, missing = {row_id}, set(self._nodes[key].row.parents)
+        ancestors: list[Key] = []
+        for place in reversed(self._places()):
+            if place.stage in _NO_ANCESTORS or _order(place.round) > _order(round_):
+                continue
+            while missing and (new := self._find(place, partial(lookup.with_ids, ids=missing))):
+                ancestors += new
                 known |= {k[0] for k in new}
-                missing = {p for k in new for p in self._nodes[k].row.parents} | missing
+                missing |= {parent for k in new for parent in self._nodes[k].row.parents}
                 missing -= known
-            missing -= {
-                k[0] for k in self._nodes if k[1] == place.round
-            }  # found by the trace of another round
-        if key[1] is not None and not any(k[1] is None for k in found):
-            # A method may give a row without parents that are stored; its payload still names the task.
+            missing -= {k[0] for k in self._nodes if k[1] == place.round}  # the trace of another round
+        if round_ is not None and not any(k[1] is None for k in ancestors):
+            # A method may make a row whose parents are not stored; its payload still names the task.
             task = self._payload(key).get("task_id")
             if isinstance(task, str):
                 for place in self._tasks:
-                    found += self._find(place, partial(search.with_ids, ids=[task]))
-        moved = {k: self._nodes.pop(k) for k in reversed(found)}
-        self._nodes = {
-            **{k: n for k, n in moved.items() if k[1] is None},
-            **{k: n for k, n in self._nodes.items() if k != key},
-            **{k: n for k, n in moved.items() if k[1] is not None},
-            key: self._nodes[key],
-        }
+                    ancestors += self._find(place, partial(lookup.with_ids, ids=[task]))
+        moved = {k: self._nodes.pop(k) for k in reversed(ancestors)}
+        node = self._nodes.pop(key)
+        tasks = {k: n for k, n in moved.items() if k[1] is None}
+        self._nodes = {**tasks, **self._nodes, **moved, key: node}
 
     def _descendants(self, key: Key) -> None:
         for round_ in [key[1]] if key[1] is not None else list(self._rounds):
             frontier = {key[0]}
             for place in self._rounds[round_]:
-                while new := self._find(place, partial(search.with_parents, ids=frontier), MAX_DESCENDANTS):
+                while new := self._find(place, partial(lookup.with_parents, ids=frontier), MAX_DESCENDANTS):
                     frontier |= {k[0] for k in new}
 
     def _find(
-        self, place: _Place, search_in: Callable[[str], Iterator[search.Found]], limit: int | None = None
+        self, place: _Place, search: Callable[[str], Iterator[RowRef]], limit: int | None = None
     ) -> list[Key]:
-        """Add the rows that a search finds in a place; return the keys of those that are new, at most `limit` of them."""
+        """Add the rows that `search` finds in a place; return the keys of the new ones, at most `limit`."""
         new: list[Key] = []
         for path in place.kept:
-            for row in search_in(path):
-                if (row.id, None) in self._nodes or (row.id, place.round) in self._nodes:
+            for row in search(path):
+                key = (row.id, place.round)
+                if (row.id, None) in self._nodes or key in self._nodes:
                     continue
                 if limit is not None and len(new) >= limit:
                     return new
-                self._nodes[row.id, place.round] = _Node(place, row)
-                new.append((row.id, place.round))
+                self._nodes[key] = _Node(place, row)
+                new.append(key)
         return new
 
-    def _link(self, key: Key, asked: bool) -> Link:
-        node = self._nodes[key]
-        return Link(key[0], node.place.stage, key[1], node.row.parents, self._payload(key), asked)
-
     def _payload(self, key: Key) -> dict[str, Any]:
-        node = self._nodes[key]
-        return search.payloads(node.row.path, [key[0]]).get(key[0], {})
+        return lookup.payload(self._nodes[key].row.path, key[0])
 
     def _places(self) -> list[_Place]:
-        return [*self._tasks, *(p for places in self._rounds.values() for p in places)]
+        return [*self._tasks, *(place for places in self._rounds.values() for place in places)]
 
-    def _looked(self) -> dict[RoundKey | None, list[str]]:
-        looked: dict[RoundKey | None, list[str]] = {}
-        for place in self._places():
-            if place.kept:
-                looked.setdefault(place.round, []).append(place.stage.removeprefix("tasks/"))
-        return looked
+
+def _order(round_: RoundKey | None) -> int:
+    """Tasks (None) come before the base model, and that before all rounds."""
+    return -2 if round_ is None else -1 if isinstance(round_, str) else round_
 
 
 def _add_fates(run: RunDir, place: _Place, links: dict[str, Link]) -> None:
     """Add what the stage in `place` did with each of the rows (by id) to their links."""
-    round_: RoundKey = place.round if place.round is not None else 0
+    new_fate = partial(Fate, place.stage, place.round if place.round is not None else 0)
     kept = place.kept
-    parts = {path.rsplit("/", 1)[1] for path in kept}
-    passed_on = set(files.glob(place.folder, "part-step-*.arrow"))
     fates: dict[str, Fate] = {}
+    committed = {basename(path) for path in kept}
     for kind in ("dropped", "failed"):
         for path in files.glob(files.join(place.folder, kind), "part-*.arrow"):
-            name = path.rsplit("/", 1)[1]
-            for r in (
-                search.rejects(path, links) if name in parts else ()
-            ):  # without their part, they are leftovers of a kill
-                fates[r["id"]] = Fate(
-                    place.stage, round_, kind, _step(run, place, name), r["reason"], r["detail"], r["raw"]
-                )
+            if (name := basename(path)) in committed:  # else a kill left it
+                for r in lookup.rejects(path, links):
+                    step = _step(run, place, name)
+                    fates[r["id"]] = new_fate(kind, step, r["reason"], r["detail"], r["raw"])
+    last_step = set(files.glob(place.folder, "part-step-*.arrow"))
     for path in kept:
-        if not path.rsplit("/", 1)[1].startswith("part-step-"):
-            for i in search.inputs_among(path, links.keys() - fates.keys()):
-                fates[i] = Fate(place.stage, round_, "kept")
-        elif path in passed_on:
-            for i in search.inputs_among(
-                path, links.keys() - fates.keys()
-            ):  # those that a step dropped have their fate already
-                if (links[i].stage, links[i].round) != (place.stage, place.round):
-                    fates[i] = Fate(place.stage, round_, "kept")
+        by_step = basename(path).startswith("part-step-")
+        if by_step and path not in last_step:
+            continue
+        for i in lookup.inputs_among(path, links.keys() - fates.keys()):
+            # Among a step's inputs are the rows that the stage itself made.
+            if not by_step or (links[i].stage, links[i].round) != (place.stage, place.round):
+                fates[i] = new_fate("kept")
     for path in files.glob(files.join(place.folder, "requests"), "*.jsonl"):
-        for record in search.requests_of(path, links):
-            requests = fates.setdefault(record["row"], Fate(place.stage, round_, "under way")).requests
+        for record in lookup.requests_of(path, links):
+            requests = fates.setdefault(record["row"], new_fate("under way")).requests
             if record["key"] not in {r["key"] for r in requests}:
                 requests.append(record)
     for path in kept:
-        for found in search.with_parents(path, fates):
-            for parent in found.parents:
-                if (
-                    parent in fates
-                    and fates[parent].outcome == "kept"
-                    and found.id not in fates
-                    and found.id not in fates[parent].children
-                ):
-                    fates[parent].children.append(found.id)
+        for child in lookup.with_parents(path, fates):
+            for fate in (fates[parent] for parent in child.parents if parent in fates):
+                if fate.outcome == "kept" and child.id not in fates and child.id not in fate.children:
+                    fate.children.append(child.id)
     for i, fate in fates.items():
         fate.requests.sort(key=lambda r: r.get("time", 0))
         links[i].fates.append(fate)
 
 
 def _step(run: RunDir, place: _Place, part: str) -> str:
-    found = re.match(r"part-step-(\d+)-", part)
-    if not found:
+    match = re.match(r"part-step-(\d+)-", part)
+    if not match:
         return ""
-    manifest, number = run.manifest(place.folder), int(found[1])
+    manifest, number = run.manifest(place.folder), int(match[1])
     return manifest.steps[number].name if manifest and number < len(manifest.steps) else f"step {number}"
 
 
-def _examples(run: RunDir, round_: RoundKey, row_id: str) -> Iterable[Published]:
-    for folder in (
-        files.join(kind, f"round-{round_name(round_)}") for kind in files.glob(run.path("datasets"), "*")
-    ):
+def _published(run: RunDir, round_: RoundKey, row_id: str) -> Iterable[Published]:
+    columns = {f.name for f in fields(Published)} - {"folder"}
+    for kind in files.glob(run.path("datasets"), "*"):
+        folder = files.join(kind, f"round-{round_name(round_)}")
         for path in files.glob(files.join(folder, "train"), "data-*.arrow"):
-            columns = {f.name for f in fields(Published)} - {"folder"}
-            for batch in search.read_columns(path, columns):
-                for row in batch.filter(
-                    pc.match_substring_regex(batch["row_id"], f"^{re.escape(row_id)}(-\\d+)?$")
-                ).to_pylist():
+            for batch in lookup.read_columns(path, columns):
+                mask = pc.match_substring_regex(batch["row_id"], f"^{re.escape(row_id)}(-\\d+)?$")
+                for row in batch.filter(mask).to_pylist():
                     yield Published(folder, **row)
-
-
-def _order(round_: RoundKey) -> int:
-    return -1 if isinstance(round_, str) else round_

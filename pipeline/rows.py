@@ -8,44 +8,49 @@ import orjson
 import pyarrow as pa
 
 from pipeline.ids import row_id
+from pipeline.payload import Payload
 
-# The payload is JSON text: one Arrow schema for every stage of every method and every round (ARCHITECTURE invariant 7).
+# The payload is JSON text, so that every stage of every method and every round has the same Arrow schema.
 ROW_SCHEMA = pa.schema([("id", pa.string()), ("parents", pa.list_(pa.string())), ("payload", pa.string())])
 REJECT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("parents", pa.list_(pa.string())),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("raw", pa.string()),
-        ("payload", pa.string()),
-    ]
+    [("id", pa.string()), ("parents", pa.list_(pa.string()))]
+    + [(name, pa.string()) for name in ("reason", "detail", "raw", "payload")]
 )
+UNANSWERED = "unanswered"  # error of a row whose request timed out or was turned away: worth sending again
 
 
 @dataclass(slots=True)
 class Row:
-    """A row: its id, the ids of the rows it was made from, and its content (JSON values only)."""
+    """A row: its id, its content (JSON values; the keys are listed in pipeline/payload.py), and its parents'
+    ids.
+    """
 
     id: str
     payload: dict[str, Any]
     parents: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if type(self.payload) is not Payload:
+            self.payload = Payload(self.payload)
+
     def child(self, stage: str, index: int | str, **changes: Any) -> "Row":
-        """Return the `index`-th row made from this one by `stage`: its payload with `changes` laid over it."""
-        return Row(row_id([self.id], stage, index), {**self.payload, **changes}, [self.id])
+        """Return the `index`-th row that `stage` makes from this one: its payload, updated with `changes`."""
+        return Row(row_id([self.id], stage, index), Payload(self.payload, **changes), [self.id])
 
 
 @dataclass(slots=True)
 class Kept:
-    """The row was processed; `rows` (possibly none) go on to the next stage."""
+    """The row was processed; `rows` (possibly none) continue to the next stage."""
 
     rows: list[Row]
 
 
 @dataclass(slots=True)
 class Dropped:
-    """The row was judged and not wanted. `reason` is a short snake_case name that is counted; `detail` is for people."""
+    """The row was judged and rejected.
+
+    `reason` is a short snake_case name that is counted; `detail` is for people.
+    """
 
     reason: str
     detail: str = ""
@@ -54,7 +59,10 @@ class Dropped:
 
 @dataclass(slots=True)
 class Failed:
-    """The row could not be processed. `error` is a short name that is counted; `raw` is the reply that broke it."""
+    """The row could not be processed.
+
+    `error` is a short name that is counted; `raw` is the reply that broke it.
+    """
 
     error: str
     detail: str = ""
@@ -63,37 +71,33 @@ class Failed:
 
 Outcome = Kept | Dropped | Failed
 
-UNANSWERED = (
-    "unanswered"  # error of a row whose request was given up for now: sent again, it may well be answered
-)
-
 
 def rows_to_table(rows: Sequence[Row]) -> pa.Table:
     """Return a table in ROW_SCHEMA."""
-    return pa.table(
-        [[r.id for r in rows], [r.parents for r in rows], [orjson.dumps(r.payload).decode() for r in rows]],
-        schema=ROW_SCHEMA,
-    )
+    columns = [
+        [r.id for r in rows],
+        [r.parents for r in rows],
+        [orjson.dumps(r.payload).decode() for r in rows],
+    ]
+    return pa.table(columns, schema=ROW_SCHEMA)
 
 
 def table_to_rows(table: pa.Table | pa.RecordBatch) -> Iterable[Row]:
-    """Yield the rows of a table in ROW_SCHEMA (or of rejects, whose reason is then left out)."""
-    for i, p, d in zip(
-        table["id"].to_pylist(), table["parents"].to_pylist(), table["payload"].to_pylist(), strict=True
-    ):
-        yield Row(i, orjson.loads(d), p)
+    """Yield the rows of a table in ROW_SCHEMA, or in REJECT_SCHEMA without their reasons."""
+    columns = (table[name].to_pylist() for name in ("id", "parents", "payload"))
+    for id_, parents, payload in zip(*columns, strict=True):
+        yield Row(id_, Payload(orjson.loads(payload)), parents)
 
 
 def rejects_to_table(rejects: Sequence[tuple[Row, Dropped | Failed]]) -> pa.Table:
     """Return dropped or failed rows as a table in REJECT_SCHEMA."""
-    return pa.table(
-        [
-            [r.id for r, _ in rejects],
-            [r.parents for r, _ in rejects],
-            [o.reason if isinstance(o, Dropped) else o.error for _, o in rejects],
-            [o.detail for _, o in rejects],
-            [o.raw for _, o in rejects],
-            [orjson.dumps(r.payload).decode() for r, _ in rejects],
-        ],
-        schema=REJECT_SCHEMA,
-    )
+    rows, outcomes = [row for row, _ in rejects], [outcome for _, outcome in rejects]
+    columns = [
+        [row.id for row in rows],
+        [row.parents for row in rows],
+        [o.reason if isinstance(o, Dropped) else o.error for o in outcomes],
+        [o.detail for o in outcomes],
+        [o.raw for o in outcomes],
+        [orjson.dumps(row.payload).decode() for row in rows],
+    ]
+    return pa.table(columns, schema=REJECT_SCHEMA)

@@ -1,12 +1,13 @@
 """The run directory: the only state there is, and the one place that knows where things are in it.
 
-run.yaml                       resolved recipe, frozen
-tasks/{train,held_out,sets,demonstrations,rejected}/   what was read at the start, frozen (and replay, replay_held_out: general text)
-rounds/001/<stage>/            parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
-datasets/sft/round-001/        published examples; datasets/dpo/ preference pairs, datasets/turns/ episodes, datasets/cpt/ texts
-models/round-001/              trained model (models/round-001-sft/: what it was before DPO, with sft_then_dpo)
-evaluation/round-001.json      (and base.json)
-branch.json                    of a branch: what it branched from, and the last round that both share
+run.yaml                    resolved recipe, frozen
+tasks/<set>/                tasks as read at the start, frozen: train, held_out, sets, demonstrations,
+                            rejected, replay, replay_held_out
+rounds/001/<stage>/         parts, dropped/, failed/, requests/, fingerprint.json, manifest.json
+datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (episodes), cpt (texts)
+models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
+evaluation/round-001.json   (and base.json)
+branch.json                 in a branch: its source, and the last round that both share
 logs/
 """
 
@@ -15,51 +16,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.config import Recipe, build_recipe, dump_recipe
+from pipeline.config import Recipe, dump_recipe, stored_recipe
 from pipeline.errors import SelfloopError, StaleError
+from pipeline.methods import method_class
 from pipeline.rows import Row
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, read_manifest
 
 RoundKey = int | str  # a number, or "base" for the untrained model
-# Settings that may change between two starts of one run: none of them changes what a row becomes.
-_OF_ENDPOINTS = ("api_key_env", "request_timeout", "max_retries", "concurrency", "connect_timeout", "backoff")
+# Settings that may differ between two starts of one run, since none of them changes what a row becomes.
+# Engine sections and methods add their own (EngineSection.may_change, Method.may_change).
 MAY_CHANGE = (
-    "rounds",
-    "runner",
-    "evaluate.engine",
-    "evaluate.bootstrap",
-    "engine.replicas",
-    "engine.api_key_env",
-    "engine.request_timeout",
-    "engine.max_retries",
-    "engine.concurrency",
-    "engine.connect_timeout",
-    "engine.backoff",
-    "engine.cpu_cores",
-    "engine.cpu_kv_gib",
-    "engine.gpus",
-    "engine.start_timeout",
-    "engine.latency",
-    "engine.jitter",
-    "engine.fail_share",
-    "engine.reject_share",
-    "engine.kill_on",
-    "train.workers",
-    "train.cpus_per_worker",
-    "train.gpus_per_worker",
-    "train.save_steps",
-    "train.micro_batch_size",
-    "train.dpo.micro_batch_size",
-    "engine.tensor_parallel_size",
-    "engine.pipeline_parallel_size",
-    "engine.args.max_num_seqs",
-    "engine.args.max_num_batched_tokens",
-    "engine.args.gpu_memory_utilization",
-    "method.environments",
-    *(f"method.annotator.{name}" for name in _OF_ENDPOINTS),
+    *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
+    *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
+    *("train.micro_batch_size", "train.dpo.micro_batch_size"),
 )
 
 
@@ -68,8 +38,9 @@ class RunDir:
 
     def __init__(self, root: str | Path) -> None:
         fs, name = files.filesystem(str(root))
+        local = files.is_local(str(root))
         self.root = (
-            str(Path(name).absolute()) if files.is_local(str(root)) else fs.unstrip_protocol(name)
+            str(Path(name).absolute()) if local else fs.unstrip_protocol(name)
         )  # as files.glob writes it
 
     @property
@@ -77,9 +48,9 @@ class RunDir:
         """The run directory as a local path, or None when it is on an object store."""
         return Path(self.root) if files.is_local(self.root) else None
 
-    def path(self, *parts_: str) -> str:
+    def path(self, *names: str) -> str:
         """Return the path of something in the run."""
-        return files.join(self.root, *parts_)
+        return files.join(self.root, *names)
 
     def stage(self, round_: RoundKey, stage: str) -> str:
         """Return the folder of a stage."""
@@ -90,7 +61,7 @@ class RunDir:
         return self.path("datasets", kind, f"round-{round_:03d}")
 
     def model(self, round_: int, part: str = "") -> str:
-        """Return the folder of the model trained in a round, or of the one that a `part` of its training ended in."""
+        """Return the folder of a round's model, or of the one that a `part` of its training ended in."""
         return self.path("models", f"round-{round_:03d}{'-' if part else ''}{part}")
 
     def evaluation(self, round_: RoundKey) -> str:
@@ -99,52 +70,63 @@ class RunDir:
             "evaluation", f"{round_}.json" if isinstance(round_, str) else f"round-{round_:03d}.json"
         )
 
+    def tasks(self, which: str) -> str:
+        """Return the folder of a frozen task set: `train`, `held_out`, `demonstrations`, ..."""
+        return self.path("tasks", which)
+
     def exists(self) -> bool:
         """Tell whether a run was started here."""
         return files.exists(self.path("run.yaml"))
 
     def recipe(self) -> Recipe:
-        """Return the frozen recipe. Raises SelfloopError when there is no run here."""
+        """Return the frozen recipe.
+
+        Raises SelfloopError when there is no run here, DamagedError when it cannot be read.
+        """
         try:
-            return build_recipe(yaml.safe_load(files.read_bytes(self.path("run.yaml"))))
+            return stored_recipe(self.path("run.yaml"))
         except FileNotFoundError:
             raise SelfloopError(
-                f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE --run {self.root}"
+                f"{self.root}: no run here (run.yaml is missing). Start one with: selfloop iterate RECIPE "
+                f"--run {self.root}"
             ) from None
 
     def branched_from(self) -> int | None:
-        """Return the last round that the run has from another one (pipeline.branch), None where all rounds are its own."""
+        """Return the last round that a branch shares with its source, None in a run that is no branch."""
         path = self.path("branch.json")
         return files.read_json(path)["round"] if files.exists(path) else None
 
     def freeze(self, recipe: Recipe) -> Recipe:
         """Store the recipe, or compare it with the one the run was started with.
 
-        What may change between two starts (MAY_CHANGE) is taken from the new one; any other difference is a StaleError
-        that names the keys. Where no stage has begun there is nothing to mix with, and the new one takes the old one's place.
+        Settings that may change (`may_change`) take their new value; any other difference is a StaleError
+        that names the keys. As long as no stage has started, the new recipe simply replaces the old one.
         """
-        if not self.exists():
-            files.write_bytes(self.path("run.yaml"), dump_recipe(recipe).encode())
-            return recipe
-        old, new = self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json")
-        changed = [d for d in differences(old, new) if not may_change(d[0])]
-        if changed and not any(files.exists(self.path(name)) for name in ("rounds", "branch.json")):
-            files.remove(self.path("tasks"))  # as the old recipe had them
-        elif changed:
-            lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
-            raise StaleError(
-                f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. Take another --run directory, set the old values, "
-                f"or go on from a round of this run with the new ones: selfloop branch {self.root} --to DIR --round K --set KEY=VALUE"
-            )
+        if self.exists():
+            old, new = self.recipe().model_dump(mode="json"), recipe.model_dump(mode="json")
+            changed = [d for d in differences(old, new) if not may_change(d[0], recipe)]
+            if changed and any(files.exists(self.path(name)) for name in ("rounds", "branch.json")):
+                lines = "\n".join(f"  {key}: {a!r:.200} -> {b!r:.200}" for key, a, b in changed)
+                raise StaleError(
+                    f"{self.root} was started with another recipe:\n{lines}\nRows of both must not be mixed. "
+                    "Use another --run "
+                    "directory, restore the old values, or continue from one "
+                    "of this run's rounds with the new ones: "
+                    f"selfloop branch {self.root} --to DIR --round K --set KEY=VALUE"
+                )
+            if changed:
+                files.remove(self.path("tasks"))  # as the old recipe read them
         files.write_bytes(self.path("run.yaml"), dump_recipe(recipe).encode())
         return recipe
 
     def manifest(self, folder: str) -> Manifest | None:
-        """Return the manifest of a stage's (or task set's) folder, or None when it is not done."""
+        """Return the manifest in the folder of a stage or task set, or None when it is not done."""
         return read_manifest(folder)
 
     def rows(self, folder: str) -> Iterator[Row]:
-        """Yield the rows that a done stage passed on; an empty stage passes on those of the stage before it."""
+        """Yield the rows that a finished stage passed on; an empty stage passes on those of the stage before
+        it.
+        """
         manifest = self.manifest(folder)
         if manifest is None:
             raise SelfloopError(f"{folder}: this stage is not done yet (no manifest.json).")
@@ -152,29 +134,36 @@ class RunDir:
             yield from parts.read_rows(self.path(part.path))
 
     def rejects(self, folder: str, kind: str) -> Iterator[dict[str, Any]]:
-        """Yield a stage's `dropped` or `failed` rows as dicts (id, parents, reason, detail, raw, payload as JSON text)."""
+        """Yield a stage's `dropped` or `failed` rows as dicts (id, parents, reason, detail, raw, payload as
+        JSON text).
+        """
         for table in parts.read_tables(files.join(folder, kind)):
             yield from table.to_pylist()
 
-    def tasks(self, which: str) -> str:
-        """Return the folder of the frozen `train`, `held_out` or `demonstrations` rows."""
-        return self.path("tasks", which)
-
     def rounds(self) -> list[RoundKey]:
-        """Return the rounds there is something of: "base" first, then by number."""
-        fs, name = files.filesystem(self.path("rounds"))
-        found = [
-            p.rstrip("/").rsplit("/", 1)[1] for p in (fs.ls(name, detail=False) if fs.exists(name) else [])
+        """Return the rounds that exist: "base" first, then by number."""
+        fs, folder = files.filesystem(self.path("rounds"))
+        names = [
+            p.rstrip("/").rsplit("/", 1)[1]
+            for p in (fs.ls(folder, detail=False) if fs.exists(folder) else [])
         ]
         keys: list[RoundKey] = [
-            int(f) if f.isdigit() else f for f in found if re.fullmatch(r"\d{3,}|base", f)
+            int(n) if n.isdigit() else n for n in names if re.fullmatch(r"\d{3,}|base", n)
         ]
         return sorted(keys, key=lambda k: -1 if isinstance(k, str) else k)
 
 
-def may_change(key: str) -> bool:
-    """Tell whether no outcome depends on the setting `key`, dotted, so that it may differ between two starts."""
-    return any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE)
+def may_change(key: str, recipe: Recipe) -> bool:
+    """Tell whether a setting (its dotted key) may differ between two starts, as no outcome depends on it."""
+    method = method_class(recipe)
+    options = method.Options.model_validate(recipe.method)
+    sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
+    sections["engine"] = recipe.engine
+    allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
+    allowed += [
+        f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
+    ]
+    return any(key == k or key.startswith(f"{k}.") for k in allowed)
 
 
 def round_name(round_: RoundKey) -> str:

@@ -1,8 +1,8 @@
-"""Accuracy, pass@k, maj@k, and what can be said of them: bootstrap intervals over questions."""
+"""Accuracy, pass@k and maj@k, with bootstrap intervals over questions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import comb
+from math import comb, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -19,14 +19,14 @@ class Interval(NamedTuple):
 def bootstrap(
     values: Sequence[float], resamples: int = 2000, seed: int = 0, clusters: Sequence[str] | None = None
 ) -> Interval:
-    """Return the mean of `values` (one per question) with its 95% percentile bootstrap interval.
+    """Return the mean of `values`, one per question, with its 95% percentile bootstrap interval.
 
-    `clusters` names for each value what it belongs to, such as a document: whole clusters are resampled then, as questions about
-    one document are not independent of each other.
+    `clusters` names each value's cluster, such as its document: whole clusters are then resampled, because
+    questions about one document are not independent.
     """
     data = np.asarray(values, dtype=float)
     if not len(data):
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return Interval(nan, nan, nan)
     means = resampled_means(data, resamples, np.random.default_rng(seed), clusters)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(data.mean()), float(low), float(high))
@@ -40,19 +40,16 @@ def resampled_means(
         return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
     member = np.unique(np.asarray(clusters), return_inverse=True)[1]
     sums, sizes = np.bincount(member, values), np.bincount(member)
-    drawn = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
-    return np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
+    draws = (rng.integers(0, len(sums), len(sums)) for _ in range(resamples))
+    return np.array([sums[draw].sum() / sizes[draw].sum() for draw in draws])
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Return the distribution of `values` in six numbers: tenths, quartiles, median and maximum; {} of none."""
+    """Return p10, p25, p50, p75, p90 and max of `values`; {} if there are none."""
     if not len(values):
         return {}
-    names, found = (
-        ("p10", "p25", "p50", "p75", "p90", "max"),
-        np.percentile(values, [10, 25, 50, 75, 90, 100]),
-    )
-    return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
+    names, points = ("p10", "p25", "p50", "p75", "p90", "max"), [10, 25, 50, 75, 90, 100]
+    return {n: round(float(v), 4) for n, v in zip(names, np.percentile(values, points), strict=True)}
 
 
 def paired_difference(
@@ -62,22 +59,24 @@ def paired_difference(
     seed: int = 0,
     clusters: Mapping[str, str] | None = None,
 ) -> Interval:
-    """Return new minus old over the questions (ids) that both answered, resampling questions (or clusters), so that pairs stay pairs."""
+    """Return new minus old over the question ids in both, resampling pairs (or clusters of them)."""
     both = sorted(old.keys() & new.keys())
-    return bootstrap(
-        [new[i] - old[i] for i in both], resamples, seed, [clusters[i] for i in both] if clusters else None
-    )
+    differences = [new[i] - old[i] for i in both]
+    return bootstrap(differences, resamples, seed, [clusters[i] for i in both] if clusters else None)
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Return the unbiased estimate of pass@k from `correct` of `n` samples (Chen et al. 2021, eq. 1). Needs k <= n."""
+    """Return the unbiased estimate of pass@k from `correct` of `n` samples (Chen et al. 2021, eq. 1).
+
+    Raises ValueError if k > n.
+    """
     if k > n:
         raise ValueError(f"pass@{k} needs at least {k} samples, there are {n}")
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
-    """Return the most frequent answer, of equally frequent ones the first given; None when no sample had an answer."""
+    """Return the most frequent answer, the earliest of a tie; None if no sample has an answer."""
     votes = Counter(a for a in answers if a is not None)
     return votes.most_common(1)[0][0] if votes else None
 

@@ -1,4 +1,7 @@
-"""What happens to rows. Importing this package makes the built-in methods, sources, environments and verifiers known by name."""
+"""What happens to rows.
+
+Importing this package makes the built-in methods, sources, environments and verifiers known by name.
+"""
 
 from pipeline.registry import register
 
@@ -23,6 +26,5 @@ register("environment", "scienceworld", "stages.environments.scienceworld:Scienc
 
 register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
-register(
-    "verifier", "majority_vote", "stages.steps.verifiers:ground_truth"
-)  # to evaluate with: a vote needs many answers, a score one
+# What evaluation scores single answers with, since a vote needs many.
+register("verifier", "majority_vote", "stages.steps.verifiers:ground_truth")

@@ -1,4 +1,6 @@
-"""Where a run may be."""
+"""Where a run may be, and what happens when no cluster answers."""
+
+import socket
 
 import pytest
 
@@ -38,3 +40,14 @@ def test_submit_line() -> None:
         line
         == f"ray job submit --working-dir {PROJECT} -- python -m jobs.generate --run /shared/run --round 1"
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_a_dead_address_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, but does not speak gRPC
+        address = f"{prefix}127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(SelfloopError, match=rf"cannot connect to Ray at {address}: no answer"):
+            cluster.connect(address)

@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 
 from pipeline import fingerprint, prompts
-from pipeline.engines.base import Sampling
 from pipeline.errors import StaleError
 from pipeline.methods import Stage
 from pipeline.rundir import RunDir
+from tests.conftest import tiny_recipe
 
 STAGE = Stage(prompts=("direct/solve",), config={"samples": 4, "pair": (1, 2), 3: "x"})
-GIVEN: dict[str, Any] = {"sampling": Sampling(stop=("a",)), "model": "m@1", "inputs": "abc", "seed": 0}
+GIVEN: dict[str, Any] = {"sampling": {"stop": ["a"]}, "model": "m@1", "inputs": "abc", "seed": 0}
 
 
 def check(run: RunDir, stage: Stage = STAGE, **changes: Any) -> str:
-    return fingerprint.check(run.stage(1, "generate"), fingerprint.components(stage, **{**GIVEN, **changes}))
+    given = {**GIVEN, **changes}
+    recipe = tiny_recipe(**{k: v for k, v in given.items() if k in ("sampling", "seed", "prompts")})
+    parts = fingerprint.components(stage, recipe, model=given["model"], inputs=given["inputs"])
+    return fingerprint.check(run.stage(1, "generate"), parts)
 
 
 def test_the_same_again_is_fine(run: RunDir) -> None:
@@ -30,7 +33,7 @@ def test_the_same_again_is_fine(run: RunDir) -> None:
         ({"stage": replace(STAGE, version=2)}, "code version: 1 -> 2"),
         ({"stage": replace(STAGE, config={**STAGE.config, "samples": 5})}, "config.samples: 4 -> 5"),
         ({"stage": replace(STAGE, prompts=())}, "prompts.direct/solve: "),
-        ({"sampling": Sampling(stop=("a",), temperature=0.5)}, "sampling.temperature: 1.0 -> 0.5"),
+        ({"sampling": {"stop": ["a"], "temperature": 0.5}}, "sampling.temperature: 1.0 -> 0.5"),
         ({"model": "m@2"}, "model: 'm@1' -> 'm@2'"),
         ({"inputs": "abd"}, "input: 'abc' -> 'abd'"),
         ({"seed": 1}, "seed: 0 -> 1"),
@@ -44,15 +47,15 @@ def test_a_difference_is_named(run: RunDir, changes: dict[str, Any], said: str) 
     check(run)  # and the stored one is as it was
 
 
-def test_a_changed_prompt_is_named(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_prompt_is_named(run: RunDir) -> None:
     check(run)
     text = prompts.source("direct/solve")
-    monkeypatch.setattr(prompts, "source", lambda step: text + " ")
+    check(run, prompts={"direct/solve": text})
     with pytest.raises(StaleError, match="prompts.direct/solve: "):
-        check(run)
+        check(run, prompts={"direct/solve": text + " "})
 
 
 def test_a_stage_without_prompts_does_not_depend_on_the_model(run: RunDir) -> None:
     stage = replace(STAGE, prompts=())
     check(run, stage)
-    check(run, stage, model="other", sampling=Sampling(temperature=0))
+    check(run, stage, model="other", sampling={"temperature": 0})

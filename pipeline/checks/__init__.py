@@ -1,5 +1,29 @@
-"""What `doctor` checks about the machine before a run is started on it. Each module has functions that yield findings."""
+"""The machine checks behind `doctor`. Each module has functions that yield findings."""
 
-from pipeline.checks.finding import Finding, ok, problem, warning
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Finding", "ok", "problem", "warning"]
+
+@dataclass(slots=True, frozen=True)
+class Finding:
+    """The result of one check: `name` is what was checked, `advice` what to do unless the state is ok."""
+
+    name: str
+    state: Literal["ok", "warning", "problem"]
+    text: str
+    advice: str = ""
+
+
+def ok(name: str, text: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(name, "ok", text)
+
+
+def warning(name: str, text: str, advice: str) -> Finding:
+    """Return a finding that a run survives."""
+    return Finding(name, "warning", text, advice)
+
+
+def problem(name: str, text: str, advice: str) -> Finding:
+    """Return a finding that makes a run fail."""
+    return Finding(name, "problem", text, advice)

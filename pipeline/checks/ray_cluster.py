@@ -1,4 +1,4 @@
-"""Can Ray be started here, or the cluster be reached? Tried in a process of its own, so that a Ray that hangs does not hang the doctor."""
+"""Check that Ray starts here or that the cluster answers, in a process of its own because Ray may hang."""
 
 import json
 import os
@@ -12,99 +12,76 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.checks.finding import Finding, ok, problem, warning
-from pipeline.checks.software import PROJECT
+from pipeline.checks import Finding, ok, problem, warning
+from pipeline.places import PROJECT
 
 SECONDS = 120.0
-_HINT = (
-    "Is it running (ray status)? Ray has token authentication on by default: set RAY_AUTH_MODE=token here, "
-    "and have the cluster's token in ~/.ray/auth_token (or name its file in RAY_AUTH_TOKEN_PATH)."
+_CLUSTER_HINT = (
+    "Is it running (ray status)? Ray has token authentication on by default: run "
+    "`ray get-auth-token --generate` on the head before `ray start --head`, copy its ~/.ray/auth_token here "
+    "(or name the file in RAY_AUTH_TOKEN_PATH), and set RAY_AUTH_MODE=token."
 )
+_LOCAL_HINT = "See the logs in /tmp/ray/session_latest/logs. Is the disk full, or a port taken?"
 
 
 def ray(address: str | None, quick: bool) -> Iterator[Finding]:
-    """Check the cluster at `address`, else at RAY_ADDRESS, else that a local Ray starts (not with `quick`)."""
+    """Check the cluster at `address` or RAY_ADDRESS, or else (unless `quick`) that a local Ray starts."""
     address = address or os.environ.get("RAY_ADDRESS")
     if not address and quick:
         yield ok("ray", "not tried (--quick)")
         return
     began = time.monotonic()
-    found = _probe(address)
-    took = f"{time.monotonic() - began:.0f} s"
-    if "error" in found and address:
-        yield problem(
-            "ray",
-            found["error"]
-            if address in found["error"]
-            else f"the cluster at {address} cannot be used: {found['error']}",
-            _HINT,
-        )
-    elif "error" in found:
-        yield problem(
-            "ray",
-            f"does not start here: {found['error']}",
-            "See the logs in /tmp/ray/session_latest/logs; is the disk full, or a port taken?",
-        )
+    reply = _probe(address)
+    if error := reply.get("error"):
+        if not address:
+            error = f"does not start here: {error}"
+        elif address not in error:
+            error = f"cannot use the cluster at {address}: {error}"
+        yield problem("ray", error, _CLUSTER_HINT if address else _LOCAL_HINT)
     else:
         where = f"cluster at {address}" if address else "a local Ray starts"
-        resources = ", ".join(f"{found['resources'].get(k, 0):g} {k}" for k in ("CPU", "GPU"))
-        yield ok(
-            "ray",
-            f"{where}: {found['nodes']} {'node' if found['nodes'] == 1 else 'nodes'}, {resources} ({took})",
-        )
-        if address and found["free"].get("CPU", 0) < 1 and found["free"].get("GPU", 0) < 1:
-            yield warning(
-                "ray",
-                "all of its CPUs and GPUs are taken",
-                "Engines will wait until something ends: ray status",
-            )
+        nodes = f"{reply['nodes']} node{'s' if reply['nodes'] != 1 else ''}"
+        cpus, gpus = (reply["resources"].get(kind, 0) for kind in ("CPU", "GPU"))
+        yield ok("ray", f"{where}: {nodes}, {cpus:g} CPU, {gpus:g} GPU ({time.monotonic() - began:.0f} s)")
+        if address and max(reply["free"].get(kind, 0) for kind in ("CPU", "GPU")) < 1:
+            yield warning("ray", "all its CPUs and GPUs are taken", "Engines will wait for some: ray status")
     yield from authentication(address)
 
 
 def authentication(address: str | None) -> Iterator[Finding]:
-    """Say how Ray's token authentication stands. The token itself is never read."""
-    mode = os.environ.get("RAY_AUTH_MODE")
+    """Check Ray's token authentication. The token itself is never read."""
+    name, mode = "ray token", os.environ.get("RAY_AUTH_MODE")
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    given = path.exists() or bool(os.environ.get("RAY_AUTH_TOKEN"))
+    present = path.exists() or bool(os.environ.get("RAY_AUTH_TOKEN"))
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        yield warning("ray token", f"{path} can be read by other users", f"chmod 600 {path}")
+        yield warning(name, f"{path} can be read by other users", f"chmod 600 {path}")
     if mode == "disabled":
-        yield warning(
-            "ray token",
-            "RAY_AUTH_MODE=disabled: whoever reaches the cluster's ports can run code on it",
-            "Unset it, but for a network of your own.",
-        )
-    elif not given and address:
-        yield warning(
-            "ray token",
-            f"no token here ({path} is missing)",
-            "Copy it from the cluster's head node; `ray job submit` is refused without it.",
-        )
-    elif given and mode != "token":
-        yield ok(
-            "ray token",
-            f"found; before `ray job submit`, export RAY_AUTH_MODE=token (it is {mode or 'not set'} now), or the cluster refuses the job",
-        )
-    elif given:
-        yield ok("ray token", "found, and RAY_AUTH_MODE=token is set")
+        text = "RAY_AUTH_MODE=disabled: anyone who reaches the cluster's ports can run code on it"
+        yield warning(name, text, "Unset it, except on a private network.")
+    elif present and mode == "token":
+        yield ok(name, "present, and RAY_AUTH_MODE=token is set")
+    elif present:
+        now = f"RAY_AUTH_MODE is {mode or 'not set'}"
+        yield ok(name, f"present; {now}: export RAY_AUTH_MODE=token, or `ray job submit` is refused")
+    elif address:
+        fix = "Copy it from the cluster's head node; without it `ray job submit` is refused."
+        yield warning(name, f"no token here ({path} is missing)", fix)
     else:
-        yield ok(
-            "ray token",
-            "none yet: `ray start --head` makes one; then `RAY_AUTH_MODE=token ray job submit ...`",
-        )
+        text = "none yet; a cluster needs one: `ray get-auth-token --generate` before `ray start --head`"
+        yield ok(name, text)
 
 
 def _probe(address: str | None) -> dict[str, Any]:
     command = [sys.executable, "-m", "pipeline.checks.ray_cluster", *([address] if address else [])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
-    with (
-        tempfile.TemporaryFile() as out
-    ):  # not a pipe: Ray's own processes hold it open, and its end would never come
+    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    # Not a pipe: Ray's own processes hold it open, so it would never reach its end.
+    with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+            command,
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
         )
         try:
             process.wait(SECONDS)
@@ -115,7 +92,7 @@ def _probe(address: str | None) -> dict[str, Any]:
         for line in reversed(out.read().splitlines()):
             if line.startswith(b"{"):
                 return json.loads(line)
-    return {"error": f"the process that tried it ended with status {process.returncode}"}
+    return {"error": f"the probe exited with status {process.returncode}"}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -127,12 +104,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _answer() -> int:
-    return os.getpid()
-
-
 def _try(address: str | None) -> dict[str, Any]:
-    """Connect, run one task, and return what the cluster has."""
+    """Connect, run one task, and return the cluster's nodes and resources, or {"error": ...}."""
     import ray as library
 
     from pipeline import cluster
@@ -140,17 +113,14 @@ def _try(address: str | None) -> dict[str, Any]:
 
     try:
         cluster.connect(address)
-        library.get(library.remote(num_cpus=0)(_answer).remote(), timeout=SECONDS / 2)
+        library.get(library.remote(num_cpus=0)(lambda: None).remote(), timeout=SECONDS / 2)
         nodes = sum(node["Alive"] for node in library.nodes())
-        return {
-            "nodes": nodes,
-            "resources": library.cluster_resources(),
-            "free": library.available_resources(),
-        }
+        resources, free = library.cluster_resources(), library.available_resources()
+        return {"nodes": nodes, "resources": resources, "free": free}
     except SelfloopError as e:
         return {"error": str(e).splitlines()[0]}
-    except Exception as e:  # whatever Ray raises is what the doctor is asked to find
-        return {"error": f"{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}"}
+    except Exception as e:  # Ray raises anything
+        return {"error": f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"}
     finally:
         library.shutdown()
 

@@ -1,7 +1,11 @@
-"""Can the run directory carry a run? Renames, syncs, exclusive creation and locks are tried in a folder that is removed again."""
+"""Check that the file system can hold a run: space, atomic renames, syncs, exclusive creation, locks.
+
+The operations are tried in a folder that is removed again.
+"""
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -9,144 +13,111 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.checks.finding import Finding, ok, problem, warning
+from pipeline.checks import Finding, ok, problem, warning
 from pipeline.store import files
 
 GIB = 2**30
-_SHARED = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "ceph",
-    "gpfs",
-    "beegfs",
-    "glusterfs",
-    "9p",
-    "virtiofs",
-    "fuse",
-    "afs",
-    "ocfs2",
-    "gfs2",
-    "wekafs",
-    "panfs",
+_SHARED = re.compile(
+    "nfs|cifs|smb|lustre|ceph|gpfs|beegfs|glusterfs|9p|virtiofs|fuse|afs|ocfs2|gfs2|wekafs|panfs"
 )
 _RENAMES = 200
 _ENOUGH, _LITTLE = 10 * GIB, GIB
+_RUN = "run directory"
 
 
 def run_directory(run: str) -> Iterator[Finding]:
-    """Check the file system that `run` is, or would be, on."""
+    """Check the file system that holds `run`, or would hold it."""
     if not files.is_local(run):
         yield from _object_store(run)
         return
     path = Path(files.filesystem(run)[1])
     folder = _existing(path)
-    kind = filesystem_kind(folder)
-    if kind.startswith(_SHARED):
-        yield ok("run directory", f"{path} is on {kind}, which other machines can share")
-    elif kind in ("tmpfs", "ramfs"):
-        yield warning(
-            "run directory",
-            f"{path} is in memory ({kind}): gone when the machine stops",
-            "Give a --run directory on a disk.",
-        )
-    elif kind == "overlay":
-        yield warning(
-            "run directory",
-            f"{path} is in the container's own layer: gone with the container",
-            "Mount a volume and give a --run directory on it.",
-        )
-    else:
-        yield ok(
-            "run directory",
-            f"{path} is on a local file system ({kind}); a cluster of several machines needs a shared one",
-        )
+    yield _kind(path, filesystem_kind(folder))
     if not os.access(folder, os.W_OK):
         yield problem(
-            "run directory",
-            f"{folder} cannot be written by this user",
-            "Give another --run directory, or change its owner.",
+            _RUN, f"{folder} is not writable", "Choose another --run directory or change its owner."
         )
         return
-    aside = folder / f".selfloop-doctor-{uuid.uuid4().hex[:8]}"
+    scratch = folder / f".selfloop-doctor-{uuid.uuid4().hex[:8]}"
     try:
-        aside.mkdir()
-        yield from _try(aside)
+        scratch.mkdir()
+        yield from _try(scratch)
     except OSError as e:
-        yield problem(
-            "run directory", f"{folder}: {e}", "Give a --run directory on a file system that works."
-        )
+        yield problem(_RUN, f"{folder}: {e}", "Choose a --run directory on a working file system.")
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def free_space(run: str | None) -> Iterator[Finding]:
-    """Check the free space where a run, Ray and the Hub's cache write."""
-    cache = Path(
-        os.environ.get("HF_HOME")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    )
+    """Check the free space where a run, Ray and the Hub cache write."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
     places = {
         "temporary folder": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
-        "Hugging Face cache": cache,
+        "Hugging Face cache": Path(os.environ.get("HF_HOME") or cache),
     }
     if run is not None and files.is_local(run):
-        places = {"run directory": Path(files.filesystem(run)[1]), **places}
+        places = {_RUN: Path(files.filesystem(run)[1]), **places}
     for name, path in places.items():
         usage = shutil.disk_usage(_existing(path))
         text = f"{usage.free / GIB:.1f} GiB free for the {name} ({path})"
         if usage.free < _LITTLE:
-            yield problem("disk", text, "Make room, or put it elsewhere (--run, RAY_TMPDIR, HF_HOME).")
+            yield problem("disk", text, "Make room, or move it (--run, RAY_TMPDIR, HF_HOME).")
         elif usage.free < _ENOUGH or (name == "temporary folder" and usage.free < 0.05 * usage.total):
-            yield warning(
-                "disk",
-                text,
-                "A run keeps every round's model and data; Ray refuses to store objects on a disk that is 95% full.",
+            fix = (
+                "A run keeps every round's model and data; Ray stores no objects on a disk that is 95% full."
             )
+            yield warning("disk", text, fix)
         else:
             yield ok("disk", text)
 
 
 def filesystem_kind(folder: Path, mounts: str = "/proc/mounts") -> str:
-    """Return the type of the file system that a folder is on, "unknown" where that is not told."""
+    """Return the type of the file system that holds a folder, or "unknown"."""
     try:
         lines = [line.split() for line in Path(mounts).read_text().splitlines()]
     except OSError:
         return "unknown"
     real = folder.resolve()
     points = [(Path(f[1].replace("\\040", " ")), f[2]) for f in lines if len(f) > 2]
-    over = [
-        (len(point.parts), i, kind) for i, (point, kind) in enumerate(points) if real.is_relative_to(point)
-    ]
-    return max(over)[2] if over else "unknown"
+    # The deepest mount point wins, and of those the latest.
+    above = [(len(at.parts), i, kind) for i, (at, kind) in enumerate(points) if real.is_relative_to(at)]
+    return max(above)[2] if above else "unknown"
+
+
+def _kind(path: Path, kind: str) -> Finding:
+    if _SHARED.match(kind):
+        return ok(_RUN, f"{path} is on {kind}, which other machines can share")
+    if kind in ("tmpfs", "ramfs"):
+        text = f"{path} is in memory ({kind}) and lost when the machine stops"
+        return warning(_RUN, text, "Choose a --run directory on a disk.")
+    if kind == "overlay":
+        text = f"{path} is in the container's own layer and lost with the container"
+        return warning(_RUN, text, "Mount a volume and put the --run directory on it.")
+    return ok(_RUN, f"{path} is on a local file system ({kind}); a multi-machine cluster needs a shared one")
 
 
 def _try(folder: Path) -> Iterator[Finding]:
-    failed: list[tuple[str, str]] = []
+    healthy = True
     for name, test, consequence in (
         ("rename", _rename_is_atomic, "a killed run could leave half a file that looks whole"),
-        ("fsync", _syncs, "what is done could be lost when the machine stops"),
+        ("fsync", _syncs, "finished work could be lost when the machine stops"),
         ("exclusive creation", _creates_exclusively, "two workers could write to one file"),
         ("flock", _locks, "two drivers could write to one run"),
     ):
         try:
-            if not test(folder):
-                failed.append((name, consequence))
+            if test(folder):
+                continue
         except OSError as e:
-            failed.append((name, f"{e}; {consequence}"))
-    if not failed:
-        yield ok("run directory", "renames are atomic, syncs work, files are created exclusively, locks hold")
-    for name, consequence in failed:
-        yield problem(
-            "run directory",
-            f"{name} does not work here: {consequence}",
-            "Give a --run directory on another file system (for NFS: version 4 with locking).",
-        )
+            consequence = f"{e}; {consequence}"
+        healthy = False
+        fix = "Choose a --run directory on another file system (NFS: version 4, with locking)."
+        yield problem(_RUN, f"{name} does not work here: {consequence}", fix)
+    if healthy:
+        yield ok(_RUN, "renames are atomic, syncs work, files are created exclusively, locks hold")
 
 
 def _rename_is_atomic(folder: Path) -> bool:
-    """Replace a file again and again while another thread reads it: it must be there, and whole, at every moment."""
+    """Replace a file repeatedly while another thread reads it; the reader must always see a whole file."""
     target, whole = folder / "target", [True]
     target.write_bytes(b"x" * 4096)
     stop = threading.Event()
@@ -181,10 +152,9 @@ def _syncs(folder: Path) -> bool:
 
 
 def _creates_exclusively(folder: Path) -> bool:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    os.close(os.open(folder / "exclusive", flags, 0o644))
+    open(folder / "exclusive", "xb").close()
     try:
-        os.close(os.open(folder / "exclusive", flags, 0o644))
+        open(folder / "exclusive", "xb").close()
     except FileExistsError:
         return True
     return False
@@ -204,28 +174,20 @@ def _object_store(run: str) -> Iterator[Finding]:
     path = files.join(run, f".selfloop-doctor-{uuid.uuid4().hex[:8]}")
     try:
         files.write_bytes(path, b"x")
-        found = files.read_bytes(path) == b"x"
+        read_back = files.read_bytes(path) == b"x"
         files.remove(path)
     except Exception as e:  # every store has errors of its own: credentials, bucket, network
-        yield problem(
-            "run directory",
-            f"{run} cannot be written: {type(e).__name__}: {e}",
-            "Check the address, the credentials and the network.",
-        )
+        fix = "Check the address, the credentials and the network."
+        yield problem(_RUN, f"{run} cannot be written: {type(e).__name__}: {e}", fix)
         return
-    if found:
-        yield warning(
-            "run directory",
-            f"{run} is an object store, which has no locks",
-            "See to it that no two drivers work on this run.",
-        )
+    if read_back:
+        fix = "Make sure that only one driver works on this run."
+        yield warning(_RUN, f"{run} is an object store, which has no locks", fix)
     else:
-        yield problem(
-            "run directory", f"{run} did not give back what was written to it", "Give another --run."
-        )
+        yield problem(_RUN, f"{run} does not return what was written to it", "Choose another --run.")
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that is there."""
+    """Return the path, or its nearest existing parent folder."""
     path = path.absolute()
     return next(p for p in (path, *path.parents) if p.is_dir())

@@ -1,41 +1,13 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
-from pipeline.config.load import build_recipe, dump_recipe, load_recipe
-from pipeline.config.recipe import (
-    Accumulate,
-    Cpt,
-    Dpo,
-    Evaluate,
-    Filters,
-    HeldOut,
-    Lora,
-    OpenaiEngine,
-    Preferences,
-    Recipe,
-    Runner,
-    ScriptedEngine,
-    Source,
-    Train,
-    VllmEngine,
-)
+from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, Preferences, Source
+from pipeline.config.engines import AnyEngine, OpenaiEngine, ScriptedEngine, VllmEngine, WorkerEngine
+from pipeline.config.load import build_recipe, dump_recipe, load_recipe, stored_recipe
+from pipeline.config.recipe import Evaluate, Model, Recipe, Runner
+from pipeline.config.training import Cpt, Dpo, Lora, Train
 
 __all__ = [
-    "Accumulate",
-    "Cpt",
-    "Dpo",
-    "Evaluate",
-    "Filters",
-    "HeldOut",
-    "Lora",
-    "OpenaiEngine",
-    "Preferences",
-    "Recipe",
-    "Runner",
-    "ScriptedEngine",
-    "Source",
-    "Train",
-    "VllmEngine",
-    "build_recipe",
-    "dump_recipe",
-    "load_recipe",
-]
+    "Accumulate", "AnyEngine", "Columns", "Cpt", "Dpo", "Evaluate", "Filters", "HeldOut", "Lora", "Model",
+    "OpenaiEngine", "Preferences", "Recipe", "Runner", "ScriptedEngine", "Source", "Train", "VllmEngine",
+    "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "stored_recipe",
+]  # fmt: skip

@@ -1,52 +1,63 @@
-"""What every engine understands: a request, its completions, and the protocol between them."""
+"""What every engine understands: a request, its completions, and the class that an engine subclasses."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from pipeline import registry
+from pipeline.errors import EngineDied
+
+if TYPE_CHECKING:
+    from pipeline.models import ModelRef
 
 Message = dict[str, str]
-# Sampling.extra of a request for Completion.prefill_logprobs; the field is vLLM's own.
+# Sampling.extra of a request that wants Completion.prefill_logprobs; the field is vLLM's own.
 SCORED = {"prompt_logprobs": 0}
 
 
 class Sampling(BaseModel):
-    """Sampling parameters, in vLLM's names. `extra` is passed on untouched (any SamplingParams or API field)."""
+    """Sampling parameters, under vLLM's names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 considers every token")
+    top_k: int = Field(0, ge=0)
+    """0 considers every token."""
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, ge=1)
     stop: tuple[str, ...] = ()
-    logprobs: int | None = Field(
-        None, ge=0, description="log-probabilities of the sampled tokens and this many others"
-    )
-    seed: int | None = Field(
-        None, description="per request; GPU only: it kills vLLM's CPU engine and is left out there"
-    )
+    logprobs: int | None = Field(None, ge=0)
+    """Log-probabilities of the sampled tokens and of this many alternatives."""
+    seed: int | None = None
+    """Per request, on GPUs only: it crashes vLLM's CPU engine, so it is left out there."""
     extra: dict[str, Any] = Field(default_factory=dict)
+    """Passed on as it is: any other field of vLLM's SamplingParams or of the endpoint's API."""
 
     @cached_property
     def as_json(self) -> dict[str, Any]:
-        """The parameters as JSON values. Computed once: it is part of every request's key and record."""
+        """The parameters as JSON values, computed once: they are part of every request's key and record."""
         return self.model_dump(mode="json")
+
+    def override(self, **changes: Any) -> Self:
+        """Return a validated copy with `changes`; model_copy would keep the original's `as_json`."""
+        return type(self)(**{**self.model_dump(), **changes})
 
 
 @dataclass(slots=True, frozen=True)
 class Request:
-    """One call of the model for `n` samples.
+    """One call of the model for `n` samples. Exactly one of `messages` and `prompt` is set.
 
-    Exactly one of `messages` and `prompt` is set. `prefill` is the beginning of the assistant's turn, which the model
-    goes on from. `row` is the id of the row that asks: it is part of the key, so that two rows with the same text get
-    samples of their own. `sample_index` tells repeated calls of one row apart. `json_schema` asks for guided decoding.
-    `role` names the adapter that answers, where the model has one of that name; else the model itself does.
+    `prefill` is the beginning of the assistant's turn, which the model continues. `row` is the id of the row
+    that asks: it is part of the key, so that two rows with the same text get different samples.
+    `sample_index` tells repeated calls of one row apart. `json_schema` asks for guided decoding. `role` names
+    the adapter that answers if the model has one of that name; otherwise the model itself does.
     """
 
     messages: list[Message] | None = None
@@ -59,38 +70,26 @@ class Request:
     json_schema: dict[str, Any] | None = None
     step: str = ""  # name of the prompt template, for people; not part of the key
     role: str = ""
-    _known: tuple[str, str] | None = field(default=None, init=False, repr=False, compare=False)
+    _key: tuple[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, model: str) -> str:
-        """Return the key under which the answer is durable. `model` is "name@revision"."""
-        if self._known is None or self._known[0] != model:
-            object.__setattr__(
-                self, "_known", (model, self._key(model))
-            )  # asked for by the row's LLM and by the log
-        return self._known[1]
-
-    def _key(self, model: str) -> str:
-        asked = [
-            model,
-            self.messages,
-            self.prompt,
-            self.prefill,
-            self.sampling.as_json,
-            self.n,
-            self.row,
-            self.sample_index,
-            self.json_schema,
-        ]
-        asked += [self.role] if self.role else []
-        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        """Return the key under which the answer is stored. `model` is "name@revision"."""
+        cached = self._key  # the row's LLM and the log both ask
+        if cached is None or cached[0] != model:
+            parts = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row]
+            parts += [self.sample_index, self.json_schema, *([self.role] if self.role else [])]
+            key = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+            cached = (model, key)
+            object.__setattr__(self, "_key", cached)
+        return cached[1]
 
 
 @dataclass(slots=True, frozen=True)
 class Completion:
-    """One sample. `finish_reason` is "stop" or "length"; counts are tokens; `logprobs` holds one value per token.
+    """One sample; counts are tokens, `logprobs` has one value per token.
 
-    `prefill_logprobs` is what the model gives to the request's prefill, one value for each of its tokens, when `sampling.extra`
-    has SCORED. The first token of all, which nothing goes before, has none.
+    `finish_reason` is "stop", "length" or the endpoint's own word. `prefill_logprobs` has one value per token
+    of the request's prefill if `sampling.extra` contains SCORED; the very first token of a prompt has none.
     """
 
     text: str
@@ -101,23 +100,18 @@ class Completion:
     prefill_logprobs: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the completion as a JSON object, without fields that are not set."""
-        record = {
-            "text": self.text,
-            "finish_reason": self.finish_reason,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-        }
-        further = {"logprobs": self.logprobs, "prefill_logprobs": self.prefill_logprobs}
-        return record | {name: values for name, values in further.items() if values is not None}
+        """Return the completion as a JSON object, without log-probabilities that are not set."""
+        optional = ("logprobs", "prefill_logprobs")
+        record = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in record.items() if value is not None or name not in optional}
 
 
 @dataclass(slots=True, frozen=True)
 class EngineStatus:
-    """Requests that are being decoded and requests that wait, as the engine itself counts them.
+    """How busy an engine is, and how its prefix cache has done since the engine started.
 
-    And how the prefix cache did since the engine's start: prompt tokens that were looked up in it, and those found. 0 where an engine
-    does not say.
+    `running` requests are being decoded, `waiting` ones are queued, as the engine counts them. `looked_up`
+    prompt tokens were looked up in the cache and `found` of them were there; both are 0 if unknown.
     """
 
     running: int
@@ -126,13 +120,109 @@ class EngineStatus:
     found: int = 0
 
 
-class Engine(Protocol):
-    """The one protocol. `generate` raises EngineError (retryable or not) or EngineDied, never returns fewer than n."""
+class EngineSection(BaseModel):
+    """Base of the `engine` sections of recipes; unknown keys are errors.
 
-    async def start(self) -> None: ...
+    Settings in `may_change` may differ when a run is resumed; a change of any other makes its rows stale.
+    """
 
-    async def generate(self, request: Request) -> list[Completion]: ...
+    model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
-    def status(self) -> EngineStatus: ...
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Settings that no answer depends on, such as timeouts; dotted where they are nested."""
+    kind: str
+    """`vllm`, `openai`, `scripted`, or an engine of your own as `my_module:MyEngine`."""
 
-    async def close(self) -> None: ...
+    @property
+    def implementation(self) -> "type[Engine]":
+        """The engine's class. Raises ConfigError if `kind` does not name one."""
+        return engine_class(self.kind)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what answers depend on, as JSON for fingerprints."""
+        exclude: dict[str, Any] = {}
+        for key in self.may_change:
+            name, _, inner = key.partition(".")
+            exclude[name] = {**exclude.get(name, {}), inner: True} if inner else True
+        return self.model_dump(mode="json", exclude=exclude)
+
+
+class ReplicatedSection(EngineSection):
+    """Base of the sections of engines that run as replicas in Ray actors (Engine.replicated)."""
+
+    may_change: ClassVar[tuple[str, ...]] = (
+        *("request_timeout", "replicas", "cpu_cores", "gpus", "start_timeout"),
+    )
+    request_timeout: PositiveFloat | None = None
+    """Seconds per request, in the engine's queue included. Default: none; see runner.no_progress_seconds."""
+    replicas: PositiveInt = 1
+    cpu_cores: PositiveInt | None = None
+    """Cores per replica on a machine without a GPU. Default: an even share of all cores."""
+    gpus: float | None = Field(None, ge=0)
+    """GPUs per replica. Default: what the model's parallelism needs, or 0 on a cluster without GPUs."""
+    start_timeout: PositiveFloat = 900
+    """Seconds within which the engine must be ready, loading of the model included."""
+
+    def gpus_needed(self) -> float:
+        """Return the GPUs per replica on a cluster that has GPUs, unless `gpus` is set."""
+        return 1
+
+
+class Engine(ABC):
+    """What answers requests. Subclass it to add an engine: `engine: {kind: my_module:MyEngine}`.
+
+    By default each stage worker creates an engine in its own process and sends it many requests at once, all
+    from one event loop. A `replicated` engine runs in Ray actors instead, which outlive a stage and serve all
+    workers.
+    """
+
+    Config: ClassVar[type[EngineSection]]
+    """Class of the recipe section with its settings."""
+    serves_trained_models: ClassVar[bool] = False
+    """Whether it serves the model it is given. Each round is then generated by the last round's model."""
+    is_endpoint: ClassVar[bool] = True
+    """Whether it answers with a model of its own and may not continue a prefill. A vLLM engine then evaluates
+    the trained models, unless `evaluate.engine` says otherwise."""
+    replicated: ClassVar[bool] = False
+    """Whether it runs in Ray actors; `Config` is then a subclass of ReplicatedSection."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    def create(
+        cls, config: Any, model: "ModelRef", *, replica: int = 0, trust_remote_code: bool = False
+    ) -> "Engine":
+        """Create an engine where it is to run. Override it if the engine loads `model` itself."""
+        return cls(config)
+
+    @classmethod
+    def model_name(cls, config: Any, model: "ModelRef") -> str:
+        """Return the model that answers, with its revision, for fingerprints and requests' keys."""
+        return config.kind if cls.is_endpoint else f"{model.name}@{model.revision[:12]}"
+
+    async def start(self) -> None:  # noqa: B027 - optional
+        """Connect or load, on the event loop that will send the requests. Raises ConfigError, EngineDied."""
+
+    @abstractmethod
+    async def generate(self, request: Request) -> list[Completion]:
+        """Return exactly `request.n` completions. Raises EngineError, EngineDied or EngineLost."""
+
+    async def reload(self, model: str) -> None:
+        """Swap in the weights in folder `model` while no request is under way. Raises EngineDied."""
+        raise EngineDied("this engine cannot exchange its weights")
+
+    def release(self, row: str) -> None:  # noqa: B027 - optional
+        """Forget a row that is finished."""
+
+    def status(self) -> EngineStatus:
+        """Return how busy the engine is."""
+        return EngineStatus(0, 0)
+
+    async def close(self) -> None:  # noqa: B027 - optional
+        """Release everything. Also called after a failed start."""
+
+
+def engine_class(kind: str) -> type[Engine]:
+    """Return the class that `engine.kind` names. Raises ConfigError if there is none or it is incomplete."""
+    return registry.resolve_class("engine", kind, Engine, "Config", EngineSection)

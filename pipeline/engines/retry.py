@@ -1,4 +1,4 @@
-"""Repeats the failed attempts of one request. Each request does so for itself: a 429 of one never holds the others back."""
+"""Retry the attempts of one request. Each request retries on its own: one that gets a 429 delays no other."""
 
 import asyncio
 import logging
@@ -11,21 +11,20 @@ from itertools import count
 from typing import TypeVar
 
 from pipeline.errors import EngineError
+from pipeline.retries import MAX_BACKOFF, MAX_RETRY_AFTER
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MAX_BACKOFF = 60.0  # seconds
-MAX_RETRY_AFTER = 120.0  # seconds; an endpoint that asks for more is asked again sooner
-
 
 @dataclass(slots=True, frozen=True)
 class Failure:
-    """Why one attempt failed. `retry_after` is what the endpoint asked for, in seconds; `raw` is its reply.
+    """Why one attempt failed: a value, so that no HTTP exception becomes the context of the EngineError.
 
-    A value, not an exception: nothing of the HTTP layer (whose errors carry the request's headers, and so the API key)
-    can then hang on to the EngineError as its context. `error` is what is raised in the end. `of_request`: where every
-    attempt ends like this, it is the request's doing, not the endpoint's, and later attempts will not help either.
+    Such an exception carries the request's headers, and with them the API key. `retry_after` is what the
+    endpoint asked for, in seconds; `raw` is its reply; `error` is raised in the end. `of_request`: if every
+    attempt ends like this, the request is at fault and not the endpoint, so the error is not retryable
+    either.
     """
 
     message: str
@@ -37,27 +36,27 @@ class Failure:
 
 
 class Retrier:
-    """Tries up to 1 + `max_retries` times, with exponential backoff and full jitter in between."""
+    """Makes up to 1 + `max_retries` attempts, with exponential backoff and full jitter in between."""
 
     def __init__(self, max_retries: int, backoff: float = 0.0) -> None:
         """`backoff` is the longest wait in seconds before the first retry; it doubles up to MAX_BACKOFF."""
         self.max_retries, self.backoff = max_retries, backoff
-        self.retries = 0  # attempts that were made again, over all requests
+        self.retries = 0  # over all requests
 
     async def run(self, attempt: Callable[[int], Awaitable[T | Failure]]) -> T:
-        """Return what `attempt` (given the number of attempts before it) returns once that is not a Failure.
+        """Repeat `attempt(number of attempts so far)` until it returns something other than a Failure.
 
-        Raises EngineError when a failure is not retryable or the retries are used up. The error stays `retryable` in
-        the second case, as the same request may well succeed later; not where the failure is `of_request`.
+        Raises EngineError for a failure that is not retryable, or after the last retry. In the latter case
+        the error is `retryable`, as the same request may well succeed later, unless the failure is
+        `of_request`.
         """
         for tried in count():
             outcome = await attempt(tried)
             if not isinstance(outcome, Failure):
                 return outcome
             if not outcome.retryable or tried >= self.max_retries:
-                attempts = f" (gave up after {tried + 1} attempt{'s' if tried else ''})"
                 raise outcome.error(
-                    outcome.message + attempts,
+                    f"{outcome.message} (gave up after {tried + 1} attempt{'s' if tried else ''})",
                     retryable=outcome.retryable and not outcome.of_request,
                     raw=outcome.raw,
                 )
@@ -70,15 +69,15 @@ class Retrier:
     def wait(self, tried: int, retry_after: float = 0.0) -> float:
         """Return the seconds to wait after attempt number `tried` (from 0).
 
-        Full jitter (uniform from 0 to the window) spreads the retries of many requests best. It comes on top of what
-        the endpoint asked for, or all requests that met a rate limit would be back in the same instant.
+        Full jitter (uniform from 0 to the window) spreads the retries of many requests best. It is added to
+        what the endpoint asked for, or all requests that hit a rate limit would return in the same instant.
         """
         window = min(MAX_BACKOFF, self.backoff * 2.0 ** min(tried, 30))
         return min(retry_after, MAX_RETRY_AFTER) + random.uniform(0, window)
 
 
 def retry_after_seconds(header: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for, given as seconds or as an HTTP date; 0 for none."""
+    """Return the seconds that a Retry-After header asks for, as a number or an HTTP date; 0 without one."""
     if not header:
         return 0.0
     try:

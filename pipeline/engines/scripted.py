@@ -1,4 +1,4 @@
-"""Deterministic answers without a model: for tests, fault tests, and benchmarks of everything but the model."""
+"""Deterministic answers without a model: for tests, fault tests and overhead benchmarks."""
 
 import asyncio
 import os
@@ -6,8 +6,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
-from pipeline.config.recipe import ScriptedEngine
-from pipeline.engines.base import Completion, EngineStatus, Request
+from pipeline.config import ScriptedEngine
+from pipeline.engines.base import Completion, Engine, EngineStatus, Request
 from pipeline.engines.retry import Failure, Retrier
 from pipeline.errors import ConfigError
 from pipeline.registry import resolve
@@ -16,84 +16,51 @@ Answer = str | Completion
 Script = Callable[[Request, int], Answer | Awaitable[Answer]]
 
 WORDS = (
-    *(
-        "the",
-        "sum",
-        "of",
-        "all",
-        "parts",
-        "is",
-        "first",
-        "then",
-        "second",
-        "so",
-        "we",
-        "add",
-        "each",
-        "number",
-        "to",
-        "get",
-    ),
-    *(
-        "that",
-        "one",
-        "from",
-        "it",
-        "and",
-        "count",
-        "what",
-        "remains",
-        "when",
-        "half",
-        "are",
-        "taken",
-        "away",
-        "again",
-        "by",
-        "two",
-    ),
-)
+    "the", "sum", "of", "all", "parts", "is", "first", "then", "second", "so", "we", "add", "each", "number",
+    "to", "get", "that", "one", "from", "it", "and", "count", "what", "remains", "when", "half", "are",
+    "taken", "away", "again", "by", "two",
+)  # fmt: skip
 HASH_WORDS = 12  # words before the answer line
 
 
-class ScriptedClient:
-    """Answers from the hash of a request, or from a function. What happens to a request is decided by its key alone."""
+class ScriptedClient(Engine):
+    """Answers from a request's hash, or from a function. A request's key alone decides what happens to it."""
+
+    Config = ScriptedEngine
+    is_endpoint = False  # it plays whatever model it is given, so it may evaluate trained ones
 
     def __init__(self, config: ScriptedEngine) -> None:
-        """Raises ConfigError when `config.answers` is neither "hash" nor a function that can be imported."""
-        self.config = config
+        """Raises ConfigError when `config.answers` is neither "hash" nor an importable function."""
+        super().__init__(config)
         self._script: Script | None = None
         if config.answers != "hash":
             self._script = resolve("scripted answers", config.answers)
             if not callable(self._script):
                 raise ConfigError(
-                    f"engine.answers is {config.answers!r}, which is not a function of (request, sample index)."
+                    f"engine.answers: {config.answers!r} is not a function of (request, sample index)."
                 )
         self._retrier = Retrier(config.max_retries)
         self._running = 0
 
     @property
     def retries(self) -> int:
-        """Attempts that had to be made again so far."""
+        """Retries so far, over all requests."""
         return self._retrier.retries
 
-    async def start(self) -> None:
-        """Nothing has to be started."""
-
     async def generate(self, request: Request) -> list[Completion]:
-        """Return `request.n` completions, after the latency that the key gives the request.
+        """Return `request.n` completions after the request's latency.
 
-        Raises EngineError for the share of requests that is rejected, and for those that fail once when there are no
-        retries. Token counts are words, unless the recipe claims another number for completions.
+        Raises EngineError for the requests that are to be rejected, and those that fail once if there are no
+        retries. Token counts are words, unless `tokens` says otherwise for completions.
         """
         config = self.config
         if config.kill_on is not None and config.kill_on in _text(request):
             os.kill(os.getpid(), signal.SIGKILL)
-        key = int(request.key("scripted"), 16)  # 128 bits, of which each decision below takes 32 of its own
+        key = int(request.key("scripted"), 16)  # 128 bits; each decision below takes 32 of its own
         latency = config.latency * (1 + config.jitter * (2 * _unit(key >> 64) - 1))
 
         async def attempt(tried: int) -> list[Completion] | Failure:
-            await asyncio.sleep(latency)  # also at 0: real engines let others run as well
+            await asyncio.sleep(latency)  # even if 0: real engines yield to other tasks as well
             if _unit(key >> 32) < config.reject_share:
                 return Failure("the scripted engine rejects this request", retryable=False)
             if not tried and _unit(key) < config.fail_share:
@@ -110,9 +77,6 @@ class ScriptedClient:
         """Every request runs at once; none waits."""
         return EngineStatus(running=self._running, waiting=0)
 
-    async def close(self) -> None:
-        """Nothing has to be closed."""
-
     async def _answer(self, request: Request, key: int) -> list[Completion]:
         prompt_tokens = len(_text(request).split())
         completions = []
@@ -120,25 +84,25 @@ class ScriptedClient:
             answer = hash_answer(key, index) if self._script is None else self._script(request, index)
             if isawaitable(answer):
                 answer = await answer
-            completions.append(
-                answer if isinstance(answer, Completion) else self._complete(request, answer, prompt_tokens)
-            )
+            if not isinstance(answer, Completion):
+                answer = self._complete(request, answer, prompt_tokens)
+            completions.append(answer)
         return completions
 
     def _complete(self, request: Request, text: str, prompt_tokens: int) -> Completion:
         limit = request.sampling.max_tokens
-        words = text.split(None, limit)  # at most `limit` words, and then all the rest as one
-        cut = len(words) > limit
-        if cut:
+        words = text.split(None, limit)  # at most `limit` words, then the rest as one
+        truncated = len(words) > limit
+        if truncated:
             text = text[: -len(words.pop())].rstrip()
         tokens = min(self.config.tokens or len(words), limit)
         logprobs = [-1.0] * tokens if request.sampling.logprobs is not None else None
-        return Completion(text, "length" if cut else "stop", prompt_tokens, tokens, logprobs)
+        return Completion(text, "length" if truncated else "stop", prompt_tokens, tokens, logprobs)
 
 
 def hash_answer(key: int, index: int = 0) -> str:
-    """Return words that end with a line "Answer: <0 to 99>", for sample `index` of the request with the hash `key`."""
-    # One multiplication (the increment of splitmix64) tells the samples apart: hashing again would cost more than the rest.
+    """Return words and a line "Answer: <0 to 99>", for sample `index` of the request with the hash `key`."""
+    # One multiplication (splitmix64) tells samples apart: hashing again would cost more than all the rest.
     bits = ((key ^ (key >> 64)) + (index + 1) * 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 & (1 << 96) - 1
     bits ^= bits >> 41
     words = " ".join([WORDS[(bits >> 5 * place) % len(WORDS)] for place in range(HASH_WORDS)])
@@ -151,10 +115,7 @@ def _unit(bits: int) -> float:
 
 
 def _text(request: Request) -> str:
-    """Return all text of the request, as the model would read it."""
-    parts = (
-        [request.prompt or ""]
-        if request.messages is None
-        else [message["content"] for message in request.messages]
-    )
-    return "\n".join([*parts, request.prefill])
+    """Return all text of the request, as a model would read it."""
+    chat = request.messages
+    texts = [request.prompt or ""] if chat is None else [message["content"] for message in chat]
+    return "\n".join([*texts, request.prefill])

@@ -1,94 +1,139 @@
-"""The kinds of published datasets, and all that publishing, mixing and training have to know of one."""
+"""The kinds of published datasets: their columns, and what mixing and training need to know of each.
+
+The schemas are frozen, because the rounds of a run are concatenated: a change of columns needs a new version.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from datasets import Features
+from datasets import Features, List, Value
 
-from pipeline.publish.corpus import TEXT_FEATURES, TEXT_SCHEMA_VERSION, tokens_of_text
-from pipeline.publish.preference import PAIR_FEATURES, PAIR_SCHEMA_VERSION
-from pipeline.publish.schema import FEATURES, SCHEMA_VERSION
-from pipeline.publish.turns import TURN_FEATURES, TURN_SCHEMA_VERSION, tokens_of_turns
+from pipeline.publish.schema import MESSAGES, Lineage, PublishedRow, lineage_features
+from pipeline.publish.tokens import joint_tokens, text_columns, token_lengths, turn_columns
+
+_COMMON = ("row_id", "parent_ids", "task_id", "kind", "round", "method", "sampling")
+_BLANK = {"string": "", "int32": 0, "bool": False}
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class Kind:
-    """One kind of dataset. `replies` are the parts of a row that loss falls on, `context` is what they follow; `tokens_<part>` counts each.
+    """One kind of dataset: columns of content, then lineage, then token counts (`tokens_<part>`).
 
-    As a rule these parts are columns of messages, counted by the chat template. A kind that is anything else has a function `tokens` from
-    tokenizer and row to the counts, and to the columns of token ids, if it has such.
+    The parts of a row are the `context`, without loss, and the `replies`, with loss. They are columns of
+    messages that the chat template turns into tokens; a kind with other content has a function `tokens` from
+    tokenizer and row to the columns of token counts (and token ids).
     """
 
     name: str  # the folder under datasets/
-    version: int
-    features: Features
+    content: Mapping[str, Any]
+    lineage: tuple[str, ...]  # fields of Lineage, beside those of every kind
     replies: tuple[str, ...]
-    unit: str  # what one row is called
+    unit: str  # what its rows are called
     form: str  # for the card
-    context: str = "prompt"  # "": nothing
+    context: str = "prompt"  # "": none
+    version: int = 1
+    own: Mapping[str, str] = field(default_factory=dict)  # the method's own lineage columns
     tokens: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     ids: tuple[str, ...] = ()  # columns of token ids, which a trainer reads in place of the parts
-    command: str = "sft"  # of TRL, that trains on it
-    blocks: bool = False  # rows are one stream for the trainer, cut into blocks of train.max_length tokens
+    command: str = "sft"  # the TRL command that trains on it
+    blocks: bool = False  # rows form one stream, cut into blocks of train.max_length tokens
     real: str = "demonstrations"  # what rows that no model wrote are called
-    counting: str = "Tokens are counted with the model's chat template. TRL cuts what is longer than its `max_length` (default 1024)."
+    counting: str = (
+        "Tokens are counted with the model's chat template. TRL truncates examples longer than its "
+        "`max_length` (default 1024)."
+    )
+
+    def extended(self, own: Mapping[str, str]) -> "Kind":
+        """Return this kind with a method's own lineage columns (Method.lineage). Raises ConfigError."""
+        lineage_features((), own)  # raises now, not at the first row
+        return replace(self, own=own)
+
+    @cached_property
+    def features(self) -> Features:
+        """All columns, in order."""
+        counts = dict.fromkeys(self.counts.values(), Value("int32"))
+        return Features(**self.content, **lineage_features((*_COMMON, *self.lineage), self.own), **counts)
+
+    @cached_property
+    def blank(self) -> PublishedRow:
+        """A row without any values."""
+        return {name: [] if isinstance(f, List) else _BLANK[f.dtype] for name, f in self.features.items()}
+
+    def row(self, lineage: Lineage, **content: Any) -> PublishedRow:
+        """Return a row; `measure` fills in its token counts (and token ids)."""
+        values = content | lineage.columns()
+        return {name: values.get(name, blank) for name, blank in self.blank.items()}
+
+    def token_columns(self, tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row's token counts by column, with its token ids if the kind has them."""
+        if self.tokens is not None:
+            return self.tokens(tokenizer, row)
+        return joint_tokens(
+            {part: token_lengths(tokenizer, row["prompt"], row[part]) for part in self.replies}
+        )
 
     @property
     def counts(self) -> dict[str, str]:
-        """Return the part that each column of token counts is about, what has no loss first."""
+        """The column of token counts of each part, the context first."""
         return {part: f"tokens_{part}" for part in (self.context, *self.replies) if part}
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Return the columns that a trainer reads."""
+        """The columns that a trainer reads."""
         return self.ids or tuple(self.counts)
 
     @property
     def seen(self) -> str:
-        """Return what the trainer's examples are called."""
+        """What the trainer's examples are called."""
         return "blocks" if self.blocks else self.unit
 
 
 SFT = Kind(
     "sft",
-    SCHEMA_VERSION,
-    FEATURES,
-    ("completion",),
-    "examples",
-    "supervised examples in conversational prompt-completion form; loss belongs on the completion only",
+    {"prompt": MESSAGES, "completion": MESSAGES},
+    ("model", "verdict", "hinted"),
+    replies=("completion",),
+    unit="examples",
+    form="supervised examples in conversational prompt-completion form; loss falls on the completion only",
 )
+# The explicit-prompt conversational form of TRL.
 DPO = Kind(
     "dpo",
-    PAIR_SCHEMA_VERSION,
-    PAIR_FEATURES,
-    ("chosen", "rejected"),
-    "pairs",
-    "preference pairs in conversational form with an explicit prompt; both answers of a pair are to the same question",
+    {"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES},
+    ("chosen_model", "rejected_model", "chosen_verdict", "rejected_verdict", "hinted"),
+    replies=("chosen", "rejected"),
+    unit="pairs",
+    form="preference pairs in conversational form with an explicit prompt: two answers to one question",
     command="dpo",
 )
 TURNS = Kind(
     "turns",
-    TURN_SCHEMA_VERSION,
-    TURN_FEATURES,
-    ("loss",),
-    "episodes",
-    "conversations of many turns, as token ids with labels: loss falls on the turns whose `loss` is true and on nothing else",
+    {
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "turns": List({"role": Value("string"), "content": Value("string"), "loss": Value("bool")}),
+    },
+    ("record", "model", "verdict"),
+    replies=("loss",),
+    unit="episodes",
+    form="conversations of many turns, as token ids and labels; loss falls on the turns whose `loss` is true",
     context="context",
-    tokens=tokens_of_turns,
+    tokens=turn_columns,
     ids=("input_ids", "labels"),
 )
 CPT = Kind(
     "cpt",
-    TEXT_SCHEMA_VERSION,
-    TEXT_FEATURES,
-    ("text",),
-    "texts",
-    "plain texts for continued pretraining; loss belongs on every token",
+    {"text": Value("string")},
+    ("model", "verdict"),
+    replies=("text",),
+    unit="texts",
+    form="plain texts for continued pretraining; loss falls on every token",
     context="",
-    tokens=tokens_of_text,
+    tokens=text_columns,
     blocks=True,
     real="texts",
-    counting="BOS and EOS are counted. Training puts the texts one after the other and cuts the stream into blocks.",
+    counting="BOS and EOS are counted. Training concatenates the texts and cuts the stream into blocks.",
 )
 KINDS = {kind.name: kind for kind in (SFT, DPO, TURNS, CPT)}

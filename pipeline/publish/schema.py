@@ -1,117 +1,85 @@
-"""The one schema of published supervised data, for every method and every round. Frozen: see tests/publish/test_schema.py."""
+"""The lineage columns of published datasets, defined once for every kind, and a method's own beside them."""
 
-from collections.abc import Sequence
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
-from datasets import Features, List, Value
+from datasets import List, Value
 
-from pipeline.engines.base import Message
+from pipeline.errors import ConfigError
 
-SCHEMA_VERSION = 1  # raise it with any change below: data of different versions cannot be concatenated
+PublishedRow = dict[str, Any]  # one row of a dataset, with exactly the columns of its kind
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
+OWN_TYPES = {"string": Value("string"), "strings": List(Value("string"))}  # see Method.lineage
 
-# TRL reads `prompt` and `completion` and ignores the others. None of them may have a name that TRL acts on (TRL_NAMES).
-FEATURES = Features(
-    {
-        "prompt": MESSAGES,
-        "completion": MESSAGES,
-        "row_id": Value("string"),
-        "parent_ids": List(Value("string")),
-        "task_id": Value("string"),
-        "src_kind": Value("string"),  # "real" or "synthetic"
-        "src_round": Value("int32"),  # 0: real demonstrations
-        "src_method": Value("string"),
-        "src_model": Value("string"),  # "name@revision"; "" for real demonstrations
-        "src_sampling": Value("string"),  # JSON
-        "src_verdict": Value("string"),  # JSON
-        "src_hinted": Value("bool"),  # the answer was shown while the completion was made
-        "tokens_prompt": Value("int32"),
-        "tokens_completion": Value("int32"),
-    }
-)
-
-# Column names that TRL 1.16's trainers read, beside prompt and completion (trl/trainer/*_trainer.py, trl/data_utils.py).
-TRL_NAMES = frozenset(
-    {
-        "text",
-        "messages",
-        "chosen",
-        "rejected",
-        "conversations",
-        "input_ids",
-        "labels",
-        "attention_mask",
-        "assistant_masks",
-        "completion_mask",
-        "position_ids",
-        "tools",
-        "chat_template_kwargs",
-        "image",
-        "images",
-        "seq_lengths",
-        "label",
-        "length",
-        "ref_chosen_logps",
-        "ref_rejected_logps",
-    }
-)
+# The types of Lineage's fields, each with that of its column.
+Text = Annotated[str, Value("string")]
+Texts = Annotated[Sequence[str], List(Value("string"))]
+Json = Annotated[object, Value("string")]  # any JSON value, stored as text; None is ""
 
 
-class PublishedRow(TypedDict):
-    """One supervised example with its lineage, as FEATURES has it."""
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Lineage:
+    """Where a published row comes from; every field is a column, ids as they are, others as `src_<field>`.
 
-    prompt: list[Message]
-    completion: list[Message]
-    row_id: str
-    parent_ids: list[str]
-    task_id: str
-    src_kind: Literal["real", "synthetic"]
-    src_round: int
-    src_method: str
-    src_model: str
-    src_sampling: str
-    src_verdict: str
-    src_hinted: bool
-    tokens_prompt: int
-    tokens_completion: int
+    Columns come in this order. A kind has some of them (Kind.lineage) and ignores the values of others.
+    """
 
+    row_id: Text
+    parent_ids: Texts  # of a pair: the chosen row, then the rejected one
+    task_id: Text  # the question, or the document
+    kind: Annotated[Literal["real", "synthetic"], Value("string")]
+    record: Text = ""  # the method's name for this sort of conversation
+    round: Annotated[int, Value("int32")]  # 0: real demonstrations
+    method: Text
+    own: Mapping[str, Any] = field(default_factory=dict)  # the columns that the method declares
+    model: Text = ""  # "name@revision"; "" for real rows
+    chosen_model: Text = ""
+    rejected_model: Text = ""
+    sampling: Json = None
+    verdict: Json = None
+    chosen_verdict: Json = None
+    rejected_verdict: Json = None
+    hinted: Annotated[bool, Value("bool")] = False  # the model had been shown the answer
 
-def published_row(
-    prompt: list[Message],
-    completion: list[Message],
-    *,
-    row_id: str,
-    parent_ids: Sequence[str],
-    task_id: str,
-    kind: Literal["real", "synthetic"],
-    round: int,
-    method: str,
-    model: str = "",
-    sampling: object = None,
-    verdict: object = None,
-    hinted: bool = False,
-) -> PublishedRow:
-    """Return a row of FEATURES; `sampling` and `verdict` (JSON values) become text. Its token counts are filled by `measure`."""
-    return PublishedRow(
-        prompt=prompt,
-        completion=completion,
-        row_id=row_id,
-        parent_ids=list(parent_ids),
-        task_id=task_id,
-        src_kind=kind,
-        src_round=round,
-        src_method=method,
-        src_model=model,
-        src_sampling=json_text(sampling),
-        src_verdict=json_text(verdict),
-        src_hinted=hinted,
-        tokens_prompt=0,
-        tokens_completion=0,
-    )
+    def columns(self) -> dict[str, Any]:
+        """Return the values by column."""
+        values: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "own":
+                values |= {f"src_{key}": cell for key, cell in value.items()}
+            elif f.type is Json:
+                text = "" if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+                values[_column(f.name)] = text
+            else:
+                values[_column(f.name)] = list(value) if f.type is Texts else value
+        return values
 
 
-def json_text(value: object) -> str:
-    """Return a JSON value as text with its keys sorted, "" for None."""
-    return "" if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+def lineage_features(wanted: Sequence[str], own: Mapping[str, str]) -> dict[str, Any]:
+    """Return the features of the `wanted` fields of Lineage, and of a method's `own` columns.
+
+    Raises ConfigError for a column of an unknown type or with the name of another.
+    """
+    names = {f.name for f in fields(Lineage)}
+    for key, type_ in own.items():
+        if type_ not in OWN_TYPES:
+            raise ConfigError(
+                f"Method.lineage: {key!r} is {type_!r}; expected one of {', '.join(OWN_TYPES)}."
+            )
+        if key in names:
+            raise ConfigError(f"Method.lineage: {key!r} is a column of every method; choose another name.")
+    features: dict[str, Any] = {}
+    for f in fields(Lineage):
+        if f.name == "own":
+            features |= {f"src_{key}": OWN_TYPES[type_] for key, type_ in own.items()}
+        elif f.name in wanted:
+            features[_column(f.name)] = get_args(f.type)[1]
+    return features
+
+
+def _column(name: str) -> str:
+    return name if name.endswith(("_id", "_ids")) else f"src_{name}"

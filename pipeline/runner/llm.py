@@ -5,25 +5,37 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipeline import prompts
 from pipeline.engines.base import SCORED, Completion, Message, Request, Sampling
 from pipeline.errors import EngineError
+from pipeline.prompts import SHIPPED, Prompts
 
 T = TypeVar("T")
 Send = Callable[[Request], Awaitable[list[Completion]]]
 
 
 class LLM:
-    """Asks the model on behalf of one row. Every finished request is durable before `ask` returns its completions."""
+    """Asks the model on behalf of one row.
 
-    __slots__ = ("_asked", "_send", "model", "round", "row", "sampling")
+    Every finished request is durable before its completions are returned.
+    """
 
-    def __init__(self, send: Send, row: str, model: str, sampling: Sampling, round: int | str = 0) -> None:
-        """`model` is "name@revision"; `sampling` is what the recipe says, used unless `ask` is given another.
+    __slots__ = ("_asked", "_send", "model", "prompts", "round", "row", "sampling")
 
-        `round` belongs into the ids of rows that are sampled: each round asks the same questions again.
+    def __init__(
+        self,
+        send: Send,
+        row: str,
+        model: str,
+        sampling: Sampling,
+        round: int | str = 0,
+        prompts: Prompts = SHIPPED,
+    ) -> None:
+        """`model` is "name@revision"; `sampling` is the recipe's, used unless a call brings its own.
+
+        `round` belongs into the ids of sampled rows, since each round asks the same questions again.
         """
         self._send, self.row, self.model, self.sampling, self.round = send, row, model, sampling, round
+        self.prompts = prompts
         self._asked: dict[str, int] = {}
 
     async def ask(
@@ -38,10 +50,9 @@ class LLM:
         role: str = "",
         **variables: Any,
     ) -> list[Completion]:
-        """Render prompts/`step`.jinja with `variables` and return `n` completions of it."""
-        messages = prompts.render(step, **variables)
+        """Render the template `step` with `variables` and return `n` completions of it (see `chat`)."""
         return await self.chat(
-            messages,
+            self.prompts.render(step, **variables),
             step=step,
             n=n,
             sampling=sampling,
@@ -63,10 +74,11 @@ class LLM:
         sample_index: int | None = None,
         role: str = "",
     ) -> list[Completion]:
-        """Return `n` completions of a conversation, by the adapter called `role` where there is one. The k-th identical call of a row is a new sample, not the first again.
+        """Return `n` completions of a conversation, from the adapter called `role` where there is one.
 
-        Calls that run side by side come in an order that nobody knows beforehand: give those that may be identical a
-        `sample_index` of their own each, and every one gets the same sample in every run.
+        The k-th identical call of a row is a new sample, not the first one again. Calls that run concurrently
+        reach this point in no fixed order: give those that may be identical a `sample_index` each, so that a
+        rerun gets the same samples.
         """
         request = Request(
             messages,
@@ -87,20 +99,26 @@ class LLM:
         return await self._send(request)
 
     async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:
-        """Return the log-probability of each token of `text` after `prompt`, without a chat template. Raises EngineError where an engine gives none."""
+        """Return the log-probability of each token of `text` after `prompt`, without a chat template.
+
+        Raises EngineError when the engine gives no log-probabilities.
+        """
         sampling = Sampling(temperature=0, max_tokens=1, extra=SCORED)
         [completion] = await self._send(Request(None, prompt, text, sampling, 1, self.row, 0, None, step))
         if not completion.prefill_logprobs:
             raise EngineError(
-                "the engine gives no log-probabilities of a given text; use engine kind vllm (evaluate.engine)"
+                "the engine returns no prompt log-probabilities; use engine kind vllm (evaluate.engine)"
             )
         return completion.prefill_logprobs
 
 
 async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """Await calls side by side. When one raises, the others end first: what they asked is then in the log, and nothing is paid for twice."""
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    for result in found:
+    """Await calls concurrently.
+
+    If one raises, the others finish first: their answers reach the log and are not paid twice.
+    """
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
         if isinstance(result, BaseException):
             raise result
-    return found
+    return results  # type: ignore[return-value]

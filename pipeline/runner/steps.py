@@ -1,10 +1,11 @@
-"""Steps over all rows of a stage (deduplication, votes, caps), one after the other, each from files to files."""
+"""Dataset steps: functions over all rows of a stage (deduplication, votes, caps), from files to files."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from pipeline.errors import StageError
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Kept, Row
+from pipeline.stage import DatasetStep
 from pipeline.store import files, parts
 from pipeline.store.manifest import StepEntry
 
@@ -14,34 +15,42 @@ ROWS_PER_PART = 5000
 def run_steps(
     steps: dict[str, DatasetStep], rows: Callable[[], Iterable[Row]], folder: str
 ) -> list[StepEntry]:
-    """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts again.
+    """Run the steps in order. They are deterministic and ask no model, so an interrupted one simply starts
+    over.
 
-    The last step's rows become the parts of the stage in `folder`; what a step drops joins the stage's `dropped/`. A step that
-    makes other rows (Kept) still answers for each row it was given, and its entry counts those.
+    The last step writes the parts of the stage in `folder`; rows that a step drops join the stage's
+    `dropped/`. A step that replaces rows (Kept) still answers for each row it was given, and its entry counts
+    those.
     """
-    entries = []
     for old in [
         *files.glob(folder, "part-*.arrow"),
         *files.glob(files.join(folder, "dropped"), "part-step-*.arrow"),
     ]:
         files.remove(old)
-    names = list(steps)
-    for i, name in enumerate(names):
-        last = i == len(names) - 1
-        target = folder if last else files.join(folder, "steps", f"{i}-{name}")
-        if not last:
+    entries = []
+    for i, (name, step) in enumerate(steps.items()):
+        target = folder
+        if i < len(steps) - 1:
+            target = files.join(folder, "steps", f"{i}-{name}")
             files.remove(target)
-        entries.append(_run_step(name, steps[name], rows, target, folder, f"step-{i}"))
-        rows = _reader(target)
+        entries.append(_run_step(name, step, rows, parts.PartWriter(target, folder, f"step-{i}")))
+        rows = partial(rows_in, target)
     return entries
 
 
+def rows_in(folder: str) -> Iterable[Row]:
+    """Yield the rows of all parts in a folder."""
+    for path in files.glob(folder, "part-*.arrow"):
+        yield from parts.read_rows(path)
+
+
 def _run_step(
-    name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], target: str, folder: str, writer: str
+    name: str, step: DatasetStep, rows: Callable[[], Iterable[Row]], out: parts.PartWriter
 ) -> StepEntry:
-    out = parts.PartWriter(target, folder, writer)
     entry = StepEntry(name=name, rows_in=0, rows_out=0)
-    balance = 0  # of the hashes of ids: not 0 when a row was given twice and another not at all, which counts do not show
+    balance = (
+        0  # of id hashes: not 0 if one row was yielded twice and another not at all, which counts do not show
+    )
     for row in rows():
         entry.rows_in += 1
         balance += hash(row.id)
@@ -57,14 +66,7 @@ def _run_step(
     out.flush()
     if balance:
         raise StageError(
-            f"step {name} of {folder} lost rows, or gave some twice or under another id: {entry.rows_in} in, {entry.model_dump()}"
+            f"step {name} lost rows, or yielded some twice or under another id: {entry.rows_in} in, "
+            f"{entry.model_dump()}"
         )
     return entry
-
-
-def _reader(folder: str) -> Callable[[], Iterable[Row]]:
-    def read() -> Iterable[Row]:
-        for path in files.glob(folder, "part-*.arrow"):
-            yield from parts.read_rows(path)
-
-    return read

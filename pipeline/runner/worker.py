@@ -1,4 +1,6 @@
-"""The stage worker: many rows in flight in one asyncio loop, each outcome written as soon as a part is full or old."""
+"""The stage worker: many rows in flight in one asyncio loop, each outcome written as soon as a part is full
+or old.
+"""
 
 import asyncio
 import gc
@@ -15,60 +17,62 @@ import orjson
 from pipeline import registry
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
-from pipeline.engines.pool import EngineHandle, ReplicaRouter
+from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
-from pipeline.methods import Stage
+from pipeline.prompts import Prompts
+from pipeline.retries import OUTAGE
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import Stage
 from pipeline.store import lock, request_log
 from pipeline.store.files import exists, join
 from pipeline.store.parts import Counts, PartWriter
 
 StageFactory = Callable[[Recipe], Stage]
-OUTAGE = 50  # as many rows in a row without an answer are an engine that is away, not rows
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is told once. `writer` is unique among all workers the stage ever had."""
+    """What a worker needs to know. `writer` is unique among all workers the stage ever had."""
 
     factory: StageFactory
     recipe: Recipe
+    round: int | str
     folder: str
-    kept_folder: str
+    rows_folder: str
     run_local: Path | None
     writer: str
     engine: EngineHandle | None
-    in_flight: int
-    plugins: tuple[str, ...]
-    round: int | str = 0
 
 
 @dataclass
 class Progress:
-    """What a worker says of itself. `chunks` are those that are wholly in parts since the last call."""
+    """What a worker reports. `chunks` are those whose rows are all in parts since the last report."""
 
     counts: Counts = field(default_factory=Counts)
     chunks: list[int] = field(default_factory=list)
     in_flight: int = 0
     finished_requests: int = 0
-    finished_tokens: int = 0  # of requests that were sent, not found in the log
-    oldest: tuple[str, str, float] | None = None  # row id, prompt, seconds
+    finished_tokens: int = 0  # of requests that were sent, not read from the log
+    oldest: tuple[str, str, float] | None = None  # row id, template, seconds
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(0, 0))
-    drops: list[tuple[str, str, str]] = field(default_factory=list)  # reason, detail, raw: a few examples
     first_error: str = ""
 
 
 class StageWorkerActor:
-    """The part of a StageWorker that the driver calls. Ray wraps every method of an actor's class; those that run for each row would
-    pay for that each time (a twentieth of a row's CPU time)."""
+    """What the driver calls.
+
+    Ray wraps every method of an actor's class: wrapping those that run once a row would cost 5% CPU.
+    """
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
 
     async def start(self, finished: frozenset[str]) -> None:
-        self._worker = StageWorker(self._spec)  # here, so that an error for people comes out as itself
-        gc.freeze()  # what was imported stays: the collector need not look through it again and again
+        self._worker = StageWorker(
+            self._spec
+        )  # not in __init__, where Ray would wrap an error meant for people
+        gc.freeze()  # what was imported stays: the collector need not scan it again and again
         gc.set_threshold(20_000, 20, 20)
         await self._worker.start(finished)
 
@@ -82,57 +86,49 @@ class StageWorkerActor:
         await self._worker.close()
 
 
-def _see_run(spec: WorkerSpec) -> None:
-    """Raise ConfigError where this node has another disk under the run's path: what was made would stay on it."""
-    if not exists(join(spec.folder, "fingerprint.json")):
-        raise ConfigError(
-            f"{spec.run_local}: node {socket.gethostname()} does not see the run directory that the driver writes to. With more than one node, --run must be "
-            "a path on a file system that all of them share (selfloop doctor --run DIR)."
-        )
-
-
 class StageWorker:
-    """Works on rows in the process that it is made in."""
+    """Processes rows in its own process."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        for plugin in spec.plugins:
-            registry.load(plugin)
-        self._spec = spec
+        registry.load("stages")  # registers the built-in methods and verifiers
+        self._spec, self._runner = spec, spec.recipe.runner
         if spec.run_local is not None:
-            _see_run(spec)
-            self._lock = lock.hold_as_worker(spec.run_local)
-            self._own_lock = lock.hold(lock.of_worker(spec.folder, spec.writer))
-        self._stage = spec.factory(spec.recipe)
+            _check_run_visible(spec)
+            lock.hold_as_worker(spec.run_local, spec.folder, spec.writer)
+        stage = spec.factory(spec.recipe)
+        assert stage.row is not None, "a stage without a row function has no workers"
+        self._row = stage.row
+        self._prompts = Prompts.of(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
         self._model = spec.engine.model_name if spec.engine else ""
-        self._slots = asyncio.Semaphore(spec.in_flight)
-        self._parts = PartWriter(spec.kept_folder, spec.folder, spec.writer)
+        self._slots = asyncio.Semaphore(self._runner.in_flight)
+        self._parts = PartWriter(spec.rows_folder, spec.folder, spec.writer)
         self._log: request_log.RequestLogWriter | None = None
         self._index = request_log.RequestLogIndex({}, 0)
         self._asking: dict[int, tuple[str, str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._chunk_left: dict[int, int] = {}  # rows of a chunk that are not yet in a written part
+        self._chunk_left: dict[int, int] = {}  # rows of a chunk that are not in a written part yet
         self._in_part: list[int] = []
         self._total = Counts()
         self._fresh = Progress()
         self._writing = asyncio.Lock()
         self._last_flush = time.monotonic()
-        self._unanswered = 0  # rows in a row
+        self._unanswered = 0  # consecutive rows
         self._problem: BaseException | None = None
 
     async def start(self, finished: frozenset[str]) -> None:
-        """Connect the engine and index the requests that an interrupted attempt left, but for those of `finished` rows."""
+        """Connect the engine and index the requests that an interrupted attempt left, except those of
+        `finished` rows.
+        """
         if self._engine is not None:
             await self._engine.start()
             folder = join(self._spec.folder, "requests")
             self._index = await asyncio.to_thread(request_log.index, folder, finished)
-            self._log = request_log.RequestLogWriter(
-                folder, self._spec.writer, self._spec.recipe.runner.sync_seconds
-            )
+            self._log = request_log.RequestLogWriter(folder, self._spec.writer, self._runner.sync_seconds)
         self._flusher = asyncio.create_task(self._flush_by_time())
 
     async def submit(self, chunk: int, rows: list[Row]) -> None:
-        """Take rows to work on; returns when the last of them has a place, which is how the driver is slowed down."""
+        """Accept rows; returns when the last of them has a slot, which is what slows the driver down."""
         self._chunk_left[chunk] = len(rows)
         for row in rows:
             await self._slots.acquire()
@@ -158,7 +154,7 @@ class StageWorker:
             await self._engine.close()
 
     async def progress(self) -> Progress:
-        """Return what has happened; chunks and drops are reported once."""
+        """Return what has happened; each chunk is reported once."""
         self._raise_problem()
         fresh = self._fresh
         self._fresh = Progress(
@@ -166,7 +162,7 @@ class StageWorker:
             finished_tokens=fresh.finished_tokens,
             first_error=fresh.first_error,
         )
-        fresh.counts, fresh.in_flight = self._total, len(self._tasks)
+        fresh.counts = self._total
         if self._asking:
             row, step, since = next(
                 iter(self._asking.values())
@@ -177,15 +173,10 @@ class StageWorker:
         return fresh
 
     async def _work(self, row: Row, chunk: int) -> None:
-        cost = Counts()
+        cost, spec = Counts(), self._spec
         try:
-            llm = LLM(
-                lambda request: self._send(request, cost),
-                row.id,
-                self._model,
-                self._spec.recipe.sampling,
-                self._spec.round,
-            )
+            send = lambda request: self._send(request, cost)  # noqa: E731
+            llm = LLM(send, row.id, self._model, spec.recipe.sampling, spec.round, self._prompts)
             outcome = storable(await self._outcome(row, llm))
             self._watch_outage(outcome)
             if self._problem:
@@ -194,40 +185,41 @@ class StageWorker:
             self._in_part.append(chunk)
             self._total.add_outcome(outcome)
             self._total.add(cost)
-            self._remember_example(outcome)
-            if isinstance(self._engine, ReplicaRouter):
+            if isinstance(outcome, Failed) and not self._fresh.first_error:
+                self._fresh.first_error = f"{outcome.error}: {outcome.detail}"
+            if self._engine:
                 self._engine.release(row.id)
-            if len(self._parts) >= self._spec.recipe.runner.part_rows:
+            if len(self._parts) >= self._runner.part_rows:
                 await self._flush()
         finally:
             self._slots.release()
 
     async def _outcome(self, row: Row, llm: LLM) -> Outcome:
         try:
-            return await self._stage.row(row, llm)
+            return await self._row(row, llm)
         except EngineLost as e:
             self._problem = StageError(
-                f"{self._spec.folder}: {e}. What was done so far is kept; start the same command again to go on from here."
+                f"{self._spec.folder}: {e}. Finished work is kept; rerun the same command to resume."
             )
             return Failed(type(e).__name__, str(e))
         except EngineError as e:
             return Failed(UNANSWERED if e.retryable else type(e).__name__, str(e), e.raw)
-        except Exception as e:  # whatever a stage raises is recorded with the row; the others go on
-            return Failed(
-                type(e).__name__,
-                f"{e} ({os.path.basename(raised_at(e))})",
-                str(row.payload.get("text", ""))[:10_000],
-            )
+        except Exception as e:  # whatever a stage raises is recorded with its row, and the others continue
+            where = os.path.basename(raised_at(e))
+            return Failed(type(e).__name__, f"{e} ({where})", str(row.payload.get("text", ""))[:10_000])
 
     def _watch_outage(self, outcome: Outcome) -> None:
-        """Stop where nothing is answered any more, before a passing outage has gone through all rows that are left."""
-        self._unanswered = (
-            self._unanswered + 1 if isinstance(outcome, Failed) and outcome.error == UNANSWERED else 0
-        )
-        if self._unanswered >= OUTAGE and self._spec.recipe.runner.on_unanswered == "stop":
+        """Stop when nothing is answered any more, before a passing outage fails all rows that are left."""
+        if not isinstance(outcome, Failed) or outcome.error != UNANSWERED:
+            self._unanswered = 0
+            return
+        self._unanswered += 1
+        if self._unanswered >= OUTAGE and self._runner.on_unanswered == "stop":
             self._problem = StageError(
-                f"{self._spec.folder}: {OUTAGE} rows one after the other were not answered, the last one: {outcome.detail}\n"
-                "What was done so far is kept; start the same command again when the engine answers: those rows are then tried again."
+                f"{self._spec.folder}: {OUTAGE} consecutive rows were not answered; the last error: "
+                f"{outcome.detail}\n"
+                "Finished work is kept; rerun the same command when the "
+                "engine is back: those rows are retried."
             )
 
     async def _send(self, request: Request, cost: Counts) -> list[Completion]:
@@ -237,24 +229,28 @@ class StageWorker:
             completions = [Completion(**c) for c in record["completions"]]
             cost.from_log += 1
         else:
-            number = id(request)
-            started = time.monotonic()
-            self._asking[number] = (request.row, request.step, started)
-            try:
-                completions = await self._engine.generate(request)
-            finally:
-                del self._asking[number]
-            try:
-                self._log.append(self._record(key, request, completions, time.monotonic() - started))
-            except OSError as e:
-                self._cannot_write(e)
-                raise
+            completions = await self._ask_engine(request, key)
             cost.sent += 1
         tokens = sum(c.completion_tokens for c in completions)
         self._fresh.finished_requests += 1
         self._fresh.finished_tokens += tokens if record is None else 0
         cost.prompt_tokens += completions[0].prompt_tokens
         cost.completion_tokens += tokens
+        return completions
+
+    async def _ask_engine(self, request: Request, key: str) -> list[Completion]:
+        assert self._engine is not None and self._log is not None, "the stage lists no prompts, but asks"
+        number, started = id(request), time.monotonic()
+        self._asking[number] = (request.row, request.step, started)
+        try:
+            completions = await self._engine.generate(request)
+        finally:
+            del self._asking[number]
+        try:
+            self._log.append(self._record(key, request, completions, time.monotonic() - started))
+        except OSError as e:
+            self._cannot_write(e)
+            raise
         return completions
 
     def _record(
@@ -273,20 +269,14 @@ class StageWorker:
             "n": request.n,
             "sample_index": request.sample_index,
             "completions": [c.to_json() for c in completions],
-            "time": request_log.now(),
+            "time": round(time.time(), 3),
             "seconds": round(seconds, 4),
         }
 
-    def _remember_example(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Failed):
-            self._fresh.first_error = self._fresh.first_error or f"{outcome.error}: {outcome.detail}"
-        elif hasattr(outcome, "reason") and len(self._fresh.drops) < 3:
-            self._fresh.drops.append((outcome.reason, outcome.detail, outcome.raw[:300]))
-
     async def _flush_by_time(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, self._spec.recipe.runner.part_seconds))
-            if time.monotonic() - self._last_flush >= self._spec.recipe.runner.part_seconds:
+            await asyncio.sleep(min(1.0, self._runner.part_seconds))
+            if time.monotonic() - self._last_flush >= self._runner.part_seconds:
                 await self._flush()
 
     async def _flush(self) -> None:
@@ -299,7 +289,7 @@ class StageWorker:
                 if self._log:
                     await asyncio.to_thread(self._log.sync)  # requests are durable before their rows are
                 await asyncio.to_thread(part.write)
-            except Exception as e:  # the disk, not the rows: what was taken for this part is not stored, so the stage has to stop
+            except Exception as e:  # the disk's fault, not the rows': the part is lost, so the stage stops
                 self._cannot_write(e)
                 return
             for chunk in chunks:
@@ -311,7 +301,8 @@ class StageWorker:
     def _cannot_write(self, e: Exception) -> None:
         what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
         self._problem = StageError(
-            f"{self._spec.folder}: cannot be written: {what}. What was written so far is kept; mend it and start again."
+            f"{self._spec.folder}: cannot be written: {what}. What was "
+            "written so far is kept: fix the cause and rerun."
         )
 
     def _raise_problem(self) -> None:
@@ -319,13 +310,25 @@ class StageWorker:
             raise self._problem
 
 
+def _check_run_visible(spec: WorkerSpec) -> None:
+    """Raise ConfigError if this node has another disk under the run's path: its output would stay there."""
+    if not exists(join(spec.folder, "fingerprint.json")):
+        raise ConfigError(
+            f"{spec.run_local}: node {socket.gethostname()} does not see the driver's run directory. With "
+            "more than one node, "
+            "--run must be a path on a file system that all of them share (selfloop doctor --run DIR)."
+        )
+
+
 def storable(outcome: Outcome) -> Outcome:
-    """Return the outcome, or a Failed in its place when it could not be written: one bad row must not take its part along."""
+    """Return the outcome, or a Failed in its place if it cannot be written: one bad row must not take its
+    part along.
+    """
     try:
         if isinstance(outcome, Kept):
             orjson.dumps([[row.id, row.parents, row.payload] for row in outcome.rows])
             if not all(isinstance(i, str) for row in outcome.rows for i in (row.id, *row.parents)):
-                raise TypeError("the ids of rows are text")
+                raise TypeError("row ids are text")
             if len({row.id for row in outcome.rows}) < len(outcome.rows):
                 raise ValueError("two of the rows it returned have the same id")
             return outcome

@@ -1,6 +1,13 @@
-"""One driver per run, and no worker of a dead driver beside it: two locks on files in the run directory.
+"""Locks in the run directory: one driver per run, and no worker that outlives its driver.
 
-Locks belong to open files, so the kernel lets go of them when a process dies, however it dies.
+    driver.lock                        exclusive, held by the driver as long as it writes
+    workers.lock                       shared, held by every stage worker until it dies
+    rounds/*/<stage>/workers/*.lock    exclusive, one per worker of the running stage, named after its parts
+
+A killed driver's workers may live for some seconds and commit one more part, so the next driver waits for
+workers.lock before it reads what is there. A driver that replaces a worker waits for that worker's own lock.
+These are flock locks: the kernel releases them when their process dies, however it dies, and a lock file left
+behind means nothing. Object stores have no locks: nothing keeps a second driver away there.
 """
 
 import asyncio
@@ -8,127 +15,128 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import SelfloopError, StageError
 
 
-class RunLock:
-    """Held by a driver for as long as it writes to the run. Object stores have no locks: there it does nothing."""
+@contextmanager
+def run_lock(folder: Path | None) -> Iterator[None]:
+    """Hold the driver's lock of a run. Does nothing for `folder` None, a run on an object store.
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._file = None
-
-    def __enter__(self) -> "RunLock":
-        if self._folder is not None:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._folder / "driver.lock", "a+")
-            except OSError as e:
-                raise SelfloopError(
-                    f"{self._folder}: cannot be written: {e}. Give a --run directory that this user may write to."
-                ) from None
-            try:
-                _flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, self._folder)
-            except BlockingIOError:
-                self._file.seek(0)
-                owner = self._file.read().strip() or "another process"
-                self._file.close()
-                raise SelfloopError(
-                    f"{self._folder} is in use by {owner}. Two drivers must not write to one run: wait for it, or end it."
-                ) from None
-            self._file.truncate(0)
-            self._file.write(_who())
-            self._file.flush()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
+    Raises SelfloopError if another driver holds it, or the folder cannot be written or locked.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as e:
+        raise SelfloopError(
+            f"{folder}: cannot be written: {e}. Give a --run directory that this user may write to."
+        ) from None
+    with open(fd, "r+") as file:
+        if not _try_lock(fd, fcntl.LOCK_EX, folder):
+            owner = file.read().strip() or "another process"
+            raise SelfloopError(
+                f"{folder} is in use by {owner}. Only one driver may write to a run: wait for it, or end it."
+            )
+        file.truncate(0)
+        file.write(_owner())
+        file.flush()
+        yield
 
 
-def hold_as_worker(folder: Path) -> int:
-    """Take the shared lock that every stage worker holds until it dies; returns the open file descriptor."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / "workers.lock", os.O_RDWR | os.O_CREAT)
-    _flock(fd, fcntl.LOCK_SH, folder)
-    return fd
+def hold_as_worker(run: Path, stage_folder: str, writer: str) -> tuple[int, int]:
+    """Take a worker's two locks until the process dies; return their descriptors, the shared one first."""
+    run.mkdir(parents=True, exist_ok=True)
+    shared = os.open(run / "workers.lock", os.O_RDWR | os.O_CREAT)
+    _lock(shared, fcntl.LOCK_SH, run)
+    path = _of_worker(stage_folder, writer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = os.open(path, os.O_RDWR | os.O_CREAT)
+    _lock(own, fcntl.LOCK_EX, path)
+    os.ftruncate(own, 0)
+    os.write(own, _owner().encode())
+    return shared, own
 
 
-def of_workers(stage_folder: str) -> str:
-    """Return the folder with a lock file for each worker that a stage under way has."""
+def worker_locks(stage_folder: str) -> str:
+    """Return the folder of the stage's worker locks; it may be removed once the stage has no workers left."""
     return f"{stage_folder}/workers"
 
 
-def of_worker(stage_folder: str, writer: str) -> Path:
-    """Return the lock file of one worker, named as its parts are."""
-    return Path(of_workers(stage_folder)) / f"{writer}.lock"
+async def wait_for_worker(stage_folder: str, writer: str, seconds: float = 60) -> None:
+    """Return once a worker that Ray has given up on is dead, so that it cannot write any more.
 
-
-def hold(path: Path) -> int:
-    """Take a lock of one's own until this process dies, and write into it who has it; returns the open file descriptor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    _flock(fd, fcntl.LOCK_EX, path)
-    os.ftruncate(fd, 0)
-    os.write(fd, _who().encode())
-    return fd
-
-
-async def let_go(path: Path, seconds: float = 60) -> None:
-    """Return once nobody has the lock of a worker that is to be dead, so that it cannot write any more. Raises StageError after `seconds`.
-
-    Ray gives up a worker whose node it does not hear of; the process may live on, with the shared file system still mounted.
+    Ray gives up on a worker when it loses contact with its node; the process may live on, with the shared
+    file system still mounted. Raises StageError if it is still alive after `seconds`.
     """
+    path = _of_worker(stage_folder, writer)
+    if path.exists() and not await _released(path, seconds):
+        raise StageError(
+            f"{path}: a worker that Ray has given up on is still alive ({path.read_text()}). "
+            "End it, then run the same command again."
+        )
+
+
+async def wait_for_old_workers(run: Path, seconds: float = 60) -> None:
+    """Return once no worker of an earlier driver is alive, so that none can write another part.
+
+    Raises SelfloopError, naming the workers, if some are after `seconds`.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "workers.lock"
+    path.touch()
+    if not await _released(path, seconds):
+        alive = sorted(p.read_text() for p in run.glob("rounds/*/*/workers/*.lock") if not _is_free(p))
+        raise SelfloopError(
+            f"a worker of an earlier start still holds {path} after {seconds:.0f} s: "
+            f"{', '.join(alive) or 'unknown'}. End it first."
+        )
+
+
+def _of_worker(stage_folder: str, writer: str) -> Path:
+    return Path(worker_locks(stage_folder)) / f"{writer}.lock"
+
+
+async def _released(path: Path, seconds: float) -> bool:
+    """Wait until nobody holds the lock; tell whether that happened within `seconds`."""
     end = time.monotonic() + seconds
-    while path.exists() and not _is_free(path):
+    while not _is_free(path):
         if time.monotonic() > end:
-            raise StageError(
-                f"{path}: a worker that Ray has given up still lives ({path.read_text()}). End it, then start the same command again."
-            )
+            return False
         await asyncio.sleep(0.2)
+    return True
 
 
 def _is_free(path: Path) -> bool:
-    with open(path) as f:
-        try:
-            _flock(f.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB, path)
-        except BlockingIOError:
-            return False
-        return True
+    with open(path, "r+") as f:  # NFS grants an exclusive lock to writers only
+        return _try_lock(f.fileno(), fcntl.LOCK_EX, path)
 
 
-def _who() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _flock(fd: int, how: int, path: Path) -> None:
+def _try_lock(fd: int, mode: int, path: Path) -> bool:
     try:
-        fcntl.flock(fd, how)
+        _lock(fd, mode | fcntl.LOCK_NB, path)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock(fd: int, mode: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, mode)
     except BlockingIOError:
         raise
     except OSError as e:
         raise SelfloopError(
-            f"{path}: cannot be locked: {e}. A run directory must be on a file system that has locks (see selfloop doctor --run DIR)."
+            f"{path}: cannot be locked: {e}. A run directory must be on a file system that supports locks "
+            "(check with selfloop doctor --run DIR)."
         ) from None
 
 
-def wait_for_old_workers(folder: Path, seconds: float = 60) -> None:
-    """Return once no worker of an earlier driver is left, so that none can still write a part."""
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + seconds
-    with open(folder / "workers.lock", "a+") as f:
-        while True:
-            try:
-                _flock(f.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
-                return
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    left = sorted(
-                        p.read_text() for p in folder.glob("rounds/*/*/workers/*.lock") if not _is_free(p)
-                    )
-                    raise SelfloopError(
-                        f"a worker of an earlier start still holds {folder}/workers.lock after {seconds:.0f} s: {', '.join(left) or 'it does not say which'}. End it first."
-                    ) from None
-                time.sleep(0.2)
+def _owner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

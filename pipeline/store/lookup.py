@@ -1,6 +1,6 @@
-"""Finding rows in part files and requests in logs without reading all of them: columns are read alone, logs are scanned as bytes.
+"""Look up rows in parts and requests in logs: only the columns needed are read, logs are searched as bytes.
 
-A stage may be running meanwhile: a file that is gone between the listing and the reading is passed over.
+Safe while a stage runs: a file that disappears between listing and reading is skipped.
 """
 
 import mmap
@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.store import files
-from pipeline.store.parts import META, damage_is_told
+from pipeline.store.parts import META, as_damaged
 
 
-class Found(NamedTuple):
-    """A row that was found: where, its id and its parents."""
+class RowRef(NamedTuple):
+    """Where a row is stored, its id and its parents."""
 
     path: str
     id: str
@@ -25,67 +25,58 @@ class Found(NamedTuple):
 
 
 def read_columns(path: str, names: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of an Arrow stream with the columns `names` alone; the others are not even decompressed."""
+    """Yield the record batches of an Arrow file with the columns `names`; others are not decompressed."""
     fs, name = files.filesystem(path)
     try:
         file = pa.memory_map(name) if files.is_local(path) else fs.open(name, "rb")
     except FileNotFoundError:
         return
-    with damage_is_told(path), file:
+    with as_damaged(path), file:
         schema = pa.ipc.open_stream(file).schema
         wanted = [i for i, field in enumerate(schema.names) if field in names]
         file.seek(0)
         yield from pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(included_fields=wanted))
 
 
-def with_ids(path: str, ids: Collection[str]) -> Iterator[Found]:
+def with_ids(path: str, ids: Collection[str]) -> Iterator[RowRef]:
     """Yield the rows of a part whose id is one of `ids`."""
-    wanted = pa.array(sorted(ids), pa.string())
-    for batch in read_columns(path, ("id", "parents")):
-        yield from _founds(path, batch.filter(pc.is_in(batch["id"], value_set=wanted)))
+    for batch in _with_ids(path, ids, ("id", "parents")):
+        yield from _refs(path, batch)
 
 
-def with_parents(path: str, ids: Collection[str]) -> Iterator[Found]:
+def with_parents(path: str, ids: Collection[str]) -> Iterator[RowRef]:
     """Yield the rows of a part that have one of `ids` among their parents."""
-    wanted = pa.array(sorted(ids), pa.string())
+    wanted = pa.array(ids, pa.string())
     for batch in read_columns(path, ("id", "parents")):
         hit = pc.is_in(pc.list_flatten(batch["parents"]), value_set=wanted)
         places = pc.unique(pc.filter(pc.list_parent_indices(batch["parents"]), hit))
         if len(places):
-            yield from _founds(path, batch.take(places))
+            yield from _refs(path, batch.take(places))
 
 
-def with_prefix(path: str, prefix: str, column: str = "id") -> Iterator[str]:
-    """Yield the values of `column` (ids) that begin with `prefix`."""
-    for batch in read_columns(path, (column,)):
-        values = batch[column]
-        yield from values.filter(pc.starts_with(values, prefix)).to_pylist()
+def with_prefix(path: str, prefix: str) -> Iterator[str]:
+    """Yield the ids in a part that begin with `prefix`."""
+    for batch in read_columns(path, ("id",)):
+        yield from batch["id"].filter(pc.starts_with(batch["id"], prefix)).to_pylist()
 
 
-def payloads(path: str, ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the payloads of some rows of a part."""
-    wanted = pa.array(sorted(ids), pa.string())
-    found: dict[str, dict[str, Any]] = {}
-    for batch in read_columns(path, ("id", "payload")):
-        chosen = batch.filter(pc.is_in(batch["id"], value_set=wanted))
-        found |= {
-            i: orjson.loads(p)
-            for i, p in zip(chosen["id"].to_pylist(), chosen["payload"].to_pylist(), strict=True)
-        }
-    return found
+def payload(path: str, row_id: str) -> dict[str, Any]:
+    """Return the payload of a row of a part; {} if the part does not hold it."""
+    for batch in _with_ids(path, [row_id], ("id", "payload")):
+        for text in batch["payload"].to_pylist():
+            return orjson.loads(text)
+    return {}
 
 
 def rejects(path: str, ids: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the rejects in a file whose id is one of `ids`, as dicts (id, parents, reason, detail, raw)."""
-    wanted = pa.array(sorted(ids), pa.string())
-    if not any(pc.any(pc.is_in(b["id"], value_set=wanted)).as_py() for b in read_columns(path, ("id",))):
-        return
-    for batch in read_columns(path, ("id", "parents", "reason", "detail", "raw")):
-        yield from batch.filter(pc.is_in(batch["id"], value_set=wanted)).to_pylist()
+    if any(batch.num_rows for batch in _with_ids(path, ids, ("id",))):
+        for batch in _with_ids(path, ids, ("id", "parents", "reason", "detail", "raw")):
+            yield from batch.to_pylist()
 
 
 def inputs_among(path: str, ids: Collection[str]) -> set[str]:
-    """Return those of `ids` that the part accounts for: they are in its metadata, which is searched as text."""
+    """Return those of `ids` that the part accounts for; its metadata is searched as text."""
     fs, name = files.filesystem(path)
     try:
         with fs.open(name, "rb") as file:
@@ -96,8 +87,8 @@ def inputs_among(path: str, ids: Collection[str]) -> set[str]:
 
 
 def requests_of(path: str, ids: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield a log's records of some rows. Only lines with one of the ids are parsed; damaged ones are left out."""
-    # Quotes inside a text are escaped in JSON, so this can only match where a key "row" really stands.
+    """Yield a log's records of some rows; only lines with one of the ids are parsed, damaged ones skipped."""
+    # Quotes inside a text are escaped in JSON, so this matches real "row" keys only.
     needle = re.compile(b'"row":(?:' + b"|".join(re.escape(orjson.dumps(i)) for i in sorted(ids)) + b")")
     for line in _lines_with(path, needle):
         try:
@@ -106,6 +97,17 @@ def requests_of(path: str, ids: Collection[str]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(record, dict) and record.get("row") in ids and "key" in record:
             yield record
+
+
+def _with_ids(path: str, ids: Collection[str], columns: Collection[str]) -> Iterator[pa.RecordBatch]:
+    wanted = pa.array(ids, pa.string())
+    for batch in read_columns(path, columns):
+        yield batch.filter(pc.is_in(batch["id"], value_set=wanted))
+
+
+def _refs(path: str, batch: pa.RecordBatch) -> Iterator[RowRef]:
+    for i, parents in zip(batch["id"].to_pylist(), batch["parents"].to_pylist(), strict=True):
+        yield RowRef(path, i, parents)
 
 
 def _lines_with(path: str, needle: re.Pattern[bytes]) -> Iterator[bytes]:
@@ -123,8 +125,3 @@ def _lines_with(path: str, needle: re.Pattern[bytes]) -> Iterator[bytes]:
                 begin, end = text.rfind(b"\n", 0, match.start()) + 1, text.find(b"\n", match.end())
                 at = len(text) if end < 0 else end + 1
                 yield text[begin:at]
-
-
-def _founds(path: str, batch: pa.RecordBatch) -> Iterator[Found]:
-    for i, parents in zip(batch["id"].to_pylist(), batch["parents"].to_pylist(), strict=True):
-        yield Found(path, i, parents)

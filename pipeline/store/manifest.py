@@ -1,11 +1,13 @@
-"""A stage's manifest: the only thing that makes a stage done, and the proof that no row was lost in it."""
+"""A stage's manifest: written last, it alone marks the stage done, and it proves that no row was lost."""
 
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import StageError
 from pipeline.store import files
+from pipeline.store.parts import Counts
 
 FORMAT = 1
 
@@ -19,7 +21,7 @@ class PartEntry(BaseModel):
 
 
 class StepEntry(BaseModel):
-    """What one step over all rows of the stage did (deduplication, caps, votes)."""
+    """One step over all rows of the stage, such as deduplication: how many went in and what it dropped."""
 
     name: str
     rows_in: int
@@ -35,14 +37,14 @@ class Tokens(BaseModel):
 
 
 class Requests(BaseModel):
-    """Requests the rows needed: sent to an engine, or found finished in the log after an interruption."""
+    """Requests that the stage's rows needed: sent to an engine, or found in the log of an earlier attempt."""
 
     sent: int = 0
     from_log: int = 0
 
 
 class Manifest(BaseModel):
-    """See ARCHITECTURE: written last, atomically. `rows_out` counts the rows that go on."""
+    """Counts and parts of a done stage. `rows_out` counts the rows that go on to the next stage."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,43 +64,48 @@ class Manifest(BaseModel):
     tokens: Tokens = Field(default_factory=Tokens)
     requests: Requests = Field(default_factory=Requests)
     seconds: float = 0.0
-    passes_through: str | None = Field(None, description="an empty stage: its rows are those of this stage")
+    passes_through: str | None = Field(None, description="an empty stage: its parts are those of this stage")
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    def add_up(self, counts: Counts) -> None:
+        """Fill in what became of the input rows, and what that cost."""
+        self.rows_done, self.rows_dropped, self.rows_failed = counts.done, counts.dropped, counts.failed
+        self.tokens = Tokens(prompt=counts.prompt_tokens, completion=counts.completion_tokens)
+        self.requests = Requests(sent=counts.sent, from_log=counts.from_log)
+
     def check(self) -> None:
-        """Raise StageError when rows do not add up (ARCHITECTURE invariant 1)."""
-        accounted = self.rows_done + sum(self.rows_dropped.values()) + sum(self.rows_failed.values())
+        """Raise StageError unless rows in = done + dropped + failed, here and in every step."""
+        where, dropped = f"{self.stage} of round {self.round}", sum(self.rows_dropped.values())
+        failed = sum(self.rows_failed.values())
+        accounted = self.rows_done + dropped + failed
         if accounted != self.rows_in:
             raise StageError(
-                f"{self.stage} of round {self.round} lost rows: {self.rows_in} in, but {self.rows_done} done + "
-                f"{sum(self.rows_dropped.values())} dropped + {sum(self.rows_failed.values())} failed = {accounted}. "
-                "The stage is not marked as done. This is a fault of selfloop: please report it with the run directory."
+                f"{where} lost rows: {self.rows_in} in, but {self.rows_done} done + {dropped} dropped + "
+                f"{failed} failed = {accounted}. The stage is not marked done. This is a bug in selfloop: "
+                "please report it and keep the run directory."
             )
         for step in self.steps:
             if step.rows_in != step.rows_out + sum(step.dropped.values()):
                 raise StageError(f"step {step.name} of {self.stage} lost rows: {step.model_dump()}")
         stored = sum(p.rows for p in self.parts)
         if stored != self.rows_out:
-            raise StageError(
-                f"{self.stage} of round {self.round}: its parts hold {stored} rows, but {self.rows_out} were counted."
-            )
+            raise StageError(f"{where}: its parts hold {stored} rows, but {self.rows_out} were counted.")
 
     def dropped_in_all(self) -> dict[str, int]:
-        """Return dropped rows by reason, those of the steps included."""
-        total = dict(self.rows_dropped)
+        """Return dropped rows by reason, including those that steps dropped."""
+        total = Counter(self.rows_dropped)
         for step in self.steps:
-            for reason, n in step.dropped.items():
-                total[reason] = total.get(reason, 0) + n
-        return total
+            total.update(step.dropped)
+        return dict(total)
 
     def write(self, folder: str) -> None:
-        """Check conservation, then write manifest.json."""
+        """Write manifest.json, if `check` passes."""
         self.check()
         files.write_json(files.join(folder, "manifest.json"), self.model_dump(mode="json"))
 
 
 def read_manifest(folder: str) -> Manifest | None:
-    """Return the manifest in a stage's folder, or None when the stage is not done."""
+    """Return the manifest of a stage's folder, or None when the stage is not done."""
     path = files.join(folder, "manifest.json")
     try:
         return Manifest.model_validate(files.read_json(path))
@@ -106,5 +113,5 @@ def read_manifest(folder: str) -> Manifest | None:
         return None
     except ValueError as e:
         raise StageError(
-            f"{path}: not a manifest this version can read ({e}). Remove the stage's folder to make it again."
+            f"{path}: not a manifest that this version can read ({e}). To redo the stage, delete its folder."
         ) from None

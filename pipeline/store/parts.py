@@ -1,8 +1,10 @@
-"""Part files: what became of some input rows, written together or not at all.
+"""Part files: what became of some input rows, committed together or not at all.
 
-A flush writes up to three Arrow files of one name: `dropped/`, `failed/`, and last the part itself with the rows that were
-kept. The rename of the part is the commit: rejects without a part of the same name are leftovers of a kill and are removed.
-A part's schema metadata tells which input rows it accounts for.
+A flush writes up to three Arrow files of one name, each atomically: `dropped/NAME`, `failed/NAME`, and last
+the part `NAME` with the kept rows, whose metadata lists the input rows that all three account for. The rename
+of the part is the commit. A kill before it leaves rejects without a part, which `sweep` removes; their rows
+are processed again. A stage never uses a writer's name twice, so no part is overwritten; `forget_failed`
+alone rewrites one.
 """
 
 import hashlib
@@ -11,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from posixpath import basename
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -26,12 +29,12 @@ META = b"selfloop"
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to input rows, and what it cost. Adds up over parts."""
+    """What happened to input rows, and the tokens and requests it took."""
 
     done: int = 0
     out: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
+    failed: dict[str, int] = field(default_factory=dict)  # error -> rows
     prompt_tokens: int = 0
     completion_tokens: int = 0
     sent: int = 0
@@ -44,9 +47,8 @@ class Counts:
     def add(self, other: "Counts") -> None:
         for name in ("done", "out", "prompt_tokens", "completion_tokens", "sent", "from_log"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("dropped", "failed"):
-            mine = getattr(self, name)
-            for reason, n in getattr(other, name).items():
+        for mine, theirs in ((self.dropped, other.dropped), (self.failed, other.failed)):
+            for reason, n in theirs.items():
                 mine[reason] = mine.get(reason, 0) + n
 
     def add_outcome(self, outcome: Outcome) -> None:
@@ -59,8 +61,30 @@ class Counts:
             self.failed[outcome.error] = self.failed.get(outcome.error, 0) + 1
 
 
+class PendingPart(NamedTuple):
+    """Outcomes to be written as one part."""
+
+    kept_folder: str
+    reject_folder: str
+    name: str
+    outcomes: list[tuple[Row, Outcome]]
+    cost: Counts
+
+    def write(self) -> None:
+        """Write the rejects, then the part: once that is there, its input rows are done."""
+        for kind, cls in (("dropped", Dropped), ("failed", Failed)):
+            rejects = [(row, o) for row, o in self.outcomes if isinstance(o, cls)]
+            if rejects:
+                _write(files.join(self.reject_folder, kind, self.name), rejects_to_table(rejects))
+        for _, outcome in self.outcomes:
+            self.cost.add_outcome(outcome)
+        kept = [row for _, o in self.outcomes if isinstance(o, Kept) for row in o.rows]
+        meta = {"inputs": [row.id for row, _ in self.outcomes], "counts": asdict(self.cost)}
+        _write(files.join(self.kept_folder, self.name), rows_to_table(kept), meta)
+
+
 class PartWriter:
-    """Collects outcomes and writes them as parts named `part-<writer>-<sequence>`."""
+    """Collects outcomes and writes them as parts named `part-<writer>-<sequence>.arrow`."""
 
     def __init__(self, kept_folder: str, reject_folder: str, writer: str) -> None:
         self._kept_folder, self._reject_folder, self._writer = kept_folder, reject_folder, writer
@@ -72,20 +96,15 @@ class PartWriter:
         return len(self._outcomes)
 
     def add(self, row: Row, outcome: Outcome, cost: Counts | None = None) -> None:
-        """Take note of what became of an input row, and of the tokens and requests it cost."""
+        """Add an input row's outcome, and the tokens and requests it cost."""
         self._outcomes.append((row, outcome))
         if cost:
             self._cost.add(cost)
 
-    def take(self) -> "PendingPart":
-        """Return what was collected as a part that can be written (from another thread), and begin anew."""
-        part = PendingPart(
-            self._kept_folder,
-            self._reject_folder,
-            f"part-{self._writer}-{self._sequence:05d}",
-            self._outcomes,
-            self._cost,
-        )
+    def take(self) -> PendingPart:
+        """Return what was collected as a part, to be written from any thread, and start the next one."""
+        name = f"part-{self._writer}-{self._sequence:05d}.arrow"
+        part = PendingPart(self._kept_folder, self._reject_folder, name, self._outcomes, self._cost)
         self._outcomes, self._cost = [], Counts()
         self._sequence += 1
         return part
@@ -96,34 +115,8 @@ class PartWriter:
             self.take().write()
 
 
-class PendingPart(NamedTuple):
-    """Outcomes that are to be written as one part."""
-
-    kept_folder: str
-    reject_folder: str
-    name: str
-    outcomes: list[tuple[Row, Outcome]]
-    cost: Counts
-
-    def write(self) -> None:
-        """Write rejects first, the part last: once it is there, its input rows are done."""
-        for kind, cls in (("dropped", Dropped), ("failed", Failed)):
-            rejects = [(r, o) for r, o in self.outcomes if isinstance(o, cls)]
-            if rejects:
-                _write(files.join(self.reject_folder, kind, f"{self.name}.arrow"), rejects_to_table(rejects))
-        counts = self.cost
-        for _, outcome in self.outcomes:
-            counts.add_outcome(outcome)
-        table = rows_to_table([row for _, o in self.outcomes if isinstance(o, Kept) for row in o.rows])
-        meta = {"inputs": [r.id for r, _ in self.outcomes], "counts": asdict(counts)}
-        _write(
-            files.join(self.kept_folder, f"{self.name}.arrow"),
-            table.replace_schema_metadata({META: orjson.dumps(meta)}),
-        )
-
-
 class PartInfo(NamedTuple):
-    """A committed part: its path, its input rows' ids and its counts."""
+    """A committed part: its path, the ids of its input rows and its counts."""
 
     path: str
     inputs: list[str]
@@ -131,7 +124,7 @@ class PartInfo(NamedTuple):
 
 
 def committed(kept_folder: str, pattern: str = "part-*.arrow") -> Iterator[PartInfo]:
-    """Yield the parts that are there."""
+    """Yield the committed parts of a folder."""
     for path in files.glob(kept_folder, pattern):
         with _open(path) as reader:
             meta = orjson.loads(reader.schema.metadata[META])
@@ -139,51 +132,45 @@ def committed(kept_folder: str, pattern: str = "part-*.arrow") -> Iterator[PartI
 
 
 def sweep(kept_folder: str, reject_folder: str) -> None:
-    """Remove what a kill left: rejects without their part, and files that were being written."""
-    parts = {p.rsplit("/", 1)[1] for p in files.glob(kept_folder, "part-*.arrow")}
-    for kind in ("dropped", "failed"):
-        for path in files.glob(files.join(reject_folder, kind), "part-*.arrow"):
-            # Looked for once more: where files are seen late, the list may be older than the part.
-            if (name := path.rsplit("/", 1)[1]) not in parts and not files.exists(
-                files.join(kept_folder, name)
-            ):
+    """Remove what a kill left: rejects without a part, and temporary files. Call it while nothing writes."""
+    reject_folders = [files.join(reject_folder, kind) for kind in ("dropped", "failed")]
+    names = {basename(path) for path in files.glob(kept_folder, "part-*.arrow")}
+    for folder in reject_folders:
+        for path in files.glob(folder, "part-*.arrow"):
+            name = basename(path)
+            # Looked up again: where files become visible late, the listing may be older than the part.
+            if name not in names and not files.exists(files.join(kept_folder, name)):
                 files.remove(path)
-    for folder in (kept_folder, *(files.join(reject_folder, k) for k in ("dropped", "failed"))):
+    for folder in (kept_folder, *reject_folders):
         for path in files.glob(folder, "*.tmp"):
             files.remove(path)
 
 
 def forget_failed(kept_folder: str, reject_folder: str, error: str | None = None) -> int:
-    """Take failed rows (those that failed with `error`, or all) out of the parts that account for them, so that they are worked on again.
+    """Take failed rows out of their parts, so that they are processed again; return how many.
 
-    Other rows stay. Returns how many were taken out.
+    `error` limits that to the rows that failed with it. The part is rewritten before its rejects: a kill in
+    between leaves rejects that no part accounts for, and the next call completes it.
     """
-    found = 0
+    count = 0
     for path in files.glob(files.join(reject_folder, "failed"), "part-*.arrow"):
-        name = path.rsplit("/", 1)[1]
-        with _open(path) as reader:
-            rejects = reader.read_all()
-        chosen = (
-            pc.equal(rejects["reason"], error)
-            if error
-            else pa.chunked_array([[True] * len(rejects)], pa.bool_())
-        )
-        failed, stay = set(rejects.filter(chosen)["id"].to_pylist()), rejects.filter(pc.invert(chosen))
-        if not failed:
+        rejects = _read(path)
+        again = pa.array([error in (None, reason) for reason in rejects["reason"].to_pylist()], pa.bool_())
+        forgotten, stay = set(rejects.filter(again)["id"].to_pylist()), rejects.filter(pc.invert(again))
+        if not forgotten:
             continue
-        found += len(failed)
-        part = files.join(kept_folder, name)
-        with _open(part) as reader:
-            table = reader.read_all()
+        count += len(forgotten)
+        part = files.join(kept_folder, basename(path))
+        table = _read(part)
         meta = orjson.loads(table.schema.metadata[META])
-        meta["inputs"] = [i for i in meta["inputs"] if i not in failed]
+        meta["inputs"] = [i for i in meta["inputs"] if i not in forgotten]
         meta["counts"]["failed"] = dict(Counter(stay["reason"].to_pylist()))
-        _write(part, table.replace_schema_metadata({META: orjson.dumps(meta)}))
+        _write(part, table, meta)
         if len(stay):
             _write(path, stay)
         else:
             files.remove(path)
-    return found
+    return count
 
 
 def row_count(path: str) -> int:
@@ -193,48 +180,43 @@ def row_count(path: str) -> int:
 
 
 def read_rows(path: str) -> Iterator[Row]:
-    """Yield the rows of a part, one record batch in memory at a time. Raises DamagedError for one that is not whole, or not there."""
+    """Yield the rows of a part, one record batch in memory at a time.
+
+    Raises DamagedError for a part that is missing or incomplete.
+    """
     try:
         with _open(path) as reader:
             for batch in reader:
                 yield from table_to_rows(batch)
     except FileNotFoundError:
-        raise DamagedError.of(path, "not there, and a manifest.json says that it is") from None
+        raise DamagedError.of(path, "missing, but a manifest.json lists it") from None
 
 
 def read_tables(folder: str, pattern: str = "*.arrow") -> Iterator[pa.Table]:
     """Yield the Arrow files of a folder as tables."""
     for path in files.glob(folder, pattern):
-        with _open(path) as reader:
-            yield reader.read_all()
+        yield _read(path)
 
 
 def sha256(path: str) -> str:
     """Return the sha256 hex digest of a file."""
     fs, name = files.filesystem(path)
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with fs.open(name, "rb") as f:
         while block := f.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
-def _write(path: str, table: pa.Table) -> None:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table, max_chunksize=1000)
-    files.write_bytes(path, sink.getbuffer())
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager
-def damage_is_told(path: str) -> Iterator[None]:
-    """Raise DamagedError where pyarrow finds that the file at `path` is none of its own, or half of one."""
+def as_damaged(path: str) -> Iterator[None]:
+    """Raise DamagedError when pyarrow finds that the file at `path` is incomplete, or not Arrow."""
     try:
         yield
     except pa.ArrowInvalid as e:
         raise DamagedError.of(path, f"damaged ({e})") from None
     except OSError as e:
-        if e.errno is not None:  # a disk's or a network's, with its own word for it
+        if e.errno is not None:  # the disk's or the network's own error
             raise
         raise DamagedError.of(path, f"damaged ({e})") from None
 
@@ -242,5 +224,19 @@ def damage_is_told(path: str) -> Iterator[None]:
 @contextmanager
 def _open(path: str) -> Iterator[pa.RecordBatchStreamReader]:
     fs, name = files.filesystem(path)
-    with damage_is_told(path), fs.open(name, "rb") as file, pa.ipc.open_stream(file) as reader:
+    with as_damaged(path), fs.open(name, "rb") as file, pa.ipc.open_stream(file) as reader:
         yield reader
+
+
+def _read(path: str) -> pa.Table:
+    with _open(path) as reader:
+        return reader.read_all()
+
+
+def _write(path: str, table: pa.Table, meta: dict[str, Any] | None = None) -> None:
+    if meta:
+        table = table.replace_schema_metadata({META: orjson.dumps(meta)})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table, max_chunksize=1000)
+    files.write_bytes(path, sink.getbuffer())

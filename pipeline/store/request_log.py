@@ -1,12 +1,15 @@
-"""The request log: every finished request, durable before the row that asked. Append-only, one writer per file.
+"""The request log: every finished request, durable before the row that sent it. Append-only.
 
-A line is a JSON object. What a kill left half-written is a line that does not parse: it is counted and left out, and the
-request is sent again. A resumed stage writes to a new file, so no file ever has two writers (safe on NFS and the like).
+Each line is a JSON object. `append` hands it to the operating system before it returns, so a killed process
+loses no finished request; a thread syncs the file every `sync_seconds`, which bounds what a power cut can
+lose; and a worker syncs before it commits a part. A kill can leave half a line at the end: it does not parse,
+is counted and skipped, and its request is sent again. Every worker opens a new file, also in a resumed stage,
+so that no file ever has two writers, even on NFS. Object stores cannot append: there, records are put as
+numbered objects every `sync_seconds`, and a kill loses those not put yet.
 """
 
 import os
 import threading
-import time
 from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
@@ -16,12 +19,7 @@ from pipeline.store import files
 
 
 class RequestLogWriter:
-    """Appends records to one new file of its own.
-
-    A record has left this process when `append` returns (local paths), so that a kill of the process does not lose it;
-    it is on disk, safe from a crash of the machine, within `sync_seconds`. On object stores, which cannot append,
-    records are put as numbered objects every `sync_seconds`.
-    """
+    """Appends records to a new file. Once a write or sync has failed, every later call raises its OSError."""
 
     def __init__(self, folder: str, name: str, sync_seconds: float = 1.0) -> None:
         self._folder, self._name, self._every = folder, name, sync_seconds
@@ -35,9 +33,8 @@ class RequestLogWriter:
         if self._local:
             path = files.filesystem(folder)[1]
             os.makedirs(path, exist_ok=True)
-            self._fd = os.open(
-                f"{path}/{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
-            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            self._fd = os.open(f"{path}/{name}.jsonl", flags, 0o644)
             files.sync_folder(path)
         self._stop = threading.Event()
         self._error: OSError | None = None
@@ -45,15 +42,15 @@ class RequestLogWriter:
         self._thread.start()
 
     def append(self, record: dict[str, Any]) -> None:
-        """Append one record. Raises OSError when the disk refuses it (now, or at the last sync)."""
+        """Append one record."""
         if self._error:
             raise self._error
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         if self._local:
             try:
-                while line:  # a write to a nearly full disk may be short; the next one then says why
+                while line:  # on a nearly full disk a write may be short; the next one then raises
                     line = line[os.write(self._fd, line) :]
-            except OSError as e:  # the file may end in half a line now: nothing may be appended to that
+            except OSError as e:  # the file may end in half a line: nothing may be appended to it
                 self._error = e
                 raise
         else:
@@ -62,10 +59,8 @@ class RequestLogWriter:
         self._dirty = True
 
     def sync(self) -> None:
-        """Make everything appended so far durable. Raises OSError when that failed, now or before."""
-        with (
-            self._syncing
-        ):  # a sync that another thread has begun has to end before this one may say that all is durable
+        """Make everything appended so far durable."""
+        with self._syncing:  # a sync in progress in the other thread must finish first
             if self._error:
                 raise self._error
             if not self._dirty:
@@ -73,17 +68,9 @@ class RequestLogWriter:
             self._dirty = False
             try:
                 self._store()
-            except (
-                Exception
-            ) as e:  # shown to whoever appends or syncs next as well: the stage must not go on without a log
-                # An object store's client has errors of its own, which are no OSErrors.
-                self._error = (
-                    e
-                    if isinstance(e, OSError)
-                    else OSError(
-                        f"{self._folder}: the request log cannot be written: {type(e).__name__}: {e}"
-                    )
-                )
+            except Exception as e:  # an object store's client raises errors of its own
+                why = f"{self._folder}: the request log cannot be written: {type(e).__name__}: {e}"
+                self._error = e if isinstance(e, OSError) else OSError(why)
                 raise self._error from None
 
     def close(self) -> None:
@@ -103,9 +90,8 @@ class RequestLogWriter:
         with self._lock:
             lines, self._buffer = self._buffer, []
         if lines:
-            files.write_bytes(
-                files.join(self._folder, f"{self._name}-{self._segment:06d}.jsonl"), b"".join(lines)
-            )
+            path = files.join(self._folder, f"{self._name}-{self._segment:06d}.jsonl")
+            files.write_bytes(path, b"".join(lines))
             self._segment += 1
 
     def _sync_loop(self) -> None:
@@ -117,7 +103,7 @@ class RequestLogWriter:
 
 
 class RequestLogIndex(NamedTuple):
-    """Where finished requests stand: key -> (file, offset, length); and how many lines were damaged."""
+    """Where finished requests are stored: key -> (file, offset, length); and how many lines were damaged."""
 
     places: dict[str, tuple[str, int, int]]
     damaged: int
@@ -134,7 +120,7 @@ class RequestLogIndex(NamedTuple):
 
 
 def index(folder: str, without_rows: Container[str] = ()) -> RequestLogIndex:
-    """Index the log in `folder`. Requests of the rows in `without_rows`, which are finished, are left out."""
+    """Index the log in `folder`, except for the requests of the finished rows `without_rows`."""
     places: dict[str, tuple[str, int, int]] = {}
     damaged = 0
     for path, offset, line in _lines(folder):
@@ -146,12 +132,9 @@ def index(folder: str, without_rows: Container[str] = ()) -> RequestLogIndex:
     return RequestLogIndex(places, damaged)
 
 
-def records(folder: str, rows: Container[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the log's records, of `rows` only if given; damaged lines are left out."""
-    for _, _, line in _lines(folder):
-        record = _parse(line)
-        if record is not None and (rows is None or record["row"] in rows):
-            yield record
+def records(folder: str) -> Iterator[dict[str, Any]]:
+    """Yield the log's records; damaged lines are skipped."""
+    yield from filter(None, (_parse(line) for _, _, line in _lines(folder)))
 
 
 def _lines(folder: str) -> Iterator[tuple[str, int, bytes]]:
@@ -172,8 +155,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return record if isinstance(record, dict) and "key" in record and "row" in record else None
-
-
-def now() -> float:
-    """Seconds since the epoch, to the millisecond, as records carry them."""
-    return round(time.time(), 3)

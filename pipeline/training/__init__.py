@@ -1,4 +1,4 @@
-"""Training: TRL's trainers inside Ray Train, restartable by the same call. `launch` is imported when a training begins: it takes seconds."""
+"""Training: TRL's trainers inside Ray Train, resumable. `launch` takes seconds to import."""
 
 from pipeline.training.spec import TrainResult, TrainSpec
 

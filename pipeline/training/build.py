@@ -1,4 +1,4 @@
-"""From a training's settings to one of TRL's trainers, its data prepared and checked. What all kinds share stands here."""
+"""From a training's config to one of TRL's trainers, its data prepared and checked."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import datasets
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils.logging import disable_progress_bar
+from trl.trainer import utils
 
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
 from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
 from pipeline.training.arguments import wants_bf16
 from pipeline.training.checkpoints import MarkComplete
-from pipeline.training.cpu import score_only_completions
 from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
-from pipeline.training.progress import Progress
+from pipeline.training.progress import ProgressWriter
 from pipeline.training.sft import LengthGroupedSFTTrainer, sft_trainer
 
 _TRAINERS = {SFT.command: sft_trainer, DPO.command: dpo_trainer}
@@ -26,16 +26,15 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
     datasets.disable_caching()
     datasets.disable_progress_bars()
     disable_progress_bar()
-    arguments = config["arguments"]
-    # Weights in bf16 have no room for AdamW's small updates (8 bits of mantissa): fp32 weights and bf16 arithmetic are the default.
+    arguments, trust, kind = config["arguments"], config["trust_remote_code"], KINDS[config["kind"]]
+    # bf16 weights (8 bits of mantissa) lose AdamW's small updates: the default is fp32 with bf16 arithmetic.
     dtype = torch.bfloat16 if config["precision"] == "bf16" else torch.float32
     bf16 = wants_bf16(config["precision"], not arguments["use_cpu"])
     if bf16:
-        # TRL multiplies the output layer's bf16 numbers as fp32; the bf16 units do that exactly, and 2 to 4 times as fast on a CPU.
+        # TRL multiplies the output layer's bf16 as fp32; bf16 units do so exactly, 2 to 4 times faster.
         torch.set_float32_matmul_precision("medium")
     if arguments["use_cpu"]:
-        score_only_completions()
-    trust = config["trust_remote_code"]
+        _score_only_completions()
     tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
     model = AutoModelForCausalLM.from_pretrained(
         config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust
@@ -45,32 +44,47 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
         from peft import PeftModel
 
         model, lora = PeftModel.from_pretrained(model, config["adapter"], is_trainable=True), None
-    data = datasets.concatenate_datasets(
-        [datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]]
-    )
-    kind = KINDS[config["kind"]]
-    trainer = _TRAINERS[kind.command](
+    parts = [datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]]
+    data = datasets.concatenate_datasets(parts)
+    trainer: Any = _TRAINERS[kind.command](
         config,
         {**arguments, "bf16": bf16},
         model=model,
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=lora,
-        callbacks=[Progress(config["progress"]), MarkComplete()],
+        callbacks=[ProgressWriter(config["progress"]), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)
     _check_nothing_cut(data, trainer, kind)
     return trainer
 
 
+def _score_only_completions() -> None:
+    """Let TRL compute logits only where there is loss, on the CPU as on GPUs. The loss is the same.
+
+    Without Triton, TRL 1.16 scores every position, including prompts, for compilers that need fixed shapes.
+    On a CPU the output layer of a small model then takes a quarter of a step (tests/benchmarks/training.py).
+    """
+    choose = getattr(utils, "_use_triton", None)  # private to TRL: without it training is slower, not wrong
+    if choose is not None and not hasattr(choose, "on_cpu"):
+
+        def compact(device: torch.device) -> bool:
+            return device.type == "cpu" or choose(device)
+
+        compact.on_cpu = choose  # type: ignore[attr-defined]
+        utils._use_triton = compact
+
+
 def _check_nothing_cut(data: datasets.Dataset, trainer: Any, kind: Kind) -> None:
-    """Raise StageError unless every token of the data is in what TRL made of it, and fits: it cuts and drops without a word."""
+    """Raise StageError unless TRL kept every token of the data, within max_length: it truncates silently."""
     published = sum(int(column(data, name).sum()) for name in kind.counts.values())
     limit = trainer.args.max_length
     if trainer.prepared_tokens != published or (limit is not None and trainer.lengths.max() > limit):
         raise StageError(
-            f"TRL prepared {trainer.prepared_tokens} tokens out of {published} published ones (max_length {limit}): it would cut examples, or "
-            "the tokens were counted with another tokenizer or chat template. Publish the data again with this model's tokenizer."
+            f"TRL prepared {trainer.prepared_tokens} of {published} published tokens (max_length {limit}): "
+            "it would cut examples, or the tokens were counted with another tokenizer or chat template. "
+            "Publish the data again with this model's tokenizer."
         )
 
 

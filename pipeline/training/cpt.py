@@ -1,7 +1,7 @@
-"""Continued pretraining: the mixture's texts as one stream of tokens, cut into blocks, with blocks of general text among them.
+"""Continued pretraining: the texts as one stream of tokens, cut into blocks and mixed with general text.
 
-The blocks are written in the very order in which they are trained on, all epochs of them. So what is seen does not depend on how
-many workers see it, a resumed training goes on in the middle, and the share of general text is counted and not only hoped for.
+The blocks are written in the exact order of training, all epochs of them. So what is seen does not depend on
+the number of workers, a resumed training continues in the middle, and the share of general text is exact.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +16,8 @@ from datasets.arrow_writer import ArrowWriter
 from pipeline.errors import StageError
 from pipeline.ids import unit_interval
 from pipeline.publish.accumulate import load_mixture
-from pipeline.publish.corpus import text_ids
 from pipeline.publish.dataset import MANIFEST, SPLIT, shares
-from pipeline.publish.kinds import CPT
+from pipeline.publish.tokens import text_ids
 from pipeline.store import files, parts
 from pipeline.training.data import TrainingData
 from pipeline.training.spec import TrainSpec
@@ -34,7 +33,7 @@ Blocks of tokens in the order of training; `replay` marks those of general text.
 
 
 class Stream:
-    """Cuts texts into blocks of `length` tokens as they come; the end of the last one that fills no block is `rest`, its first block is `first`."""
+    """Cuts texts into blocks of `length` tokens; `first` is the first block, `rest` what fills no block."""
 
     def __init__(self, texts: Iterable[Sequence[int]], length: int) -> None:
         self._texts, self._length = texts, length
@@ -55,7 +54,7 @@ class Stream:
         self.rest = rest
 
     def last(self) -> list[int]:
-        """Return the block that ends with the stream's first tokens, so that no token is left over."""
+        """Return `rest`, filled up to a block with the stream's first tokens."""
         return self.rest + self.first[: self._length - len(self.rest)]
 
 
@@ -69,11 +68,11 @@ def mix(
     epochs: float = 1,
     places: int | None = None,
 ) -> list[int]:
-    """Return which block is trained on in each place: numbers below `blocks` are its own, `blocks` + i is the i-th of general text.
+    """Return the block for each training place: below `blocks` an own one, `blocks` + i the i-th general one.
 
-    Each place holds general text with probability `rate`, by a draw that (seed, epoch, index) decide alone. With mode "instead" an own
-    block makes way for it, so that a share of `rate` of an epoch's blocks is not seen; "in_addition" leaves none out. It ends with
-    `epochs` over the own blocks, or, when given, after `places`. An epoch is a new shuffle.
+    Each place holds general text with probability `rate`, drawn by (seed, epoch, index) alone. With mode
+    "instead" it replaces an own block, so a share of `rate` of an epoch's blocks is not seen; "in_addition"
+    skips none. The order ends after `epochs`, each shuffled anew, over the own blocks, or after `places`.
     """
     if not replay:
         rate = 0.0
@@ -92,7 +91,7 @@ def mix(
 
 
 def _draws(replay: int, rate: float, seed: int, epoch: int, index: int, most: int | None) -> list[int]:
-    """Return the blocks of general text that go before the own block at `index`: one more with probability `rate`, and so on."""
+    """Return the general blocks before the own block at `index`: each follows with probability `rate`."""
     drawn: list[int] = []
     while len(drawn) != most and unit_interval(seed, "replay", epoch, index, len(drawn)) < rate:
         drawn.append(int(unit_interval(seed, "which", epoch, index, len(drawn)) * replay))
@@ -100,15 +99,15 @@ def _draws(replay: int, rate: float, seed: int, epoch: int, index: int, most: in
 
 
 def prepare_blocks(spec: TrainSpec) -> TrainingData:
-    """Write the blocks of a training to `work`/dataset, unless they are there; their counts are in its manifest.json.
+    """Write a training's blocks to `work`/dataset, unless they exist; their counts are in its manifest.json.
 
-    Raises StageError when the texts do not fill one block.
+    Raises StageError if the texts do not fill one block.
     """
     folder = Path(spec.work) / "dataset"
     if not (folder / MANIFEST).exists():
         _write(spec, folder)
-    facts = files.read_json(str(folder / MANIFEST))
-    return TrainingData([str(folder.absolute())], facts["packing"]["places"], 0, facts)
+    manifest = files.read_json(str(folder / MANIFEST))
+    return TrainingData([str(folder.absolute())], manifest["packing"]["places"], 0, manifest)
 
 
 def _write(spec: TrainSpec, folder: Path) -> None:
@@ -116,23 +115,16 @@ def _write(spec: TrainSpec, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(spec.model.path, trust_remote_code=spec.trust_remote_code)
     length, settings = spec.train.max_length, spec.train.cpt
-    texts = load_mixture(spec.mixture, spec.seed, CPT)
+    texts = load_mixture(spec.mixture, spec.seed, spec.kind)
     own = Stream((text_ids(tokenizer, text) for batch in texts.iter(500) for text in batch["text"]), length)
     general = Stream((text_ids(tokenizer, text) for text in _replay(spec)), length)
     with files.atomic_folder(folder) as aside:
-        blocks, replay = (
-            _spool(stream, aside / f"{name}.arrow", name == "replay")
-            for name, stream in (("own", own), ("replay", general))
-        )
+        blocks = _spool(own, aside / "own.arrow", replay=False)
+        replay = _spool(general, aside / "replay.arrow", replay=True)
         if not len(blocks):
-            raise StageError(
-                f"the {len(texts)} texts have {own.tokens} tokens, fewer than one block of train.max_length, {length}."
-            )
+            raise _too_short(f"the {len(texts)} texts", own, length)
         if spec.replay and not len(replay):
-            raise StageError(
-                f"train.cpt.replay: the general texts have {general.tokens} tokens, fewer than one block of train.max_length, {length}."
-            )
-        places = spec.train.max_steps * spec.train.batch_size if spec.train.max_steps else None
+            raise _too_short("train.cpt.replay: the general texts", general, length)
         mixed = partial(
             mix,
             replay=len(replay),
@@ -140,26 +132,25 @@ def _write(spec: TrainSpec, folder: Path) -> None:
             seed=spec.seed,
             mode=settings.replay_mode,
             epochs=spec.train.epochs,
-            places=places,
+            places=spec.train.max_steps * spec.train.batch_size if spec.train.max_steps else None,
         )
         order = mixed(len(blocks))
         if own.rest and sum(i < len(blocks) for i in order) > len(blocks):
-            # What is gone through more than once would never be seen to its end: with a small corpus that is a good part of one text.
-            blocks = _spool([own.last()], aside / "last.arrow", False, blocks)
+            # Even in many passes the end of the stream would never be seen: much of a text, if there are few.
+            last = _spool([own.last()], aside / "last.arrow", replay=False)
+            blocks = datasets.concatenate_datasets([blocks, last])
             order = mixed(len(blocks))
         chosen = datasets.concatenate_datasets([blocks, replay]).select(order)
         datasets.DatasetDict({SPLIT: chosen}).save_to_disk(str(aside), num_shards={SPLIT: 1})
         for spool in aside.glob("*.arrow"):
             spool.unlink()
         (aside / "README.md").write_text(_README, encoding="utf-8")
-        files.write_json(
-            str(aside / MANIFEST),
-            shares(texts) | {"packing": _facts(order, len(blocks), own, general, length)},
-        )
+        packing = _packing(order, len(blocks), own, general, length)
+        files.write_json(str(aside / MANIFEST), shares(texts) | {"packing": packing})
 
 
-def _facts(order: list[int], blocks: int, own: Stream, general: Stream, length: int) -> dict[str, Any]:
-    """Return what was made of the texts; `replay_share` is counted over the places, not what was asked for."""
+def _packing(order: list[int], blocks: int, own: Stream, general: Stream, length: int) -> dict[str, Any]:
+    """Return counts for the manifest; `replay_share` is the actual share, not the configured rate."""
     replayed = [i for i in order if i >= blocks]
     return {
         "block_tokens": length,
@@ -176,18 +167,22 @@ def _facts(order: list[int], blocks: int, own: Stream, general: Stream, length: 
     }
 
 
+def _too_short(what: str, stream: Stream, length: int) -> StageError:
+    return StageError(
+        f"{what} have {stream.tokens} tokens, fewer than one block of train.max_length, {length}. Add texts, "
+        "or lower train.max_length."
+    )
+
+
 def _replay(spec: TrainSpec) -> Iterator[str]:
     for path in files.glob(spec.replay, "part-*.arrow") if spec.replay else ():
         rows = sorted(parts.read_rows(path), key=lambda row: unit_interval(spec.seed, "general", row.id))
         yield from (row.payload["question"] for row in rows)
 
 
-def _spool(
-    stream: Iterable[list[int]], path: Path, replay: bool, before: datasets.Dataset | None = None
-) -> datasets.Dataset:
+def _spool(stream: Iterable[list[int]], path: Path, replay: bool) -> datasets.Dataset:
     with ArrowWriter(features=_BLOCKS, path=str(path), writer_batch_size=500) as writer:
         for block in stream:
             writer.write({"input_ids": block, "tokens_text": len(block), "replay": replay})
         writer.finalize()
-    written = datasets.Dataset.from_file(str(path))
-    return datasets.concatenate_datasets([before, written]) if before else written
+    return datasets.Dataset.from_file(str(path))

@@ -1,4 +1,4 @@
-"""Preference optimisation (Rafailov et al. 2023, arXiv 2305.18290): TRL's DPOTrainer on pairs of a chosen and a rejected answer."""
+"""Preference optimization (arXiv 2305.18290): TRL's DPOTrainer on pairs of a chosen and a rejected answer."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from pipeline.training.batches import GroupsByLength, token_counts
 
 
 class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
-    """TRL's trainer with batches of similar lengths, and reference log-probabilities that a resumed run finds again."""
+    """TRL's trainer with batches of similar lengths, and reference scores that survive a restart."""
 
     def __init__(self, *, reference_file: Path, **kwargs: Any) -> None:
         self._reference_file = reference_file
         super().__init__(**kwargs)
         if self.precompute_ref_logps:
-            self.ref_model = None  # it has said all that it is asked for
+            self.ref_model = None  # no longer needed, and it takes the memory of a second model
         prompt, chosen, rejected = (
             token_counts(self.train_dataset, f"{part}_ids") for part in ("prompt", "chosen", "rejected")
         )
@@ -28,16 +28,14 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
     def _precompute_ref_logps(
         self, dataset: datasets.Dataset, name: str, batch_size: int
     ) -> datasets.Dataset:
-        """As TRL does, but with the file in the training's folder, whose fingerprint vouches for model and data.
+        """Cache the log-probabilities in the training's folder, whose fingerprint covers model and data.
 
-        Without caching `datasets` makes up another path in each process, so that a resumed run would compute all of it
-        again, and the other workers would not find it.
+        With caching disabled, `datasets` picks a new path in each process: a resumed run would compute
+        everything again, and the other workers would not find it.
         """
 
         def path(fingerprint: str) -> str:
-            del (
-                dataset._get_cache_file_path
-            )  # joining the columns afterwards asks for a path too, and must not get this one
+            del dataset._get_cache_file_path  # used once: adding the columns later asks for another path
             return str(self._reference_file)
 
         dataset._get_cache_file_path = path
@@ -45,16 +43,16 @@ class LengthGroupedDPOTrainer(GroupsByLength, DPOTrainer):
 
 
 def dpo_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedDPOTrainer:
-    """Return the trainer for `config` (see pipeline.training.process); `common` is what all of TRL's trainers are given.
+    """Return the trainer for `config` (see process.train_loop); `common` are arguments of all trainers.
 
-    Without config["reference"] the reference is the model as it is before training: with LoRA the weights without the
-    adapter, else what was computed beforehand or a copy of it.
+    Without config["reference"] the reference is the model before training: with LoRA, the weights without the
+    adapter; otherwise precomputed log-probabilities, or a copy of the model.
     """
     reference = None
     if path := config["reference"]:
-        model, trust = common["model"], config["trust_remote_code"]
+        dtype, trust = common["model"].dtype, config["trust_remote_code"]
         reference = AutoModelForCausalLM.from_pretrained(
-            path, dtype=model.dtype, use_safetensors=True, trust_remote_code=trust
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=trust
         )
     file = Path(config["reference_file"])
     return LengthGroupedDPOTrainer(

@@ -1,4 +1,4 @@
-"""The driver's side of a training: data and settings on disk, Ray Train workers, and the record of what came out. Same call, same end."""
+"""The driver's side of a training: data and settings on disk, Ray Train workers, the stored result."""
 
 import importlib.metadata
 import logging
@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import ADAPTER_CONFIG, folder_revision
+from pipeline.retries import TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
@@ -27,44 +28,37 @@ from pipeline.training.spec import REFERENCE_FILE, TrainResult, TrainSpec, finge
 
 logger = logging.getLogger(__name__)
 
-# glibc hands a step's activations back to the kernel and faults them in again at the next step; kept, they cost nothing
+# By default glibc returns a step's activations to the kernel and faults them in again at the next step
 # (tests/benchmarks/training.py). Bytes.
 CPU_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
-ATTEMPTS = (
-    3  # a worker that dies is started again so often, from the last checkpoint; an exception in one is final
-)
 GPU_SECONDS = 20
 _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
 def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) -> TrainResult:
-    """Train as `spec` says and return what came out; ray.init has been called. Progress lines go to `on_progress`.
+    """Run a training and return its result; ray.init has been called. Progress lines go to `on_progress`.
 
-    The same call after a kill goes on from the last complete checkpoint, and after the end returns the recorded result.
-    Raises StaleError when `spec.work` holds a training of other inputs, ConfigError for settings that cannot work here,
-    StageError when there is nothing to train on or the training fails.
+    The same call resumes from the last complete checkpoint after a kill, and returns the stored result after
+    the end. Raises StaleError if `spec.work` holds a training of other inputs, ConfigError for settings that
+    cannot work here, StageError if there is nothing to train on or the training fails.
     """
-    # Ray's workers have a working directory of their own.
+    # Absolute paths: Ray's workers have a working directory of their own.
     spec = replace(spec, out=str(Path(spec.out).absolute()), work=str(Path(spec.work).absolute()))
-    work = Path(spec.work)
-    mark = fingerprint(spec)
-    _refuse_other(work / "spec.json", mark)
-    if (work / "train.json").exists() and any(
-        (Path(spec.out) / name).exists() for name in ("config.json", ADAPTER_CONFIG)
-    ):
+    work, out, inputs = Path(spec.work), Path(spec.out), fingerprint(spec)
+    _refuse_other(work / "spec.json", inputs)
+    if (work / "train.json").exists() and any((out / n).exists() for n in ("config.json", ADAPTER_CONFIG)):
         return TrainResult(**read_json(str(work / "train.json")))
-    write_json(str(work / "spec.json"), mark)
+    write_json(str(work / "spec.json"), inputs)
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     scaling, threads = _scaling(spec)
-    # The workers look for bf16 themselves: the driver's machine may have no GPU, or another CPU.
-    arguments = trainer_arguments(
-        spec, data.examples, scaling.use_gpu, wants_bf16(spec.train.precision, scaling.use_gpu)
-    )
+    # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
+    bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)
+    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16)
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
     config = {
         "kind": spec.kind.name,
@@ -84,29 +78,29 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         "log": str(work / "logs" / "worker.log"),
         "lock": str(work / "lock"),
     }
-    cut_torn_line(config["progress"])
-    with following(config["progress"], on_progress):
+    progress = str(config["progress"])
+    cut_torn_line(progress)
+    with following(progress, on_progress):
         _fit(config, scaling, work)
-    return _record(spec, work, data, arguments, mark)
+    return _record(spec, work, data, config, inputs)
 
 
-def _refuse_other(path: Path, mark: dict[str, Any]) -> None:
-    if not path.exists() and (
-        left := [
-            name
-            for name in ("train.json", "checkpoints", "dataset", "progress.jsonl")
-            if (path.parent / name).exists()
-        ]
-    ):
-        raise StaleError(
-            f"{path.parent} is half removed: its {path.name} is gone, and {left[0]} is still there. Remove the rest of that folder too."
-        )
-    if path.exists() and (changed := differences(read_json(str(path)), mark)):
-        what = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in changed)
-        raise StaleError(
-            f"{path.parent} holds a training made from other inputs. What differs: {what}. "
-            "Undo the change, use another folder, or remove this one to train again."
-        )
+def _refuse_other(path: Path, inputs: dict[str, Any]) -> None:
+    """Raise StaleError if the folder of `path` (spec.json) holds other inputs, or parts of a training."""
+    if path.exists():
+        if changed := differences(read_json(str(path)), inputs):
+            what = "; ".join(f"{key}: was {old!r}, is {new!r}" for key, old, new in changed)
+            raise StaleError(
+                f"{path.parent} holds a training made from other inputs. What differs: {what}. "
+                "Undo the change, use another folder, or delete this one to train again."
+            )
+        return
+    for name in ("train.json", "checkpoints", "dataset", "progress.jsonl"):
+        if (path.parent / name).exists():
+            raise StaleError(
+                f"{path.parent} is half removed: its {path.name} is gone, but {name} is still there. "
+                "Delete the rest of that folder, too."
+            )
 
 
 def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
@@ -119,72 +113,62 @@ def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
     for name, one in (("CPU", cpus), ("GPU", gpus)):
         if one * train.workers > total.get(name, 0):
             raise ConfigError(
-                f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, which has {total.get(name, 0):g}."
+                f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, "
+                f"which has {total.get(name, 0):g}. Lower train.workers or train.{name.lower()}s_per_worker."
             )
     if gpus:
         _wait_for_gpus(gpus * train.workers)
     resources = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    return ScalingConfig(
-        num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources
-    ), None if gpus else cpus
+    scaling = ScalingConfig(num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources)
+    return scaling, None if gpus else cpus
 
 
 def _wait_for_gpus(wanted: float) -> None:
-    """Give engines that were just ended the time to let go of their GPUs; what is held longer than that is said, for Ray would wait in silence."""
+    """Give engines that just stopped time to release their GPUs; then warn, as Ray would wait silently."""
     for _ in range(GPU_SECONDS):
         if (free := ray.available_resources().get("GPU", 0)) >= wanted:
             return
         time.sleep(1)
     logger.warning(
-        "the training waits for %g GPUs, and %g are free. Other jobs hold them, or engines that are kept warm: see `selfloop serve --status`, "
-        "and end a pool with `selfloop serve --name NAME --stop`.",
+        "the training waits for %g GPUs, and %g are free. Other jobs or warm engines hold them: see "
+        "`selfloop serve --status`, and stop a pool with `selfloop serve --name NAME --stop`.",
         wanted,
         free,
     )
 
 
 def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
-    """Run the workers until the model is saved; start them again when one dies. Raises StageError."""
-    for attempt in range(1, ATTEMPTS + 1):
+    """Run the workers until the model is saved, restarting them when one dies. Raises StageError."""
+    # Ray would log all that is printed, also the bytecode that `datasets` lists to fingerprint functions.
+    environment = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **({} if scaling.use_gpu else CPU_ALLOCATOR)}
+    run = RunConfig(
+        name="train",
+        storage_path=str(work / "ray"),
+        failure_config=FailureConfig(max_failures=0),
+        worker_runtime_env={"env_vars": environment},
+    )
+    for attempt in range(1, TRAINING_ATTEMPTS + 1):
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
-        run = RunConfig(
-            name="train",
-            storage_path=str(work / "ray"),
-            failure_config=FailureConfig(max_failures=0),
-            # Ray turns print() into log lines, and with it the bytecode listings that `datasets` makes to fingerprint functions.
-            worker_runtime_env={
-                "env_vars": {
-                    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-                    **({} if scaling.use_gpu else CPU_ALLOCATOR),
-                }
-            },
-        )
         try:
             TorchTrainer(_worker, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
             return
         except TrainingFailedError as e:
-            failures = getattr(e, "worker_failures", {})
-            own = {
-                rank: error
-                for rank, error in failures.items()
-                if not type(error).__module__.startswith("ray.")
-            }
+            failures = getattr(e, "worker_failures", {}).items()
+            own = [(rank, error) for rank, error in failures if not type(error).__module__.startswith("ray.")]
             if own:
-                rank, error = min(own.items())
-                raise _explain(rank, error, config) from e
-            if attempt == ATTEMPTS:
+                raise _explain(*min(own, key=lambda failure: failure[0]), config) from e
+            if attempt == TRAINING_ATTEMPTS:
                 raise StageError(
-                    f"training: a worker died {ATTEMPTS} times (often for want of memory: train.micro_batch_size makes it need less). "
-                    f"{e}\n{_log_end(config, 0)}"
+                    f"training: a worker died {TRAINING_ATTEMPTS} times, often for lack of memory (a lower "
+                    f"train.micro_batch_size needs less). {e}\n{_log_end(config, 0)}"
                 ) from e
-            logger.warning("a training worker died (%s); starting again from the last checkpoint", e)
+            logger.warning("a training worker died (%s); restarting from the last checkpoint", e)
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from pipeline.training.process import (
-        train_loop,  # here: the driver needs no TRL, which takes seconds to import
-    )
+    # Imported here: the driver does not need TRL, which takes seconds to import.
+    from pipeline.training.process import train_loop
 
     train_loop(config)
 
@@ -192,7 +176,7 @@ def _worker(config: dict[str, Any]) -> None:
 def _explain(rank: int, error: BaseException, config: dict[str, Any]) -> StageError:
     if isinstance(error, SelfloopError):
         return StageError(f"training: {error}")
-    hint = " Set train.micro_batch_size lower." if "out of memory" in str(error).lower() else ""
+    hint = " Lower train.micro_batch_size." if "out of memory" in str(error).lower() else ""
     return StageError(
         f"training failed in worker {rank}: {type(error).__name__}: {error}.{hint}\n{_log_end(config, rank)}"
     )
@@ -207,11 +191,11 @@ def _log_end(config: dict[str, Any], rank: int) -> str:
 
 
 def _record(
-    spec: TrainSpec, work: Path, data: TrainingData, arguments: dict[str, Any], mark: dict[str, Any]
+    spec: TrainSpec, work: Path, data: TrainingData, config: dict[str, Any], inputs: dict[str, Any]
 ) -> TrainResult:
-    """Write loss.png and, last of all, train.json; then the checkpoints are of no more use."""
+    """Write loss.png and, last of all, train.json; then delete the checkpoints."""
     lines = read_progress(work / "progress.jsonl")
-    last = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "seconds": 0.0, "loss": None}
     draw_loss(lines, work / "loss.png", f"{data.examples} {spec.kind.seen}, {spec.model.name}")
     result = TrainResult(
         model=spec.out,
@@ -225,13 +209,9 @@ def _record(
         tokens_per_second=round(last["tokens"] / last["seconds"], 1) if last["seconds"] else 0.0,
         final_loss=last["loss"],
         shares=data.shares,
-        hyperparameters={
-            **arguments,
-            "precision": spec.train.precision,
-            "lora": spec.train.lora.model_dump() if spec.train.lora else None,
-        },
+        hyperparameters={**config["arguments"], "precision": config["precision"], "lora": config["lora"]},
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        fingerprint=mark,
+        fingerprint=inputs,
         kind=spec.kind.name,
         rewards={name: last[name] for name in REWARDS if name in last} or None,
     )

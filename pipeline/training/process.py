@@ -1,4 +1,4 @@
-"""The function that runs in each Ray Train worker, whatever is trained: TRL prepares the data and trains, checkpoints are kept whole."""
+"""The function that runs in each Ray Train worker, for every kind: build the trainer, resume, train, save."""
 
 import logging
 import os
@@ -16,32 +16,26 @@ from pipeline.training.checkpoints import alone, last_complete
 
 logger = logging.getLogger(__name__)
 
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 def train_loop(config: dict[str, Any]) -> None:
-    """Train, resuming from the last complete checkpoint, and save the model. Runs in every worker of a TorchTrainer.
+    """Train, resuming from the last complete checkpoint, and save the model; runs in every Ray Train worker.
 
-    `config` (JSON values): kind (name of the dataset's kind), model, reference (dpo: folder or None), trust_remote_code, datasets (folders),
-    arguments (fields of TRL's config), lora (or None), adapter (folder to go on from, or None), merge (false: save the adapter alone), precision,
-    threads (or None), out, progress (file), reference_file (dpo), log (file; the
-    rank is put before its suffix), lock (file).
+    `config` holds JSON values: kind (name of the dataset's kind), model, reference (dpo: folder or None),
+    trust_remote_code, datasets (folders), arguments (fields of TRL's config), lora (or None), adapter (folder
+    of one to continue, or None), merge (false: save the adapter alone), precision, threads (or None), out,
+    progress (file), reference_file (dpo), log (file; the rank goes before its suffix), lock (file).
     """
     context = ray.train.get_context()
     rank = context.get_world_rank()
     if context.get_world_size() == 1:
-        # Ray's variables make accelerate wrap even a single worker in DDP, which copies every gradient: a third of the time on a CPU.
-        for name in (
-            "RANK",
-            "LOCAL_RANK",
-            "NODE_RANK",
-            "WORLD_SIZE",
-            "LOCAL_WORLD_SIZE",
-            "MASTER_ADDR",
-            "MASTER_PORT",
-        ):
+        # With these, accelerate wraps even one worker in DDP, which copies gradients: 1/3 of a CPU's time.
+        for name in _RANKS:
             os.environ.pop(name, None)
     _log_to(Path(config["log"]).with_suffix(f".{rank}.log"))
     try:
-        # Ray sets OMP_NUM_THREADS to the actor's num_cpus, and to 1 when that is unset: torch would run on one core.
+        # Ray sets OMP_NUM_THREADS to the actor's num_cpus, or to 1 without any: torch would run on one core.
         if config["threads"]:
             torch.set_num_threads(config["threads"])
         with alone(config["lock"]) if rank == 0 else nullcontext():
@@ -54,55 +48,45 @@ def train_loop(config: dict[str, Any]) -> None:
 def _train(config: dict[str, Any]) -> None:
     trainer = build_trainer(config)
     checkpoint = _agreed(last_complete(trainer.args.output_dir))
-    logger.info(
-        "%d examples, %s",
-        len(trainer.train_dataset),
-        f"resuming from {checkpoint}" if checkpoint else "starting afresh",
-    )
+    start = f"resuming from {checkpoint}" if checkpoint else "starting afresh"
+    logger.info("%d examples, %s", len(trainer.train_dataset), start)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
-        save_model(
-            trainer.accelerator.unwrap_model(trainer.model),
-            trainer.processing_class,
-            Path(config["out"]),
-            config.get("merge", True),
-        )
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save_model(model, trainer.processing_class, Path(config["out"]), config["merge"])
 
 
 def _agreed(checkpoint: Path | None) -> Path | None:
-    """Return what the first worker found: on a shared file system another one may not see the newest checkpoint yet, and would resume from an older one."""
+    """Return the first worker's checkpoint: on shared storage, others may not see the newest one yet."""
     if not torch.distributed.is_initialized():
         return checkpoint
-    found = [checkpoint]
-    torch.distributed.broadcast_object_list(found, src=0)
-    return found[0]
+    shared = [checkpoint]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
 
 
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path, merge: bool = True
 ) -> None:
-    """Save the model, LoRA merged in, as bf16 safetensors with its tokenizer and chat template, whole or not at all.
+    """Save the model atomically: LoRA merged in, bf16 safetensors, with its tokenizer and chat template.
 
-    Without `merge` the adapter alone is saved, in fp32: a later training goes on from it.
+    Without `merge`, save the adapter alone, in fp32, for a later training to continue.
     """
-    if not merge:
-        with atomic_folder(out) as folder:
-            model.save_pretrained(folder)
-        return
-    if hasattr(model, "merge_and_unload"):
+    if merge and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.config.use_cache = True  # the trainer turned it off for itself
     with atomic_folder(out) as folder:
-        model.to(torch.bfloat16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        if merge:
+            model.config.use_cache = True  # the trainer turned it off for itself
+            model = model.to(torch.bfloat16)
+            tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
 
 
 def _log_to(path: Path) -> None:
-    """Send this process's log lines to a file as well, with its process id, by which people find it."""
+    """Send this process's log lines to a file as well, with its process id."""
     os.makedirs(path.parent, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(name)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    logging.getLogger("pipeline").setLevel(
-        logging.INFO
-    )  # not the root: at that level `datasets` logs bytecode
+    # Not the root logger: at INFO `datasets` logs bytecode.
+    logging.getLogger("pipeline").setLevel(logging.INFO)

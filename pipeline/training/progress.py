@@ -1,4 +1,4 @@
-"""Progress of a training: one JSON line per logging step, which the driver follows, the loss curve shows and a resumed run goes on with."""
+"""Progress of a training: a JSON line per logging step, for the display, the loss curve and resumed runs."""
 
 import threading
 import time
@@ -14,36 +14,34 @@ from pipeline.store.files import atomic_write
 
 Line = dict[str, Any]
 REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO reports beside its loss
-_PRINT_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 
 
-class Progress(TrainerCallback):
-    """Appends {step, total, epoch, loss, learning_rate, grad_norm, tokens, seconds, tokens_per_second} to `path`.
+class ProgressWriter(TrainerCallback):
+    """Appends a line (see on_log) to `path` at every logging step.
 
-    With DPO also REWARDS: by how much the chosen answers' implicit reward exceeds the rejected ones', and how often. `tokens` and
-    `seconds` add up over resumed runs; steps that were lost with a killed process appear again.
+    With DPO also REWARDS: the margin between the implicit rewards of chosen and rejected answers, and how
+    often it is positive. `tokens` and `seconds` add up over resumed runs; steps lost in a kill appear again.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.tokens_before, self.seconds_before = 0, 0.0
-        self.began = self.printed = self.logged = time.monotonic()
+        self.began = self.logged = time.monotonic()
         self.tokens_logged = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Take up the counts of the step that is resumed from."""
-        done = [line for line in read_progress(self.path) if line["step"] <= state.global_step]
-        if done:
+        """Continue the counts of the step that the run resumes from."""
+        if done := [line for line in read_progress(self.path) if line["step"] <= state.global_step]:
             self.tokens_before, self.seconds_before = done[-1]["tokens"], done[-1]["seconds"]
-        self.began = self.logged = self.printed = time.monotonic()
+        self.began = self.logged = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Have the last step logged, whatever logging_steps is: the last line is what the whole training is said to have been."""
+        """Log the last step whatever logging_steps is: train.json takes its totals from the last line."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
@@ -73,36 +71,23 @@ class Progress(TrainerCallback):
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self.logged, self.tokens_logged = now, seen
-        if now - self.printed > _PRINT_SECONDS or state.global_step in (1, state.max_steps):
-            self.printed = now
-            print(describe(line), flush=True)
-
-
-def describe(line: Line) -> str:
-    """Return a progress line in words."""
-    margin = f"  margin {line[REWARDS[0]]:.4f}" if REWARDS[0] in line else ""
-    return (
-        f"step {line['step']}/{line['total']}  loss {line['loss']:.4f}{margin}  {line['tokens_per_second']:.0f} tokens/s  "
-        f"epoch {line['epoch']:.2f}"
-    )
 
 
 def read_progress(path: str | Path) -> list[Line]:
-    """Return the lines in order of steps, the last one of each step; a torn last line is left out; [] without a file."""
+    """Return the last line of each step, in order, without a torn last line; [] if there is no file."""
     path = Path(path)
     if not path.exists():
         return []
-    lines = [orjson.loads(text) for text in path.read_bytes().split(b"\n")[:-1] if text]
     by_step: dict[int, Line] = {}
-    for line in lines:
-        # A resumed run starts before the last steps of the run that was killed: what it did not repeat yet is void.
+    for line in map(orjson.loads, filter(None, path.read_bytes().split(b"\n")[:-1])):
+        # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
         by_step = {step: old for step, old in by_step.items() if step < line["step"]}
         by_step[line["step"]] = line
     return list(by_step.values())
 
 
 def cut_torn_line(path: str | Path) -> None:
-    """Cut off a last line that a killed process left unfinished, so that the next one starts on a line of its own."""
+    """Remove a last line that a killed process left unfinished, so that the next one starts a new line."""
     path = Path(path)
     if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
         with open(path, "r+b") as f:
@@ -111,12 +96,11 @@ def cut_torn_line(path: str | Path) -> None:
 
 @contextmanager
 def following(path: str | Path, tell: Callable[[Line], None] | None) -> Iterator[None]:
-    """Call `tell` with every line that is appended to `path` while the block runs, from a thread."""
+    """Call `tell`, from a thread, with every line appended to `path` while the block runs."""
     if tell is None:
         yield
         return
-    done = threading.Event()
-    path = Path(path)
+    done, path = threading.Event(), Path(path)
     start = path.stat().st_size if path.exists() else 0
     thread = threading.Thread(target=_follow, args=(path, start, tell, done), daemon=True)
     thread.start()
@@ -125,6 +109,20 @@ def following(path: str | Path, tell: Callable[[Line], None] | None) -> Iterator
     finally:
         done.set()
         thread.join()
+
+
+def _follow(path: Path, at: int, tell: Callable[[Line], None], done: threading.Event) -> None:
+    finished = False
+    while not finished:
+        finished = done.wait(_POLL_SECONDS)  # one last look after the block ends
+        if not path.exists():
+            continue
+        with open(path, "rb") as f:
+            f.seek(at)
+            whole, newline, _ = f.read().rpartition(b"\n")
+        at += len(whole) + len(newline)
+        for text in whole.splitlines():
+            tell(orjson.loads(text))
 
 
 def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
@@ -136,9 +134,8 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
     FigureCanvasAgg(figure)
     steps, margins = [line["step"] for line in lines], [line.get(REWARDS[0]) for line in lines]
     dpo, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
-    axes = figure.add_subplot(
-        xlabel="optimiser step", ylabel="DPO loss" if dpo else "loss per completion token", title=title
-    )
+    label = "DPO loss" if dpo else "loss per completion token"
+    axes = figure.add_subplot(xlabel="optimizer step", ylabel=label, title=title)
     axes.plot(steps, [line["loss"] for line in lines], marker=marker)
     if dpo:
         other = axes.twinx()
@@ -147,17 +144,3 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
     axes.grid(alpha=0.3)
     with atomic_write(str(target)) as f:
         figure.savefig(f, format="png", dpi=120)
-
-
-def _follow(path: Path, at: int, tell: Callable[[Line], None], done: threading.Event) -> None:
-    finished = False
-    while not finished:
-        finished = done.wait(_POLL_SECONDS)  # after the block ends, one last look
-        if not path.exists():
-            continue
-        with open(path, "rb") as f:
-            f.seek(at)
-            whole, newline, _ = f.read().rpartition(b"\n")
-        at += len(whole) + len(newline)
-        for text in whole.splitlines():
-            tell(orjson.loads(text))

@@ -1,4 +1,8 @@
-"""Supervised fine-tuning: TRL masks the prompt and trains on the completion."""
+"""Supervised fine-tuning with TRL's SFTTrainer.
+
+Where loss falls: TRL masks the prompt (completion_only_loss), unless the dataset has `labels` (kind turns,
+masked by pipeline.publish.loss_mask) or plain blocks of tokens (kind cpt, loss on all of them).
+"""
 
 from typing import Any
 
@@ -17,5 +21,5 @@ class LengthGroupedSFTTrainer(GroupsByLength, SFTTrainer):
 
 
 def sft_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedSFTTrainer:
-    """Return the trainer for `config` (see pipeline.training.process); `common` is what all of TRL's trainers are given."""
+    """Return the trainer for `config` (see process.train_loop); `common` are arguments of all trainers."""
     return LengthGroupedSFTTrainer(args=SFTConfig(**arguments), **common)

@@ -1,10 +1,10 @@
-"""What one training is: its specification, its fingerprint and what comes out."""
+"""What defines one training, its fingerprint, and its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.recipe import Train
+from pipeline.config import Train
 from pipeline.errors import DataError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture
@@ -13,19 +13,17 @@ from pipeline.publish.kinds import SFT, Kind
 from pipeline.store.files import read_json
 from pipeline.store.manifest import read_manifest
 
-# Where and how often, but not what comes out: a change of these does not make a finished training stale.
+# Settings without influence on the result; changing them does not make a finished training stale.
 _NO_INFLUENCE = {"start", "workers", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"}
-REFERENCE_FILE = "reference.arrow"  # DPO: what the reference says of each pair, computed once
+REFERENCE_FILE = "reference.arrow"  # DPO: the reference's log-probabilities of each pair, computed once
 
 
 @dataclass(slots=True, frozen=True)
 class TrainSpec:
     """One training on a kind of dataset: from `model`, on `mixture`, into the folder `out`.
 
-    `work` holds all else: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both must be on a
-    file system that all nodes see. `reference` is for DPO: the model that it is held to, None when that is `model` itself. `replay` is for CPT: the folder
-    of general texts (rows whose payload["question"] is one), None for none. With a `role`, a LoRA adapter for it is trained and saved as such, from
-    `adapter` (a folder) on, or afresh where that is None.
+    `work` holds the rest: checkpoints, progress, logs, trainer.yaml, loss.png, train.json. On a cluster both
+    must be on a file system that all nodes share.
     """
 
     model: ModelRef
@@ -36,40 +34,36 @@ class TrainSpec:
     seed: int
     trust_remote_code: bool = False
     kind: Kind = SFT
-    reference: ModelRef | None = None
-    replay: str | None = None
-    role: str = ""
-    adapter: str | None = None
+    reference: ModelRef | None = None  # DPO's reference model; None: `model` itself
+    replay: str | None = None  # CPT: a folder of rows whose payload["question"] is a general text
+    role: str = ""  # train and save a LoRA adapter for this role
+    adapter: str | None = None  # the folder of the adapter to continue; None: a new one
 
     @property
     def settings(self) -> Train:
-        """Return `train` as this kind of training takes it: for DPO with train.dpo's steps, batches and rate in their place."""
+        """`train` as this training takes it: for DPO, with the steps, batch sizes and rate of train.dpo."""
         if self.kind.command == SFT.command:
             return self.train
-        own = self.train.dpo
-        return self.train.model_copy(
-            update={
-                **{name: getattr(own, name) for name in ("learning_rate", "epochs", "max_steps", "extra")},
-                "batch_size": own.batch_size or self.train.batch_size,
-                "micro_batch_size": own.micro_batch_size or self.train.micro_batch_size,
-            }
-        )
+        dpo = self.train.dpo
+        names = ("learning_rate", "epochs", "max_steps", "extra")
+        sizes = {
+            "batch_size": dpo.batch_size or self.train.batch_size,
+            "micro_batch_size": dpo.micro_batch_size or self.train.micro_batch_size,
+        }
+        return self.train.model_copy(update={name: getattr(dpo, name) for name in names} | sizes)
 
 
 @dataclass(slots=True, frozen=True)
 class TrainResult:
-    """What came out; the same as train.json. `tokens` counts what the trainer saw, epochs included, padding not.
-
-    `examples` are pairs in a training of kind dpo, blocks in one of kind cpt, and `rewards` the last margin and accuracy it reported (None for sft).
-    """
+    """The result of a training, as stored in train.json."""
 
     model: str
     revision: str
     base: str
     steps: int
-    examples: int
+    examples: int  # pairs for kind dpo, blocks for kind cpt
     left_out: int
-    tokens: int
+    tokens: int  # seen by the trainer, with repetition over epochs, without padding
     seconds: float
     tokens_per_second: float
     final_loss: float | None
@@ -78,56 +72,41 @@ class TrainResult:
     versions: dict[str, str]
     fingerprint: dict[str, Any]
     kind: str = SFT.name
-    rewards: dict[str, float] | None = None
+    rewards: dict[str, float] | None = None  # DPO: the last reward margin and accuracy
 
 
 def fingerprint(spec: TrainSpec) -> dict[str, Any]:
-    """Return what the outcome depends on, by part. Raises DataError when a dataset has no manifest."""
-    parts = {}
+    """Return what the result depends on, by part. Raises DataError for a dataset without a manifest."""
+    data = {}
     for part in spec.mixture.parts:
         try:
-            parts[f"round-{part.round:03d}"] = read_json(f"{part.path}/{MANIFEST}")["digest"]
+            data[f"round-{part.round:03d}"] = read_json(f"{part.path}/{MANIFEST}")["digest"]
         except FileNotFoundError:
             raise DataError(
-                f"{part.path}: no {MANIFEST} in it, so it is not a published dataset (round {part.round})."
+                f"{part.path}: not a published dataset of round {part.round}: it has no {MANIFEST}."
             ) from None
-    return {
+    exclude = _NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}
+    inputs = {
         "model": {"revision": spec.model.revision},
-        "data": {**parts, **_draw(spec.mixture)},
-        "train": spec.settings.model_dump(
-            mode="json", exclude=_NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}
-        ),
+        "data": data | _draw(spec.mixture),
+        "train": spec.settings.model_dump(mode="json", exclude=exclude),
         "seed": spec.seed,
-        **(
-            {
-                "adapter": {
-                    "role": spec.role,
-                    "from": folder_revision(Path(spec.adapter)) if spec.adapter else None,
-                }
-            }
-            if spec.role
-            else {}
-        ),
-        **({} if spec.kind.command == SFT.command else {"dpo": _preference(spec)}),
-        **({"cpt": _general_text(spec)} if spec.kind.blocks else {}),
     }
-
-
-def _general_text(spec: TrainSpec) -> dict[str, Any]:
-    manifest = read_manifest(spec.replay) if spec.replay else None
-    return {
-        **spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"}),
-        "replay": [p.sha256 for p in manifest.parts] if manifest else [],
-    }
-
-
-def _preference(spec: TrainSpec) -> dict[str, Any]:
-    own = spec.train.dpo.model_dump(mode="json", include={"beta", "loss_type", "loss_weights"})
-    return {**own, "reference": (spec.reference or spec.model).revision}
+    if spec.role:
+        before = folder_revision(Path(spec.adapter)) if spec.adapter else None
+        inputs["adapter"] = {"role": spec.role, "from": before}
+    if spec.kind.command != SFT.command:
+        dpo = spec.train.dpo.model_dump(mode="json", include={"beta", "loss_type", "loss_weights"})
+        inputs["dpo"] = dpo | {"reference": (spec.reference or spec.model).revision}
+    if spec.kind.blocks:
+        cpt = spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"})
+        manifest = read_manifest(spec.replay) if spec.replay else None
+        inputs["cpt"] = cpt | {"replay": [p.sha256 for p in manifest.parts] if manifest else []}
+    return inputs
 
 
 def _draw(mixture: Mixture) -> dict[str, Any]:
-    """What a draw depends on, beside its parts. Without one, `keep_real` has had its say when the parts were chosen."""
+    """Return what a draw depends on, beside its parts; without a draw, they already reflect `keep_real`."""
     if mixture.subsample is None:
         return {}
     kept = {"keep_rounds": list(mixture.keep_rounds)} if mixture.keep_rounds else {}

@@ -1,4 +1,4 @@
-"""What sources, verifiers and votes call: extract an answer, compare two, key one, check a truth."""
+"""Extract an answer, compare two, key one for a vote, check a ground truth."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,15 @@ from stages.answers.kinds import Reading, is_prose, read
 from stages.answers.marks import Extraction, last_marked
 from stages.answers.numeric import read_number
 
+_NUMBER_COMMANDS = re.compile(r"\\(?:[dtc]?frac|times|cdot)")
+
 
 def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -> Extraction:
-    r"""Return the marked final answer of `text`, as text, if it reads as one answer of `answer_type`.
+    r"""Return the marked final answer of `text` if it reads as one answer of `answer_type`.
 
-    The mark is the last balanced `\boxed{...}` or line `Answer: ...` (see marks.last_marked). Problems, beside those of the
-    mark: several_candidates ("12 of 40", "18 or 19"), not_a_number, not_a_boolean, not_a_choice, unknown_option,
-    answer_too_long. ValueError for an unknown answer type.
+    The mark is the last balanced `\boxed{...}` or line `Answer: ...`. Problems besides those of
+    `marks.last_marked`: several_candidates ("12 of 40", "18 or 19"), not_a_number, not_a_boolean,
+    not_a_choice, unknown_option, answer_too_long. Raises ValueError for an unknown answer type.
     """
     marked = last_marked(text)
     reading = read(marked.answer or "", answer_type, options)
@@ -23,7 +25,7 @@ def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -
 
 
 def equal(pred: str, truth: str, answer_type: str, options: Sequence[str] | None = None) -> bool:
-    """Tell whether two answers have the same value. Symmetric; False when either cannot be read (ReGenesis, faults 1-3, 6)."""
+    """Tell whether two answers have the same value. Symmetric; False if either cannot be read."""
     left, right = read(pred, answer_type, options), read(truth, answer_type, options)
     if left.problem or right.problem:
         return False
@@ -32,15 +34,15 @@ def equal(pred: str, truth: str, answer_type: str, options: Sequence[str] | None
     if is_prose(left.text) or is_prose(right.text):
         return False
     if (a := _plain_number(left)) and (b := _plain_number(right)):
-        return a == b  # exactly: math-verify rounds to six decimals
+        return a == b  # exact, whereas math-verify rounds to six decimals
     return symbolic.same_value(left.text, right.text)
 
 
-def normalised(pred: str, answer_type: str, options: Sequence[str] | None = None) -> str:
-    """Return a key that equal answers share, for counting votes; '' when `pred` cannot be read.
+def normalized(pred: str, answer_type: str, options: Sequence[str] | None = None) -> str:
+    """Return a key that equal answers share, for counting votes; '' if `pred` cannot be read.
 
-    For math, where equality is not decided by keys, it is the expanded form: spellings that expansion does not bring
-    together are different votes.
+    For math, which `equal` does not compare by key, it is the expanded form: equal expressions whose
+    expansions differ count as different votes.
     """
     reading = read(pred, answer_type, options)
     if reading.problem or answer_type != "math" or is_prose(reading.text):
@@ -49,18 +51,13 @@ def normalised(pred: str, answer_type: str, options: Sequence[str] | None = None
 
 
 def check_truth(truth: str, answer_type: str, options: Sequence[str] | None = None) -> str:
-    """Return what is wrong with a ground truth ('' if nothing), so that a source refuses it before anything is generated."""
+    """Return the problem with a ground truth ('' if none); a source rejects it before generation."""
     return read(truth, answer_type, options).problem
 
 
-_NUMBER_COMMANDS = re.compile(r"\\(?:[dtc]?frac|times|cdot)")
-
-
 def _plain_number(reading: Reading) -> str:
-    """Return the value of a math answer that is a bare number, '' for all else: a letter is a variable here, never a unit."""
+    """Return the value of a math answer that is a bare number, else ''. Letters are variables, not units."""
     if any(c.isalpha() for c in _NUMBER_COMMANDS.sub("", reading.text)):
         return ""
     number = read_number(reading.text)
-    if isinstance(number, str):
-        return ""
-    return str(number.value / 100 if number.percent else number.value)
+    return "" if isinstance(number, str) else number.key

@@ -1,31 +1,34 @@
-r"""Numbers as people and models write them, read to exact values: 1,080 and $5, 50%, 1/2, 2 1/2, \frac12, 1.5 \times 10^3, 7 km."""
+r"""Exact values of numbers as people write them: $1,080, 50%, 2 1/2, \frac12, 1.5 \times 10^3, 7 km."""
 
 import re
 import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-MAX_NUMBER_CHARS = 1000  # keeps integers below Python's limit for conversion to text
+MAX_NUMBER_CHARS = 1000  # below Python's limit for converting integers to text
 MAX_EXPONENT = 300
 
 
 class Number(NamedTuple):
-    """An exact value, and whether a percent sign stood behind it (`value` is then the number before the sign)."""
+    """An exact value, and whether a percent sign follows it; `value` is the number before the sign."""
 
     value: Fraction
     percent: bool
 
+    @property
+    def key(self) -> str:
+        """The value as text, the same for 50% and 0.5."""
+        return str(self.value / 100 if self.percent else self.value)
+
 
 # Typographic forms. No NFKC here: it would turn 5² into 52 and 2½ into 21/2.
-_ASCII = {ord(c): "-" for c in "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"} | {
-    ord(c): " " for c in "\u00a0\u2009\u202f\u2002\u2003"
+_ASCII = {
+    **{ord(c): "-" for c in "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"},
+    **{ord(c): " " for c in "\u00a0\u2009\u202f\u2002\u2003"},
+    **{0xFF10 + digit: str(digit) for digit in range(10)},
+    **{ord(c): " " + unicodedata.normalize("NFKC", c).replace("\u2044", "/") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
+    **{ord("\u00d7"): r"\times ", ord("\u00b7"): r"\cdot ", ord("°"): " degrees "},
 }
-_ASCII |= {0xFF10 + digit: str(digit) for digit in range(10)} | {
-    ord("\u00d7"): r"\times ",
-    ord("\u00b7"): r"\cdot ",
-}
-_ASCII |= {ord(c): " " + unicodedata.normalize("NFKC", c).replace("\u2044", "/") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
-_ASCII |= {ord("°"): " degrees "}
 
 _ARGUMENT = r"\s*(?:\{([^{}]*)\}|([0-9]))"
 _REWRITES = [
@@ -46,25 +49,18 @@ _NUMBER = re.compile(
     rf"(?P<sign>[-+] ?)?(?:(?P<whole>[0-9]++) (?P<part>[0-9]++ ?/ ?[0-9]++)"
     rf"|(?P<top>{_DECIMAL})(?: ?/ ?(?P<bottom>{_DECIMAL})|[eE](?P<exponent>[-+]?[0-9]++))?)"
 )
-# Before the number: words, each followed by a space; behind it: words, units and light punctuation. Operators are refused.
+# Words may precede a number; words, units and light punctuation may follow it. Operators may not.
 _BEFORE = re.compile(r"(?:[^\W\d_]+[:,]? )*+\(?")
 _AFTER = re.compile(r"(?:[^\W\d_]|[ °²³'\u2019.,;:?()/-])*+")
 _PERCENT = re.compile(r" ?(?:%|per ?cent\b)", re.IGNORECASE)
 _SCALE = re.compile(r" (hundred|thousand|million|billion|trillion|dozen)\b", re.IGNORECASE)
-_SCALES = {
-    "hundred": 100,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "dozen": 12,
-}
+_SCALES = dict(dozen=12, hundred=100, thousand=10**3, million=10**6, billion=10**9, trillion=10**12)
 _WORD = re.compile(r"[^\W\d_]+")
 _UNIT_LETTERS = frozenset("aAmgshlLWVNJKCF")  # other single letters are variables: 2x is not the number 2
 _CHANGE_THE_VALUE = frozenset(
     _WORD.findall(
-        "sqrt sin cos tan log ln exp pi minus negative plus times over not no or and between to squared cubed factorial "
-        "half quarter third hundred thousand million billion trillion dozen"
+        "sqrt sin cos tan log ln exp pi minus negative plus times over not no or and between to squared "
+        "cubed factorial half quarter third hundred thousand million billion trillion dozen"
     )
 )
 
@@ -72,37 +68,35 @@ _CHANGE_THE_VALUE = frozenset(
 def read_number(text: str) -> Number | str:
     """Return the one number in `text`, or the problem: not_a_number, several_candidates, answer_too_long.
 
-    Words and a unit may stand around it ("a total of 7 apples", "$1,080 per week"); a second number, an operator, a variable
-    or a word that changes the value may not. "1,08" and "1 080" are two numbers, not a guess at one.
+    Words and a unit may surround it ("a total of 7 apples", "$1,080 per week"); a second number, an
+    operator, a variable or a word that changes the value may not. "1,08" and "1 080" are two numbers.
     """
     if len(text) > MAX_NUMBER_CHARS:
         return "answer_too_long"
-    for pattern, replacement in [(None, ""), *_REWRITES]:
-        text = text.translate(_ASCII) if pattern is None else pattern.sub(replacement, text)
+    text = text.translate(_ASCII)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
     text = text.strip()
-    found = _NUMBER.search(text)
-    if not found:
+    number = _NUMBER.search(text)
+    if not number:
         return "not_a_number"
-    before, after = text[: found.start()], text[found.end() :]
+    before, after = text[: number.start()], text[number.end() :]
     if re.search("[0-9]", before + after):
         return "several_candidates"
     percent, after = _cut(_PERCENT, after)
     scale, after = _cut(_SCALE, after)
-    if not _harmless(before, after):
-        return "not_a_number"
-    value = _value(found)
-    if value is None:
+    if not _harmless(before, after) or (value := _value(number)) is None:
         return "not_a_number"
     return Number(value * _SCALES[scale.strip().lower()] if scale else value, bool(percent))
 
 
 def _cut(pattern: re.Pattern[str], text: str) -> tuple[str, str]:
-    found = pattern.match(text)
-    return (found[0], text[found.end() :]) if found else ("", text)
+    match = pattern.match(text)
+    return (match[0], text[match.end() :]) if match else ("", text)
 
 
 def _harmless(before: str, after: str) -> bool:
-    """Tell whether what stands around a number leaves its value alone."""
+    """Tell whether the text around a number leaves its value alone."""
     if not _BEFORE.fullmatch(before) or not _AFTER.fullmatch(after) or after[:1] in ("²", "³"):
         return False
     words = _WORD.findall(before) + _WORD.findall(after)
@@ -112,20 +106,20 @@ def _harmless(before: str, after: str) -> bool:
     )
 
 
-def _value(found: re.Match[str]) -> Fraction | None:
-    """Return the value of a match of _NUMBER, None when it has none (division by zero) or is out of all proportion."""
+def _value(number: re.Match[str]) -> Fraction | None:
+    """Return the value of a match of _NUMBER, or None for a division by zero or an excessive exponent."""
     try:
-        if found["part"]:
-            value = int(found["whole"]) + Fraction(found["part"].replace(" ", ""))
+        if number["part"]:
+            value = int(number["whole"]) + Fraction(number["part"].replace(" ", ""))
         else:
-            value = _decimal(found["top"]) / _decimal(found["bottom"] or "1")
+            value = _decimal(number["top"]) / _decimal(number["bottom"] or "1")
     except ZeroDivisionError:
         return None
-    if found["exponent"]:
-        if len(found["exponent"]) > 5 or abs(int(found["exponent"])) > MAX_EXPONENT:
+    if number["exponent"]:
+        if len(number["exponent"]) > 5 or abs(int(number["exponent"])) > MAX_EXPONENT:
             return None
-        value *= Fraction(10) ** int(found["exponent"])
-    return -value if (found["sign"] or "").startswith("-") else value
+        value *= Fraction(10) ** int(number["exponent"])
+    return -value if (number["sign"] or "").startswith("-") else value
 
 
 def _decimal(text: str) -> Fraction:

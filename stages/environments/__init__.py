@@ -1,12 +1,11 @@
 """Text environments: games that a model plays and learns from."""
 
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline import registry
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, suggest
 from stages.environments.base import (
     REFLECT,
     REFLECT_REPLY,
@@ -17,7 +16,6 @@ from stages.environments.base import (
     ReplayError,
     Split,
     Step,
-    is_reflection,
 )
 
 __all__ = [
@@ -31,62 +29,48 @@ __all__ = [
     "Split",
     "Step",
     "find",
-    "is_reflection",
     "make",
 ]
 
 
 def make(name: str, options: dict[str, Any] | None = None) -> Environment:
-    """Return the environment called `name` ("crafting", or your own as "module:Class") with these options.
+    """Return the environment `name` ("crafting", or your own as "module:Class") with these options.
 
-    Raises ConfigError naming the option that is wrong and the nearest right one, and where something has to be installed first.
+    Raises ConfigError for a wrong option, with the nearest right one, and for a missing package.
     """
     environment = find(name)
     try:
         return environment(environment.Options.model_validate(options or {}))
     except ValidationError as e:
-        raise ConfigError(
-            "\n".join(f"environment {name}: {line}" for line in _explain(e, environment.Options))
-        ) from None
+        problems = (_explain(error, environment.Options) for error in e.errors(include_url=False))
+        raise ConfigError("\n".join(f"environment {name}: {problem}" for problem in problems)) from None
 
 
 def find(name: str) -> type[Environment]:
-    """Return the class of the environment called `name`. Raises ConfigError naming what a class of the user's own lacks."""
-    found = registry.resolve("environment", name)
-    if not (isinstance(found, type) and issubclass(found, Environment)):
-        raise ConfigError(
-            f"environment {name!r}: expected a subclass of stages.environments.Environment, found {found!r}."
-        )
-    lacking = sorted(found.__abstractmethods__)
-    lacking += [] if getattr(found, "name", "") else ["name"]
-    lacking += (
-        []
-        if found.rules_prompt or found.rules is not Environment.rules
-        else ["rules_prompt (the name of a template) or rules"]
-    )
+    """Return the class of the environment `name`. Raises ConfigError naming what a user's own class lacks."""
+    cls = registry.resolve("environment", name)
+    if not (isinstance(cls, type) and issubclass(cls, Environment)):
+        expected = "expected a subclass of stages.environments.Environment"
+        raise ConfigError(f"environment {name!r}: {expected}, got {cls!r}.")
+    lacking = sorted(cls.__abstractmethods__)
+    if not getattr(cls, "name", ""):
+        lacking.append("name")
+    if not cls.rules_prompt and cls.rules is Environment.rules:
+        lacking.append("rules_prompt (the name of a template) or rules")
     if lacking:
+        names = ", ".join(lacking)
         raise ConfigError(
-            f"environment {name!r}: its class lacks {', '.join(lacking)}; stages/environments/base.py says what each is for."
+            f"environment {name!r}: its class lacks {names}; see stages/environments/README.md."
         )
-    return found
+    return cls
 
 
-def _explain(error: ValidationError, model: type[EnvOptions]) -> list[str]:
-    lines = []
-    for e in error.errors(include_url=False):
-        key = ".".join(map(str, e["loc"])) or "options"
-        if e["type"] == "extra_forbidden":
-            known = sorted(model.model_fields) if len(e["loc"]) == 1 else []
-            near = get_close_matches(str(e["loc"][-1]), known, 1, 0.5)
-            hint = (
-                f" Did you mean {near[0]!r}?"
-                if near
-                else f" Its options: {', '.join(known)}."
-                if known
-                else ""
-            )
-            lines.append(f"there is no option {key!r}.{hint}")
-        else:
-            given = "" if isinstance(e["input"], dict | EnvOptions) else f" (given: {e['input']!r})"
-            lines.append(f"{key}: {e['msg'].removeprefix('Value error, ')}{given}")
-    return lines
+def _explain(error: Any, model: type[EnvOptions]) -> str:
+    """Put one of pydantic's error dicts into words."""
+    key = ".".join(map(str, error["loc"])) or "options"
+    if error["type"] != "extra_forbidden":
+        given = "" if isinstance(error["input"], dict | EnvOptions) else f" (given: {error['input']!r})"
+        return f"{key}: {error['msg'].removeprefix('Value error, ')}{given}"
+    known = sorted(model.model_fields) if len(error["loc"]) == 1 else []
+    listed = f" Its options: {', '.join(known)}." if known else ""
+    return f"there is no option {key!r}.{suggest(key, known) or listed}"

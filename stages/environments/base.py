@@ -1,4 +1,4 @@
-"""What a text environment is: a task, text in, text and a reward out, and ways back to an earlier state."""
+"""The protocol of a text environment: text in, text and a reward out, with ways back to an earlier state."""
 
 import re
 from abc import ABC, abstractmethod
@@ -13,20 +13,22 @@ from pipeline import prompts
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-REFLECT = "reflect"  # an action of every environment: the model says that it was wrong, and nothing changes
+REFLECT = (
+    "reflect"  # an action of every environment, with which the model admits a mistake; it changes nothing
+)
 REFLECT_REPLY = "Noted."
 _REFLECTION = re.compile(rf"\s*{REFLECT}\b", re.IGNORECASE)
 
 
 class EnvOptions(BaseModel):
-    """Base of every environment's options: unknown keys are errors."""
+    """Base of every environment's options. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
 @dataclass(slots=True, frozen=True)
 class EnvTask:
-    """One task. `spec` (JSON) is all that `reset` needs; `id` is derived from it, so it is the same on every machine."""
+    """One task. `spec` (JSON) is all that `reset` needs; `id` derives from it alone."""
 
     id: str
     split: Split
@@ -36,7 +38,8 @@ class EnvTask:
 
 @dataclass(slots=True, frozen=True)
 class Step:
-    """What an action led to. `reward` is the whole reward so far, in [0, 1]; `info["executed"]` tells whether the action was possible."""
+    """The result of an action. `reward` is the total so far, in [0, 1]; `info["executed"]` is False for an
+    impossible action."""
 
     observation: str
     reward: float
@@ -45,29 +48,24 @@ class Step:
 
 
 class ReplayError(Exception):
-    """The same actions did not lead to the same reward again, so a state cannot be gone back to."""
+    """Replaying the same actions led to another reward, so the state cannot be restored."""
 
 
 class Environment(ABC):
-    """One game at a time. Ids and texts depend on the task alone: not on the hash seed, not on the order of a directory, not on time."""
+    """Plays one game at a time. Ids and texts depend on the task alone, not on the process or the machine."""
 
     name: ClassVar[str]
     Options: ClassVar[type[EnvOptions]] = EnvOptions
-    version: ClassVar[int] = 1  # raise it when tasks, texts or rewards change: part of `identity`
-    rules_prompt: ClassVar[str] = (
-        ""  # the template of `rules`; belongs in the prompts of a stage that shows them
-    )
-    # Whether `restore` goes back at once. Where it does not, it resets and plays the same actions again, which takes as long as they did.
-    snapshots: ClassVar[bool] = True
-    at_once: ClassVar[int | None] = (
-        None  # of them in one stage worker, unless method.environments says so: few where each is a process; None: any number
-    )
-    package: ClassVar[str] = (
-        ""  # the distribution that the game itself comes from, whose version decides what is played
-    )
-    replayed = (
-        0  # actions done once more to go back to a state; where `snapshots` is False, `restore` counts them
-    )
+    # Part of `identity`: increment it when tasks, texts or rewards change.
+    version: ClassVar[int] = 1
+    # The template behind `rules`, to be listed in the prompts of a stage that shows them.
+    rules_prompt: ClassVar[str] = ""
+    # Default of method.environments, the instances in one stage worker; few if each is a process. None: any.
+    at_once: ClassVar[int | None] = None
+    # The distribution that provides the game and whose version therefore decides what is played.
+    package: ClassVar[str] = ""
+    # Actions repeated to restore states, counted by `restore` in environments that cannot copy a state.
+    replayed = 0
 
     def __init__(self, options: Any) -> None:
         """`options` is a valid instance of `Options`; see stages.environments.make."""
@@ -75,30 +73,28 @@ class Environment(ABC):
 
     @property
     def rules(self) -> str:
-        """What the player is told beforehand: the aim and every form of action."""
+        """The rules shown to the player: the aim and every form of action."""
         return prompts.render(self.rules_prompt, options=self.options)[0]["content"]
 
     def identity(self) -> dict[str, Any]:
-        """Return all that tasks, texts and rewards depend on, as JSON: it belongs in the config of a stage that plays."""
+        """Return all that tasks, texts and rewards depend on, for the config of a stage that plays."""
         return {"name": self.name, "version": self.version, "options": self.options.model_dump(mode="json")}
 
     def notes(self) -> list[str]:
-        """Return what people should know about the tasks (such as recipes left out), one line each."""
+        """Return what people should know about the tasks, such as omitted recipes, one line each."""
         return []
 
     @abstractmethod
     def tasks(self, split: Split) -> Iterator[EnvTask]:
-        """Yield the tasks of a split, always in the same order. No task is in two splits."""
+        """Yield the tasks of a split, always in the same order. Splits are disjoint."""
 
     @abstractmethod
     def reset(self, task: EnvTask) -> str:
-        """Begin a task and return the first observation, the goal included."""
+        """Start a task and return the first observation, which includes the goal."""
 
     def step(self, text: str) -> Step:
-        """Do one action. What cannot be done is answered in words (info["executed"] is False), never with an exception."""
-        if is_reflection(text):
-            return self._reflected()
-        return self._step(text)
+        """Do one action. An impossible one gets a reply with info["executed"] False, never an exception."""
+        return self._reflected() if is_reflection(text) else self._step(text)
 
     @abstractmethod
     def _step(self, text: str) -> Step:
@@ -106,36 +102,36 @@ class Environment(ABC):
 
     @abstractmethod
     def _reflected(self) -> Step:
-        """Return Step(REFLECT_REPLY, ...) with the reward and end as they are. Nothing changes, no step of a limit is used."""
+        """Return Step(REFLECT_REPLY, ...) with the current reward and end, without changing anything."""
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """Return the whole state, as something that later steps do not change."""
+        """Return the whole state as a value that later steps do not change."""
 
     @abstractmethod
     def restore(self, state: Any) -> None:
-        """Go back to a snapshot of the same task. Works in every environment; see `snapshots` for what it costs."""
+        """Return to a snapshot of the same task, by replaying its actions if the state cannot be copied."""
 
     @abstractmethod
     def oracle(self) -> list[str] | None:
-        """Return the actions that lead from the present state to reward 1, or None when none is known or it is too late."""
+        """Return actions that lead from here to reward 1, or None if none are known or it is too late."""
 
     @abstractmethod
     def state_hash(self) -> str:
-        """Return a hash that two states share exactly when all that can still happen is the same.
+        """Return a hash that two states share if and only if everything that can still happen is the same.
 
-        Where a state cannot be looked into (snapshots is False), the hash is of the way there: states that share it are the same, but
-        the same state may be reached in two ways and have two hashes.
+        If the state cannot be inspected, the hash is of the actions so far: equal hashes still mean equal
+        states, but a state that can be reached in two ways has two hashes.
         """
 
     def valid_actions(self) -> list[str] | None:
-        """Return the actions that are possible now, or None where the environment does not list them. May take a while."""
+        """Return the actions possible now, or None if the environment does not list them. May be slow."""
         return None
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to end
-        """End what the environment started, such as a Java process."""
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Stop what the environment started, such as a Java process."""
 
 
 def is_reflection(text: str) -> bool:
-    """Tell whether an action is `reflect`, alone or with words after it."""
+    """Tell whether an action is `reflect`, alone or followed by words."""
     return _REFLECTION.match(text) is not None

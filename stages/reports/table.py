@@ -1,172 +1,139 @@
 """The table over rounds: what each model was trained on, how well it does, what it cost."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from pipeline import registry
-from pipeline.display import console, round_title
-from pipeline.methods import PROPOSE, STAGES, TRAIN, TRAIN_SFT
+from pipeline.console import console
+from pipeline.display import round_title
 from pipeline.rundir import RoundKey, RunDir
+from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files
 
-BESIDE = 3  # other ways to answer that stand beside the greedy answers in one table
+BESIDE = 3  # most other ways to answer that fit beside the greedy answers
+
+Figures = dict[str, Any]
 
 
-def round_facts(run: RunDir, round_: RoundKey) -> dict[str, Any] | None:
-    """Return what the table says of one round, or None when it is not evaluated yet. Keys are stable: `--json` prints them."""
+def round_figures(run: RunDir, round_: RoundKey) -> Figures | None:
+    """Return one round's figures, None if it is not evaluated yet. Keys are stable: `--json` prints them."""
     if not files.exists(run.evaluation(round_)):
         return None
-    found = files.read_json(run.evaluation(round_))
-    facts: dict[str, Any] = {"round": round_, **{k: v for k, v in found.items() if k != "round"}}
+    evaluation = files.read_json(run.evaluation(round_))
+    figures: Figures = {"round": round_, **{k: v for k, v in evaluation.items() if k != "round"}}
     if isinstance(round_, int):
-        found_here = {name: files.join(run.stage(round_, name), "train.json") for name in (TRAIN_SFT, TRAIN)}
-        trainings = {name: files.read_json(path) for name, path in found_here.items() if files.exists(path)}
-        facts["train"] = trainings.get(TRAIN)
+        results = {name: files.join(run.stage(round_, name), "train.json") for name in (TRAIN_SFT, TRAIN)}
+        trainings = {name: files.read_json(path) for name, path in results.items() if files.exists(path)}
         stages = {name: m for name in (PROPOSE, *STAGES) if (m := run.manifest(run.stage(round_, name)))}
-        facts["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
-        facts["generated"] = max(
-            (stages[name].rows_out for name in STAGES[:2] if name in stages), default=0
-        )  # a critique may make records of a tree
-        facts["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
-        facts["seconds"] = round(
-            facts["seconds"]
-            + sum(m.seconds for m in stages.values())
-            + sum(t.get("seconds") or 0 for t in trainings.values()),
-            1,
-        )
-    return facts
+        figures["train"] = trainings.get(TRAIN)
+        figures["generated_tokens"] = sum(m.tokens.completion for m in stages.values())
+        # The critique may turn one generated tree into several records.
+        figures["generated"] = max((stages[s].rows_out for s in STAGES[:2] if s in stages), default=0)
+        figures["kept"] = m.rows_out if (m := run.manifest(run.stage(round_, "publish"))) else 0
+        figures["seconds"] += sum(m.seconds for m in stages.values())
+        figures["seconds"] += sum(t.get("seconds") or 0 for t in trainings.values())
+        figures["seconds"] = round(figures["seconds"], 1)
+    return figures
 
 
-def rounds_table(run: RunDir) -> list[dict[str, Any]]:
-    """Print the table over rounds and return its facts."""
-    facts = [f for r in run.rounds() if (f := round_facts(run, r)) is not None]
-    if not facts:
+def rounds_table(run: RunDir) -> list[Figures]:
+    """Print the table over rounds and return its figures."""
+    figures = [f for r in run.rounds() if (f := round_figures(run, r)) is not None]
+    if not figures:
         console.print("no round is evaluated yet")
-        return facts
-    extra = sorted({k for f in facts for k in f if k.startswith(("pass@", "maj@", "refined"))})
-    sets = list(dict.fromkeys(name for f in facts for name in f.get("sets", {})))
-    beside = extra if len(extra) <= BESIDE else []
+        return figures
+    ways = sorted({k for f in figures for k in f if k.startswith(("pass@", "maj@", "refined"))})
+    beside = ways if len(ways) <= BESIDE else []
+    reference = "base" if any("against_base" in f for f in figures) else "round 0"
+    number = measured(run)
     table = Table(
-        title=f"{run.recipe().name}: held-out {measured(run)}, n = {facts[0]['n']}", title_justify="left"
+        title=f"{run.recipe().name}: held-out {number}, n = {figures[0]['n']}", title_justify="left"
     )
-    for name in (
-        "model",
-        "greedy [95% interval]",
-        *beside,
-        f"against {_reference(facts)}",
-        "flips since last",
-        "real + synthetic",
-        "kept of made",
-        "tokens",
-        "minutes",
-    ):
+    names = ("greedy [95% interval]", *beside, f"against {reference}", "flips since last")
+    names += ("real + synthetic", "kept of made", "tokens", "minutes")
+    for name in ("model", *names):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
-    for f in facts:
+    for f in figures:
         table.add_row(*_cells(f, beside))
     console.print(table)
-    if len(extra) > BESIDE:
-        console.print(_ways_table(facts, extra))
-    if general := [
-        f"{_title(f)} {f['replay_perplexity']['perplexity']:.2f}" for f in facts if "replay_perplexity" in f
-    ]:
-        console.print(f"perplexity of held-out general text: {', '.join(general)}", markup=False)
-    if sets:
-        console.print(_sets_table(facts, sets, measured(run)))
-    if any("measures" in f for f in facts):
-        console.print(_measures_table(facts))
-    return facts
-
-
-def _ways_table(facts: list[dict[str, Any]], ways: list[str]) -> Table:
-    """Return the table of the other ways to answer, where they are too many to stand beside the greedy answers."""
-    table = Table(title="held-out set: other ways to answer [95% interval]", title_justify="left")
-    table.add_column("model")
-    for name in ways:
-        table.add_column(name, justify="right")
-    for f in facts:
-        table.add_row(_title(f), *(interval(f[name]) if name in f else "" for name in ways))
-    return table
-
-
-def _measures_table(facts: list[dict[str, Any]]) -> Table:
-    """Return the table of what else a method measures on the held-out set: mean and interval of each model."""
-    names = list(dict.fromkeys(name for f in facts for name in f.get("measures", {})))
-    table = Table(title="held-out set: mean of each measure [95% interval]", title_justify="left")
-    table.add_column("model")
-    for name in names:
-        table.add_column(name, justify="right")
-    for f in facts:
-        found = f.get("measures", {})
-        table.add_row(
-            _title(f),
-            *(
-                f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if (m := found.get(name)) else ""
-                for name in names
-            ),
-        )
-    return table
+    if not beside and ways:
+        title = "held-out set: other ways to answer [95% interval]"
+        _print(title, figures, ways, lambda f, name: interval(f[name]) if name in f else "")
+    general = [(_title(f), f["replay_perplexity"]["perplexity"]) for f in figures if "replay_perplexity" in f]
+    if general:
+        perplexities = (f"{title} {value:.2f}" for title, value in general)
+        console.print(f"perplexity of held-out general text: {', '.join(perplexities)}", markup=False)
+    if sets := {name: s["n"] for f in figures for name, s in f.get("sets", {}).items()}:
+        title = f"further sets: greedy {number} [95% interval], and against {reference}"
+        _print(title, figures, list(sets), _set_cell, [f"{name}, n = {n}" for name, n in sets.items()])
+    if measures := list(dict.fromkeys(name for f in figures for name in f.get("measures", {}))):
+        _print("held-out set: mean of each measure [95% interval]", figures, measures, _measure_cell)
+    return figures
 
 
 def measured(run: RunDir) -> str:
-    """Return what the numbers of a run's evaluation are: accuracy, or what its method measures."""
+    """Return what a run's evaluation measures: accuracy, or its method's own measure."""
     return registry.resolve("method", run.recipe().method["name"]).measured
 
 
-def _sets_table(facts: list[dict[str, Any]], sets: list[str], number: str) -> Table:
-    """Return the table of evaluate.sets: `number` (what is measured) of each model on each, and what it gained on the first."""
-    sizes = {name: f["sets"][name]["n"] for name in sets for f in facts if name in f.get("sets", {})}
-    table = Table(
-        title=f"further sets: greedy {number} [95% interval], and against {_reference(facts)}",
-        title_justify="left",
-    )
+def interval(value: dict[str, float], signed: bool = False) -> str:
+    """Return a mean and its interval as percentages."""
+    sign = "+" if signed else ""
+    return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"
+
+
+def _print(
+    title: str,
+    figures: Sequence[Figures],
+    names: Sequence[str],
+    cell: Callable[[Figures, str], str],
+    headers: Sequence[str] = (),
+) -> None:
+    """Print a table with a line per model and a column for each of `names`."""
+    table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for name in sets:
-        table.add_column(f"{name}, n = {sizes[name]}", justify="right")
-    for f in facts:
-        table.add_row(_title(f), *(_set_cell(f, name) for name in sets))
-    return table
+    for header in headers or names:
+        table.add_column(header, justify="right")
+    for f in figures:
+        table.add_row(_title(f), *(cell(f, name) for name in names))
+    console.print(table)
 
 
-def _set_cell(f: dict[str, Any], name: str) -> str:
-    measured = f.get("sets", {}).get(name)
-    if measured is None:
+def _set_cell(f: Figures, name: str) -> str:
+    figures = f.get("sets", {}).get(name)
+    if figures is None:
         return ""
-    against = _against(measured) if f["round"] != "base" else None
-    return interval(measured["greedy"]) + (
-        f"\n{interval(against['difference'], signed=True)}" if against else ""
-    )
+    gain = _gain({"round": f["round"], **figures})
+    return interval(figures["greedy"]) + (f"\n{gain}" if gain else "")
 
 
-def _reference(facts: list[dict[str, Any]]) -> str:
-    return "base" if any("against_base" in f for f in facts) else "round 0"
+def _measure_cell(f: Figures, name: str) -> str:
+    m = f.get("measures", {}).get(name)
+    return f"{m['mean']:.2f}\n[{m['low']:.2f}, {m['high']:.2f}]" if m else ""
 
 
-def _against(measured: dict[str, Any]) -> dict[str, Any] | None:
-    return measured.get("against_round_0") or measured.get("against_base")
+def _gain(f: Figures) -> str:
+    against = f.get("against_round_0") or f.get("against_base")
+    return interval(against["difference"], signed=True) if against and f["round"] != "base" else ""
 
 
-def _title(f: dict[str, Any]) -> str:
-    return f"{round_title(f['round'])}{' (demonstrations)' if f['round'] == 0 else ''}"
+def _title(f: Figures) -> str:
+    return round_title(f["round"]) + (" (demonstrations)" if f["round"] == 0 else "")
 
 
-def _cells(f: dict[str, Any], extra: list[str]) -> list[str]:
-    against, train = _against(f), f.get("train") or {}
-    previous, shares = f.get("against_previous"), train.get("shares", {})
+def _cells(f: Figures, ways: list[str]) -> list[str]:
+    train, previous = f.get("train") or {}, f.get("against_previous")
+    shares = train.get("shares", {})
     return [
         _title(f),
         interval(f["greedy"]),
-        *(f"{f[k]['mean']:.1%}" if k in f else "" for k in extra),
-        interval(against["difference"], signed=True) if against and f["round"] != "base" else "",
+        *(f"{f[k]['mean']:.1%}" if k in f else "" for k in ways),
+        _gain(f),
         f"+{previous['wrong_to_right']} -{previous['right_to_wrong']}" if previous else "",
         f"{shares.get('real', 0)} + {shares.get('synthetic', 0)}" if train else "",
         f"{f['kept']} of {f['generated']}" if f.get("generated") else "",
         f"{f['generated_tokens']:,}" if f.get("generated_tokens") else "",
         f"{f['seconds'] / 60:.1f}",
     ]
-
-
-def interval(value: dict[str, float], signed: bool = False) -> str:
-    """Write a mean and its interval as percentages."""
-    sign = "+" if signed else ""
-    return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"

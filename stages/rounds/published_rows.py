@@ -1,33 +1,32 @@
-"""What the rows of a round are published as: examples, conversations of many turns, or texts, with their lineage."""
+"""From a round's rows to the rows of its dataset: examples, conversations, texts or pairs, with lineage."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipeline.config import Recipe
-from pipeline.methods import DatasetStep, Example, Method
-from pipeline.publish import (
-    CPT,
-    SFT,
-    TURNS,
-    Kind,
-    PublishedRow,
-    TextRow,
-    Turn,
-    TurnRow,
-    published_row,
-    text_row,
-    token_lengths,
-    turn_row,
-)
+from pipeline.errors import ConfigError
+from pipeline.methods import Example, Method
+from pipeline.protocols import WritesTexts
+from pipeline.publish import DPO, KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
 from pipeline.rows import Dropped, Kept, Row
+from pipeline.stage import DatasetStep
 
-TOO_LONG = (
-    "too_long_examples"  # payload: which of a row's examples are left out; a row without any other is dropped
-)
+# Payload key: indices of a row's examples that are too long to publish; a row without any other is dropped.
+TOO_LONG = "too_long_examples"
+
+
+def published_kind(method: Method | type[Method]) -> Kind:
+    """Return a method's kind of dataset, with its own lineage columns. Raises ConfigError."""
+    if method.dataset not in KINDS:
+        raise ConfigError(
+            f"method {method.name}: its dataset is {method.dataset!r}; "
+            f"expected one of {', '.join(sorted(KINDS))}."
+        )
+    return KINDS[method.dataset].extended(method.lineage)
 
 
 def dataset_roles(recipe: Recipe, method: Method) -> tuple[str, ...]:
-    """Return the roles that have a dataset each; ("",) where one dataset holds the examples of all."""
+    """Return the roles that have a dataset each; ("",) if one dataset holds the examples of all."""
     return method.roles if recipe.train.adapters else ("",)
 
 
@@ -36,78 +35,83 @@ def dataset_name(kind: Kind, role: str = "") -> str:
     return f"{kind.name}-{role}" if role else kind.name
 
 
-def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
-    """A step that drops what the trainer would have to cut; here it is counted and can be looked at.
+def drop_too_long(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
+    """Return a step that drops rows that the trainer would truncate; here they are counted and stored.
 
-    A row that gives several examples loses the long ones alone: they are noted in its payload, for the card.
+    A row is dropped only if all its examples are too long; otherwise TOO_LONG in its payload lists those.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
         for row in rows():
             tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)]
             long = [i for i, n in enumerate(tokens) if n > max_length]
+            outcome: Dropped | Kept | None = None
             if long and len(long) == len(tokens):
-                yield (
-                    row,
-                    Dropped(
-                        "too_long",
-                        f"{min(tokens)} tokens, train.max_length is {max_length}",
-                        row.payload["text"],
-                    ),
-                )
-            else:
-                yield row, Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)]) if long else None
+                detail = f"{min(tokens)} tokens, train.max_length is {max_length}"
+                outcome = Dropped("too_long", detail, row.payload["text"])
+            elif long:
+                outcome = Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)])
+            yield row, outcome
 
     return step
 
 
 def published_rows(
     rows: Callable[[], Iterable[Row]], round_: int, recipe: Recipe, method: Method, role: str = ""
-) -> Iterator[PublishedRow | TurnRow | TextRow]:
-    """Yield the rows of the method's kind of dataset that a round's rows give, to `role` alone if there is one.
+) -> Iterator[PublishedRow]:
+    """Yield the dataset rows of a round's rows, only those of `role` if there is one.
 
-    What no model wrote is real: round 0, and texts as they were found.
+    Real is what no model wrote: round 0, and source texts published unchanged.
     """
-    made, gives = _MADE[method.dataset], method.texts if method.dataset == CPT.name else method.examples
+    kind = published_kind(method)
+    gives: Callable[[Row], list[Any]] = method.texts if isinstance(method, WritesTexts) else method.examples
     for row in rows():
         real = round_ == 0 or not row.payload["model"]
-        for i, given in enumerate(gives(row)):
-            if i in row.payload.get(TOO_LONG, ()) or (role and given.role != role):
+        for i, item in enumerate(gives(row)):
+            if i in row.payload.get(TOO_LONG, ()) or (role and item.role != role):
                 continue
-            lineage: dict[str, Any] = {
-                "row_id": row.id if i == 0 else f"{row.id}-{i}",
-                "parent_ids": row.parents,
-                "task_id": row.payload["task_id"],
-                "kind": "real" if real else "synthetic",
-                "round": round_,
-                "method": method.name if round_ else "demonstration",
-                "model": "" if real else row.payload["model"],
-                "sampling": None
-                if real
-                else getattr(given, "sampling", None) or row.payload.get("sampling", recipe.sampling.as_json),
-                "verdict": row.payload.get("verdict"),
-            }
-            yield made(given, row, lineage)
+            sampling = getattr(item, "sampling", None) or row.payload.get("sampling", recipe.sampling.as_json)
+            lineage = Lineage(
+                row_id=row.id if i == 0 else f"{row.id}-{i}",
+                parent_ids=row.parents,
+                task_id=row.payload["task_id"],
+                kind="real" if real else "synthetic",
+                record=getattr(item, "record", ""),
+                round=round_,
+                method=method.name if round_ else "demonstration",
+                own={key: row.payload[key] for key in method.lineage if row.payload.get(key)},
+                model="" if real else row.payload["model"],
+                sampling=None if real else sampling,
+                verdict=row.payload.get("verdict"),
+                hinted=bool(row.payload.get("hinted")),
+            )
+            yield kind.row(lineage, **_content(item, kind))
 
 
-def _example(given: Example, row: Row, lineage: dict[str, Any]) -> PublishedRow:
-    return published_row(given.prompt, given.completion, hinted=bool(row.payload.get("hinted")), **lineage)
+def published_pairs(
+    rows: Iterable[Row], round_: int, recipe: Recipe, method: Method
+) -> Iterator[PublishedRow]:
+    """Yield the dataset rows of a round's preference pairs."""
+    for row in rows:
+        pair = row.payload
+        lineage = Lineage(
+            row_id=row.id,
+            parent_ids=row.parents,
+            task_id=pair["task_id"],
+            kind="synthetic",  # demonstrations have no wrong answers
+            round=round_,
+            method=method.name,
+            sampling=pair.get("sampling") or recipe.sampling.as_json,
+            **{key: pair[key] for key in DPO.lineage},
+        )
+        yield DPO.row(lineage, **{part: pair[part] for part in DPO.content})
 
 
-def _conversation(given: Example, row: Row, lineage: dict[str, Any]) -> TurnRow:
-    """Make an example's messages turns with loss flags; nothing of the prompt is learnt."""
-    learn = (*(False for _ in given.prompt), *given.learn)
-    turns = [
-        Turn(**message, loss=loss)
-        for message, loss in zip([*given.prompt, *given.completion], learn, strict=True)
-    ]
-    return turn_row(turns, record=given.record, **lineage)
-
-
-def _text(given: str, row: Row, lineage: dict[str, Any]) -> TextRow:
-    return text_row(
-        given, form=row.payload.get("form", ""), entities=row.payload.get("entities") or (), **lineage
-    )
-
-
-_MADE = {SFT.name: _example, TURNS.name: _conversation, CPT.name: _text}
+def _content(item: Example | str, kind: Kind) -> dict[str, Any]:
+    if isinstance(item, str):
+        return {"text": item}
+    if kind.name != TURNS.name:
+        return {"prompt": item.prompt, "completion": item.completion}
+    loss = (*(False for _ in item.prompt), *item.learn)
+    messages = zip([*item.prompt, *item.completion], loss, strict=True)
+    return {"turns": [Turn(role=m["role"], content=m["content"], loss=flag) for m, flag in messages]}

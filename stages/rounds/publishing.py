@@ -1,152 +1,179 @@
-"""From judged rows to published datasets: duplicates over all rounds, held-out leaks, caps, lengths and pairs are settled here."""
+"""From verified rows to published datasets: duplicates across rounds, held-out leaks, length, caps and pairs
+are settled here.
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
 
-from pipeline.config import Recipe
 from pipeline.ids import digest
-from pipeline.methods import PROPOSE, STAGES, DatasetStep, Method, Stage
-from pipeline.publish import DPO, KINDS, CardFacts, PairRow, measure, pair_row, publish
+from pipeline.methods import example_templates
+from pipeline.protocols import (
+    AddsPublishSteps,
+    DeduplicatesBy,
+    DescribesData,
+    DescribesPairs,
+    KeysPairs,
+    MixesGeneral,
+    NamesVerifier,
+    TrainsOnTexts,
+)
+from pipeline.publish import DPO, CardFacts, measure, publish
+from pipeline.round import Round, input_of
 from pipeline.rows import Row
-from pipeline.rundir import RunDir
-from pipeline.runner.stage import input_of, run_stage
+from pipeline.runner.stage import run_stage
+from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages.rounds import judged
-from stages.rounds.published_rows import TOO_LONG, dataset_name, dataset_roles, fits, published_rows
+from stages.rounds.published_rows import (
+    TOO_LONG,
+    dataset_name,
+    dataset_roles,
+    drop_too_long,
+    published_kind,
+    published_pairs,
+    published_rows,
+)
 from stages.steps import decontaminate, dedup, filters, preferences
-from stages.tasks.general import General, Mixed
-
-STAGE = "publish"
+from stages.tasks.general import Mixed
 
 
-async def publish_round(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
-    """Publish what round `round_` verified (round 0: the real demonstrations) as datasets/<the method's kind>/round-NNN."""
-    kind = KINDS[method.dataset]
-    source = input_of(run, run.tasks("demonstrations") if round_ == 0 else run.stage(round_, "verify"))
-    steps = _steps(run, round_, recipe, method, tokenizer)
-    config = {
-        "filters": recipe.filters.model_dump(mode="json"),
-        "method": method.options.fingerprint(),
-        "max_length": recipe.train.max_length,
-        "ngram": recipe.held_out.ngram,
-        "earlier": _earlier_digests(run, range(round_), STAGE),
-        **_set_digests(run, recipe),
-    }
-    general = _general(run, round_, recipe, method, tokenizer)
+async def publish_round(round_: Round) -> Manifest:
+    """Publish what a round verified (round 0: the real demonstrations) as datasets/<the method's
+    kind>/round-NNN.
+    """
+    run, recipe, method, number = round_.run, round_.recipe, round_.method, int(round_.number)
+    kind = published_kind(method)
+    source = input_of(run, run.tasks("demonstrations")) if number == 0 else round_.input("verify")
+    steps = _steps(round_)
+    config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
+    general = _general(round_)
     config |= {"general": general.digest} if general else {}
-    manifest = await run_stage(
-        run,
-        round_,
-        STAGE,
-        lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config),
-        source,
-        recipe,
-    )
-    own = partial(published_rows, partial(run.rows, run.stage(round_, STAGE)), round_, recipe, method)
+    stage = Stage(steps=steps, prompts=example_templates(method), config=config)
+    manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
+    own = partial(published_rows, partial(round_.rows, PUBLISH), number, recipe, method)
     for role in dataset_roles(recipe, method):
-        if _is_wanted(folder := run.dataset(dataset_name(kind, role), round_), manifest):
-            rows: Iterable[Any] = measure(own(role), tokenizer, kind)
-            notes = _notes(run, round_, recipe, method, role)
-            if general:
-                rows = chain(
-                    rows, general.draw(sum(row["tokens_loss"] for row in measure(own(role), tokenizer, kind)))
-                )
-                notes += general.notes
-            publish(rows, folder, _facts(run, round_, recipe, method, manifest, notes), recipe.seed, kind)
+        folder = run.dataset(dataset_name(kind, role), number)
+        if not _is_wanted(folder, manifest):
+            continue
+        rows: Iterable[Any] = measure(own(role), round_.tokenizer, kind)
+        notes = _notes(round_, role)
+        if general:
+            trained = sum(row["tokens_loss"] for row in measure(own(role), round_.tokenizer, kind))
+            rows, notes = chain(rows, general.draw(trained)), notes + general.notes
+        publish(rows, folder, _facts(round_, manifest, notes), recipe.seed, kind)
     return manifest
 
 
-async def publish_pairs(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Manifest:
-    """Pair round `round_`'s right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    held_out = [
-        decontaminate.search_for(questions, recipe.held_out.ngram)
-        for questions in held_out_questions(run, recipe).values()
-    ]
-    earlier = range(1, round_)
+async def publish_pairs(round_: Round) -> Manifest:
+    """Pair a round's right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
+    recipe, method, number = round_.recipe, round_.method, int(round_.number)
     rules = preferences.Rules(
         recipe.preferences,
-        held_out,
-        tokenizer,
+        _held_out_searches(round_),
+        round_.tokenizer,
         recipe.train.max_length,
         recipe.seed,
-        lambda: _rows_of(run, earlier, preferences.STAGE),
+        lambda: _earlier_rows(round_, PAIRS, 1),
     )
-    steps: dict[str, DatasetStep] = (
-        {"exact_duplicates": dedup.exact_duplicates(tuple, method.identity)}
-        if recipe.preferences.distinct
-        else {}
-    )
+    steps: dict[str, DatasetStep] = {}
+    if recipe.preferences.distinct:
+        key = method.pair_key if isinstance(method, KeysPairs) else _text
+        steps["exact_duplicates"] = dedup.exact_duplicates(tuple, key)
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
         "preferences": recipe.preferences.model_dump(mode="json"),
-        "method": method.options.fingerprint(),
-        "max_length": recipe.train.max_length,
-        "ngram": recipe.held_out.ngram,
         "wrong": judged.WRONG,
-        "earlier": _earlier_digests(run, earlier, preferences.STAGE),
-        **_set_digests(run, recipe),
+        **_shared_config(round_, PAIRS, 1),
     }
-    source = judged.judged_answers(run, round_)
-    manifest = await run_stage(
-        run,
-        round_,
-        preferences.STAGE,
-        lambda _: Stage(steps=steps, prompts=method.example_prompts(), config=config),
-        source,
-        recipe,
-    )
-    if _is_wanted(folder := run.dataset(DPO.name, round_), manifest):
-        rows = measure(_pairs(run, round_, recipe, method), tokenizer, DPO)
-        publish(
-            rows,
-            folder,
-            _facts(run, round_, recipe, method, manifest, _pair_notes(run, round_, method)),
-            recipe.seed,
-            DPO,
-        )
+    stage = Stage(steps=steps, prompts=example_templates(method), config=config)
+    source = judged.judged_answers(round_)
+    manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
+    if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
+        rows = measure(published_pairs(round_.rows(PAIRS), number, recipe, method), round_.tokenizer, DPO)
+        publish(rows, folder, _facts(round_, manifest, _pair_notes(round_)), recipe.seed, DPO)
     return manifest
 
 
-def _notes(run: RunDir, round_: int, recipe: Recipe, method: Method, role: str) -> list[str]:
-    """Return what the card says beside the counts: of the method, of the role, and of examples that are left out of their rows."""
-    notes = method.notes(run.rows(run.stage(round_, STAGE))) if round_ else []
-    notes += [f"Role: {role}"] if role else []
-    left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in run.rows(run.stage(round_, STAGE)))
-    return notes + (
-        [
-            f"Examples longer than {recipe.train.max_length} tokens, of rows that have others: {left_out} left out"
-        ]
-        if left_out
-        else []
-    )
+def held_out_questions(round_: Round) -> dict[str, list[str]]:
+    """Return the questions by evaluation set; each is searched by itself, as it reveals its own template."""
+    run = round_.run
+    sets = ("held_out", *(f"sets/{name}" for name in round_.recipe.evaluate.sets))
+    return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
 
 
-def _pair_notes(run: RunDir, round_: int, method: Method) -> list[str]:
-    """Return what the card of pairs says: how many are hinted, and what the method says of the answers that are published."""
-    hinted = [row.payload["hinted"] for row in run.rows(run.stage(round_, preferences.STAGE))]
-    return [
-        f"Pairs of which a side was made by a model that was shown the answer: {sum(hinted)} of {len(hinted)}",
-        *method.pair_notes(round_),
-    ]
+def _steps(round_: Round) -> dict[str, DatasetStep]:
+    recipe, method = round_.recipe, round_.method
+    steps: dict[str, DatasetStep] = {}
+    if recipe.filters.drop_duplicates:
+        key = method.dedup_text if isinstance(method, DeduplicatesBy) else _text
+        steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier_answers(round_), key)
+    texts = method.trained_texts if isinstance(method, TrainsOnTexts) else (lambda row: [_text(row)])
+    for which, questions in held_out_questions(round_).items():
+        steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, texts)
+    steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length)
+    if method.keep_per_question and round_.number:
+        steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
+    if isinstance(method, AddsPublishSteps):
+        steps |= method.publish_steps(int(round_.number), round_.tokenizer)
+    return steps
 
 
-def _general(run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any) -> Mixed | None:
-    """Return the general conversations that the method's option `general` asks for."""
-    wanted: General | None = getattr(method.options, "general", None)
+def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
+    """Return what both kinds of publishing depend on: earlier rounds from `first` on, the evaluation sets,
+    the method.
+    """
+    run, recipe = round_.run, round_.recipe
+    sets = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
+    return {
+        "method": round_.method.options.fingerprint(),
+        "max_length": recipe.train.max_length,
+        "ngram": recipe.held_out.ngram,
+        "earlier": [r.input(stage).digest for r in round_.earlier(first) if r.manifest(stage)],
+        **({"sets": sets} if sets else {}),
+    }
+
+
+def _general(round_: Round) -> Mixed | None:
+    """Return the general conversations that the method's option `general` mixes in."""
+    wanted = round_.method.general if isinstance(round_.method, MixesGeneral) else None
     if wanted is None:
         return None
-    held_out = [
-        decontaminate.search_for(questions, recipe.held_out.ngram)
-        for questions in held_out_questions(run, recipe).values()
-    ]
-    return Mixed(wanted, recipe.seed, round_, tokenizer, recipe.train.max_length, held_out)
+    seed, limit = round_.recipe.seed, round_.recipe.train.max_length
+    return Mixed(wanted, seed, int(round_.number), round_.tokenizer, limit, _held_out_searches(round_))
+
+
+def _held_out_searches(round_: Round) -> list[decontaminate.HeldOut]:
+    ngram = round_.recipe.held_out.ngram
+    return [decontaminate.search_for(questions, ngram) for questions in held_out_questions(round_).values()]
+
+
+def _text(row: Row) -> str:
+    return str(row.payload["text"])
+
+
+def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
+    """Yield question and answer of every row that an earlier round published, by the method's own text and by
+    `text`.
+    """
+    method = round_.method
+    for row in _earlier_rows(round_, PUBLISH, 0):
+        own = {method.dedup_text(row)} if isinstance(method, DeduplicatesBy) else set()
+        yield from ((dedup.question_of(row), text) for text in own | {_text(row)})
+
+
+def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
+    for earlier in round_.earlier(first):
+        if earlier.manifest(stage):
+            yield from earlier.rows(stage)
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
-    """Tell whether a dataset has to be written: it is not there, or was made of rows that somebody has had made anew since."""
+    """Tell whether a dataset has to be written: it is missing, or was made from rows that have been redone
+    since.
+    """
     path = files.join(folder, "manifest.json")
     if not files.exists(path):
         return True
@@ -154,7 +181,7 @@ def _is_wanted(folder: str, manifest: Manifest) -> bool:
         None,
         "",
         _made_of(manifest),
-    ):  # a dataset of an older version does not say
+    ):  # older versions do not record it
         return False
     files.remove(folder)
     return True
@@ -164,107 +191,53 @@ def _made_of(manifest: Manifest) -> str:
     return digest([manifest.fingerprint, *(part.sha256 for part in manifest.parts)])
 
 
-def _steps(
-    run: RunDir, round_: int, recipe: Recipe, method: Method, tokenizer: Any
-) -> dict[str, DatasetStep]:
-    steps: dict[str, DatasetStep] = {}
-    if recipe.filters.drop_duplicates:
-        steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier(run, round_, method), method.said)
-    for which, questions in held_out_questions(run, recipe).items():
-        steps[which.replace("/", "_")] = decontaminate.held_out(
-            questions, recipe.held_out.ngram, method.learnt
-        )
-    steps["max_length"] = fits(method, tokenizer, recipe.train.max_length)
-    cap = getattr(method.options, "keep_per_question", None)
-    if cap and round_ > 0:
-        steps["cap_per_question"] = filters.cap_per_question(cap, recipe.seed)
-    return steps | method.publish_steps(round_, tokenizer)
+def _notes(round_: Round, role: str) -> list[str]:
+    """Return the card's notes: the method's, the role, and examples left out of their rows."""
+    method, limit = round_.method, round_.recipe.train.max_length
+    notes = (
+        list(method.notes(round_.rows(PUBLISH)))
+        if round_.number and isinstance(method, DescribesData)
+        else []
+    )
+    notes += [f"Role: {role}"] if role else []
+    left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in round_.rows(PUBLISH))
+    if left_out:
+        notes.append(f"Examples longer than {limit} tokens, of rows that have others: {left_out} left out")
+    return notes
 
 
-def _set_digests(run: RunDir, recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What the further evaluation sets are, for a stage's fingerprint; nothing where there are none."""
-    found = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
-    return {"sets": found} if found else {}
+def _pair_notes(round_: Round) -> list[str]:
+    """Return the card's lines about pairs: how many are hinted, and what the method says about them."""
+    method = round_.method
+    hinted = [row.payload["hinted"] for row in round_.rows(PAIRS)]
+    notes = [f"Pairs with a side whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
+    return notes + (method.pair_notes(int(round_.number)) if isinstance(method, DescribesPairs) else [])
 
 
-def held_out_questions(run: RunDir, recipe: Recipe) -> dict[str, list[str]]:
-    """Return the questions of each evaluation set, which are searched for set by set: a template is told by its own questions."""
-    sets = ("held_out", *(f"sets/{name}" for name in recipe.evaluate.sets))
-    return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
-
-
-def _earlier(run: RunDir, round_: int, method: Method) -> Iterator[tuple[str, str]]:
-    """Question and answer of every row that an earlier round published; that it taught more beside its answer makes that no other one."""
-    for row in _rows_of(run, range(round_), STAGE):
-        yield from ((dedup.question_of(row), said) for said in {method.said(row), str(row.payload["text"])})
-
-
-def _rows_of(run: RunDir, rounds: Iterable[int], stage: str) -> Iterator[Row]:
-    for folder in (run.stage(r, stage) for r in rounds):
-        if run.manifest(folder):
-            yield from run.rows(folder)
-
-
-def _earlier_digests(run: RunDir, rounds: Iterable[int], stage: str) -> list[str]:
-    return [
-        input_of(run, folder).digest
-        for folder in (run.stage(r, stage) for r in rounds)
-        if run.manifest(folder)
-    ]
-
-
-def _pairs(run: RunDir, round_: int, recipe: Recipe, method: Method) -> Iterator[PairRow]:
-    for row in run.rows(run.stage(round_, preferences.STAGE)):
-        pair = row.payload
-        yield pair_row(
-            pair["prompt"],
-            pair["chosen"],
-            pair["rejected"],
-            row_id=row.id,
-            parent_ids=row.parents,
-            task_id=pair["task_id"],
-            round=round_,
-            method=method.name,
-            models=(pair["chosen_model"], pair["rejected_model"]),
-            sampling=pair.get("sampling") or recipe.sampling.as_json,
-            verdicts=(pair["chosen_verdict"], pair["rejected_verdict"]),
-            hinted=pair["hinted"],
-        )
-
-
-def _facts(
-    run: RunDir, round_: int, recipe: Recipe, method: Method, last: Manifest, notes: list[str]
-) -> CardFacts:
-    manifests = {s: run.manifest(run.stage(round_, s)) for s in (PROPOSE, *STAGES)} | {last.stage: last}
-    found = {name: m for name, m in manifests.items() if m is not None}
-    writers = {
-        row.payload.get(name)
-        for row in run.rows(run.stage(round_, last.stage))
-        for name in ("model", "chosen_model", "rejected_model")
-    }
-    said = (f"{name.capitalize()}: {m.extra['note']}" for name, m in found.items() if m.extra.get("note"))
+def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:
+    recipe, method, number = round_.recipe, round_.method, int(round_.number)
+    manifests = {name: m for name in (PROPOSE, *STAGES) if (m := round_.manifest(name))} | {last.stage: last}
+    models = ("model", "chosen_model", "rejected_model")
+    writers = {row.payload.get(name) for row in round_.rows(last.stage) for name in models}
+    stage_notes = (
+        f"{name.capitalize()}: {m.extra['note']}" for name, m in manifests.items() if m.extra.get("note")
+    )
+    verifier = method.verified_by(number) if isinstance(method, NamesVerifier) else recipe.verifier
+    tasks = f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip()
     return CardFacts(
-        title=f"{recipe.name}, round {round_}",
-        method=method.name if round_ else "real demonstrations",
+        title=f"{recipe.name}, round {number}",
+        method=method.name if number else "real demonstrations",
         model=", ".join(sorted(filter(None, writers))),
-        round=round_,
-        stages={
-            name: {
-                "in": m.rows_in,
-                "out": m.rows_out,
-                "dropped": sum(m.dropped_in_all().values()),
-                "failed": sum(m.rows_failed.values()),
-            }
-            for name, m in found.items()
-        },
+        round=number,
+        stages={name: _counts(m) for name, m in manifests.items()},
         dropped={
-            f"{name}: {reason}": n for name, m in found.items() for reason, n in m.dropped_in_all().items()
+            f"{name}: {why}": n for name, m in manifests.items() for why, n in m.dropped_in_all().items()
         },
-        notes=(
-            f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip(),
-            *((f"Verifier: {judge}",) if (judge := method.verified_by(round_)) else ()),
-            *notes,
-            *said,
-        ),
+        notes=(tasks, *((f"Verifier: {verifier}",) if verifier else ()), *notes, *stage_notes),
         made_of=_made_of(last),
     )
+
+
+def _counts(m: Manifest) -> dict[str, int]:
+    dropped, failed = sum(m.dropped_in_all().values()), sum(m.rows_failed.values())
+    return {"in": m.rows_in, "out": m.rows_out, "dropped": dropped, "failed": failed}

@@ -1,24 +1,26 @@
-"""Held out stays held out: rows that repeat an evaluation question, or a long run of words of one, are dropped.
+"""Held-out questions stay held out: rows that repeat one, or a long run of its words, are dropped.
 
-Overlap of n-grams of words is the usual measure (GPT-3 used n = 13). ARCHITECTURE invariant 6.
+Overlap of word n-grams is the usual measure (GPT-3 used n = 13).
 """
 
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 TEMPLATE_RUN = 5
 TEMPLATE_COUNT = 10
 TEMPLATE_SHARE = 0.05
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 class HeldOut(NamedTuple):
-    """What is searched for: whole held-out questions, and runs of `ngram` of their words that would give one away."""
+    """What is searched for: whole held-out questions, and runs of `ngram` of their words that would give one
+    away.
+    """
 
     exact: frozenset[str]
     runs: frozenset[str]
@@ -29,34 +31,42 @@ class HeldOut(NamedTuple):
         asked = words(question)
         if " ".join(asked) in self.exact:
             return Dropped("held_out_exact", question[:200])
-        found = next(
-            (run for part in (asked, words(text)) for run in _runs(part, self.ngram) if run in self.runs),
-            None,
-        )
-        return None if found is None else Dropped("held_out_ngram", found)
+        runs = (run for part in (asked, words(text)) for run in _runs(part, self.ngram))
+        leaked = next((run for run in runs if run in self.runs), None)
+        return None if leaked is None else Dropped("held_out_ngram", leaked)
 
 
 def held_out(
     questions: Iterable[str],
     ngram: int,
-    learnt: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]],
+    trained_texts: Callable[[Row], Iterable[str]] = lambda row: [row.payload["text"]],
 ) -> DatasetStep:
-    """Return a step that drops rows whose question, or one of the texts that `learnt` gives of it, leaks one of the held-out `questions` (see `search_for`)."""
-    return partial(_held_out, search_for(questions, ngram), learnt)
+    """Return a step that drops rows whose question, or one of whose `trained_texts`, leaks a held-out
+    question.
+    """
+    search = search_for(questions, ngram)
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+        for row in rows():
+            question, asked = row.payload["question"], row.payload.get("asked")
+            leaks = (leak for text in trained_texts(row) if (leak := search.leak(question, text)))
+            yield row, next(leaks, None) or (search.leak(asked, "") if asked else None)
+
+    return step
 
 
 def search_for(questions: Iterable[str], ngram: int) -> HeldOut:
-    """Return what to search rows for, so that none of the held-out `questions` is leaked.
+    """Return what to search rows for, so that none of the held-out `questions` leaks.
 
-    held_out_exact: the row's question is a held-out one, but for case, white space, quotes and sentence punctuation.
-    held_out_ngram: `ngram` consecutive words of the row's question or text stand in a held-out question. A held-out question
-    shorter than that can only be matched exactly.
+    held_out_exact: the row's question is a held-out one, ignoring case, white space, quotes and sentence
+    punctuation. held_out_ngram: `ngram` consecutive words of the row's question or text occur in a held-out
+    question. A held-out question shorter than that can only be matched exactly.
 
-    Procedural questions are one template filled in differently, so they share long runs of words without any leak. Words
-    are template text where a run of TEMPLATE_RUN of them occurs in more than TEMPLATE_COUNT different held-out questions,
-    or in more than TEMPLATE_SHARE of them and at least two; the others are a question's own. A run is a leak only if all
-    its words are the question's own, or if it has every word that is. A single held-out question gives nothing to tell its
-    template by.
+    Procedural questions are one template filled in differently, so they share long runs of words without any
+    leak. Words are template text where a run of TEMPLATE_RUN of them occurs in more than TEMPLATE_COUNT
+    different held-out questions, or in more than TEMPLATE_SHARE of them and at least two; the others are a
+    question's own. A run leaks only if all its words are the question's own, or if it contains every word
+    that is. A single held-out question does not reveal its template.
     """
     if ngram < 1:
         raise ValueError(f"an n-gram has at least one word, not {ngram}")
@@ -91,22 +101,5 @@ def words(text: str) -> list[str]:
     return [word for word in bare if word]
 
 
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
-
-
 def _runs(of: Sequence[str], ngram: int) -> Iterator[str]:
     return (" ".join(of[i : i + ngram]) for i in range(len(of) - ngram + 1))
-
-
-def _held_out(
-    search: HeldOut, learnt: Callable[[Row], Iterable[str]], rows: Callable[[], Iterable[Row]]
-) -> Iterator[tuple[Row, Dropped | None]]:
-    for row in rows():
-        found = next(
-            (leak for text in learnt(row) if (leak := search.leak(row.payload["question"], text))), None
-        )
-        if found is None and (
-            asked := row.payload.get("asked")
-        ):  # as Self-Lengthen words a question anew, with a length
-            found = search.leak(asked, "")
-        yield row, found

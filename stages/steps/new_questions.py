@@ -1,7 +1,7 @@
-"""New questions as a model writes them: what it is shown, how its list is read, and what keeps a question from being asked.
+"""New questions written by a model: what it is shown, how its list is read, and which questions are dropped.
 
-Of what comes back a question is dropped as too_short, too_long, not_a_question or malformed_number, and as near_duplicate of a known,
-a held-out or another new one (ROUGE-L). Sources: self-instruct (Wang et al. 2022, arXiv 2212.10560), SELF 2.3.
+Drop reasons: too_short, too_long, not_a_question, malformed_number, and near_duplicate of a known, a held-out
+or another new question (ROUGE-L). Source: self-instruct (Wang et al. 2022, arXiv 2212.10560).
 """
 
 import re
@@ -10,51 +10,51 @@ from random import Random
 from typing import NamedTuple
 
 from pipeline.ids import digest, row_id
-from pipeline.methods import PROPOSE, DatasetStep, Proposals
+from pipeline.protocols import Proposals
 from pipeline.rows import Dropped, Row
+from pipeline.stage import PROPOSE, DatasetStep
 from stages.steps import decontaminate
 from stages.steps.rouge import rouge_l
 
-MODEL_MADE = 4  # one of so many shown questions is model-made, where there are such (2 of 8 in self-instruct)
-LENGTHS = (0.5, 2.0)  # shortest and longest new question, as a multiple of the shortest and longest known one
+MODEL_MADE = (
+    4  # one in this many shown questions is model-written, where there are any (2 of 8 in self-instruct)
+)
+LENGTHS = (0.5, 2.0)  # length limits of a new question, relative to the shortest and the longest known one
 
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
 _WELL_FORMED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 
 
 class Known(NamedTuple):
-    """A question there is already."""
+    """A question that exists already."""
 
     id: str
     question: str
 
 
 def requests(real: list[Known], made: list[Known], proposals: Proposals, seed: int, round_: int) -> list[Row]:
-    """Return the rows that ask for new questions: payload["shown"] holds known ones, drawn by `seed` and ids alone."""
-    found = []
+    """Return rows that request new questions; payload["shown"] has known ones, drawn by `seed` and id."""
+    rows = []
     for i in range(proposals.calls):
         draw = Random(digest([seed, PROPOSE, round_, i]))
         few = min(len(made), proposals.shown // MODEL_MADE)
         shown = [*draw.sample(made, few), *draw.sample(real, proposals.shown - few)]
         draw.shuffle(shown)
         ids = [known.id for known in shown]
-        found.append(
+        rows.append(
             Row(row_id(ids, PROPOSE, f"{round_}/{i}"), {"shown": [known.question for known in shown]}, ids)
         )
-    return found
+    return rows
 
 
 def questions_in(text: str) -> list[str]:
-    """Return the questions of a list, one to a line; numbers, dashes and empty lines are left out."""
+    """Return the questions of a list, one per line, without numbers, dashes and empty lines."""
     bare = (re.sub(r"^\s*(?:\d{1,3}[.):]|[-*])(?:\s+|$)", "", line).strip() for line in text.splitlines())
     return list(dict.fromkeys(line for line in bare if line))
 
 
 def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
-    """Return a step that drops what cannot be a question like those of `pool`.
-
-    A question ends with a question mark, or begins as one of the pool that has none ("Calculate"); its numbers are written as numbers are.
-    """
+    """Return a step that drops texts that are not well-formed questions like those of `pool`."""
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
         known = [k.question for k in pool()]
@@ -68,7 +68,11 @@ def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
 
 
 def malformed(question: str, shortest: float, longest: float, begins: set[str]) -> Dropped | None:
-    """Return why a text is no well-formed question of `shortest` to `longest` words with a question mark, or one of `begins` at its start."""
+    """Return why a text is no well-formed question, or None.
+
+    It has `shortest` to `longest` words, well-formed numbers, and a question mark, or a first word in
+    `begins` (as "Calculate").
+    """
     words = decontaminate.words(question)
     length = len(words)
     if length < max(1, shortest):
@@ -86,10 +90,11 @@ def malformed(question: str, shortest: float, longest: float, begins: set[str]) 
     return None
 
 
-def new(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
-    """Return a step that drops a question whose ROUGE-L with one of the `pool`, or with one that it kept before, is `max_rouge` or more.
+def drop_near_duplicates(pool: Callable[[], Iterable[Known]], max_rouge: float) -> DatasetStep:
+    """Return a step that drops near-duplicates of the `pool`, and of one another.
 
-    Of new ones that are too alike the one with the smallest id stays, whatever their order.
+    `max_rouge`: questions at or above this ROUGE-L count as duplicates. Of similar new ones the one with the
+    smallest id stays.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:

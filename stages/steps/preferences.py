@@ -1,31 +1,32 @@
 """Preference pairs: a round's right answers against its wrong ones, question by question.
 
-Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why it is in none:
-held_out_exact, held_out_ngram and too_long are its own fault, same_text, earlier_pair and length_mismatch that of every pair it
-could be in; over_cap means that others were drawn, no_counterpart that nothing usable stands on the other side.
+Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why
+it is in none: held_out_exact, held_out_ngram and too_long are faults of the answer, same_text, earlier_pair
+and length_mismatch of every pair it could be in; over_cap means that other pairs were drawn, no_counterpart
+that there is no usable answer on the other side.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, NamedTuple
 
 import orjson
 
-from pipeline.config.recipe import Preferences
+from pipeline.config import Preferences
 from pipeline.engines.base import Message
 from pipeline.errors import StageError
 from pipeline.ids import digest, row_id, unit_interval
-from pipeline.methods import DatasetStep, Method, Pair
+from pipeline.methods import Method
+from pipeline.protocols import MakesPairs, Pair
 from pipeline.publish import joint_tokens, token_lengths
 from pipeline.rows import Dropped, Kept, Row
+from pipeline.stage import PAIRS, DatasetStep
 from stages.steps.decontaminate import HeldOut
-
-STAGE = "pairs"
 
 
 class Rules(NamedTuple):
-    """What a pair has to satisfy, and how pairs are drawn. `earlier` yields the pair rows of earlier rounds."""
+    """What pairs must satisfy, and how they are drawn. `earlier` yields the pair rows of earlier rounds."""
 
     preferences: Preferences
     held_out: Sequence[HeldOut]
@@ -38,8 +39,8 @@ class Rules(NamedTuple):
 def pair_up(method: Method, rules: Rules) -> DatasetStep:
     """Return the step that makes pairs of answers.
 
-    It wants the answers of one question together, those with payload["verdict"]["correct"] right, the others wrong; the order
-    within a question does not matter. Memory: the answers of one question, and a digest for each pair of earlier rounds.
+    The answers of one question must come together, in any order; payload["verdict"]["correct"] tells right
+    from wrong. Memory: the answers of one question, and a digest per pair of earlier rounds.
     """
     return partial(_pair_up, method, rules)
 
@@ -53,7 +54,7 @@ def _pair_up(
 
 
 class _Question:
-    """The answers to one question: their candidate pairs, those that are drawn, and why an answer is in none."""
+    """The answers to one question: their candidate pairs, those drawn, and why an answer is in none."""
 
     def __init__(self, answers: list[Row], method: Method, rules: Rules, before: set[str]) -> None:
         self._answers, self._method, self._rules, self._before = answers, method, rules, before
@@ -61,39 +62,46 @@ class _Question:
         self._why: dict[str, tuple[int, Dropped]] = {}  # answer: the reason that came closest to a pair
 
     def outcomes(self) -> Iterator[tuple[Row, Dropped | Kept]]:
-        """Yield each answer once: with the pairs in which it is the chosen one, or with the reason why it is in no pair."""
+        """Yield each answer once: with the pairs it is the chosen side of, or with the reason why it is in no
+        pair.
+        """
         usable = [row for pair in self._candidates() if (row := self._usable(pair))]
         drawn = draw(usable, self._rules.preferences.pairs_per_question, self._rules.seed)
         for row in usable:
-            for answer in row.parents:
-                self._note(
-                    answer, 3, Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn")
-                )
-        used = {answer for row in drawn for answer in row.parents}
+            for parent in row.parents:
+                over = Dropped("over_cap", f"{len(drawn)} other pairs of this question were drawn")
+                self._note(parent, 3, over)
+        used = {parent for row in drawn for parent in row.parents}
         for answer in self._answers:
             if answer.id in used:
                 yield answer, Kept([row for row in drawn if row.parents[0] == answer.id])
             else:
                 other = "wrong" if _right(answer) else "right"
                 none = Dropped("no_counterpart", f"no usable {other} answer to this question")
-                found = self._why.get(answer.id, (0, none))[1]
-                yield answer, Dropped(found.reason, found.detail, answer.payload["text"])
+                why = self._why.get(answer.id, (0, none))[1]
+                yield answer, Dropped(why.reason, why.detail, answer.payload["text"])
 
     def _candidates(self) -> Iterator[Pair]:
-        """Yield what the method pairs. Raises StageError for two answers that must not be a pair."""
+        """Yield the method's pairs. Raises StageError for two answers that must not be paired."""
         right, wrong = [r for r in self._answers if _right(r)], [r for r in self._answers if not _right(r)]
         choosable, refusable = {r.id for r in right}, {r.id for r in wrong}
-        for pair in self._method.pairs(right, wrong):
+        makes_pairs = (
+            self._method.pairs if isinstance(self._method, MakesPairs) else partial(_product, self._method)
+        )
+        for pair in makes_pairs(right, wrong):
             a, b = pair.chosen_row.id, pair.rejected_row.id
             if a not in choosable or (b not in refusable and a != b):
                 raise StageError(
-                    f"method {self._method.name} made a preference pair of rows {a} and {b}: the chosen one must be a right answer, "
-                    "the rejected one a wrong answer to the same question, or an earlier version in the same row."
+                    f"method {self._method.name} paired rows {a} and {b}: the chosen one must be a right "
+                    "answer, the rejected one "
+                    "a wrong answer to the same question, or an earlier version in the same row."
                 )
             yield pair
 
     def _usable(self, pair: Pair) -> Row | None:
-        """Return the pair as a row, or None when something is wrong with it, which is noted for those answers it is the fault of."""
+        """Return the pair as a row, or None if something is wrong with it, which is noted for the answers at
+        fault.
+        """
         sides = ((pair.chosen_row, pair.chosen), (pair.rejected_row, pair.rejected))
         faults = [(row.id, fault) for row, reply in sides if (fault := self._fault(row, pair.prompt, reply))]
         for answer, fault in faults:
@@ -151,10 +159,10 @@ class _Question:
             "hinted": bool(a.payload.get("hinted") or b.payload.get("hinted")),
             **joint_tokens(lengths),
         }
-        # What was said is part of the id: two answers may be paired in several ways.
+        # The texts are part of the id, since two answers may be paired in several ways.
         parents = list(dict.fromkeys((a.id, b.id)))
         return Row(
-            row_id([a.id, b.id], STAGE, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
+            row_id([a.id, b.id], PAIRS, digest([pair.prompt, pair.chosen, pair.rejected])), payload, parents
         )
 
     def _count(self, prompt: list[Message], reply: list[Message]) -> tuple[int, int]:
@@ -168,10 +176,21 @@ class _Question:
             self._why[answer] = (closeness, why)
 
 
+def _product(method: Method, right: Sequence[Row], wrong: Sequence[Row]) -> Iterator[Pair]:
+    """Pair each right answer with each wrong one where their examples have the same prompt."""
+    examples = {row.id: method.examples(row) for row in (*right, *wrong)}
+    for a, b in product(right, wrong):
+        for better, worse in product(examples[a.id], examples[b.id]):
+            if better.prompt == worse.prompt:
+                yield Pair(better.prompt, better.completion, worse.completion, a, b)
+
+
 def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
-    """Choose `n` of one question's pairs (None: all) by `seed` and ids alone: those whose answers are in no pair yet come first."""
+    """Choose `n` of one question's pairs (None: all) by `seed` and ids; pairs of answers not used yet come
+    first.
+    """
     fresh, again, used = [], [], set[str]()
-    for pair in sorted(pairs, key=lambda row: (unit_interval(seed, STAGE, row.id), row.id)):
+    for pair in sorted(pairs, key=lambda row: (unit_interval(seed, PAIRS, row.id), row.id)):
         if used.isdisjoint(pair.parents):
             used.update(pair.parents)
             fresh.append(pair)
@@ -181,7 +200,7 @@ def draw(pairs: Sequence[Row], n: int | None, seed: int) -> list[Row]:
 
 
 def text_of(messages: list[Message]) -> str:
-    """Return what messages say."""
+    """Return the content of messages as one text."""
     return "\n".join(m["content"] for m in messages)
 
 

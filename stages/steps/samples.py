@@ -1,4 +1,6 @@
-"""What methods share about answers: the fields of a sampled one, the text of a demonstrated one, and the sampling of single steps."""
+"""What methods share about answers: payload fields of a sampled one, the text of a demonstration, sampling
+per step.
+"""
 
 from typing import Any
 
@@ -9,18 +11,16 @@ from stages.answers import extract, mark
 
 
 class StepSampling(BaseModel):
-    """What one step samples with where it differs from the recipe's `sampling`."""
+    """Sampling parameters of one step, where they differ from the recipe's `sampling`."""
 
     model_config = ConfigDict(extra="forbid")
 
     temperature: float | None = Field(None, ge=0)
     max_tokens: int | None = Field(None, ge=1)
 
-    def over(self, sampling: Sampling) -> Sampling:
-        """Return `sampling` with what the step says laid over it."""
-        return Sampling(
-            **{**sampling.model_dump(), **self.model_dump(exclude_none=True)}
-        )  # not model_copy, which keeps the old as_json
+    def applied_to(self, sampling: Sampling) -> Sampling:
+        """Return `sampling` with this step's parameters in place of its own."""
+        return sampling.override(**self.model_dump(exclude_none=True))
 
 
 def answer_fields(completion: Completion) -> dict[str, Any]:
@@ -36,8 +36,7 @@ def answer_fields(completion: Completion) -> dict[str, Any]:
 def demonstration(payload: dict[str, Any]) -> str:
     """Return a demonstration's text: its worked solution, if any, with the final answer marked at its end."""
     solution, answer = (payload.get("solution") or "").strip(), payload.get("answer")
-    if solution and (
-        answer is None or extract(solution, payload["answer_type"], payload.get("options")).answer is not None
-    ):
+    if answer is None:
         return solution
-    return f"{solution}\n{mark(answer)}".strip()
+    marked = solution and extract(solution, payload["answer_type"], payload.get("options")).answer is not None
+    return solution if marked else f"{solution}\n{mark(answer)}".strip()

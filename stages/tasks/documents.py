@@ -1,8 +1,7 @@
-"""Documents as tasks: text files, or a column of any other source. A document is its title, on the first line, and what follows."""
+"""Documents as tasks, from text files or a column of another source. A document's first line is its title."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 from pipeline.config import Source
 from pipeline.errors import DataError
@@ -17,9 +16,10 @@ SUFFIXES = (".txt", ".md")
 def documents(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
     """Yield documents under the column that `columns.question` names; set `columns.answer: null`.
 
-    Without options `path` is a folder, glob or file of .txt and .md. Options: `from` (another source, such as hf or jsonl) with
-    `column` (default text) and `title` (a column that is put above the text); `max_words` cuts long documents between paragraphs
-    into several, each under the title. What is passed to `from` beyond these is its own options.
+    `path` is a folder, glob or file of .txt and .md. With the option `from` it is read by another source
+    (hf, jsonl, ...) instead: `column` (default text) holds the text, `title` names a column to put above
+    it, and further options are that source's own. `max_words` splits long documents between paragraphs,
+    each piece under the title.
     """
     most = source.options.get("max_words")
     if most is not None and (type(most) is not int or most < 1):
@@ -35,7 +35,10 @@ def documents(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
 
 
 def split(text: str, most: int) -> list[str]:
-    """Return a document in pieces of at most `most` words where paragraphs allow it, each under the title, which is not counted."""
+    """Split a document into pieces of at most `most` words where paragraphs allow it.
+
+    Each piece is under the title, which is not counted.
+    """
     title, _, body = text.strip().partition("\n")
     pieces: list[list[str]] = [[]]
     words = 0
@@ -51,54 +54,41 @@ def split(text: str, most: int) -> list[str]:
 
 def _files(source: Source) -> Iterator[RawRow | BadRow]:
     if unknown := sorted(set(source.options) - {"max_words"}):
-        raise DataError(
-            f"source documents: unknown options {', '.join(unknown)}; known: {', '.join(OPTIONS)} (column and title go with from)."
-        )
+        known = f"{', '.join(OPTIONS)} (column and title only with from)"
+        raise DataError(f"source documents: unknown options {', '.join(unknown)}; known: {known}.")
     for path in find_files(source.path, "documents", SUFFIXES):
+        texts: list[str] = []
+        problem = ""
         with open_file(path) as file:
-            read: list[str] = []
-            problem = ""
             for line in lines(file):
                 try:
-                    read.append(line.data.decode("utf-8").rstrip("\r"))
+                    texts.append(line.data.decode("utf-8").rstrip("\r"))
                 except UnicodeDecodeError as e:
                     problem = not_utf8(path, line, e)
                     break
-        text = "\n".join(read).strip()
-        name = PurePosixPath(path).name
+        text = "\n".join(texts).strip()
         if problem or not text:
             yield BadRow(path, problem or "the document is empty", text)
-        else:
-            yield RawRow(
-                path,
-                {"text": text.removeprefix("#").lstrip() if name.endswith(".md") else text, "file": name},
-            )
+            continue
+        name = PurePosixPath(path).name
+        if name.endswith(".md"):
+            text = text.removeprefix("#").lstrip()
+        yield RawRow(path, {"text": text, "file": name})
 
 
 def _column(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
-    given: dict[str, Any] = source.options
-    column, title = given.get("column", "text"), given.get("title")
-    inner = source.model_copy(
-        update={"source": given["from"], "options": {k: v for k, v in given.items() if k not in OPTIONS}}
-    )
-    for record in resolve("source", inner.source)(inner, seed):
+    given = source.options
+    wanted = [name for name in (given.get("title"), given.get("column", "text")) if name is not None]
+    inner = {"source": given["from"], "options": {k: v for k, v in given.items() if k not in OPTIONS}}
+    for record in resolve("source", given["from"])(source.model_copy(update=inner), seed):
         if not isinstance(record, RawRow):
             yield record
             continue
-        wanted = [name for name in (title, column) if name is not None]
-        missing = [
-            name
-            for name in wanted
-            if not isinstance(record.values.get(name), str) or not record.values[name].strip()
-        ]
-        if missing:
-            yield BadRow(
-                record.where,
-                f"no text in column {', '.join(map(repr, missing))}; there are: {', '.join(map(repr, record.values))}",
-                repr(record.values),
-            )
+        values = record.values
+        texts = [v.strip() if isinstance(v := values.get(name), str) else "" for name in wanted]
+        if all(texts):
+            yield RawRow(record.where, {**values, "text": "\n\n".join(texts)})
         else:
-            yield RawRow(
-                record.where,
-                {**record.values, "text": "\n\n".join(record.values[name].strip() for name in wanted)},
-            )
+            blank = ", ".join(repr(name) for name, text in zip(wanted, texts, strict=True) if not text)
+            problem = f"no text in column {blank}; there are: {', '.join(map(repr, values))}"
+            yield BadRow(record.where, problem, repr(values))

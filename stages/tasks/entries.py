@@ -1,7 +1,7 @@
-"""Python values as JSON and back, without loss: a reasoning_gym entry has to reach its own scorer as it left its generator.
+"""Lossless JSON for Python values, so that a reasoning_gym entry reaches its scorer as it left its generator.
 
-JSON makes lists of tuples and texts of integer keys, and then `arc_agi` gives its own right answer 0.05. So what JSON does not have is
-written as an object with one key: {"$tuple": [1, 2]}.
+Plain JSON turns tuples into lists and integer keys into texts, after which `arc_agi` scores its own right
+answer 0.05. So what JSON lacks is written as an object with one key: {"$tuple": [1, 2]}.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy
 
 from pipeline.errors import DataError
 
-_INT64 = 2**63  # what JSON readers, orjson among them, take
+_INT64 = 2**63  # the limit of JSON readers such as orjson
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "$tuple": lambda v: tuple(map(unpack, v)),
@@ -30,9 +30,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 
 def pack(value: Any, path: str = "entry") -> Any:
-    """Return `value` in JSON types, for `unpack`. NumPy's numbers and texts become Python's.
+    """Return `value` in JSON types for `unpack`. NumPy's numbers and texts become Python's.
 
-    Raises DataError, with the `path` to it, for a value of a type that it does not know.
+    Raises DataError, naming the `path` to the value, for an unknown type.
     """
     if isinstance(value, numpy.ndarray | numpy.generic):
         value = value.tolist()
@@ -43,22 +43,19 @@ def pack(value: Any, path: str = "entry") -> Any:
             return value if -_INT64 <= value < _INT64 else {"$int": str(value)}
         case float():
             return value if math.isfinite(value) else {"$float": str(value)}
-        case list():
-            return [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]
-        case tuple():
-            return {"$tuple": [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]}
+        case list() | tuple():
+            items = [pack(v, f"{path}[{i}]") for i, v in enumerate(value)]
+            return items if isinstance(value, list) else {"$tuple": items}
         case set() | frozenset():
             return {f"${type(value).__name__}": sorted((pack(v, f"{path}{{}}") for v in value), key=repr)}
-        case dict() if all(type(k) is str for k in value) and not (
-            len(value) == 1 and next(iter(value)) in _READ
-        ):
-            return {k: pack(v, f"{path}.{k}") for k, v in value.items()}
         case dict():
+            if all(type(k) is str for k in value) and not (len(value) == 1 and next(iter(value)) in _READ):
+                return {k: pack(v, f"{path}.{k}") for k, v in value.items()}
             return {"$dict": [[pack(k, f"{path} key"), pack(v, f"{path}.{k}")] for k, v in value.items()]}
         case Fraction() | Decimal() | complex():
             return {f"${type(value).__name__}": str(value)}
     raise DataError(
-        f"{path} is of type {type(value).__name__}, which cannot be stored so that the dataset's scorer can read it again."
+        f"{path} is of type {type(value).__name__}, which cannot be stored for the dataset's scorer."
     )
 
 

@@ -1,4 +1,4 @@
-"""Tasks from files: JSON lines, CSV and Parquet. One bad line is one bad row; only a damaged file stops the reading."""
+"""Tasks from JSON-lines, CSV and Parquet files. A bad line is one bad row; a damaged file is an error."""
 
 import json
 from collections.abc import Iterator
@@ -9,26 +9,25 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Source
 from pipeline.errors import DataError
-from stages.tasks.content import kind
+from stages.tasks.content import json_type
 from stages.tasks.csv_rows import csv_rows
 from stages.tasks.paths import MAX_LINE, Line, find_files, lines, not_utf8, open_file
-from stages.tasks.records import BadRow, RawRow, Written, no_duplicates
+from stages.tasks.records import BadRow, RawRow, Written, check_header
 
 
 def jsonl(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
-    """Yield the objects of JSON-lines files (.jsonl, .ndjson; also compressed). Blank lines are passed over."""
+    """Yield the objects of JSON-lines files (.jsonl, .ndjson, also compressed), skipping blank lines."""
     _check_options(source, ())
     for path in find_files(source.path, "jsonl", (".jsonl", ".ndjson")):
         with open_file(path) as f:
-            for line in lines(f):
-                if line.data.strip():
-                    yield _json_row(path, line)
+            yield from (_json_row(path, line) for line in lines(f) if line.data.strip())
 
 
 def csv(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
     """Yield the records of CSV files, whose first line names the columns.
 
-    Options: `delimiter` (default a comma; a tab for .tsv), `header` (list of column names, for a file without a header line).
+    Options: `delimiter` (a comma by default, a tab for .tsv), and `header`, the column names of a file
+    without a header line.
     """
     _check_options(source, ("delimiter", "header"))
     for path in find_files(source.path, "csv", (".csv", ".tsv")):
@@ -37,15 +36,14 @@ def csv(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
 
 
 def parquet(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
-    """Yield the rows of Parquet files; `where` counts rows from 1."""
+    """Yield the rows of Parquet files, numbered from 1."""
     _check_options(source, ())
     for path in find_files(source.path, "parquet", (".parquet",)):
         with open_file(path) as f:
             try:
                 table = pq.ParquetFile(f)
-                no_duplicates(path, table.schema_arrow.names)
-                batches = table.iter_batches(1024)
-                rows = (row for batch in batches for row in batch.to_pylist())
+                check_header(path, table.schema_arrow.names)
+                rows = (row for batch in table.iter_batches(1024) for row in batch.to_pylist())
                 for number, row in enumerate(rows, 1):
                     yield RawRow(f"{path}:{number}", row)
             except pa.ArrowException as e:
@@ -54,36 +52,31 @@ def parquet(source: Source, seed: int) -> Iterator[RawRow | BadRow]:
 
 def _json_row(path: str, line: Line) -> RawRow | BadRow:
     where = f"{path}:{line.number}"
-    raw = line.data.decode("utf-8", "backslashreplace")
-    if line.too_long:
-        return BadRow(
-            where, f"a line of more than {MAX_LINE >> 20} MiB; expected one JSON object a line", raw
-        )
+    problem = f"a line longer than {MAX_LINE >> 20} MiB; expected one JSON object per line"
     try:
-        value = _DECODER.decode(line.data.decode("utf-8"))
+        if not line.too_long:
+            value = _DECODER.decode(line.data.decode("utf-8"))
+            if isinstance(value, dict):
+                return RawRow(where, value)
+            problem = f"expected a JSON object with named columns, got {json_type(value)}"
     except UnicodeDecodeError as e:
-        return BadRow(where, not_utf8(path, line, e), raw)
+        problem = not_utf8(path, line, e)
     except json.JSONDecodeError as e:
-        torn = (
-            ""
-            if line.ended
-            else "; the last line has no line end: was the file written, or copied, to its end?"
-        )
-        return BadRow(where, f"invalid JSON at column {e.pos + 1}: {e.msg}{torn}", raw)
+        problem = f"invalid JSON at column {e.pos + 1}: {e.msg}"
+        if not line.ended:
+            problem += "; the last line has no line end: was the file written or copied completely?"
     except ValueError as e:
-        return BadRow(where, str(e), raw)
+        problem = str(e)
     except RecursionError:
-        return BadRow(where, "JSON nested too deeply", raw)
-    if not isinstance(value, dict):
-        return BadRow(where, f"expected a JSON object with named columns, got {kind(value)}", raw)
-    return RawRow(where, value)
+        problem = "JSON nested too deeply"
+    return BadRow(where, problem, line.data.decode("utf-8", "backslashreplace"))
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         twin = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
-        raise ValueError(f"the key {twin!r} stands twice in one object")
+        raise ValueError(f"the key {twin!r} occurs twice in one object")
     return value
 
 
@@ -98,6 +91,5 @@ _DECODER = json.JSONDecoder(
 
 def _check_options(source: Source, known: tuple[str, ...]) -> None:
     if unknown := sorted(set(source.options) - set(known)):
-        raise DataError(
-            f"source {source.source}: unknown options {', '.join(unknown)}; known: {', '.join(known) or 'none'}."
-        )
+        unknown_names, known_names = ", ".join(unknown), ", ".join(known) or "none"
+        raise DataError(f"source {source.source}: unknown options {unknown_names}; known: {known_names}.")

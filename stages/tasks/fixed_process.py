@@ -1,4 +1,4 @@
-"""Runs a source in a Python process whose hash seed is fixed, so that walking over a set gives the same order every time."""
+"""Run a source in a process with a fixed hash seed, so that sets are always iterated in the same order."""
 
 import os
 import subprocess
@@ -13,19 +13,17 @@ from pipeline.registry import resolve
 from stages.tasks.records import BadRow, RawRow, Repeat
 
 _KINDS = {kind.__name__: kind for kind in (RawRow, BadRow, Repeat)}
-_START = "from stages.tasks.fixed_process import child; child()"
+_COMMAND = [sys.executable, "-c", "from stages.tasks.fixed_process import child; child()"]
 
 
 def in_fixed_process(target: str, source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
-    """Yield what the source at `target` ("module:function") yields, run with PYTHONHASHSEED=0. Its DataError is raised here."""
-    environment = {
-        **os.environ,
-        "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
+    """Yield what the source at `target` ("module:function") yields with PYTHONHASHSEED=0.
+
+    Raises the source's own DataError, and one if the process dies.
+    """
+    path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": path}
+    process = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdin and process.stdout
     try:
         with process.stdin:
@@ -35,20 +33,20 @@ def in_fixed_process(target: str, source: Source, seed: int) -> Iterator[RawRow 
             if kind == "error":
                 raise DataError(fields)
             yield _KINDS[kind](**fields)
-        if process.wait():
+        if code := process.wait():
             name = source.dataset or target
             raise DataError(
-                f"the process that makes the tasks of {name} ended with code {process.returncode}; its output says why."
+                f"the process generating the tasks of {name} ended with code {code}; see its output."
             )
-    finally:  # also when the caller stops in the middle
+    finally:  # also if the caller stops early
         process.kill()
         process.wait()
         process.stdout.close()
 
 
 def child() -> None:
-    """Be that process: read [target, source, seed] from stdin, write one JSON line for each row."""
-    out, sys.stdout = sys.stdout.buffer, sys.stderr  # what a generator prints is not to be read as a row
+    """Be that process: read [target, source, seed] from stdin and write one JSON line per row."""
+    out, sys.stdout = sys.stdout.buffer, sys.stderr  # what a generator prints must not be read as a row
     target, source, seed = orjson.loads(sys.stdin.buffer.read())
     try:
         for row in resolve("source", target)(Source(**source), seed):

@@ -1,4 +1,4 @@
-"""What a source yields, and what reading it ends in."""
+"""What a source yields, and the set that reading it gives."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -6,9 +6,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import DataError
 from pipeline.rows import Row
 
-RAW_CHARS = (
-    2000  # of a bad row's text that are kept: enough to find it, and a torn file of gigabytes stays small
-)
+RAW_CHARS = 2000  # of a bad row's text that are kept, so that a torn file of gigabytes stays small
 
 
 class Written(str):
@@ -21,7 +19,8 @@ class Written(str):
 class RawRow:
     """One row as its source has it. `where` is for people ("tasks.jsonl:17", "chain_sum[3]").
 
-    A source that makes its tasks may give them ids, and say itself of which `split` each is: then those of split test are held out.
+    A source that generates its tasks may set their ids, and their `split`: those of split test are then
+    held out.
     """
 
     where: str
@@ -32,29 +31,28 @@ class RawRow:
 
 @dataclass(slots=True)
 class BadRow:
-    """A row that cannot be used: where it stands, what is wrong with it, and its (shortened) text."""
+    """An unusable row: where it is, what is wrong with it, and its (truncated) text."""
 
     where: str
     problem: str
     raw: str = ""
 
     def __post_init__(self) -> None:
-        # Bytes that are no text reach this place as lone surrogates, which neither a terminal nor Arrow takes.
-        self.where, self.problem, self.raw = (
-            printable(t) for t in (self.where, self.problem, self.raw[:RAW_CHARS])
-        )
+        # Bytes that are not text arrive as lone surrogates, which neither a terminal nor Arrow accepts.
+        self.where, self.problem = printable(self.where), printable(self.problem)
+        self.raw = printable(self.raw[:RAW_CHARS])
 
 
 @dataclass(slots=True)
 class Repeat:
-    """A procedural source made a question that it had made before: counted, neither a row nor an error."""
+    """A question that a procedural source generated before: counted, but neither a row nor an error."""
 
     where: str
 
 
 class TaskSet(NamedTuple):
-    """What a source held: `rows` to use, `rejected` ones (empty unless on_bad_row is skip), and how many `duplicates`
-    a procedural source made and left out. `where` names the source for people."""
+    """The content of a source: usable rows, rejected ones (none unless on_bad_row is skip), the number of
+    repeats left out, and the source's name for people."""
 
     rows: list[Row]
     rejected: list[BadRow]
@@ -63,13 +61,12 @@ class TaskSet(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything that UTF-8 cannot hold written as an escape."""
+    """Return `text` with everything that UTF-8 cannot encode escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def no_duplicates(where: str, header: list[str]) -> None:
-    """Raise DataError when two columns of the file at `where` have one name."""
+def check_header(where: str, header: list[str]) -> None:
+    """Raise DataError if two columns of the file at `where` have the same name."""
     if twins := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(
-            f"{where}: the column {', '.join(map(repr, twins))} stands more than once; rename all but one."
-        )
+        names = ", ".join(map(repr, twins))
+        raise DataError(f"{where}: the column {names} occurs more than once; rename all but one.")

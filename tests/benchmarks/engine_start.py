@@ -39,7 +39,7 @@ async def measure(setting: dict[str, Any]) -> dict[str, float]:
     began = time.monotonic()
     from pipeline.engines.vllm import VllmClient
 
-    client = VllmClient(VllmEngine(args=ARGS, cpu_kv_gib=setting.get("kv_gib")), model.path)
+    client = VllmClient(VllmEngine(args=ARGS, cpu_kv_gib=setting.get("kv_gib")), model)
     try:
         await client.start()
         await _ask(client, 1, 1)

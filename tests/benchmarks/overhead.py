@@ -25,8 +25,9 @@ from pipeline.engines.pool import EnginePool
 from pipeline.methods import method_stage
 from pipeline.models import ModelRef, resolve_model
 from pipeline.places import PROJECT
+from pipeline.round import Round, input_of
 from pipeline.rundir import RunDir
-from pipeline.runner.stage import input_of, run_stage
+from pipeline.runner.stage import run_stage
 from pipeline.store.manifest import Manifest
 from stages.tasks.freeze import freeze
 
@@ -73,15 +74,8 @@ async def generate(run: RunDir, recipe: Recipe, model: ModelRef = NO_MODEL) -> M
     engines = EnginePool(recipe, recipe.engine)
     try:
         engine = await engines.use(model)
-        return await run_stage(
-            run,
-            1,
-            "generate",
-            functools.partial(method_stage, "generate"),
-            input_of(run, run.tasks("train")),
-            recipe,
-            engine,
-        )
+        factory, tasks = functools.partial(method_stage, "generate"), input_of(run, run.tasks("train"))
+        return await run_stage(Round(run, 1, recipe), "generate", factory, tasks, engine)
     finally:
         await engines.free()
 

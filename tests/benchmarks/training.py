@@ -46,7 +46,7 @@ def measure(setting: dict[str, Any]) -> float:
 
     from pipeline.config import Accumulate, Lora, Train
     from pipeline.models import PACKAGED, resolve_model
-    from pipeline.publish import CardFacts, measure, mixture, publish, published_row
+    from pipeline.publish import SFT, CardFacts, Lineage, measure, mixture, publish
     from pipeline.training import TrainSpec
     from pipeline.training.arguments import trainer_arguments, wants_bf16
     from pipeline.training.build import build_trainer
@@ -64,15 +64,17 @@ def measure(setting: dict[str, Any]) -> float:
                 for i in range(16)
             ]
         rows = (
-            published_row(
-                [{"role": "user", "content": d["question"]}],
-                [{"role": "assistant", "content": f"Answer: {d['answer']}"}],
-                row_id=str(i),
-                parent_ids=[],
-                task_id=str(i),
-                kind="real",
-                round=0,
-                method="demonstration",
+            SFT.row(
+                Lineage(
+                    row_id=str(i),
+                    parent_ids=[],
+                    task_id=str(i),
+                    kind="real",
+                    round=0,
+                    method="demonstration",
+                ),
+                prompt=[{"role": "user", "content": d["question"]}],
+                completion=[{"role": "assistant", "content": f"Answer: {d['answer']}"}],
             )
             for i, d in enumerate(lines)
         )

@@ -9,13 +9,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.config import Recipe, build_recipe, dump_recipe, load_recipe
+from pipeline.config import (
+    OpenaiEngine,
+    Recipe,
+    ScriptedEngine,
+    VllmEngine,
+    build_recipe,
+    dump_recipe,
+    load_recipe,
+)
+from pipeline.config.load import _models
+from pipeline.config.training import SCHEDULERS
 from pipeline.errors import ConfigError
 from pipeline.methods import Method, Options
 from pipeline.store import files
 from tests.conftest import tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
+PLAIN = {
+    *(
+        "name",
+        "rounds",
+        "trust_remote_code",
+        "kind",
+        "replicas",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+    ),
+    *(
+        "id",
+        "question",
+        "min_tokens",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "stop",
+    ),
+    *("r", "alpha", "dropout", "target_modules", "learning_rate", "weight_decay", "epochs"),
+}
 GOOD = """\
 name: test
 engine:
@@ -171,9 +204,14 @@ def test_all_errors_at_once(recipe: Path) -> None:
         ),
         ("{kind: scripted, replicas: 1}", "'replicas'; known here: answers"),
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
-        ("{kind: vlm}", "'vllm', 'openai', 'scripted'"),
-        ("{latency: 1}", "engine: "),
-        ("openai", "engine: "),
+        (
+            "{kind: vlm}",
+            "engine.kind: unknown engine 'vlm'. Did you mean 'vllm'? Known: openai, scripted, vllm;",
+        ),
+        ("{kind: 7}", "engine.kind: unknown engine '7'"),
+        ("{latency: 1}", "engine.latency: unknown key 'latency'; known here: args, cpu_cores"),
+        ("openai", "engine: expected a section such as {kind: vllm}"),
+        ("[openai]", "engine: expected a section such as {kind: vllm}"),
     ],
 )
 def test_the_engine_s_kind_decides_what_is_known(tmp_path: Path, engine: str, said: str) -> None:
@@ -251,6 +289,53 @@ def test_bad_set(recipe: Path, override: str, said: str) -> None:
     assert said in refused(recipe, override)
 
 
+def test_an_engine_setting_without_an_engine_section_is_vllm_s(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: t\ntasks: {source: jsonl}\n")
+    assert load_recipe(path, ["engine.replicas=2"]).engine == VllmEngine(replicas=2)
+    assert load_recipe(path, ["evaluate.engine.gpus=1"]).evaluate.engine == VllmEngine(gpus=1)
+    said = "--set engine.latency=2: engine.latency: unknown key 'latency'; known here: args, cpu_cores"
+    assert said in refused(path, "engine.latency=2")
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (
+            "{lr_scheduler_type: cosin}",
+            "train.lr_scheduler_type: unknown scheduler. Did you mean 'cosine'? Known: l",
+        ),
+        ("{batch_size: 16, workers: 3}", "train.batch_size: 16 is not divisible by train.workers = 3"),
+        ("{workers: 20}", "train.batch_size: 16 is not divisible by train.workers = 20"),
+        (
+            "{workers: 2, micro_batch_size: 3}",
+            "train.micro_batch_size: 3 does not divide a worker's share of the batch, 8",
+        ),
+        ("{kind: dpo, dpo: {batch_size: 3}, workers: 2}", "train.dpo.batch_size: 3 is not divisible"),
+        ("{kind: sft_then_dpo, dpo: {micro_batch_size: 5}}", "train.dpo.micro_batch_size: 5 does not divide"),
+        ("{kind: dpo, dpo: {batch_size: 3}, workers: 3}", ""),
+        ("{kind: sft, dpo: {batch_size: 3}, workers: 2}", ""),
+        ("{workers: 4, micro_batch_size: 2}", ""),
+    ],
+)
+def test_a_training_that_cannot_start_is_refused_before_anything_is_generated(
+    tmp_path: Path, train: str, said: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: t\ntasks: {{source: jsonl}}\ntrain: {train}\n")
+    if said:
+        assert f"{path}:3: {said}" in refused(path)
+        assert f"--set train={train}: {said}" in refused(path, f"train={train}")
+    else:
+        assert load_recipe(path)
+
+
+def test_the_names_of_schedulers_are_those_of_transformers() -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    assert sorted(SCHEDULERS) == sorted(s.value for s in SchedulerType)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -296,8 +381,16 @@ def test_the_recipes_that_ship_can_be_read(recipe: Path) -> None:
 
 
 def test_every_setting_says_what_it_means_or_is_plain() -> None:
-    """A typo in a constraint shows here: each default is valid, and the schema can be built."""
+    """A typo in a constraint shows here as well: each default is valid, and the schema can be built."""
     assert Recipe.model_json_schema()["title"] == "Recipe"
+    models, silent = [Recipe, VllmEngine, OpenaiEngine, ScriptedEngine], set()
+    for model in models:
+        for name, setting in model.model_fields.items():
+            sections = _models(setting.annotation)
+            models += [section for section in sections if section not in models]
+            if not (setting.description or sections):
+                silent.add(name)
+    assert len(models) > 15 and silent == PLAIN
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_it_is_bounded_by_memory_and_by_what_is_asked_for(
     long = {"max_num_seqs": 256, "max_model_len": 8192, "dtype": "float32"}
     folder = model(tmp_path, LLAMA)
     assert cpu.kv_bytes(folder, long, 1) == 4 * 2**30 and cpu.kv_bytes(folder, long, 2) == 2 * 2**30
-    assert cpu.kv_bytes(folder, long, 1, asked=0.5) == 2**29
+    assert cpu.kv_bytes(folder, long, 1, gib=0.5) == 2**29
     # Neither a model that does not tell its sizes nor a length that is the model's own can be worked out.
     assert cpu.kv_bytes("org/name", long, 1) == cpu.kv_bytes(folder, {"max_num_seqs": 256}, 1) == 4 * 2**30
     assert cpu.kv_bytes(model(tmp_path, {"model_type": "other"}), long, 1) == 4 * 2**30

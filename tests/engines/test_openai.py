@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import OpenaiEngine
+from pipeline.config import OpenaiEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
-from pipeline.engines.openai import OpenAIClient, apportion, build_body
-from pipeline.engines.retry import MAX_BACKOFF, MAX_RETRY_AFTER, Retrier, retry_after_seconds
+from pipeline.engines.openai import OpenAIClient
+from pipeline.engines.openai_format import apportion, build_body
+from pipeline.engines.retry import Retrier, retry_after_seconds
 from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost
+from pipeline.retries import MAX_BACKOFF, MAX_RETRY_AFTER
 from tests.engines.server import Fault, LocalServer, Seen, in_order, shares
 
 KEY = "sk-secret-0123456789abcdef"

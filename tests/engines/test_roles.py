@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import VllmEngine
 from pipeline.engines.base import Completion, Request, Sampling
-from pipeline.engines.pool import VllmReplica
+from pipeline.engines.replica import EngineReplica
 from pipeline.engines.vllm import VllmClient, _lora_args
 from pipeline.models import ModelRef
 from pipeline.runner.llm import LLM
@@ -81,7 +81,7 @@ async def test_each_request_is_answered_by_the_adapter_of_its_role(
                 prompt_logprobs=None,
             )
 
-    client = VllmClient(VllmEngine(), "model", adapters=adapters)
+    client = VllmClient(VllmEngine(), ModelRef("model", "m", "1", adapters))
     client._engine = Engine()
     for role in ("generator", "extender", "", "nobody"):
         await client.generate(Request(prompt="x", role=role))
@@ -113,7 +113,7 @@ async def test_an_engine_is_started_anew_for_other_adapters_and_given_other_weig
         (adapted, further, False),
         (adapted, base, False),
     ):
-        replica = VllmReplica(VllmEngine(), 0, None)
+        replica = EngineReplica(VllmEngine(), 0, None)
         replica._engine, replica._model = Engine(), before
         assert await replica._reloaded(after) is is_given
     assert given == [trained.path]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.recipe import ScriptedEngine
+from pipeline.config import ScriptedEngine
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.scripted import ScriptedClient, hash_answer
 from pipeline.errors import ConfigError, EngineError
@@ -177,7 +177,7 @@ async def test_cancelled_requests_are_not_counted() -> None:
 def test_kill_on_kills_the_process_it_runs_in(prompt: str, code: int, output: str) -> None:
     script = (
         "import asyncio, sys\n"
-        "from pipeline.config.recipe import ScriptedEngine\n"
+        "from pipeline.config import ScriptedEngine\n"
         "from pipeline.engines.base import Request\n"
         "from pipeline.engines.scripted import ScriptedClient\n"
         "engine = ScriptedClient(ScriptedEngine(kind='scripted', kill_on='fatal'))\n"

@@ -21,7 +21,6 @@ from pipeline.engines.pool import EnginePool
 from pipeline.engines.reaper import MARK
 from pipeline.errors import ConfigError, EngineError
 from pipeline.models import PACKAGED, ModelRef, resolve_model
-from pipeline.rundir import MAY_CHANGE
 from tests.conftest import tiny_recipe
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
@@ -216,5 +215,6 @@ async def test_the_log_probabilities_of_a_given_text(engine: Engine) -> None:
 def test_the_arguments_that_a_run_may_change_are_vllms() -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    changeable = [key.removeprefix("engine.args.") for key in MAY_CHANGE if key.startswith("engine.args.")]
+    keys = VllmEngine.may_change
+    changeable = [key.removeprefix("args.") for key in keys if key.startswith("args.")]
     assert changeable and all(name in AsyncEngineArgs.__dataclass_fields__ for name in changeable)

@@ -1,4 +1,4 @@
-"""A small run as the stages leave it: three tasks, one round that is done up to its published data, one that is under way."""
+"""A small run as the stages leave it: three tasks, one round done up to its published data, one under way."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from pipeline.config import dump_recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.ids import row_id
-from pipeline.publish import CardFacts, publish, published_row
+from pipeline.publish import SFT, CardFacts, Lineage, publish
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
@@ -122,7 +122,7 @@ class Built:
         self._write("filter", self.run.stage(1, "filter"), outcomes)
 
     def _verify(self) -> None:
-        """A stage with a step over all rows: the rows of its function are in rows/, those that the step passed on beside it."""
+        """A stage with a step over all rows: its function's rows are in rows/, the step's beside it."""
         folder, outcomes = self.run.stage(1, "verify"), []
         voted = [
             r.child("filter", 0).child(
@@ -185,15 +185,17 @@ class Built:
             steps=[StepEntry(name="exact_duplicates", rows_in=1, rows_out=1)],
         ).write(folder)
         examples = [
-            published_row(
-                [{"role": "user", "content": r.payload["question"]}],
-                [{"role": "assistant", "content": r.payload["text"]}],
-                row_id=f"{r.id}{suffix}",
-                parent_ids=r.parents,
-                task_id=r.payload["task_id"],
-                kind="synthetic",
-                round=1,
-                method="direct",
+            SFT.row(
+                Lineage(
+                    row_id=f"{r.id}{suffix}",
+                    parent_ids=r.parents,
+                    task_id=r.payload["task_id"],
+                    kind="synthetic",
+                    round=1,
+                    method="direct",
+                ),
+                prompt=[{"role": "user", "content": r.payload["question"]}],
+                completion=[{"role": "assistant", "content": r.payload["text"]}],
             )
             for r in rows
             for suffix in ("", "-1")
@@ -298,10 +300,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 class Called:
-    """What a command printed, and its exit status."""
+    """What a command printed (`out`: on stdout alone), and its exit status."""
 
     def __init__(self, result: Any) -> None:
-        self.text, self.status = result.output, result.exit_code
+        self.text, self.out, self.status = result.output, result.stdout, result.exit_code
 
 
 @pytest.fixture
@@ -329,7 +331,7 @@ def selfloop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def assert_safe(text: str) -> None:
-    """No character is there with which a model could have steered the terminal."""
+    """Assert that no character could steer the terminal."""
     assert not [
         c
         for c in text

@@ -1,6 +1,7 @@
-"""The command line: every job is a command of it, help needs none of them, hints repeat the module's line."""
+"""The command line: every job is a command, help imports none of them, hints name the module."""
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from tests.conftest import tiny_recipe
 
-NOT_JOBS = {"__init__", "__main__", "cli", "common", "stage", "trees", "rendering", "showing"}
+NOT_JOBS = {"__init__", "__main__", "cli", "common", "guess", "stage", "trees", "rendering", "showing"}
 
 
 def test_every_job_is_a_command():
@@ -26,9 +27,12 @@ def test_every_job_is_a_command():
         assert job.__doc__ and callable(job)
 
 
-def test_help_is_made_without_importing_a_job():
+def test_help_imports_no_job():
     slow = ("ray", "torch", "pyarrow", "jobs.common")
-    code = f"import sys; from jobs.cli import app; app(['--help'], standalone_mode=False); print([m for m in {slow} if m in sys.modules])"
+    code = (
+        "import sys; from jobs.cli import app; app(['--help'], standalone_mode=False); "
+        f"print([m for m in {slow} if m in sys.modules])"
+    )
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
@@ -113,17 +117,18 @@ def test_serve_keeps_only_vllm_warm(selfloop, tmp_path: Path):
 
 
 @pytest.mark.parametrize("below", ["file/x.png", "no/such/x.png", "."])
-def test_a_path_that_cannot_be_is_a_message(
+def test_an_impossible_path_is_a_message(
     tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(typer.Exit) as e:
         job(lambda: (tmp_path / below).write_text(""))()
     assert e.value.exit_code == 2
-    assert f"error: {tmp_path / below}: " in "".join(capsys.readouterr().out.splitlines())
+    shown = capsys.readouterr()
+    assert f"error: {tmp_path / below}: " in "".join(shown.err.splitlines()) and shown.out == ""
 
 
-def test_a_run_that_is_named_twice_is_not_two_seeds(tmp_path: Path) -> None:
+def test_a_run_named_twice_is_not_two_seeds(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     run.freeze(tiny_recipe())
     (tmp_path / "same").symlink_to(tmp_path / "run")
@@ -131,3 +136,28 @@ def test_a_run_that_is_named_twice_is_not_two_seeds(tmp_path: Path) -> None:
     for again in (f"{run.root}/.", str(tmp_path / "same")):
         with pytest.raises(SelfloopError, match="named twice"):
             existing_runs([run.root, again])
+
+
+def test_errors_leave_stdout_clean(selfloop, tmp_path: Path) -> None:
+    failed = selfloop("inspect", "--run", tmp_path, "--json")
+    assert failed.status == 2 and failed.out == "" and "run.yaml is missing" in failed.text
+
+
+def test_compare_prints_json_only(selfloop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tables(runs: list[RunDir]) -> list[dict[str, str]]:
+        print("a table")
+        return [{"arm": "direct"}]
+
+    monkeypatch.setattr("jobs.compare.compare_runs", tables)
+    monkeypatch.setattr("jobs.compare.existing_runs", lambda runs: runs)
+    assert json.loads(selfloop("compare", "x", "--json").out) == [{"arm": "direct"}]
+    assert selfloop("compare", "x").out == "a table\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("branch", ("--to", "--out")), ("inspect", ("--out", "--to")), ("scaling", ("--out", "--to"))],
+)
+def test_output_options_have_both_spellings(command: str, options: tuple[str, ...]) -> None:
+    [option] = [p for p in cli.load(command).params if "--out" in p.opts]
+    assert tuple(option.opts) == options

@@ -162,3 +162,10 @@ def test_a_probe_that_hangs_is_ended(monkeypatch):
     began = time.monotonic()
     assert "no answer" in ray_cluster._probe(None)["error"]
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_a_run_that_is_a_file_is_a_problem(selfloop, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    found = selfloop("doctor", "--quick", "--run", tmp_path / "file" / below)
+    assert found.status == 1 and f"{tmp_path / 'file'} is a file, not a folder" in found.text

@@ -1,4 +1,4 @@
-"""inspect: numbers add up in every form, hostile text is harmless, a run may be missing, fresh or under way."""
+"""inspect: numbers add up in every form, hostile text is harmless, runs may be missing or under way."""
 
 import json
 from pathlib import Path
@@ -142,7 +142,7 @@ def test_mistakes_are_answered(built: Built, selfloop, arguments, says):
 
 
 def test_no_run(selfloop, tmp_path: Path):
-    assert "there is no such folder" in selfloop("inspect", "--run", tmp_path / "nowhere").text
+    assert "no such folder" in selfloop("inspect", "--run", tmp_path / "nowhere").text
     empty = selfloop("inspect", "--run", tmp_path)
     assert empty.status == 2 and "run.yaml is missing" in empty.text
     (tmp_path / "run.yaml").write_text("- not a recipe")

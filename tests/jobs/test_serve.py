@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_recipe
-from pipeline.engines import pool
+from pipeline.engines import pool, replica
 from pipeline.engines.base import EngineStatus
 from pipeline.errors import EngineDied
 
 
 class StandIn:
-    """Answers as pool.VllmReplica does."""
+    """Answers as replica.EngineReplica does."""
 
     def __init__(self, config, replica, log):
         self._model, self._fails = None, config.args.get("fails")
@@ -32,7 +32,7 @@ class StandIn:
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch, local_ray):
-    monkeypatch.setattr(pool, "VllmReplica", StandIn)
+    monkeypatch.setattr(replica, "EngineReplica", StandIn)
     monkeypatch.setattr(
         "pipeline.models.resolve_model",
         lambda base, revision: pool.ModelRef("/models/tiny", "tiny", "0123456789abcdef"),
@@ -90,3 +90,11 @@ def test_engines_that_do_not_start_leave_nothing_behind(selfloop, recipe):
     )
     assert found.status == 2 and "no memory" in found.text
     assert "no engines are kept warm" in selfloop("serve", "--status", "--address", "this-ray").text
+
+
+@pytest.mark.parametrize("engine", ["{kind: scripted}", "{kind: 'tests.own_engine:Echo', says: x}"])
+def test_an_engine_without_replicas_cannot_be_kept_warm(selfloop, recipe, engine: str):
+    refused = selfloop(
+        "serve", recipe, "--name", "warm", "--set", f"engine={engine}", "--address", "this-ray"
+    )
+    assert refused.status == 2 and "starts no engines of its own" in refused.text

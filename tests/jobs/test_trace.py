@@ -1,4 +1,4 @@
-"""trace: from any row back to its task and on to the published example, with every request, in every round."""
+"""trace: from any row back to its task and on to the published example, with every request and round."""
 
 import json
 from itertools import pairwise
@@ -135,7 +135,7 @@ def test_an_unknown_id_says_where_was_looked(built: Built, selfloop, tmp_path: P
 
 
 def test_rows_without_stored_parents_and_leftovers_of_a_kill(built: Built, run):
-    """A method may skip a generation; its row still leads to the task. Rejects without their part never happened."""
+    """A row without stored parents still leads to its task; rejects without their part never happened."""
     task = Row("the-only-task", {"task_id": "the-only-task"})
     child = task.child("generate", 0).child("generate", "turn", text="x")
     for folder, outcome in ((run.tasks("train"), Kept([task])), (run.stage(1, "generate"), Kept([child]))):

@@ -1,4 +1,4 @@
-"""Drawing a tree: what it tells, and that nothing a model wrote is markup, in a terminal or in a file."""
+"""Drawing a tree: what it shows, and that nothing a model wrote is markup, in a terminal or in a file."""
 
 import io
 import re
@@ -20,7 +20,7 @@ def child(action: str, reward: float = 0.0, end: str = "") -> Node:
 
 
 def facts() -> dict[str, Any]:
-    """0 -> 1 (good leaf), 2 -> 4 (bad leaf), 5 (never gone on with); 3 (never gone on with)."""
+    """0 -> 1 (good leaf), 2 -> 4 (bad leaf), 5 (never expanded); 3 (never expanded)."""
     tree = Tree("start", "s")
     tree.grow(tree.root, [child("right", 1.0, DONE), child(HOSTILE), child("aside")])
     tree.grow(tree.nodes[2], [child("wrong", 0.0, DEPTH), child("elsewhere")])
@@ -54,20 +54,20 @@ def drawn(full: bool = False) -> str:
     return screen.file.getvalue()
 
 
-def test_it_tells_visits_value_reward_pairs_and_the_judges_error() -> None:
+def test_visits_value_reward_pairs_and_the_judged_error_are_shown() -> None:
     lines = {line.strip("│├└─ ").split("  ")[0]: line for line in drawn().splitlines()}
     assert "visits 2, value 0.50" in lines["start"]
     assert (
         "done, reward 1" in lines["right"]
         and "[good of pairs: 1]" in lines["right"]
-        and "[learnt whole: 1]" in lines["right"]
+        and "[trained on whole: 1]" in lines["right"]
     )
     assert (
         "depth, reward 0" in lines["wrong"]
         and "[bad of pairs: 1]" in lines["wrong"]
         and "<- judged bad" in lines["wrong"]
     )
-    assert "1 more, not gone on with" in drawn() and "aside" not in drawn() and "aside" in drawn(full=True)
+    assert "1 more, not expanded" in drawn() and "aside" not in drawn() and "aside" in drawn(full=True)
 
 
 def test_what_a_model_wrote_is_neither_markup_nor_control() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.publish.card import CardFacts
-from pipeline.publish.preference import PairRow, pair_row
-from pipeline.publish.schema import PublishedRow, published_row
+from pipeline.publish.kinds import DPO, SFT
+from pipeline.publish.schema import Lineage, PublishedRow
 
 FACTS = CardFacts(
     "Test data",
@@ -25,38 +25,49 @@ FACTS = CardFacts(
 def make_rows(count: int, round: int = 1, kind: str = "synthetic", words: int = 3) -> list[PublishedRow]:
     """Return `count` rows of one round; the i-th answer has `words` + i % 5 words."""
     return [
-        published_row(
-            [{"role": "user", "content": f"What is {i} + {round}?"}],
-            [{"role": "assistant", "content": " ".join(["so"] * (words + i % 5)) + f" {i + round}"}],
-            row_id=f"r{round}-{i}",
-            parent_ids=[f"p{i}"],
-            task_id=f"t{i}",
-            kind=kind,
-            round=round,
-            method="direct",
-            model="m@abc" if kind == "synthetic" else "",
-            sampling={"temperature": 1.0},
-            verdict={"correct": True},
+        SFT.row(
+            Lineage(
+                row_id=f"r{round}-{i}",
+                parent_ids=[f"p{i}"],
+                task_id=f"t{i}",
+                kind=kind,
+                round=round,
+                method="direct",
+                model="m@abc" if kind == "synthetic" else "",
+                sampling={"temperature": 1.0},
+                verdict={"correct": True},
+            ),
+            prompt=[{"role": "user", "content": f"What is {i} + {round}?"}],
+            completion=[
+                {"role": "assistant", "content": " ".join(["so"] * (words + i % 5)) + f" {i + round}"}
+            ],
         )
         for i in range(count)
     ]
 
 
-def make_pairs(count: int, round: int = 1, words: int = 3) -> list[PairRow]:
+def make_pairs(count: int, round: int = 1, words: int = 3) -> list[PublishedRow]:
     """Return `count` pairs of one round; the i-th chosen answer has `words` + i % 5 words, the rejected one about as many."""
     return [
-        pair_row(
-            [{"role": "user", "content": f"What is {i} + {round}?"}],
-            [{"role": "assistant", "content": " ".join(["so"] * (words + i % 5)) + f" {i + round}"}],
-            [{"role": "assistant", "content": " ".join(["hm"] * (words + i % 3)) + f" {i + round + 1}"}],
-            row_id=f"p{round}-{i}",
-            parent_ids=[f"c{i}", f"r{i}"],
-            task_id=f"t{i}",
-            round=round,
-            method="direct",
-            models=("m@abc", "m@abd"),
-            sampling={"temperature": 1.0},
-            verdicts=({"correct": True}, {"correct": False, "problem": "wrong_answer"}),
+        DPO.row(
+            Lineage(
+                row_id=f"p{round}-{i}",
+                parent_ids=[f"c{i}", f"r{i}"],
+                task_id=f"t{i}",
+                kind="synthetic",
+                round=round,
+                method="direct",
+                chosen_model="m@abc",
+                rejected_model="m@abd",
+                sampling={"temperature": 1.0},
+                chosen_verdict={"correct": True},
+                rejected_verdict={"correct": False, "problem": "wrong_answer"},
+            ),
+            prompt=[{"role": "user", "content": f"What is {i} + {round}?"}],
+            chosen=[{"role": "assistant", "content": " ".join(["so"] * (words + i % 5)) + f" {i + round}"}],
+            rejected=[
+                {"role": "assistant", "content": " ".join(["hm"] * (words + i % 3)) + f" {i + round + 1}"}
+            ],
         )
         for i in range(count)
     ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Accumulate
+from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.dataset import publish, shares
@@ -16,7 +16,7 @@ FOLDERS = {number: f"d/{number}" for number in range(5)}
 
 def rounds_of(policy: str, keep_real: bool, round: int = 3, available: dict = FOLDERS) -> list[int]:
     chosen = mixture(Accumulate(policy=policy, keep_real=keep_real), round, available)
-    assert all(part.real == (part.round == 0) and part.path == available[part.round] for part in chosen.parts)
+    assert all(part.path == available[part.round] for part in chosen.parts)
     return [part.round for part in chosen.parts]
 
 
@@ -71,7 +71,7 @@ def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rounds")
     for number, count in ((0, 8), (1, 20), (2, 0), (3, 12)):
         publish(make_rows(count, number, "synthetic" if number else "real"), folder / str(number), FACTS, 0)
-    return tuple(Part(str(folder / str(number)), number, number == 0) for number in range(4))
+    return tuple(Part(str(folder / str(number)), number) for number in range(4))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -99,7 +99,7 @@ def test_general_text_of_later_rounds_is_no_demonstration(tmp_path):
     publish(make_rows(6, 0, "real"), tmp_path / "0", FACTS, 0)
     general = [{**row, "row_id": f"general-{row['row_id']}"} for row in make_rows(30, 1, "real")]
     publish([*general, *make_rows(30, 1, "synthetic")], tmp_path / "1", FACTS, 0)
-    parts = tuple(Part(str(tmp_path / str(n)), n, n == 0) for n in (0, 1))
+    parts = tuple(Part(str(tmp_path / str(n)), n) for n in (0, 1))
     drawn = load_mixture(Mixture(parts, 20), 0)
     rounds = [row["src_round"] for row in drawn]
     assert rounds.count(0) == 6 and len(drawn) == 20 and 0 < list(drawn["src_kind"]).count("synthetic") < 14
@@ -127,11 +127,11 @@ def test_empty_and_wrong_folders_are_told_apart(parts, tmp_path):
     with pytest.raises(StageError, match="every dataset of the mixture is empty"):
         load_mixture(Mixture((parts[2],)), 0)
     with pytest.raises(DataError, match="not a published dataset of round 7"):
-        load_mixture(Mixture((Part(str(tmp_path), 7, False),)), 0)
+        load_mixture(Mixture((Part(str(tmp_path), 7),)), 0)
     import datasets
 
     datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}).save_to_disk(
         str(tmp_path / "t")
     )
     with pytest.raises(DataError, match="schema"):
-        load_mixture(Mixture((Part(str(tmp_path / "t"), 1, False),)), 0)
+        load_mixture(Mixture((Part(str(tmp_path / "t"), 1),)), 0)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.publish.dataset import MANIFEST, measure, publish, shares, token_lengths
-from pipeline.publish.schema import FEATURES
+from pipeline.publish.dataset import MANIFEST, measure, publish, shares
+from pipeline.publish.kinds import SFT
+from pipeline.publish.tokens import token_lengths
 from pipeline.store.files import read_json
 
 
@@ -20,7 +21,7 @@ def test_both_loaders_give_the_same_rows(tmp_path, rows, facts):
     manifest = publish(iter(made), tmp_path / "d", facts, seed=1)
     mapped = load_from_disk(str(tmp_path / "d"))["train"]
     cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert mapped.features == cached.features == FEATURES
+    assert mapped.features == cached.features == SFT.features
     assert mapped.to_list() == cached.to_list() and sorted(mapped["row_id"]) == sorted(
         row["row_id"] for row in made
     )
@@ -34,7 +35,7 @@ def test_both_loaders_give_the_same_rows(tmp_path, rows, facts):
 def test_no_rows_are_a_dataset_too(tmp_path, facts):
     manifest = publish([], tmp_path / "d", facts, seed=1)
     empty = load_from_disk(str(tmp_path / "d"))["train"]
-    assert len(empty) == 0 and empty.features == FEATURES and manifest["rows"] == 0
+    assert len(empty) == 0 and empty.features == SFT.features and manifest["rows"] == 0
     assert list(load_dataset(str(tmp_path / "d"), split="train", streaming=True)) == []
     with pytest.raises(
         ValueError, match="corresponds to no data"
@@ -102,7 +103,7 @@ def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
 
 
 class Template:
-    """Stands for a tokenizer: a token per word, and a prompt that alone ends differently from the same prompt with an answer."""
+    """A fake tokenizer: a token per word, and a prompt that ends differently with an answer than without."""
 
     def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
         words = [word for m in messages for word in (m["role"], *m["content"].split())]

@@ -4,17 +4,17 @@ import pytest
 import yaml
 from datasets import load_dataset, load_from_disk
 
-from pipeline.config.recipe import Accumulate
+from pipeline.config import Accumulate
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.publish import DPO, SFT
 from pipeline.publish.accumulate import load_mixture, mixture
-from pipeline.publish.dataset import MANIFEST, measure, publish, row_tokens, shares, token_lengths
-from pipeline.publish.preference import PAIR_FEATURES, PAIR_SCHEMA_VERSION, PairRow
-from pipeline.publish.schema import TRL_NAMES
+from pipeline.publish.dataset import MANIFEST, measure, publish, shares
+from pipeline.publish.tokens import token_lengths
 from pipeline.store.files import read_json
 from tests.publish.conftest import FACTS, make_pairs, make_rows
 from tests.publish.test_dataset import Template
+from tests.publish.test_schema import TRL_NAMES
 
 MESSAGES = "list<item: struct<role: string, content: string>>"
 GOLDEN = {
@@ -40,12 +40,12 @@ GOLDEN = {
 
 
 def test_the_schema_is_the_golden_one():
-    assert PAIR_SCHEMA_VERSION == DPO.version == 1
-    assert {field.name: str(field.type) for field in PAIR_FEATURES.arrow_schema} == GOLDEN
-    assert list(PAIR_FEATURES) == list(GOLDEN) == list(PairRow.__annotations__)
-    assert TRL_NAMES & PAIR_FEATURES.keys() == {"chosen", "rejected"}, "lineage means nothing to TRL"
+    assert DPO.version == 1
+    assert {field.name: str(field.type) for field in DPO.features.arrow_schema} == GOLDEN
+    assert list(DPO.features) == list(GOLDEN) == list(make_pairs(1)[0])
+    assert TRL_NAMES & DPO.features.keys() == {"chosen", "rejected"}, "lineage means nothing to TRL"
     row = make_pairs(1)[0]
-    assert digest(PAIR_FEATURES.encode_example(dict(row))) == digest(row)
+    assert digest(DPO.features.encode_example(dict(row))) == digest(row)
 
 
 def test_both_loaders_give_the_same_pairs(tmp_path):
@@ -53,7 +53,7 @@ def test_both_loaders_give_the_same_pairs(tmp_path):
     manifest = publish(iter(made), tmp_path / "d", FACTS, 1, DPO)
     mapped = load_from_disk(str(tmp_path / "d"))["train"]
     cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert mapped.features == cached.features == PAIR_FEATURES
+    assert mapped.features == cached.features == DPO.features
     assert mapped.to_list() == cached.to_list() and {row["row_id"]: row for row in mapped} == {
         row["row_id"]: row for row in made
     }
@@ -68,7 +68,7 @@ def test_both_loaders_give_the_same_pairs(tmp_path):
 def test_no_pairs_are_a_dataset_too(tmp_path):
     assert publish([], tmp_path / "d", FACTS, 1, DPO)["rows"] == 0
     empty = load_from_disk(str(tmp_path / "d"))["train"]
-    assert len(empty) == 0 and empty.features == PAIR_FEATURES
+    assert len(empty) == 0 and empty.features == DPO.features
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ class Merging(Template):
 
 def test_the_prompt_ends_where_the_first_of_both_answers_diverges():
     row = make_pairs(1)[0]
-    counted = row_tokens(Merging(), row, DPO)
+    counted = DPO.token_columns(Merging(), row)
     (start, rest), (other, tail) = (
         token_lengths(Merging(), row["prompt"], row[side]) for side in ("chosen", "rejected")
     )

@@ -5,11 +5,11 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline.errors import DataError
 from pipeline.ids import digest
-from pipeline.publish import TURN_FEATURES, TURNS, Turn, TurnRow, measure, publish, turn_row
+from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure, publish
 from pipeline.publish.dataset import shares, whole_lengths
-from pipeline.publish.schema import TRL_NAMES
-from pipeline.publish.turns import IGNORED, TURN_SCHEMA_VERSION, encode_turns
+from pipeline.publish.loss_mask import IGNORED, mask_turns
 from tests.publish.conftest import FACTS
+from tests.publish.test_schema import TRL_NAMES
 
 GOLDEN = {
     "input_ids": "list<item: int32>",
@@ -46,20 +46,22 @@ def conversation(i: int = 0) -> list[Turn]:
     return [Turn(role=role, content=content.strip(), loss=loss) for role, content, loss in said]
 
 
-def make_episodes(count: int, round: int = 1, kind: str = "synthetic") -> list[TurnRow]:
+def make_episodes(count: int, round: int = 1, kind: str = "synthetic") -> list[PublishedRow]:
     return [
-        turn_row(
-            conversation(i),
-            row_id=f"e{round}-{i}",
-            parent_ids=[f"p{i}"],
-            task_id=f"t{i}",
-            kind=kind,
-            record="revision",
-            round=round,
-            method="agent_r",
-            model="m@abc",
-            sampling={"temperature": 1.0},
-            verdict={"score": 1.0},
+        TURNS.row(
+            Lineage(
+                row_id=f"e{round}-{i}",
+                parent_ids=[f"p{i}"],
+                task_id=f"t{i}",
+                kind=kind,
+                record="revision",
+                round=round,
+                method="agent_r",
+                model="m@abc",
+                sampling={"temperature": 1.0},
+                verdict={"score": 1.0},
+            ),
+            turns=conversation(i),
         )
         for i in range(count)
     ]
@@ -83,14 +85,14 @@ class Words:
 
 
 def test_the_schema_is_the_golden_one() -> None:
-    assert TURN_SCHEMA_VERSION == TURNS.version == 1
-    assert {field.name: str(field.type) for field in TURN_FEATURES.arrow_schema} == GOLDEN
-    assert list(TURN_FEATURES) == list(GOLDEN) == list(TurnRow.__annotations__)
-    assert TRL_NAMES & TURN_FEATURES.keys() == {"input_ids", "labels"}, (
-        "no messages that could be trained on without the mask (F6)"
+    assert TURNS.version == 1
+    assert {field.name: str(field.type) for field in TURNS.features.arrow_schema} == GOLDEN
+    assert list(TURNS.features) == list(GOLDEN) == list(make_episodes(1)[0])
+    assert TRL_NAMES & TURNS.features.keys() == {"input_ids", "labels"}, (
+        "no messages that could be trained on without the mask"
     )
     row = make_episodes(1)[0]
-    assert digest(TURN_FEATURES.encode_example(dict(row))) == digest(row)
+    assert digest(TURNS.features.encode_example(dict(row))) == digest(row)
 
 
 def test_both_loaders_give_the_same_episodes_and_counts_add_up(tmp_path) -> None:
@@ -98,7 +100,7 @@ def test_both_loaders_give_the_same_episodes_and_counts_add_up(tmp_path) -> None
     manifest = publish(iter(made), tmp_path / "d", FACTS, 1, TURNS)
     mapped = load_from_disk(str(tmp_path / "d"))["train"]
     cached = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
-    assert mapped.features == cached.features == TURN_FEATURES and mapped.to_list() == cached.to_list()
+    assert mapped.features == cached.features == TURNS.features and mapped.to_list() == cached.to_list()
     assert {row["row_id"]: row for row in mapped} == {row["row_id"]: row for row in made}
     assert whole_lengths(mapped, TURNS).tolist() == [len(row["input_ids"]) for row in mapped]
     assert shares(mapped) == {"real": 0, "synthetic": 9, "rounds": {"1": 9}} and list(manifest["tokens"]) == [
@@ -114,9 +116,9 @@ def test_both_loaders_give_the_same_episodes_and_counts_add_up(tmp_path) -> None
     )
 
 
-def test_labels_are_the_learnt_turns_word_by_word() -> None:
+def test_labels_are_the_turns_with_loss_word_by_word() -> None:
     words = Words()
-    ids, labels = encode_turns(words, conversation())
+    ids, labels = mask_turns(words, conversation())
     names = {number: word for word, number in words.known.items()}
     learnt = [names[label] for label in labels if label != IGNORED]
     assert learnt == ["Thought:", "sorry.", "Action:", "reflect", "<end>", "Action:", "go", "right", "<end>"]
@@ -127,19 +129,19 @@ def test_labels_are_the_learnt_turns_word_by_word() -> None:
 
 def test_a_template_that_changes_earlier_turns_is_refused() -> None:
     with pytest.raises(DataError, match="only ever appends"):
-        encode_turns(Words(forgets=True), conversation())
+        mask_turns(Words(forgets=True), conversation())
 
 
-def test_an_observation_is_never_learnt() -> None:
+def test_an_observation_never_has_loss() -> None:
     turns = conversation()
     turns[3]["loss"] = True
     with pytest.raises(DataError, match="turns of the assistant"):
-        encode_turns(Words(), turns)
+        mask_turns(Words(), turns)
 
 
 def test_rows_without_tokens_or_without_loss_are_refused(tmp_path) -> None:
     silent = make_episodes(1)[0] | {"turns": [{**t, "loss": False} for t in conversation()]}
     for rows in (make_episodes(2), list(measure([silent], Words(), TURNS))):
-        with pytest.raises(DataError, match="no token of it has loss"):
+        with pytest.raises(DataError, match="none of its tokens has loss"):
             publish(rows, tmp_path / "d", FACTS, 0, TURNS)
     assert not (tmp_path / "d").exists()

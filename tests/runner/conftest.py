@@ -12,9 +12,10 @@ from pipeline.engines.pool import EngineHandle
 from pipeline.ids import digest
 from pipeline.methods import Stage
 from pipeline.models import ModelRef
+from pipeline.round import Input, Round
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
-from pipeline.runner.stage import Input, run_stage
+from pipeline.runner.stage import run_stage
 from pipeline.store import parts, request_log
 from pipeline.store.manifest import Manifest
 from tests.conftest import tiny_recipe
@@ -44,9 +45,7 @@ class Stages:
         recipe = tiny_recipe(runner={**self.runner, **runner})
         config = ScriptedEngine(kind="scripted", **self.engine)
         handle = EngineHandle(config, ModelRef("", "m", "1"))
-        return await run_stage(
-            self.run, 1, "generate", factory, source or self.source, recipe, handle, plugins=()
-        )
+        return await run_stage(Round(self.run, 1, recipe), "generate", factory, source or self.source, handle)
 
     def ids(self) -> list[str]:
         """The ids of the rows that are passed on."""

@@ -9,9 +9,10 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from pipeline.config import VllmEngine
-from pipeline.engines import pool
+from pipeline.engines import pool, replica, router
 from pipeline.engines.base import Completion, EngineStatus, Request
-from pipeline.engines.pool import EngineHandle, EnginePool, ReplicaRouter
+from pipeline.engines.pool import EngineHandle, EnginePool
+from pipeline.engines.router import ReplicaRouter
 from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef
 from tests.conftest import tiny_recipe
@@ -70,12 +71,12 @@ class Replica:
         self.alive = False
 
 
-def router(*replicas: Replica, **config: Any) -> ReplicaRouter:
+def client_of(*replicas: Replica, **config: Any) -> ReplicaRouter:
     return ReplicaRouter(EngineHandle(VllmEngine(**config), MODEL, list(replicas), True))
 
 
 async def test_a_row_stays_at_its_replica() -> None:
-    client = router(Replica("a"), Replica("b"))
+    client = client_of(Replica("a"), Replica("b"))
     found = await asyncio.gather(*(client.generate(Request(prompt="x", row=f"r{i}")) for i in range(10)))
     homes = [c[0].text for c in found]
     assert sorted(homes) == ["a"] * 5 + ["b"] * 5
@@ -88,14 +89,14 @@ async def test_a_row_stays_at_its_replica() -> None:
 
 async def test_a_request_that_kills_is_found_and_the_others_are_answered() -> None:
     """The last time it is alone in the engine, so that nothing else dies with it."""
-    replica = Replica("a")
-    client = router(replica)
+    only = Replica("a")
+    client = client_of(only)
     asked = [client.generate(Request(prompt="kill" if i == 3 else f"p{i}", row=f"r{i}")) for i in range(12)]
     found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
     assert isinstance(found[3], EngineDied) and "died 3 times" in str(found[3])
     assert [i for i, f in enumerate(found) if isinstance(f, Exception)] == [3]
-    assert replica.asked.count("kill") == 3
-    assert set(replica.loaded) == {(MODEL, True)}, "a restarted engine gets what the first one was given"
+    assert only.asked.count("kill") == 3
+    assert set(only.loaded) == {(MODEL, True)}, "a restarted engine gets what the first one was given"
     assert (await client.generate(Request(prompt="after", row="z")))[0].text == "a"
 
 
@@ -108,7 +109,7 @@ async def test_new_rows_go_past_a_replica_that_is_being_started_again() -> None:
         dead.alive = True
 
     dead.alive, dead.load = False, Remote(slowly)
-    client = router(dead, well)
+    client = client_of(dead, well)
     first = asyncio.create_task(client.generate(Request(prompt="x", row="r0")))
     await asyncio.sleep(0.1)
     found = await asyncio.gather(*(client.generate(Request(prompt="x", row=f"n{i}")) for i in range(6)))
@@ -125,16 +126,16 @@ async def test_an_engine_that_cannot_be_started_again_is_lost(monkeypatch: pytes
     async def at_once(_: float) -> None: ...
 
     dead.alive, dead.load = False, Remote(never)
-    monkeypatch.setattr(pool.asyncio, "sleep", at_once)
-    with pytest.raises(EngineLost, match="could not be started again"):
-        await router(dead).generate(Request(prompt="x", row="r"))
+    monkeypatch.setattr(router.asyncio, "sleep", at_once)
+    with pytest.raises(EngineLost, match="could not be restarted"):
+        await client_of(dead).generate(Request(prompt="x", row="r"))
 
 
 class Engine:
     """What a replica serves: it says which model it has."""
 
-    def __init__(self, config: Any, path: str, **_: Any) -> None:
-        self.path = path
+    def __init__(self, config: Any, model: ModelRef, **_: Any) -> None:
+        self.path = model.path
 
     async def start(self) -> None: ...
 
@@ -146,29 +147,29 @@ class Engine:
 
 
 async def test_two_jobs_on_one_pool_never_get_each_others_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.engines.vllm.VllmClient", Engine)
-    monkeypatch.setattr(pool, "IN_USE_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.engines.vllm.VllmClient.create", Engine)
+    monkeypatch.setattr(replica, "IN_USE_SECONDS", 0.1)
     one, two, request = (
         ModelRef("/one", "one", "1"),
         ModelRef("/two", "two", "2"),
         Request(prompt="x", row="r"),
     )
-    replica = pool.VllmReplica(VllmEngine(), 0, None)
-    await replica.load(one)
-    under_way = asyncio.create_task(replica.generate(request, one))
+    warm = replica.EngineReplica(VllmEngine(), 0, None)
+    await warm.load(one)
+    under_way = asyncio.create_task(warm.generate(request, one))
     await asyncio.sleep(0.05)
     with pytest.raises(EngineError, match="answers 1 requests with one: another job uses it"):
-        await replica.load(two)
+        await warm.load(two)
     assert (await under_way)[0].text == "/one"
-    await replica.load(two)  # nobody asks now: it may
+    await warm.load(two)  # nobody asks now: it may
     with pytest.raises(EngineLost, match="now serves two, not one: another job"):
-        await replica.generate(request, one)
-    assert (await replica.generate(request, two))[0].text == "/two"
-    under_way = asyncio.create_task(replica.generate(request, two))
+        await warm.generate(request, one)
+    assert (await warm.generate(request, two))[0].text == "/two"
+    under_way = asyncio.create_task(warm.generate(request, two))
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(replica.close(), 0.1)  # its owner need not wait
+    await asyncio.wait_for(warm.close(), 0.1)  # its owner need not wait
     with pytest.raises(EngineDied, match="no model loaded"):
-        await replica.generate(request, two)
+        await warm.generate(request, two)
     await under_way
 
 
@@ -191,8 +192,8 @@ async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone
 
     def handle(*answers: Callable[..., Awaitable[Any]]) -> EngineHandle:
         replicas = [Replica(str(i)) for i in range(len(answers))]
-        for replica, answer in zip(replicas, answers, strict=True):
-            replica.status = Remote(answer)
+        for one, answer in zip(replicas, answers, strict=True):
+            one.status = Remote(answer)
         return EngineHandle(VllmEngine(), MODEL, replicas, True)
 
     asking = asyncio.create_task(handle(fails, never).queue())
@@ -208,21 +209,21 @@ async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone
 
 
 async def test_two_deaths_are_forgiven() -> None:
-    replica = Replica("a", deaths=2)
+    only = Replica("a", deaths=2)
     found = await asyncio.gather(
-        *(router(replica).generate(Request(prompt=p, row=p)) for p in ("kill", "other"))
+        *(client_of(only).generate(Request(prompt=p, row=p)) for p in ("kill", "other"))
     )
     assert [f[0].text for f in found] == ["a", "a"]
 
 
 async def test_an_unreachable_actor_is_tried_again() -> None:
-    assert (await router(Replica("a", deaths=1)).generate(Request(prompt="unavailable", row="r")))[
+    assert (await client_of(Replica("a", deaths=1)).generate(Request(prompt="unavailable", row="r")))[
         0
     ].text == "a"
 
 
 async def test_a_request_that_hangs() -> None:
-    client = router(Replica("a"), request_timeout=0.1)
+    client = client_of(Replica("a"), request_timeout=0.1)
     with pytest.raises(EngineError, match=r"no answer within engine.request_timeout = 0.1 s") as e:
         await client.generate(Request(prompt="hang", row="r"))
     assert e.value.retryable and client.status().running == 0
@@ -237,9 +238,9 @@ async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) ->
 
     never.load, never.close = Remote(wait), Remote(wait)
     killed: list[Any] = []
-    monkeypatch.setattr(pool, "start_replicas", lambda *_: [never])
+    monkeypatch.setattr(replica, "start_replicas", lambda *_: [never])
     monkeypatch.setattr(pool.ray, "kill", killed.append)
-    monkeypatch.setattr(pool, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(replica, "CLOSE_SECONDS", 0.1)
     engine = {"kind": "vllm", "start_timeout": 0.1}
     recipe = tiny_recipe(engine=engine)
     engines = EnginePool(recipe, recipe.engine, "/logs")
@@ -262,7 +263,7 @@ async def test_nobody_complains_when_the_wait_for_an_engine_is_broken_off(
 
     never, complaints = Replica("a"), []
     never.load = Remote(wait)
-    monkeypatch.setattr(pool, "start_replicas", lambda *_: [never])
+    monkeypatch.setattr(replica, "start_replicas", lambda *_: [never])
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     recipe = tiny_recipe(engine={"kind": "vllm"})
     using = asyncio.create_task(EnginePool(recipe, recipe.engine).use(MODEL))

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from pipeline.engines.pool import _unwrap
+from pipeline.engines.replica import result_of
 from pipeline.errors import ConfigError, EngineDied, StageError, StaleError
 from pipeline.methods import Stage
+from pipeline.round import Input, Round, input_of
 from pipeline.runner.crew import _call
-from pipeline.runner.stage import Input, input_of, run_stage
+from pipeline.runner.stage import run_stage
 from pipeline.runner.worker import StageWorker, WorkerSpec
 from pipeline.store import files
 from tests.conftest import tiny_recipe
@@ -167,18 +168,9 @@ async def test_rows_that_failed_before_may_fail_again(stages: Stages) -> None:
 
 async def test_a_node_that_does_not_see_the_run_says_so_and_writes_nothing(tmp_path: Path) -> None:
     elsewhere = tmp_path / "disk_of_another_node"
-    spec = WorkerSpec(
-        factory("plain"),
-        tiny_recipe(),
-        str(elsewhere / "generate"),
-        str(elsewhere / "generate"),
-        elsewhere,
-        "00000",
-        None,
-        1,
-        (),
-    )
-    with pytest.raises(ConfigError, match="does not see the run directory that the driver writes to"):
+    folder = str(elsewhere / "generate")
+    spec = WorkerSpec(factory("plain"), tiny_recipe(), 1, folder, folder, elsewhere, "00000", None)
+    with pytest.raises(ConfigError, match="does not see the driver's run directory"):
         StageWorker(spec)
     assert not elsewhere.exists()
 
@@ -190,7 +182,7 @@ async def test_a_worker_or_engine_that_ray_ends_for_want_of_memory_has_died() ->
     with pytest.raises(RayActorError, match="low on memory"):
         await _call(ended())
     with pytest.raises(EngineDied, match="low on memory"):
-        await _unwrap(ended())
+        await result_of(ended())
 
 
 async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_path: Path) -> None:
@@ -205,7 +197,7 @@ async def test_an_outage_is_not_held_against_the_rows(stages: Stages, tmp_path: 
     away = factory("away_until", str(tmp_path / "back"), 2)
     with pytest.raises(
         StageError,
-        match=r"18 of 40 rows were not answered at 2 tries. The first error:\n  unanswered: cannot connect",
+        match=r"18 of 40 rows were not answered in 2 passes. The first error:\n  unanswered: cannot connect",
     ):
         await stages(away)
     assert stages.run.manifest(stages.folder) is None
@@ -224,14 +216,14 @@ async def test_a_long_outage_stops_before_it_has_gone_through_all_rows(
 ) -> None:
     stages.rows, stages.engine = 3000, {"latency": 0.02}
     with pytest.raises(
-        StageError, match=r"50 rows one after the other were not answered, the last one: cannot connect"
+        StageError, match=r"50 consecutive rows were not answered; the last error: cannot connect"
     ):
         await stages(factory("away_until", str(tmp_path / "back"), 10**6))
     assert sum(stages.inputs().values()) < 500
 
 
 async def test_without_an_engine_the_stage_stops_and_no_row_has_failed(stages: Stages) -> None:
-    with pytest.raises(StageError, match="could not be started again. What was done so far is kept"):
+    with pytest.raises(StageError, match="could not be started again. Finished work is kept"):
         await stages(factory("no_engine"), in_flight=2)
     assert stages.rejects("failed") == {}
     assert (await stages(factory("plain"))).rows_done == 40
@@ -241,7 +233,7 @@ async def test_a_folder_that_is_half_removed_is_not_taken_for_a_new_one(stages: 
     await stages(factory("mixed"))
     for name in ("fingerprint.json", "manifest.json"):
         Path(stages.folder, name).unlink()
-    with pytest.raises(StaleError, match="half removed: its fingerprint.json is gone, and .*part-"):
+    with pytest.raises(StaleError, match="fingerprint.json is missing, but .*part-"):
         await stages(factory("mixed"))
 
 
@@ -253,7 +245,7 @@ async def test_a_row_in_two_parts_is_named(stages: Stages) -> None:
     part.with_name("part-09999-00000.arrow").write_bytes(part.read_bytes())
     with pytest.raises(
         StageError,
-        match="part-09999-00000.arrow: 5 of its rows, such as r000, stand in an earlier part as well",
+        match="part-09999-00000.arrow: 5 of its rows, such as r000, are in an earlier part as well",
     ):
         await stages(factory("plain"))
 
@@ -285,7 +277,7 @@ async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:
                 return factory("plain")(recipe)
             raise RuntimeError("no such stage there")
 
-    with pytest.raises(StageError, match="(?s)a stage worker cannot be started.*no such stage there"):
+    with pytest.raises(StageError, match="(?s)a stage worker did not start.*no such stage there"):
         await stages(Unknown())
 
 
@@ -335,9 +327,8 @@ async def test_steps_and_stages_that_pass_rows_on(stages: Stages) -> None:
     with_steps = Stage(row=None, steps={"halve": halve, "again": halve}, version=1)
     first = await stages(factory("no_model", asks=False))
     source = input_of(stages.run, stages.folder)
-    steps = await run_stage(
-        stages.run, 1, "critique", lambda r: with_steps, source, tiny_recipe(), plugins=()
-    )
+    round_ = Round(stages.run, 1, tiny_recipe())
+    steps = await run_stage(round_, "critique", lambda r: with_steps, source)
     assert [(s.name, s.rows_in, s.rows_out, s.dropped) for s in steps.steps] == [
         ("halve", 40, 20, {"odd": 20}),
         ("again", 20, 10, {"odd": 10}),
@@ -346,18 +337,10 @@ async def test_steps_and_stages_that_pass_rows_on(stages: Stages) -> None:
         "odd": 30
     }
     assert len(list(stages.run.rejects(stages.run.stage(1, "critique"), "dropped"))) == 30
-    passed = await run_stage(
-        stages.run,
-        1,
-        "filter",
-        lambda r: Stage(),
-        input_of(stages.run, stages.run.stage(1, "critique")),
-        tiny_recipe(),
-        plugins=(),
-    )
+    passed = await run_stage(round_, "filter", lambda r: Stage(), round_.input("critique"))
     assert (passed.passes_through, passed.rows_out, passed.parts) == ("critique", 10, steps.parts)
     ids = [r.id for r in stages.run.rows(stages.run.stage(1, "filter"))]
     assert ids == [r.id for r in stages.run.rows(stages.run.stage(1, "critique"))] and len(ids) == 10
     empty = Input(lambda: iter(()), 0, "none")
-    nothing = await run_stage(stages.run, 2, "generate", factory("plain"), empty, tiny_recipe(), plugins=())
+    nothing = await run_stage(round_.at(2), "generate", factory("plain"), empty)
     assert (nothing.rows_in, nothing.rows_out) == (0, 0) and first.rows_out == 40

@@ -84,7 +84,7 @@ def renames(rows: Rows) -> Iterator[tuple[Row, Dropped | None]]:
 
 @pytest.mark.parametrize("step", [loses, repeats, renames])
 def test_a_step_that_does_not_conserve_rows_is_refused(tmp_path: Path, step: Any) -> None:
-    with pytest.raises(StageError, match=f"step {step.__name__} of .* lost rows"):
+    with pytest.raises(StageError, match=f"step {step.__name__} lost rows"):
         run_steps({step.__name__: step}, lambda: ROWS, str(tmp_path))
 
 

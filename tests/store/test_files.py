@@ -85,7 +85,7 @@ def test_json(folder: str) -> None:
     files.write_json(files.join(folder, "x.json"), {"ü": [1, None]})
     assert files.read_json(files.join(folder, "x.json")) == {"ü": [1, None]}
     files.write_bytes(files.join(folder, "torn.json"), b'{"a": ')
-    with pytest.raises(DamagedError, match="torn.json: damaged, it is no JSON"):
+    with pytest.raises(DamagedError, match="torn.json: damaged, not valid JSON"):
         files.read_json(files.join(folder, "torn.json"))
     with pytest.raises(FileNotFoundError):
         files.read_json(files.join(folder, "y.json"))

@@ -248,5 +248,5 @@ def test_a_part_that_is_damaged_or_gone_is_named(tmp_path: Path, share: float | 
             with pytest.raises(DamagedError, match=f"{path}: damaged .*remove the folder of its stage"):
                 read()
     path.unlink()
-    with pytest.raises(DamagedError, match=f"{path}: not there, and a manifest.json says"):
+    with pytest.raises(DamagedError, match=f"{path}: missing, but a manifest.json lists it"):
         list(parts.read_rows(str(path)))

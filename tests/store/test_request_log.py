@@ -33,7 +33,7 @@ def test_what_was_appended_is_found(tmp_path: Path) -> None:
     assert [found.read(f"k{i}") for i in range(3)] == [record(i) for i in range(3)]
     assert found.read("k9") is None
     assert set(index(str(tmp_path), {"r1"}).places) == {"k0", "k2"}
-    assert [r["key"] for r in records(str(tmp_path), {"r0", "r2"})] == ["k0", "k2"]
+    assert [r["key"] for r in records(str(tmp_path))] == ["k0", "k1", "k2"]
 
 
 def test_an_appended_record_survives_a_kill_of_the_process(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.recipe import Accumulate, Train
+from pipeline.config import Accumulate, Train
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import mixture
 from pipeline.publish.dataset import measure, publish

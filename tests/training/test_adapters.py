@@ -1,4 +1,4 @@
-"""An adapter for a role: trained on the base model, saved as it is, gone on with, and told apart in the fingerprint."""
+"""An adapter for a role: trained on the base model, saved unmerged, continued, and part of the fingerprint."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.config.recipe import Lora
+from pipeline.config import Lora
 from pipeline.models import ModelRef, folder_revision, with_adapters
 from pipeline.training.build import build_trainer
 from pipeline.training.process import save_model

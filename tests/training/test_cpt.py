@@ -22,7 +22,7 @@ from pipeline.training.build import build_trainer
 from pipeline.training.cpt import Stream, mix, prepare_blocks
 from pipeline.training.spec import TrainSpec, fingerprint
 from tests.publish.conftest import FACTS
-from tests.publish.test_corpus import make_texts
+from tests.publish.test_corpus import TEXTS, make_texts
 
 LENGTH = 64
 
@@ -36,7 +36,7 @@ def test_blocks_are_the_stream_cut_up_and_the_rest_is_counted(texts: list[list[i
     assert [t for block in blocks for t in block] == whole[: len(blocks) * length]
     assert stream.tokens == len(whole) and stream.rest == whole[len(whole) // length * length :]
     if len(whole) >= length:
-        assert stream.last() == (stream.rest + whole)[:length], "goes on from the beginning"
+        assert stream.last() == (stream.rest + whole)[:length], "filled up from the beginning"
 
 
 @pytest.mark.parametrize("mode", ["instead", "in_addition"])
@@ -97,7 +97,7 @@ def write_replay(folder: Path, count: int = 8) -> str:
 def make_cpt(make_spec: Any, tokenizer: Any, tmp_path: Path) -> Any:
     """A function from Train settings to a spec that trains the tiny model on 20 texts, with or without general text."""
     for name, order in (("d", 1), ("reversed", -1)):
-        publish(measure(make_texts(20)[::order], tokenizer, CPT), tmp_path / name, FACTS, 0, CPT)
+        publish(measure(make_texts(20)[::order], tokenizer, TEXTS), tmp_path / name, FACTS, 0, TEXTS)
 
     def make(replay: bool = True, data: str = "d", **settings: Any) -> TrainSpec:
         spec = make_spec(**{"max_length": LENGTH, "kind": "cpt", **settings})
@@ -109,7 +109,7 @@ def make_cpt(make_spec: Any, tokenizer: Any, tmp_path: Path) -> Any:
         return dataclasses.replace(
             spec,
             kind=CPT,
-            mixture=Mixture((Part(str(tmp_path / data), 1, False),)),
+            mixture=Mixture((Part(str(tmp_path / data), 1),)),
             replay=folder if replay else None,
         )
 

@@ -15,13 +15,12 @@ import datasets
 import pytest
 import yaml
 
-from pipeline.config.recipe import Accumulate, Lora, Train
+from pipeline.config import Accumulate, Lora, Train
 from pipeline.errors import ConfigError, StageError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish import DPO
 from pipeline.publish.accumulate import mixture
 from pipeline.publish.dataset import measure, publish
-from pipeline.publish.preference import PAIR_FEATURES
 from pipeline.rundir import differences
 from pipeline.training.arguments import trainer_arguments, trainer_yaml
 from pipeline.training.build import build_trainer
@@ -120,7 +119,7 @@ def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):
         [datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()]
     )
     assert len(trainer.train_dataset) == len(published) == 24 and set(published.column_names) == set(
-        PAIR_FEATURES
+        DPO.features
     )
     for made, row in zip(trainer.train_dataset, published, strict=True):
         head = tokenizer(
@@ -227,7 +226,7 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
 
 
 def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec, tiny_model, other_model):
-    """The adapter is merged, the reference is not the start, and both workers find what it said of the pairs."""
+    """The adapter is merged, the reference is another model, and both workers find its log-probabilities."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -341,7 +340,7 @@ def test_trl_dpo_trains_with_it(make_spec, tmp_path, monkeypatch):
 
 def test_mistakes_are_told_with_the_key_of_dpo(make_spec):
     for settings, said in (
-        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be shared out evenly to 2"),
+        ({"batch_size": 3}, r"train\.dpo\.batch_size: 3 pairs cannot be split evenly among 2"),
         ({"micro_batch_size": 3, "batch_size": 8}, r"train\.dpo\.micro_batch_size"),
         ({"extra": {"packing": True}}, r"train\.dpo\.extra\.packing: TRL's DPOConfig has no such field"),
         ({"extra": {"beta": 1}}, r"change it there"),

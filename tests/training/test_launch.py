@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.recipe import Lora, Train
+from pipeline.config import Lora, Train
 from pipeline.errors import ConfigError, StageError, StaleError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
@@ -40,7 +40,7 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
     assert model.dtype == torch.bfloat16 and model.config.use_cache
     base, own = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     assert tokenizer.chat_template == own.chat_template
-    # ReGenesis 1.9, fault 19: no token is added for padding, and no embedding.
+    # No token is added for padding, and no embedding.
     assert (
         tokenizer.get_vocab() == own.get_vocab()
         and model.get_input_embeddings().weight.shape == base.get_input_embeddings().weight.shape
@@ -60,7 +60,7 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     rows = make_rows(10) + [{**row, "row_id": f"long-{i}"} for i, row in enumerate(make_rows(4, words=120))]
     publish(measure(rows, tokenizer), tmp_path / "d", FACTS, 0)
     spec = make_spec(lora=Lora(r=4, alpha=8), learning_rate=1e-2, max_steps=2)
-    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1, False),), subsample=13))
+    spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1),), subsample=13))
     with training_in_process():
         result = train(spec)
     assert result.left_out >= 3 and result.examples + result.left_out == 13
@@ -91,7 +91,7 @@ def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):
 
 
 def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, rounds):
-    with pytest.raises(ConfigError, match="evenly to 3 workers"):
+    with pytest.raises(ConfigError, match="evenly among 3 workers"):
         trainer_arguments(make_spec(workers=3), 10, False, False)
     with pytest.raises(ConfigError, match="does not divide"):
         trainer_arguments(make_spec(micro_batch_size=3), 10, False, False)
@@ -149,10 +149,10 @@ def test_gpus_that_are_held_are_said(monkeypatch, caplog):
 
 
 def test_a_work_folder_that_is_half_removed_is_not_taken_for_a_new_one(make_spec):
-    """Its checkpoints are of other data: they must not be gone on from."""
+    """Its checkpoints are of other data: a new training must not resume from them."""
     spec = make_spec()
     Path(spec.work, "checkpoints").mkdir(parents=True)
     with pytest.raises(
-        StaleError, match="half removed: its spec.json is gone, and checkpoints is still there"
+        StaleError, match="half removed: its spec.json is gone, but checkpoints is still there"
     ):
         train(spec)

@@ -14,7 +14,7 @@ from trl.trainer import utils
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import column, measure, publish
-from pipeline.publish.schema import FEATURES
+from pipeline.publish.kinds import SFT
 from pipeline.training.arguments import trainer_arguments
 from pipeline.training.batches import LengthGrouped, token_counts
 from pipeline.training.build import build_trainer
@@ -42,7 +42,7 @@ def test_labels_are_the_completion_and_nothing_else(make_spec, rounds, tokenizer
     published = datasets.concatenate_datasets(
         [datasets.load_from_disk(str(folder))["train"] for folder in rounds.values()]
     )
-    assert len(prepared) == len(published) == 36 and set(published.column_names) == set(FEATURES)
+    assert len(prepared) == len(published) == 36 and set(published.column_names) == set(SFT.features)
     for made, row in zip(prepared, published, strict=True):
         head = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
         answer = row["completion"][0]["content"] + "<|im_end|>\n"
@@ -139,9 +139,7 @@ def test_epochs_differ_and_padding_is_small():
 
 def test_counts_of_another_tokenizer_are_made_anew(make_spec, tmp_path, tokenizer):
     publish(make_rows(9), tmp_path / "d", FACTS, 0)  # never measured: all counts are 0
-    spec = dataclasses.replace(
-        make_spec(max_length=46), mixture=Mixture((Part(str(tmp_path / "d"), 1, False),))
-    )
+    spec = dataclasses.replace(make_spec(max_length=46), mixture=Mixture((Part(str(tmp_path / "d"), 1),)))
     data = prepare_data(spec)
     assert (
         data.folders == [f"{spec.work}/dataset"]

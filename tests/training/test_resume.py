@@ -1,4 +1,4 @@
-"""kill -9 of the worker, and of the driver: the training resumes from its last complete checkpoint and ends as if undisturbed."""
+"""After kill -9 of a worker or the driver, training resumes from the last complete checkpoint to the same end."""
 
 import dataclasses
 import os

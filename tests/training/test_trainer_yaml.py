@@ -1,4 +1,4 @@
-"""trainer.yaml is what it says: TRL's own parser takes it without leftovers, and `trl sft` trains with it."""
+"""trainer.yaml: TRL's own parser accepts every key, and `trl sft` trains with it."""
 
 import dataclasses
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.recipe import Lora
+from pipeline.config import Lora
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.publish.dataset import publish
 from pipeline.training.arguments import trainer_arguments, trainer_yaml
@@ -58,7 +58,7 @@ def test_a_round_without_rows_is_left_out_of_it(make_spec, rounds, tmp_path):
     publish([], tmp_path / "none", FACTS, 0)
     spec = make_spec()
     spec = dataclasses.replace(
-        spec, mixture=Mixture((Part(str(rounds[0]), 0, True), Part(str(tmp_path / "none"), 1, False)))
+        spec, mixture=Mixture((Part(str(rounds[0]), 0), Part(str(tmp_path / "none"), 1)))
     )
     assert prepare_data(spec).folders == [str(rounds[0])]
 

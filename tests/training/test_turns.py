@@ -1,4 +1,4 @@
-"""Episodes through the real SFTTrainer: the mask token by token, nothing cut, counted anew for another tokenizer, the step it learns from."""
+"""Episodes through the real SFTTrainer: the mask token by token, nothing cut, recounted for other tokenizers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from pipeline.errors import StageError
-from pipeline.publish import TURN_FEATURES, TURNS, measure, publish
+from pipeline.publish import TURNS, measure, publish
 from pipeline.publish.accumulate import Mixture, Part
 from pipeline.training.arguments import trainer_yaml
 from pipeline.training.build import build_trainer
@@ -33,7 +33,7 @@ def episodes(tmp_path: Path, tokenizer: Any) -> Path:
 
 @pytest.fixture
 def spec(make_spec: Callable[..., TrainSpec], episodes: Path) -> TrainSpec:
-    return dataclasses.replace(make_spec(), kind=TURNS, mixture=Mixture((Part(str(episodes), 1, False),)))
+    return dataclasses.replace(make_spec(), kind=TURNS, mixture=Mixture((Part(str(episodes), 1),)))
 
 
 def config_of(spec: TrainSpec, folders: list[Any], **arguments: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_fault_6_loss_falls_on_the_flagged_turns_token_by_token(spec, episodes, 
     trainer = build_trainer(config_of(spec, [episodes]))
     published = datasets.load_from_disk(str(episodes))["train"]
     assert len(trainer.train_dataset) == len(published) == 10 and set(published.column_names) == set(
-        TURN_FEATURES
+        TURNS.features
     )
     for made, row in zip(trainer.train_dataset, published, strict=True):
         ids, labels = [], []
@@ -104,7 +104,7 @@ def test_token_ids_of_another_tokenizer_are_made_anew(spec, tmp_path, tokenizer)
         for row in make_episodes(6)
     ]
     publish(other, tmp_path / "other", FACTS, 0, TURNS)
-    mixed = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "other"), 1, False),)))
+    mixed = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "other"), 1),)))
     data = prepare_data(mixed)
     made = datasets.load_from_disk(data.folders[0])["train"]
     assert {tuple(row["input_ids"]) for row in made} == {

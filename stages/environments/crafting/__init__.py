@@ -1,4 +1,4 @@
-"""Crafting: get base items, follow recipes, make the goal. Worlds are made up, or come from a recipe file of the user's."""
+"""Crafting: take base items, follow recipes, make the goal. Worlds are generated or from a recipe file."""
 
 from stages.environments.crafting.game import Crafting
 from stages.environments.crafting.options import CraftingOptions

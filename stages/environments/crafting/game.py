@@ -1,10 +1,10 @@
-"""The crafting game: actions, replies, reward. A state is never changed in place, so a snapshot is a reference.
+"""The crafting game: actions, replies, reward. States are immutable, so a snapshot is a reference.
 
-The graded reward is the share of the items on the plan's way, goal included, that were crafted at least once; 1 is for the goal alone.
-Taking base items, distractors and making a thing again give nothing. It can be had in part without a chance of the goal: of m items in
-between, a player that makes each and then wastes them keeps m / (m + 1). So below alpha = 1 a good path need not reach the goal; where
-that is not wanted, use `reward: binary`. A family's members and a file's other recipes may lead around an item of the plan: its share
-then comes with the goal.
+The graded reward is the share of the plan's crafted items, goal included, that were made at least once; the
+goal alone gives 1. Base items, distractors and repeats give nothing, and nothing is taken back: with m items
+before the goal, a player that makes and then wastes them all keeps m / (m + 1) without a chance of the goal.
+So with alpha below 1 a good path need not reach it; use `reward: binary` if it must. A family's members and a
+file's other recipes may bypass an item of the plan, whose share then comes with the goal.
 """
 
 from collections.abc import Iterator
@@ -20,26 +20,26 @@ from stages.environments.crafting.puzzle import Puzzle, counted
 from stages.environments.crafting.recipe_files import file_tasks, read_book
 from stages.environments.crafting.worlds import world_task
 
-_NAME_CHARS = 40  # of an unknown name that is said back
+_NAME_CHARS = 40  # of an unknown name in a reply
 _OVER = "The game is over."
 
 
 class State(NamedTuple):
-    """All that changes. The dicts belong to one state and are not written to after it is made."""
+    """Everything that changes. The dicts belong to one state and are never written to again."""
 
     inventory: dict[str, int]  # no entry is 0
-    stock: dict[str, int] | None  # base items left; None: they do not run out
-    made: frozenset[str]  # of the puzzle's milestones
+    stock: dict[str, int] | None  # remaining base items; None: they do not run out
+    made: frozenset[str]  # the milestones reached
     reward: float
     won: bool
 
 
 class Refused(Exception):
-    """An action cannot be done; the message says why."""
+    """An action is impossible; the message is the reply."""
 
 
 class Crafting(Environment):
-    """`get`, `craft ... using ...` and `inventory`, until the goal is crafted. The caller limits the steps."""
+    """`get`, `craft ... using ...` and `inventory` until the goal is crafted. The caller limits steps."""
 
     name = "crafting"
     Options = CraftingOptions
@@ -52,7 +52,10 @@ class Crafting(Environment):
         self._state: State
 
     def tasks(self, split: Split) -> Iterator[EnvTask]:
-        """Yield tasks: a world for each, or the goals of the recipe file (80% train, 10% dev, 10% test, by name). Raises DataError."""
+        """Yield one task per generated world, or per goal in the recipe file, whose splits go by name.
+
+        Raises DataError for an unusable recipe file.
+        """
         o: CraftingOptions = self.options
         size = getattr(o.tasks, split)
         if o.source == "procedural":
@@ -62,16 +65,16 @@ class Crafting(Environment):
         yield from islice(file_tasks(self._book[0], split, o.seed, o.depth, rules), size)
 
     def notes(self) -> list[str]:
-        """Return what was left out of a recipe file."""
+        """Return what was omitted from a recipe file."""
         return self._book[1] if self.options.source == "file" else []
 
     @cached_property
     def _book(self) -> tuple[Book, list[str]]:
-        # Not read in __init__: a task's spec holds all that playing takes, and the machine that plays may not have the file.
+        # Not in __init__: a task's spec suffices to play, and the machine that plays may not have the file.
         return read_book(self.options.recipes_file, self.options.items_file, self.options.base)
 
     def reset(self, task: EnvTask) -> str:
-        """Begin with nothing in hand."""
+        """Start with an empty inventory."""
         if task.id != self._task_id:
             self._puzzle, self._task_id = Puzzle(task.spec), task.id
         self._milestones = self._puzzle.milestones if self.options.reward == "graded" else frozenset()
@@ -87,72 +90,56 @@ class Crafting(Environment):
             if self._state.won:
                 raise Refused(_OVER)
             if action.startswith("get "):
-                return self._reply(
-                    self._get(*_counted(action[4:], "Say how many of what: get 2 ITEM.")), True
-                )
-            if action.startswith("craft "):
-                return self._reply(self._craft(*_what_of_what(action[6:])), True)
-            if action == "inventory":
-                return self._reply(self._inventory(), True)
-            raise Refused("Unknown action. Use get, craft or inventory.")
+                text = self._get(*_counted(action[4:], "Say how many of what: get 2 ITEM."))
+            elif action.startswith("craft "):
+                text = self._craft(*_craft_arguments(action[6:]))
+            elif action == "inventory":
+                held = sorted(self._state.inventory.items())
+                text = f"You have {', '.join(counted(dict(held)))}." if held else "You have nothing."
+            else:
+                raise Refused("Unknown action. Use get, craft or inventory.")
+            return self._reply(text, True)
         except Refused as e:
             return self._reply(str(e), False)
 
     def _reply(self, text: str, executed: bool) -> Step:
         return Step(text, self._state.reward, self._state.won, {"executed": executed})
 
-    def _inventory(self) -> str:
-        held = self._state.inventory
-        return f"You have {', '.join(counted(dict(sorted(held.items()))))}." if held else "You have nothing."
-
     def _get(self, n: int, name: str) -> str:
         puzzle, state = self._puzzle, self._state
         if name not in puzzle.base_names:
-            raise Refused(
-                f"{name} cannot be taken. Craft it." if name in puzzle.by_output else self._unknown(name)
-            )
+            craftable = name in puzzle.by_output
+            raise Refused(f"{name} cannot be taken. Craft it." if craftable else self._unknown(name))
         stock = state.stock
         if stock is not None:
-            if stock[name] < n:
-                raise Refused(
-                    f"There is no {name} left."
-                    if not stock[name]
-                    else f"There are only {stock[name]} {name} left."
-                )
-            stock = {**stock, name: stock[name] - n}
-        self._state = State(
-            {**state.inventory, name: state.inventory.get(name, 0) + n},
-            stock,
-            state.made,
-            state.reward,
-            False,
-        )
+            left = stock[name] - n
+            if left < 0:
+                some = f"There are only {stock[name]} {name} left."
+                raise Refused(some if stock[name] else f"There is no {name} left.")
+            stock = {**stock, name: left}
+        inventory = {**state.inventory, name: state.inventory.get(name, 0) + n}
+        self._state = State(inventory, stock, state.made, state.reward, False)
         return f"You took {n} {name}."
 
     def _craft(self, n: int, output: str, given: dict[str, int]) -> str:
         puzzle, state = self._puzzle, self._state
         recipes = puzzle.by_output.get(output)
         if recipes is None:
-            raise Refused(
-                f"{output} cannot be crafted. Get it."
-                if output in puzzle.base_names
-                else self._unknown(output)
-            )
+            base = output in puzzle.base_names
+            raise Refused(f"{output} cannot be crafted. Get it." if base else self._unknown(output))
         for name, k in given.items():
             held = state.inventory.get(name, 0)
             if held < k:
-                raise Refused(
-                    f"You have {held} {name}, not {k}." if name in puzzle.known else self._unknown(name)
-                )
-        follows = any(n % r.count == 0 and puzzle.makes(r, n // r.count, given) for r in recipes)
-        if not follows and not puzzle.spoils:
-            raise Refused(self._mismatch(recipes, n, given))
-        inventory = {
-            name: left for name, held in state.inventory.items() if (left := held - given.get(name, 0))
-        }
-        if not follows:
+                known = name in puzzle.known
+                raise Refused(f"You have {held} {name}, not {k}." if known else self._unknown(name))
+        mismatch = self._mismatch(recipes, n, given)
+        if mismatch and not puzzle.spoils:
+            raise Refused(mismatch)
+        rest = {name: held - given.get(name, 0) for name, held in state.inventory.items()}
+        inventory = {name: held for name, held in rest.items() if held}
+        if mismatch:
             self._state = state._replace(inventory=inventory)
-            return f"{self._mismatch(recipes, n, given)} You lost {', '.join(counted(given))}."
+            return f"{mismatch} You lost {', '.join(counted(given))}."
         inventory[output] = inventory.get(output, 0) + n
         if output == puzzle.goal:
             self._state = State(inventory, state.stock, state.made, 1.0, True)
@@ -165,12 +152,13 @@ class Crafting(Environment):
         return f"You made {n} {output}."
 
     def _mismatch(self, recipes: list[Recipe], n: int, given: dict[str, int]) -> str:
-        if len(recipes) > 1:
-            return f"No recipe makes {n} {recipes[0].output} of that."
-        recipe = recipes[0]
-        if n % recipe.count:
-            return f"A recipe makes {recipe.count} {recipe.output} at a time, not {n}."
-        return self._puzzle.difference(recipe, n // recipe.count, given)
+        """Say why no recipe makes `n` of its output from `given`; '' if one does."""
+        for recipe in recipes:
+            if n % recipe.count:
+                problem = f"A recipe makes {recipe.count} {recipe.output} at a time, not {n}."
+            elif not (problem := self._puzzle.difference(recipe, n // recipe.count, given)):
+                return ""
+        return problem if len(recipes) == 1 else f"No recipe makes {n} {recipe.output} of that."
 
     def _unknown(self, name: str) -> str:
         family = name.removeprefix("any ")
@@ -179,51 +167,44 @@ class Crafting(Environment):
         return f"There is no {name[:_NAME_CHARS]}."
 
     def snapshot(self) -> State:
-        """Return the state itself: no later step writes to it."""
+        """Return the state itself, which no later step changes."""
         return self._state
 
     def restore(self, state: State) -> None:
-        """Take that state up again."""
+        """Return to that state."""
         self._state = state
 
     def oracle(self) -> list[str] | None:
-        """Return a shortest set of crafts, with what is missing taken before each."""
+        """Return a minimal set of crafts, each preceded by taking what it lacks."""
         return [] if self._state.won else self._puzzle.plan(self._state.inventory, self._state.stock)
 
     def state_hash(self) -> str:
-        """Hash the task and what is in hand, left, and counted."""
+        """Hash the task with the inventory, the stock and the milestones reached."""
         inventory, stock, made, _, won = self._state
+        if won:
+            return digest([self._task_id, won])
         left = None if stock is None else sorted(stock.items())
-        return digest(
-            [self._task_id, won] if won else [self._task_id, sorted(inventory.items()), left, sorted(made)]
-        )
-
-
-def _number(digits: str) -> int:
-    n = int(digits) if len(digits) <= len(str(MAX_COUNT)) else 0
-    if not n:
-        raise Refused(f"A count goes from 1 to {MAX_COUNT}.")
-    return n
+        return digest([self._task_id, sorted(inventory.items()), left, sorted(made)])
 
 
 def _counted(text: str, expected: str) -> tuple[int, str]:
-    """Read "2 bokir". Raises Refused, saying `expected`."""
+    """Parse "2 bokir". Raises Refused with `expected`, or for a count out of range."""
     digits, _, name = text.partition(" ")
     if not name or not (digits.isascii() and digits.isdecimal()):
         raise Refused(expected)
-    return _number(digits), name
+    if len(digits) > len(str(MAX_COUNT)) or not int(digits):
+        raise Refused(f"A count goes from 1 to {MAX_COUNT}.")
+    return int(digits), name
 
 
-def _what_of_what(text: str) -> tuple[int, str, dict[str, int]]:
-    """Read "1 bokir using 2 tavun, 1 fekor"."""
+def _craft_arguments(text: str) -> tuple[int, str, dict[str, int]]:
+    """Parse "1 bokir using 2 tavun, 1 fekor"."""
     head, using, tail = text.partition(" using ")
-    n, output = _counted(
-        head if using else "", "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM."
-    )
+    expected = "Say what to craft of what: craft 1 ITEM using 2 ITEM, 1 ITEM."
+    n, output = _counted(head if using else "", expected)
+    expected = "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM."
     given: dict[str, int] = {}
     for part in tail.split(","):
-        k, name = _counted(
-            part.strip(), "After using, give a count and a name for each, with commas: 2 ITEM, 1 ITEM."
-        )
+        k, name = _counted(part.strip(), expected)
         given[name] = given.get(name, 0) + k
     return n, output, given

@@ -1,25 +1,28 @@
-"""One task made ready to be played: recipes by what they make, the text that shows them, and the planner."""
+"""A task prepared for play: recipes by output, the text that shows them, and the planner."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from stages.environments.crafting.book import Book, Recipe, demand, needed
 
+Share = tuple[str, int]  # a family's member, and how many of it
+
 
 class Puzzle:
-    """What stays the same through a game. `milestones` are the items on the way whose first making counts."""
+    """What stays the same through a game. `milestones` are the items whose first making counts."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        """`spec` is that of an EnvTask; see book.make_task."""
+        """`spec` is that of an EnvTask from book.make_task."""
         self.goal: str = spec["goal"]
-        self.families: dict[str, tuple[str, ...]] = {
-            family: tuple(members) for family, members in spec["families"]
-        }
-        self.base: tuple[str, ...] = tuple(spec["base"])
-        self.stock: dict[str, int] | None = (
-            None if spec["stock"] is None else dict(zip(self.base, spec["stock"], strict=True))
-        )
         self.spoils: bool = spec["spoils"]
+        self.base: tuple[str, ...] = tuple(spec["base"])
+        self.families: dict[str, tuple[str, ...]] = {
+            name: tuple(members) for name, members in spec["families"]
+        }
+        self.stock: dict[str, int] | None = None
+        if spec["stock"] is not None:
+            self.stock = dict(zip(self.base, spec["stock"], strict=True))
         self.recipes = tuple(
             Recipe(output, count, tuple((name, n) for name, n in used))
             for output, count, used in spec["recipes"]
@@ -34,62 +37,43 @@ class Puzzle:
         self.known = self.base_names | self.by_output.keys()
 
     def describe(self) -> str:
-        """Return the first observation: recipes, families, base items (with how many there are, if they run out) and the goal."""
+        """Return the first observation: recipes, families, base items (counted if scarce) and the goal."""
         lines = ["Recipes:"]
         for output, count, used in self.recipes:
-            lines.append(
-                f"{count} {output} = {' + '.join(f'{n} any {x}' if x in self.families else f'{n} {x}' for x, n in used)}"
-            )
+            parts = (f"{n} {'any ' if name in self.families else ''}{name}" for name, n in used)
+            lines.append(f"{count} {output} = {' + '.join(parts)}")
         lines += [f"Any {family}: {' or '.join(members)}" for family, members in self.families.items()]
         base = self.base if self.stock is None else counted(self.stock)
-        lines += [f"Base items: {', '.join(base)}", f"Goal: {self.goal}"]
-        return "\n".join(lines)
-
-    def makes(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> bool:
-        """Tell whether `given` is exactly what following the recipe so many times takes; families may be mixed."""
-        if len(given) == len(recipe.ingredients) and all(
-            given.get(name) == n * times for name, n in recipe.ingredients
-        ):
-            return True
-        rest = dict(given)
-        for name, n in recipe.ingredients:
-            if name not in self.families:
-                rest[name] = rest.get(name, 0) - n * times
-                if rest[name] < 0:
-                    return False
-        for name, n in recipe.ingredients:
-            if (
-                name in self.families
-                and sum(rest.pop(member, 0) for member in self.families[name]) != n * times
-            ):
-                return False
-        return not any(rest.values())
+        return "\n".join([*lines, f"Base items: {', '.join(base)}", f"Goal: {self.goal}"])
 
     def difference(self, recipe: Recipe, times: int, given: Mapping[str, int]) -> str:
-        """Say the first thing that is wrong with `given`, as `makes` is false."""
+        """Describe what is wrong with `given` for following the recipe `times` times, or return ''.
+
+        The members of a family may be mixed.
+        """
+        if given == {name: n * times for name, n in recipe.ingredients}:
+            return ""
         whole = f"{recipe.count * times} {recipe.output}"
         rest = dict(given)
-        for name, n in sorted(
-            recipe.ingredients, key=lambda pair: pair[0] in self.families
-        ):  # a family takes what is left over
-            members = self.families.get(name, (name,))
-            got = (
-                sum(rest.pop(member, 0) for member in members) if name in self.families else rest.get(name, 0)
-            )
-            if got < n * times or (got > n * times and not self._shared(name, recipe)):
-                what = f"any {name} ({' or '.join(members)})" if name in self.families else name
-                return f"{whole} takes {n * times} {what}, not {got}."
-            if name not in self.families:
-                rest[name] = got - n * times
-        extra = [name for name, left in rest.items() if left]
-        return f"{recipe.output} takes no {extra[0]}."
-
-    def _shared(self, name: str, recipe: Recipe) -> bool:
-        """Tell whether what is left of `name` may still stand for a family of the same recipe."""
-        return any(name in self.families.get(other, ()) for other, _ in recipe.ingredients)
+        # Families come last and take what is left.
+        for name, n in sorted(recipe.ingredients, key=lambda pair: pair[0] in self.families):
+            wanted, members = n * times, self.families.get(name)
+            got = sum(rest.pop(member, 0) for member in members) if members else rest.get(name, 0)
+            # A surplus may stand for a family of the same recipe.
+            shared = any(name in self.families.get(other, ()) for other, _ in recipe.ingredients)
+            if got < wanted or (got > wanted and not shared):
+                what = f"any {name} ({' or '.join(members)})" if members else name
+                return f"{whole} takes {wanted} {what}, not {got}."
+            if not members:
+                rest[name] = got - wanted
+        extra = next((name for name, left in rest.items() if left), None)
+        return f"{recipe.output} takes no {extra}." if extra else ""
 
     def plan(self, inventory: Mapping[str, int], stock: Mapping[str, int] | None) -> list[str] | None:
-        """Return actions to the goal, or None when what is left does not suffice. Exact as long as each item has one recipe."""
+        """Return actions to the goal, or None if the remaining items do not suffice.
+
+        Exact as long as each item has one recipe.
+        """
         wanted, times = demand(self.goal, self.order, self.best, inventory)
         shares = self._members(wanted, inventory, stock)
         if shares is None:
@@ -98,45 +82,39 @@ class Puzzle:
         for item in reversed(self.order):
             if not times[item]:
                 continue
-            recipe, used = self.best[item], {}
+            recipe, used = self.best[item], Counter[str]()
             for name, n in recipe.ingredients:
-                for member, k in (
-                    _take(shares[name], n * times[item])
-                    if name in self.families
-                    else [(name, n * times[item])]
-                ):
-                    used[member] = used.get(member, 0) + k
+                n *= times[item]
+                for member, k in _take(shares[name], n) if name in self.families else [(name, n)]:
+                    used[member] += k
             for name, n in used.items():
                 if have.get(name, 0) < n:
                     actions.append(f"get {n - have.get(name, 0)} {name}")
                     have[name] = n
                 have[name] -= n
-            have[item] = have.get(item, 0) + recipe.count * times[item]
-            actions.append(f"craft {recipe.count * times[item]} {item} using {', '.join(counted(used))}")
+            made = recipe.count * times[item]
+            have[item] = have.get(item, 0) + made
+            actions.append(f"craft {made} {item} using {', '.join(counted(used))}")
         return actions
 
     def _members(
         self, wanted: Mapping[str, int], inventory: Mapping[str, int], stock: Mapping[str, int] | None
-    ) -> dict[str, list[list[Any]]] | None:
-        """Choose which members stand for each family, what is in hand first: family -> [member, count]. None: too few base items."""
-        free = {
-            name: inventory.get(name, 0) - wanted.get(name, 0) for name in self.base
-        }  # in hand beyond what is wanted by name
-        left = {
-            name: min(free[name], 0) + (stock[name] if stock is not None else 10**9) for name in self.base
-        }
+    ) -> dict[str, list[Share]] | None:
+        """Choose members to stand for each family, held ones first. None if base items do not suffice."""
+        # Held beyond what is wanted by name; then what can still be taken beyond it.
+        free = {name: inventory.get(name, 0) - wanted.get(name, 0) for name in self.base}
+        left = {name: min(free[name], 0) + (10**9 if stock is None else stock[name]) for name in self.base}
         if min(left.values(), default=0) < 0:
             return None
-        shares: dict[str, list[list[Any]]] = {}
+        shares: dict[str, list[Share]] = {}
         for family, members in self.families.items():
-            open_, shares[family] = wanted.get(family, 0), []
+            missing, shares[family] = wanted.get(family, 0), []
             for source in (free, left):
                 for member in members:
-                    n = max(0, min(open_, source[member]))
-                    if n:
-                        shares[family].append([member, n])
-                        open_ -= n
-            if open_:
+                    if (n := min(missing, source[member])) > 0:
+                        shares[family].append((member, n))
+                        missing -= n
+            if missing:
                 return None
         return shares
 
@@ -146,15 +124,13 @@ def counted(items: Mapping[str, int]) -> list[str]:
     return [f"{n} {name}" for name, n in items.items()]
 
 
-def _take(shares: list[list[Any]], count: int) -> list[tuple[str, int]]:
-    """Take `count` off the front of shares [member, count]."""
+def _take(shares: list[Share], count: int) -> list[Share]:
+    """Remove `count` items from the front of `shares` and return them."""
     taken = []
     while count:
-        member, n = shares[0]
-        k = min(n, count)
-        taken.append((member, k))
-        count -= k
-        shares[0][1] -= k
-        if not shares[0][1]:
-            shares.pop(0)
+        member, n = shares.pop(0)
+        if n > count:
+            shares.insert(0, (member, n - count))
+        taken.append((member, min(n, count)))
+        count -= taken[-1][1]
     return taken

@@ -1,4 +1,4 @@
-"""Recipe files of the user's: recipes.json and items.json of minecraft-data, or a plain YAML or JSON list.
+"""Recipe files of the user's own: minecraft-data's recipes.json and items.json, or a plain YAML or JSON list.
 
     - {output: stone axe, count: 1, ingredients: {cobble: 3, stick: 2}}
 
@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,15 +16,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, suggest
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from stages.environments.base import EnvTask, Split
-from stages.environments.crafting.book import MAX_COUNT, Book, Recipe, Rules, make_task
-from stages.environments.crafting.cycles import break_cycles
-from stages.environments.crafting.names import split_of
+from stages.environments.crafting.book import (
+    MAX_COUNT,
+    Book,
+    Recipe,
+    Rules,
+    break_cycles,
+    make_task,
+    split_of,
+)
 
 _NAME = re.compile(r"[a-z](?!.* using )[a-z0-9' -]{0,38}[a-z0-9]|[a-z]")
-_NAME_FORM = "a name of at most 40 letters, digits, spaces, hyphens and apostrophes, beginning with a letter, without the word using"
 _SHOWN = 12  # names in one note
 
 
@@ -40,14 +44,11 @@ class _Entry(BaseModel):
     @field_validator("ingredients", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        return (
-            dict(Counter(value))
-            if isinstance(value, list) and all(isinstance(v, str) for v in value)
-            else value
-        )
+        names = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        return dict(Counter(value)) if names else value
 
     def recipe(self) -> Recipe:
-        """Return the recipe. Raises ValueError for a name or number that no action could hold."""
+        """Return the recipe. Raises ValueError for a name or number that no action could contain."""
         used: Counter[str] = Counter()
         for name, n in self.ingredients.items():
             if not 1 <= n <= MAX_COUNT:
@@ -59,53 +60,48 @@ class _Entry(BaseModel):
 def read_book(recipes_file: str, items_file: str | None, base: list[str] | None) -> tuple[Book, list[str]]:
     """Return the book in the files, and notes on what was left out of it.
 
-    `base` names the items that can be taken; without it these are the items that have no recipe, and one item of each circle of recipes
-    (the one that most recipes use). Raises DataError naming file and entry.
+    `base` names the base items; by default these are the items without a recipe, and of each cycle of recipes
+    the item that most recipes use. Raises DataError naming file and entry.
     """
     data = _load(recipes_file)
     if isinstance(data, list):
         if items_file is not None:
-            raise DataError(
-                f"{items_file}: a plain list of recipes ({recipes_file}) has its names already; leave items_file out"
-            )
+            raise DataError(f"{items_file}: a plain list of recipes has its own names; leave items_file out")
         recipes = [_plain(entry, f"{recipes_file}: entry {i}") for i, entry in enumerate(data, 1)]
     elif isinstance(data, dict):
         if items_file is None:
-            raise DataError(
-                f"{recipes_file}: maps item ids to recipes, as minecraft-data does; set items_file to the items.json beside it"
-            )
+            raise DataError(f"{recipes_file}: has item ids; set items_file to the items.json beside it")
         names = _item_names(items_file)
-        recipes = [
-            r
-            for key, entries in data.items()
-            for r in _of_item(key, entries, names, recipes_file, items_file)
-        ]
+        recipes = []
+        for key, entries in data.items():
+            where = f"{recipes_file}: item {key}"
+            if not isinstance(entries, list):
+                raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
+            for i, entry in enumerate(entries, 1):
+                recipes.append(_numbered(entry, f"{where}: recipe {i}", names, items_file))
     else:
-        raise DataError(
-            f"{recipes_file}: expected a list of recipes, or a mapping from item ids to recipes, got {type(data).__name__}"
-        )
+        expected = "expected a list of recipes, or a mapping from item ids to recipes"
+        raise DataError(f"{recipes_file}: {expected}, got {type(data).__name__}")
     if not recipes:
-        raise DataError(f"{recipes_file}: there is no recipe in it")
+        raise DataError(f"{recipes_file}: contains no recipe")
     unique = sorted(set(recipes))
-    if base is not None:
-        base = _known_base(base, unique, recipes_file)
-    return _tidy(unique, base)
+    return _tidy(unique, None if base is None else _known_base(base, unique, recipes_file))
 
 
 def file_tasks(
     book: Book, split: Split, seed: int, depth: tuple[int, int], rules: Rules
 ) -> Iterator[EnvTask]:
-    """Yield the tasks of a split: the goals of these depths whose names belong to it, in a seeded order. Raises DataError if no split has one."""
+    """Yield a task for each goal of these depths whose name belongs to the split, in a seeded order.
+
+    Raises DataError if the book has no goal of these depths.
+    """
     world = digest(["crafting book", [tuple(r) for r in book.recipes], book.base])[:ID_CHARS]
     levels = book.order[0]
     goals = [name for name, level in levels.items() if depth[0] <= level <= depth[1]]
     if not goals:
-        there = ", ".join(
-            f"{n} of depth {level}" for level, n in sorted(Counter(v for v in levels.values() if v).items())
-        )
-        raise DataError(
-            f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there or 'none'}"
-        )
+        counts = sorted(Counter(level for level in levels.values() if level).items())
+        there = ", ".join(f"{n} of depth {level}" for level, n in counts) or "none"
+        raise DataError(f"the recipe file has no goal of depth {depth[0]} to {depth[1]}; there are: {there}")
     for goal in sorted(goals, key=lambda name: (unit_interval("crafting order", seed, name), name)):
         if split_of(goal, seed) == split:
             task = make_task(book, goal, split, world, Random(f"{seed}/{world}/{goal}"), rules)
@@ -113,39 +109,29 @@ def file_tasks(
                 yield task
 
 
-def _tidy(recipes: list[Recipe], base: list[str] | None) -> tuple[Book, list[str]]:
-    """Return a book without circles, all of whose items can be had, and what was done for that."""
+def _tidy(recipes: list[Recipe], base: set[str] | None) -> tuple[Book, list[str]]:
+    """Return a book without cycles or unreachable items, and notes on what was removed for that."""
     notes = []
     if base is None:
-        taken = break_cycles(recipes)
-        outputs = {r.output for r in recipes}
-        if circles := sorted(taken & outputs):
-            notes.append(
-                f"{len(circles)} circles of recipes broken; these items can be taken and not crafted: {_listed(circles)}"
-            )
-    else:
-        taken = set(base)
-    kept = [r for r in recipes if r.output not in taken]
-    depth = Book(tuple(kept), tuple(sorted(taken))).order[0]
+        base = break_cycles(recipes)
+        if broken := sorted(base & {r.output for r in recipes}):
+            notes.append(f"{len(broken)} recipe cycles broken by these base items: {_listed(broken)}")
+    kept = [r for r in recipes if r.output not in base]
+    depth = Book(tuple(kept), tuple(sorted(base))).order[0]
     if unreachable := sorted({r.output for r in kept if r.output not in depth}):
-        notes.append(
-            f"{len(unreachable)} items cannot be reached from the base items and are left out: {_listed(unreachable)}"
-        )
-    straight = [
-        r for r in kept if all(name in depth and depth[name] < depth[r.output] for name, _ in r.ingredients)
-    ]
-    if left_out := len([r for r in kept if r.output in depth]) - len(straight):
-        notes.append(
-            f"{left_out} recipes are left out that make an item of something as deep as itself or out of reach"
-        )
-    return Book(tuple(straight), tuple(sorted(taken))), notes
+        notes.append(f"{len(unreachable)} items left out as unreachable: {_listed(unreachable)}")
+    reachable = [r for r in kept if r.output in depth]
+    usable = [r for r in reachable if all(depth.get(n, 10**9) < depth[r.output] for n, _ in r.ingredients)]
+    if left_out := len(reachable) - len(usable):
+        notes.append(f"{left_out} recipes left out: an ingredient is unreachable or as deep as the output")
+    return Book(tuple(usable), tuple(sorted(base))), notes
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _known_base(base: list[str], recipes: list[Recipe], path: str) -> list[str]:
+def _known_base(base: list[str], recipes: list[Recipe], path: str) -> set[str]:
     there = {name for r in recipes for name in (r.output, *dict(r.ingredients))}
     try:
         cleaned = [_name(name) for name in base]
@@ -153,12 +139,8 @@ def _known_base(base: list[str], recipes: list[Recipe], path: str) -> list[str]:
         raise DataError(f"base: {e}") from None
     for name in cleaned:
         if name not in there:
-            near = get_close_matches(name, sorted(there), 1)
-            raise DataError(
-                f"{path}: has no item {name!r}, which `base` names."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-            )
-    return cleaned
+            raise DataError(f"{path}: has no item {name!r}, which `base` names.{suggest(name, there)}")
+    return set(cleaned)
 
 
 def _load(path: str) -> Any:
@@ -178,7 +160,10 @@ def _load(path: str) -> Any:
 def _name(text: str) -> str:
     name = " ".join(text.lower().replace("_", " ").split())
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{text[:60]!r}: expected {_NAME_FORM}")
+        raise ValueError(
+            f"{text[:60]!r}: expected a name of at most 40 letters, digits, spaces, hyphens and apostrophes, "
+            "starting with a letter, without the word using"
+        )
     return name
 
 
@@ -190,9 +175,8 @@ def _plain(entry: Any, where: str) -> Recipe:
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         at = "".join(f"{part}: " for part in first["loc"])
-        raise DataError(
-            f"{where}: {at}{first['msg']}; expected {{output: NAME, count: NUMBER, ingredients: {{NAME: NUMBER}}}}"
-        ) from None
+        form = "{output: NAME, count: NUMBER, ingredients: {NAME: NUMBER}}"
+        raise DataError(f"{where}: {at}{first['msg']}; expected {form}") from None
     except ValueError as e:
         raise DataError(f"{where}: {e}") from None
 
@@ -203,51 +187,39 @@ def _item_names(path: str) -> dict[int, str]:
         raise DataError(f"{path}: expected a list of {{id, name}}, got {type(data).__name__}")
     names = {}
     for i, entry in enumerate(data, 1):
-        if not (
-            isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
-        ):
-            raise DataError(
-                f"{path}: entry {i}: expected a mapping with a number `id` and a text `name`, got {str(entry)[:80]}"
-            )
+        where = f"{path}: entry {i}"
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if type(number) is not int or not isinstance(name, str):
+            expected = "expected a mapping with a number `id` and a text `name`"
+            raise DataError(f"{where}: {expected}, got {str(entry)[:80]}")
         try:
-            names[entry["id"]] = _name(entry["name"])
+            names[number] = _name(name)
         except ValueError as e:
-            raise DataError(f"{path}: entry {i}: name {e}") from None
+            raise DataError(f"{where}: name {e}") from None
     return names
 
 
-def _of_item(key: str, entries: Any, names: dict[int, str], path: str, items_file: str) -> list[Recipe]:
-    where = f"{path}: item {key}"
-    if not isinstance(entries, list):
-        raise DataError(f"{where}: expected a list of recipes, got {type(entries).__name__}")
-    return [
-        _shaped_or_not(entry, f"{where}: recipe {i}", names, items_file) for i, entry in enumerate(entries, 1)
-    ]
+def _numbered(entry: Any, where: str, names: dict[int, str], items_file: str) -> Recipe:
+    """Return the recipe of one of minecraft-data's entries, shaped or not."""
 
-
-def _shaped_or_not(entry: Any, where: str, names: dict[int, str], items_file: str) -> Recipe:
     def name(item: Any, what: str) -> str:
         if type(item) is not int:
-            raise DataError(
-                f"{where}: {what} is {str(item)[:80]}; expected an item's number (minecraft-data from version 1.13 on has these)"
-            )
+            expected = "expected an item's number, as in minecraft-data from version 1.13 on"
+            raise DataError(f"{where}: {what} is {str(item)[:80]}; {expected}")
         if item not in names:
-            raise DataError(
-                f"{where}: {what} is item {item}, which {items_file} does not have; are both files of one version?"
-            )
+            problem = f"is item {item}, which {items_file} lacks; are both files of one version?"
+            raise DataError(f"{where}: {what} {problem}")
         return names[item]
 
     if not isinstance(entry, dict) or not isinstance(entry.get("result"), dict):
-        raise DataError(
-            f"{where}: expected a mapping with `result` and `inShape` or `ingredients`, got {str(entry)[:80]}"
-        )
+        expected = "expected a mapping with `result` and `inShape` or `ingredients`"
+        raise DataError(f"{where}: {expected}, got {str(entry)[:80]}")
     rows = entry.get("inShape", [entry.get("ingredients")])
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise DataError(f"{where}: expected `inShape` (a list of lists) or `ingredients` (a list)")
     used = Counter(name(item, "an ingredient") for row in rows for item in row if item is not None)
     count = entry["result"].get("count", 1)
     if type(count) is not int or not 1 <= count <= MAX_COUNT or not used:
-        raise DataError(
-            f"{where}: expected at least one ingredient, and a result count from 1 to {MAX_COUNT} (it is {count})"
-        )
+        expected = f"expected at least one ingredient, and a result count from 1 to {MAX_COUNT}"
+        raise DataError(f"{where}: {expected}, got {count}")
     return Recipe(name(entry["result"].get("id"), "the result"), count, tuple(sorted(used.items())))

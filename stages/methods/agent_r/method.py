@@ -1,40 +1,39 @@
-"""Agent-R: tree search in a text environment, and learning to turn round midway (Yuan et al. 2025, arXiv 2501.11425).
+"""Agent-R: tree search in a text environment, and learning to turn back mid-episode (arXiv 2501.11425).
 
-    search ──▶ pairs ──▶ the policy itself finds the first bad step ──▶ splice ──▶ played again in the environment
-    one tree    good and bad episode      t'                            bad 1..t', reflection, good rest
-    per task    that part late
+    search ──▶ pairs ──▶ the policy itself finds the first bad step ──▶ splice ──▶ replay in the environment
+    one tree    a good and a bad   t'                                   bad 1..t', reflection, good rest
+    per task    episode that part late
 
-Do not wait for the end of a failed episode: cut it at the earliest step that the model of this round can itself tell to be wrong, let
-it say so, and go on with what a good episode did from where the two part. Loss falls on the reflection and what follows, never on the
-bad steps. Good episodes are learnt whole.
+Instead of waiting for a failed episode to end, cut it at the earliest step that the current model itself
+recognizes as wrong, let it say so, and continue with what a good episode did from where the two part. The
+loss falls on the reflection and what follows, never on the bad steps. Good episodes are trained on whole.
 
-generate gives one row for each tree: a killed search finds its requests in the log and goes on mid-tree, and a tree is looked at as one
-thing. critique makes candidate records of it, filter drops those that cannot be one, verify plays each again and stores what was
-really observed.
+generate makes one row per tree: a killed search finds its requests in the log and resumes mid-tree. critique
+makes candidate records of it, filter drops those that cannot be one, verify replays each and stores what was
+really observed. Source: Yuan et al. 2025.
 """
 
 import asyncio
 import importlib.metadata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from pipeline import prompts
 from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError
-from pipeline.ids import digest, row_id, unit_interval
-from pipeline.methods import Example, Method, Options, Stage
+from pipeline.ids import digest, unit_interval
+from pipeline.methods import Example, Method, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
 from stages.environments import find as find_environment
-from stages.methods.agent_r.episodes import LONGEST_LOOP, Episode, bare_turn, loops, play
+from stages.methods.agent_r.episodes import LONGEST_LOOP, bare_turn, play
+from stages.methods.agent_r.options import AgentROptions
+from stages.methods.agent_r.records import judged_episode, make_record, transcript
 from stages.methods.agent_r.search import (
     CUT_OFF,
     REFUSED,
-    SOLVED,
+    Game,
     Games,
     SearchSettings,
     Tree,
@@ -62,237 +61,159 @@ RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 
 
-class AgentROptions(Options):
-    """Options of `agent_r`; the defaults are the paper's sizes."""
-
-    name: Literal["agent_r"] = "agent_r"
-    arm: Literal["agent_r", "direct_revision", "revision_only", "good_only"] = Field(
-        "agent_r",
-        description="direct_revision: bad episodes whole, nobody judges them; revision_only: without good episodes; good_only: rejection sampling",
-    )
-    width: int = Field(4, ge=1, description="turns sampled for each node that is expanded, in one request")
-    simulations: int = Field(8, ge=1, description="lines driven down to a leaf, per tree")
-    depth: int = Field(20, ge=1, description="actions in an episode, in search and evaluation")
-    exploration: float = Field(0.25, ge=0, description="c of UCB1; rewards are within [0, 1]")
-    merge_states: bool = Field(
-        True, description="a state that stands elsewhere in the tree is not searched on a second time"
-    )
-    alpha: list[Annotated[float, Field(gt=0, le=1)]] = Field(
-        [0.5, 0.7, 1.0],
-        min_length=1,
-        description="least reward of a good episode, by round; the last one goes on",
-    )
-    beta: float = Field(
-        0.2, ge=0, lt=1, description="a good episode's reward exceeds the bad one's by more than this"
-    )
-    pairs_per_bad: int = Field(2, ge=1, description="good episodes that one bad episode is paired with")
-    pairs_per_task: int = Field(32, ge=1)
-    good_per_task: int = Field(8, ge=1, description="good episodes learnt of one tree (seeded choice)")
-    record_steps: int = Field(40, ge=2, description="a spliced episode of more turns is dropped")
-    reason: Literal["sentence", "judge"] = Field(
-        "sentence",
-        description="what a reflection says: one of ten sentences, or why the judge found the step bad",
-    )
-    judge: Literal["policy", "oracle"] = Field(
-        "policy",
-        description="who looks for the first bad step: the model, or the environment's solver (an upper bound)",
-    )
-    judge_tokens: int = Field(256, ge=8)
-    general: General | None = Field(
-        None,
-        description="general conversations in each round's dataset, and the share of tokens that is left to the method",
-    )
-    environments: int | None = Field(
-        None,
-        ge=1,
-        description="at once in one stage worker; default: textworld_express 16, scienceworld 4 (each is a Java process), others any number",
-    )
-
-    def fingerprint(self) -> dict[str, Any]:
-        """All but how many environments there are at once."""
-        return self.model_dump(mode="json", exclude={"environments"})
-
-
 class AgentR(Method):
     """One row per tree, then one per record."""
 
     name = "agent_r"
     Options = AgentROptions
+    options: AgentROptions
     dataset = "turns"
+    may_change = ("environments",)
+    question_prompts = (RULES,)
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
-        if recipe.tasks.source != SOURCE:
-            raise ConfigError(
-                f"method agent_r plays in an environment: expected tasks.source: {SOURCE}, and the environment's name as tasks.dataset."
-            )
-        for key, source in (
-            ("demonstrations", recipe.demonstrations),
-            ("held_out.source", recipe.held_out.source),
-        ):
+        sources = {
+            "tasks": recipe.tasks,
+            "demonstrations": recipe.demonstrations,
+            "held_out.source": recipe.held_out.source,
+        }
+        for key, source in sources.items():
             if source is not None and source.source != SOURCE:
                 raise ConfigError(
-                    f"method agent_r plays in an environment: {key} is of source {source.source!r}, expected {SOURCE!r}."
+                    f"method agent_r plays in an environment: {key}.source is "
+                    f"{source.source!r}, expected {SOURCE!r} "
+                    "(and the environment's name as dataset)."
                 )
+        if recipe.filters.own:
+            raise ConfigError("filters.own: method agent_r filters trajectories, not answers; remove it.")
         if recipe.train.kind != "sft":
             raise ConfigError(
-                f"method agent_r learns episodes, of which it makes no preference pairs: train.kind is {recipe.train.kind!r}, expected 'sft'."
+                "method agent_r trains on episodes and makes no preference pairs: train.kind is "
+                f"{recipe.train.kind!r}, expected 'sft'."
             )
+
+    @property
+    def general(self) -> General | None:
+        """The option `general`."""
+        return self.options.general
 
     @cached_property
     def _games(self) -> Games:
         return Games(self.options.environments or find_environment(self.recipe.tasks.dataset or "").at_once)
 
     def stages(self) -> dict[str, Stage]:
-        """Search; pair and judge; drop what cannot be spliced; play what is left again."""
-        o, plays = self.options, self._plays()
+        """Search; pair and judge; drop what cannot be spliced; replay the rest."""
+        o, environment = self.options, self._environment()
         tree = o.model_dump(
             mode="json", include={"width", "simulations", "depth", "exploration", "merge_states"}
         )
-        record = o.model_dump(
-            mode="json",
-            include={
-                "arm",
-                "beta",
-                "alpha",
-                "pairs_per_bad",
-                "pairs_per_task",
-                "good_per_task",
-                "reason",
-                "judge",
-                "judge_tokens",
-            },
-        )
-        record |= {"oracle": 2} if o.judge == "oracle" else {}  # how it judges
-        record["reflections"] = digest(prompts.source(REFLECTION))
-        judged = o.arm in ("agent_r", "revision_only") and o.judge == "policy"
+        pairing = {"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task"}
+        record = o.model_dump(mode="json", include={*pairing, "reason", "judge", "judge_tokens"})
+        record |= {"oracle": 2} if o.judge == "oracle" else {}  # version of how it judges
+        record["reflections"] = digest(self.prompts.source(REFLECTION))
+        judged = (JUDGE,) if o.arm in ("agent_r", "revision_only") and o.judge == "policy" else ()
+        searching, splicing = {**tree, **environment}, {"record_steps": o.record_steps}
+        replaying = {"alpha": o.alpha, **environment}
         return {
-            "generate": Stage(
-                row=self.generate,
-                prompts=(RULES,),
-                config={**tree, **plays},
-                version=SEARCH_VERSION,
-                facts=search_facts,
-            ),
-            "critique": Stage(
-                row=self.critique,
-                prompts=(JUDGE,) if judged else (),
-                config=record,
-                version=VERSION,
-                facts=record_facts,
-            ),
-            "filter": Stage(row=self.filter, config={"record_steps": o.record_steps}, version=VERSION),
-            "verify": Stage(row=self.verify, config={"alpha": o.alpha, **plays}, version=VERSION),
+            "generate": Stage(self.generate, {}, (RULES,), searching, SEARCH_VERSION, search_facts),
+            "critique": Stage(self.critique, {}, judged, record, VERSION, record_facts),
+            "filter": Stage(row=self.filter, config=splicing, version=VERSION),
+            "verify": Stage(row=self.verify, config=replaying, version=VERSION),
         }
 
-    def _plays(self) -> dict[str, Any]:
+    def _environment(self) -> dict[str, Any]:
         """Return what the environment's texts and rewards depend on, beside the tasks themselves."""
-        environment = find_environment(self.recipe.tasks.dataset or "")
-        played = {"environment": self.recipe.tasks.dataset, "environment_version": environment.version}
+        name = self.recipe.tasks.dataset
+        environment = find_environment(name or "")
+        versions = {"environment": name, "environment_version": environment.version}
         if not environment.package:
-            return played
+            return versions
         try:
-            return played | {"package": importlib.metadata.version(environment.package)}
+            return versions | {"package": importlib.metadata.version(environment.package)}
         except importlib.metadata.PackageNotFoundError:
             raise ConfigError(
-                f"environment {self.recipe.tasks.dataset}: its package is not installed here: pip install {environment.package}"
+                f"environment {name}: its package is not installed here: pip install {environment.package}"
             ) from None
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
-        """One task in, one tree out. Drop reasons: held_out_task (no test task gets as far as a record, F18), cut_off (every first turn)."""
+        """One task in, one tree out.
+
+        Drop reasons: held_out_task (no test task may become a record), cut_off (every first turn hit
+        max_tokens).
+        """
+        task, o = row.payload["entry"], self.options
         if row.payload.get("split") != LEARN_FROM:
-            return Dropped(
-                "held_out_task", f"task {row.payload['entry']['id']} is of split {row.payload.get('split')}"
-            )
-        o = self.options
+            return Dropped("held_out_task", f"task {task['id']} is of split {row.payload.get('split')}")
         settings = SearchSettings(
             o.width, o.simulations, o.depth, o.exploration, o.merge_states, self.recipe.seed
         )
-        async with self._games.play(row.payload["entry"]) as game:
+        async with self._games.play(task) as game:
             tree = await search(llm, game, self.question(row), settings)
+            counts = _counts(tree, game)
         if tree.root.end:
-            return Dropped(
-                "cut_off",
-                f"none of the {o.width} first turns was whole after {llm.sampling.max_tokens} tokens (sampling.max_tokens)",
-            )
-        made = len(tree.nodes) - 1
-        counts = {
-            "llm_calls": sum(bool(n.children) or n.end in (REFUSED, CUT_OFF) for n in tree.nodes),
-            "environment_steps": game.steps + game.replayed,
-            "states_restored": game.restored,
-            "children": made,
-            "steps_per_child": round((game.steps + game.replayed) / made, 3),
-            "leaves": len(tree.leaves()),
-            "best_reward": max((leaf.reward for leaf in tree.leaves()), default=0.0),
+            limit = llm.sampling.max_tokens
+            return Dropped("cut_off", f"all {o.width} first turns hit {limit} tokens (sampling.max_tokens)")
+        made = {
+            "tree": tree.to_json(),
+            "search": counts,
+            "model": llm.model,
+            "sampling": llm.sampling.as_json,
         }
-        return Kept(
-            [
-                row.child(
-                    "generate",
-                    f"{llm.round}/tree",
-                    tree=tree.to_json(),
-                    search=counts,
-                    model=llm.model,
-                    sampling=llm.sampling.as_json,
-                )
-            ]
-        )
+        return Kept([row.child("generate", f"{llm.round}/tree", **made)])
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
-        """One tree in, candidate records out: revisions with the step at which they turn round, and good episodes.
+        """One tree in, candidate records out: revisions, with the step at which they turn back, and good
+        episodes.
 
-        Drop reasons: no_good_leaf, no_pair. A pair without a place to turn round is a row all the same, with its `problem`, which filter drops.
+        Drop reasons: no_good_leaf, no_pair. A pair without a place to turn back is a row too, whose `problem`
+        filter drops.
         """
         tree, o, alpha = Tree.from_json(row.payload["tree"]), self.options, self._alpha(llm)
         good = good_leaves(tree, alpha)
         if not good:
+            best = row.payload["search"]["best_reward"]
             return Dropped(
-                "no_good_leaf",
-                f"{len(tree.leaves())} leaves, the best reward {row.payload['search']['best_reward']:g}; alpha is {alpha:g}",
+                "no_good_leaf", f"{len(tree.leaves())} leaves, best reward {best:g}; alpha is {alpha:g}"
             )
         rules = PairRules(alpha, o.beta, o.pairs_per_bad, o.pairs_per_task, self.recipe.seed)
         chosen = [] if o.arm == "good_only" else pairs(tree, rules, row.id)
         if o.judge == "oracle":
             async with self._games.play(row.payload["entry"]) as game:
-                judge = OracleJudge(game)
-                made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
+                records = await self._revisions(row, OracleJudge(game), tree, chosen)
         else:
             judge = StepJudge(llm, row.payload["question"], o.judge_tokens)
-            made = await together(self._revision(row, judge, tree, pair) for pair in chosen)
+            records = await self._revisions(row, judge, tree, chosen)
         if o.arm != "revision_only":
-            draw = sorted(good, key=lambda leaf: unit_interval(self.recipe.seed, "good", row.id, leaf.id))[
-                : o.good_per_task
-            ]
-            made += [
-                self._record(
-                    row, "good", [], steps_of(tree.path(leaf)), leaves=[leaf.id], reward_good=leaf.reward
-                )
-                for leaf in draw
-            ]
-        return (
-            Kept(made)
-            if made
-            else Dropped(
-                "no_pair", f"{len(good)} good leaves, and none that is worse by more than {o.beta:g}"
-            )
-        )
+            good.sort(key=lambda leaf: unit_interval(self.recipe.seed, "good", row.id, leaf.id))
+            for leaf in good[: o.good_per_task]:
+                steps = steps_of(tree.path(leaf))
+                records.append(make_record(row, "good", [], steps, leaves=[leaf.id], reward_good=leaf.reward))
+        if not records:
+            return Dropped("no_pair", f"{len(good)} good leaves, none of them better by more than {o.beta:g}")
+        return Kept(records)
+
+    async def _revisions(
+        self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, chosen: Sequence[Pair]
+    ) -> list[Row]:
+        return await together(self._revision(row, judge, tree, pair) for pair in chosen)
 
     async def _revision(self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, pair: Pair) -> Row:
         bad, good = tree.path(pair.bad), tree.path(pair.good)
-        first_bad, judgements = (
-            (None, []) if self.options.arm == "direct_revision" else await judge.first_bad(bad, pair.prefix)
-        )
+        first_bad: int | None = None
+        judgements: list[dict[str, Any]] = []
+        if self.options.arm != "direct_revision":
+            first_bad, judgements = await judge.first_bad(bad, pair.prefix)
         t = transition(pair.prefix, bad, first_bad)
-        number = int(
-            unit_interval(self.recipe.seed, "reflection", row.id, pair.good.id, pair.bad.id) * SENTENCES
-        )
-        reason = (
-            judgements[-1]["reason"]
-            if first_bad and first_bad == t and self.options.reason == "judge"
-            else ""
-        )
-        said = prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0]["content"]
-        return self._record(
+        draw = unit_interval(self.recipe.seed, "reflection", row.id, pair.good.id, pair.bad.id)
+        number = int(draw * SENTENCES)
+        says_why = first_bad and first_bad == t and self.options.reason == "judge"
+        reason = judgements[-1]["reason"] if says_why else ""
+        reflection = self.prompts.render(REFLECTION, number=number, reason=reason, action=REFLECT)[0][
+            "content"
+        ]
+        nowhere = f"the paths part after step {pair.prefix}, and step {len(bad)} ended the episode"
+        return make_record(
             row,
             "revision",
             steps_of(bad[: t or 0]),
@@ -303,224 +224,164 @@ class AgentR(Method):
             first_bad=first_bad,
             bad_steps=len(bad),
             judge=judgements,
-            reflection=said,
+            reflection=reflection,
             signal=number,
             reward_good=pair.good.reward,
             reward_bad=pair.bad.reward,
             problem="" if t else "no_place_to_turn",
-            detail=""
-            if t
-            else f"the ways part after step {pair.prefix}, and step {len(bad)} ended the episode",
-        )
-
-    def _record(self, row: Row, kind: str, before: list[dict], after: list[dict], **facts: Any) -> Row:
-        """Return a candidate record. The tree stays in the tree's row."""
-        kept = {k: v for k, v in row.payload.items() if k not in ("tree", "search")}
-        record = {
-            "kind": kind,
-            "before": before,
-            "after": after,
-            "reflection": "",
-            "problem": "",
-            "detail": "",
-            **facts,
-        }
-        return Row(
-            row_id([row.id], "critique", f"{kind}/{'/'.join(map(str, facts['leaves']))}"),
-            {**kept, **record},
-            [row.id],
+            detail="" if t else nowhere,
         )
 
     async def filter(self, row: Row, llm: LLM) -> Outcome:
         """Drop what cannot be spliced. Reasons: no_place_to_turn, too_many_steps."""
-        record = row.payload
+        record, limit = row.payload, self.options.record_steps
         steps = len(record["before"]) + len(record["after"]) + bool(record["reflection"])
         if record["problem"]:
-            return Dropped(record["problem"], record["detail"], _transcript(record))
-        if steps > self.options.record_steps:
+            return Dropped(record["problem"], record["detail"], transcript(record))
+        if steps > limit:
             return Dropped(
-                "too_many_steps",
-                f"{steps} turns, method.record_steps is {self.options.record_steps}",
-                _transcript(record),
+                "too_many_steps", f"{steps} turns, method.record_steps is {limit}", transcript(record)
             )
         return Kept([row.child("filter", 0)])
 
     async def verify(self, row: Row, llm: LLM) -> Outcome:
-        """Play the record again. Reasons: over_before_reflection, step_not_executed, reward_too_low."""
+        """Replay the record. Drop reasons: over_before_reflection, step_not_executed, reward_too_low."""
         record = row.payload
+        steps = (record["before"], record["reflection"], record["after"])
         async with self._games.play(record["entry"]) as game:
-            found = await asyncio.to_thread(
-                replay, game, record["before"], record["reflection"], record["after"], self._alpha(llm)
-            )
-        if isinstance(found, Rejected):
-            return Dropped(found.reason, found.detail, _transcript(record))
-        messages = found.messages
+            played = await asyncio.to_thread(replay, game, *steps, self._alpha(llm))
+        if isinstance(played, Rejected):
+            return Dropped(played.reason, played.detail, transcript(record))
         verdict = {
             "correct": True,
             "extracted": None,
             "problem": "",
-            "score": found.reward,
+            "score": played.reward,
             "replay_verified": True,
         }
-        text = "\n".join(m["content"] for m in messages)
-        return Kept(
-            [
-                row.child(
-                    "verify",
-                    0,
-                    messages=messages,
-                    learn=found.learn,
-                    reward=found.reward,
-                    text=text,
-                    verdict=verdict,
-                )
-            ]
-        )
+        made = {
+            "messages": played.messages,
+            "learn": played.learn,
+            "reward": played.reward,
+            "verdict": verdict,
+        }
+        return Kept([row.child("verify", 0, text="\n".join(m["content"] for m in played.messages), **made)])
 
     def _alpha(self, llm: LLM) -> float:
         return self.options.alpha[min(int(llm.round), len(self.options.alpha)) - 1]
 
     def question(self, row: Row) -> list[Message]:
-        """The rules and the first observation: how every episode begins, in search, training and evaluation. Other questions are asked as they are."""
-        if not _is_game(row):
-            return [{"role": "user", "content": row.payload["question"]}]
-        return prompts.render(RULES, rules=row.payload["entry"]["rules"], observation=row.payload["question"])
+        """The rules and the first observation, which start every episode.
 
-    def question_prompts(self) -> tuple[str, ...]:
-        """The template that `question` renders."""
-        return (RULES,)
+        Questions that are no game are asked as they are.
+        """
+        entry = row.payload.get("entry") or {}
+        if "environment" not in entry:
+            return [{"role": "user", "content": row.payload["question"]}]
+        return self.prompts.render(RULES, rules=entry["rules"], observation=row.payload["question"])
 
     def examples(self, row: Row) -> list[Example]:
-        """A record, or a demonstration of the environment's own solver: actions without thoughts, all of them learnt."""
-        if "messages" in row.payload:
-            return [
-                Example(
-                    self.question(row),
-                    row.payload["messages"],
-                    tuple(row.payload["learn"]),
-                    row.payload["kind"],
-                )
-            ]
-        said = [(bare_turn(step["action"]), step["observation"]) for step in row.payload["entry"]["episode"]]
-        messages = [
-            {"role": role, "content": text}
-            for turn in said
-            for role, text in zip(("assistant", "user"), turn, strict=True)
-        ][:-1]
-        return [
-            Example(
-                self.question(row),
-                messages,
-                tuple(m["role"] == "assistant" for m in messages),
-                "demonstration",
-            )
-        ]
+        """A record, or a demonstration by the environment's solver: actions without thoughts, all of them
+        trained on.
+        """
+        p = row.payload
+        if "messages" in p:
+            return [Example(self.question(row), p["messages"], tuple(p["learn"]), p["kind"])]
+        messages: list[Message] = []
+        for step in p["entry"]["episode"]:
+            messages.append({"role": "assistant", "content": bare_turn(step["action"])})
+            messages.append({"role": "user", "content": step["observation"]})
+        messages = messages[:-1]
+        learn = tuple(m["role"] == "assistant" for m in messages)
+        return [Example(self.question(row), messages, learn, "demonstration")]
 
     def evaluation(self, name: str | None) -> Stage | None:
-        """A greedy episode on each held-out task, and sampled ones if evaluate.samples says so; None for a set that is no game."""
+        """One greedy episode per held-out task, plus evaluate.samples sampled ones; None for a set that is no
+        game.
+        """
         if name is not None and self.recipe.evaluate.sets[name].source != SOURCE:
             return None
-        return Stage(
-            row=self.evaluate,
-            prompts=(RULES,),
-            config={"depth": self.options.depth, **self._plays()},
-            version=VERSION,
-        )
+        return self._episodes(self.evaluate)
+
+    def resumption(self) -> Stage:
+        """The paper's measure of revision: a failed episode, continued by the model from its first half."""
+        return self._episodes(self.resume)
+
+    def _episodes(self, function: Any) -> Stage:
+        config = {"depth": self.options.depth, **self._environment()}
+        return Stage(row=function, prompts=(RULES,), config=config, version=VERSION)
 
     async def evaluate(self, row: Row, llm: LLM) -> Outcome:
         """One held-out task in, one row with its judged episodes out."""
         settings = self.recipe.evaluate
-        limit = {
-            "max_tokens": settings.max_tokens or self.recipe.sampling.max_tokens,
-            "stop": self.recipe.sampling.stop,
-        }
-        greedy = await self._episode(row, llm, Sampling(temperature=0, **limit), 0)
-        samples = [
-            await self._episode(row, llm, Sampling(temperature=settings.temperature, **limit), i)
-            for i in range(settings.samples)
-        ]
+        greedy = await self._episode(row, llm, 0.0, 0)
+        samples = [await self._episode(row, llm, settings.temperature, i) for i in range(settings.samples)]
         return Kept([row.child("evaluate", llm.round, greedy=greedy, samples=samples)])
 
-    def resumption(self) -> Stage:
-        """The paper's measure of revision (1.7): what becomes of a failed episode when the model goes on from its first half."""
-        return Stage(
-            row=self.resume,
-            prompts=(RULES,),
-            config={"depth": self.options.depth, **self._plays()},
-            version=VERSION,
-        )
-
     async def resume(self, row: Row, llm: LLM) -> Outcome:
-        """One failed episode in, the episode that went on from its first half out. Drop reason: no_beginning (of a single step)."""
+        """One failed episode in, its continuation from the first half out.
+
+        Drop reason: no_beginning (a single step).
+        """
         failed = row.payload["greedy"]["actions"]
         before = failed[: len(failed) // 2]
         if not before:
-            return Dropped("no_beginning", f"the episode that failed has {len(failed)} actions")
-        sampling = Sampling(
-            temperature=0,
-            max_tokens=self.recipe.evaluate.max_tokens or self.recipe.sampling.max_tokens,
-            stop=self.recipe.sampling.stop,
-        )
-        return Kept(
-            [row.child("resume", llm.round, resumed=await self._episode(row, llm, sampling, 0, before))]
-        )
+            return Dropped("no_beginning", f"the failed episode has {len(failed)} actions")
+        return Kept([row.child("resume", llm.round, resumed=await self._episode(row, llm, 0.0, 0, before))])
 
     async def _episode(
-        self, row: Row, llm: LLM, sampling: Sampling, sample: int, before: Sequence[str] = ()
+        self, row: Row, llm: LLM, temperature: float, sample: int, before: Sequence[str] = ()
     ) -> dict[str, Any]:
+        limit = self.recipe.evaluate.max_tokens or self.recipe.sampling.max_tokens
+        sampling = Sampling(temperature=temperature, max_tokens=limit, stop=self.recipe.sampling.stop)
+        question, depth = self.question(row), self.options.depth
         async with self._games.play(row.payload["entry"]) as game:
-            episode = await play(
-                llm, game, self.question(row), self.options.depth, sampling, RULES, before, sample
-            )
-        return _judged(episode)
+            return judged_episode(await play(llm, game, question, depth, sampling, RULES, before, sample))
 
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
-        """Mean score, steps, share of actions that were possible, and loops by length (Agent-R 1.7) of the greedy episodes."""
+        """Score, steps, share of possible actions, and loops by length of the greedy episodes."""
         greedy = [row.payload["greedy"] for row in rows if "actions" in row.payload["greedy"]]
         if not greedy:
             return {}
-        found = {"score": [g["score"] for g in greedy], "steps": [float(len(g["actions"])) for g in greedy]}
-        found["executed"] = [g["executed"] / len(g["actions"]) for g in greedy]
-        return found | {
-            f"loops of {n}": [float(g["loops"][n - 1]) for g in greedy] for n in range(1, LONGEST_LOOP + 1)
+        return {
+            "score": [g["score"] for g in greedy],
+            "steps": [float(len(g["actions"])) for g in greedy],
+            "executed": [g["executed"] / len(g["actions"]) for g in greedy],
+            **{
+                f"loops of {n}": [float(g["loops"][n - 1]) for g in greedy]
+                for n in range(1, LONGEST_LOOP + 1)
+            },
         }
 
     def verified_by(self, round_: int) -> str:
         """The environment."""
-        return "the reward of the episode, played again in the environment"
+        return "the reward of the episode, replayed in the environment"
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
-        """Say what sorts of records there are, and in how many revisions the model found the bad step itself."""
-        kinds, found = [], 0
+        """Count the records by kind, and the revisions whose bad step the judge found."""
+        kinds, judged = [], 0
         for row in rows:
             kinds.append(row.payload["kind"])
-            found += bool(row.payload.get("first_bad"))
-        counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
+            judged += bool(row.payload.get("first_bad"))
+        counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds))) or "none"
+        judge = "the model itself" if self.options.judge == "policy" else "the solver of the environment"
+        revisions = kinds.count("revision")
         return [
-            f"Records: {counted or 'none'}",
-            f"First bad step found by {'the model itself' if self.options.judge == 'policy' else 'the solver of the environment'}: in {found} of {kinds.count('revision')} revisions",
+            f"Records: {counted}",
+            f"First bad step found by {judge}: in {judged} of {revisions} revisions",
         ]
 
 
-def _is_game(row: Row) -> bool:
-    return "environment" in (row.payload.get("entry") or {})
-
-
-def _judged(episode: Episode) -> dict[str, Any]:
+def _counts(tree: Tree, game: Game) -> dict[str, Any]:
+    """Return what a search cost and reached, for payload["search"]."""
+    made, leaves = len(tree.nodes) - 1, tree.leaves()
+    steps = game.steps + game.replayed
     return {
-        "text": "\n".join(m["content"] for m in episode.messages),
-        "correct": episode.reward >= SOLVED,
-        "extracted": f"{episode.reward:g}",
-        "tokens": episode.tokens,
-        "score": episode.reward,
-        "actions": episode.actions,
-        "executed": episode.executed,
-        "end": episode.end,
-        "loops": loops(episode.actions),
+        "llm_calls": sum(bool(n.children) or n.end in (REFUSED, CUT_OFF) for n in tree.nodes),
+        "environment_steps": steps,
+        "states_restored": game.restored,
+        "children": made,
+        "steps_per_child": round(steps / made, 3) if made else 0.0,
+        "leaves": len(leaves),
+        "best_reward": max((leaf.reward for leaf in leaves), default=0.0),
     }
-
-
-def _transcript(record: dict[str, Any]) -> str:
-    lines = [f"> {step['action']}\n{step['observation']}" for step in record["before"]]
-    lines += [record["reflection"]] if record["reflection"] else []
-    return "\n".join([*lines, *(f"> {step['action']}\n{step['observation']}" for step in record["after"])])

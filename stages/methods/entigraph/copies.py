@@ -1,14 +1,13 @@
-"""Texts that say nothing new: copied from their document, or nearly the same as another text of it. MinHash: Broder 1997."""
+"""Texts that add nothing: copied from their document, or near-duplicates by MinHash (Broder 1997)."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from hashlib import blake2b
 
 import numpy as np
 
-from pipeline.methods import DatasetStep
 from pipeline.rows import Dropped, Row
+from pipeline.stage import DatasetStep
 
 PERMUTATIONS = 128
 SHINGLE = 3  # words
@@ -19,57 +18,52 @@ _B = _rng.integers(0, _PRIME, PERMUTATIONS, dtype=np.uint64)
 
 
 def copied(text: str, document: str, longest: int) -> str:
-    """Return a run of more than `longest` characters that the text has from the document (white space apart), '' if there is none."""
+    """Return a copied run of more than `longest` characters, white space aside; "" if there is none."""
     text, document = " ".join(text.split()), " ".join(document.split())
     size = longest + 1
     return next((run for i in range(len(text) - longest) if (run := text[i : i + size]) in document), "")
 
 
 def signature(text: str) -> np.ndarray:
-    """Return the MinHash of a text's runs of SHINGLE words: PERMUTATIONS numbers; of two texts, the share that agree is about their Jaccard similarity."""
+    """Return the MinHash of a text's word shingles, shape (PERMUTATIONS,), uint32.
+
+    The share of equal entries in two signatures estimates the Jaccard similarity of the texts.
+    """
     words = re.findall(r"\w+", text.casefold())
     shingles = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
-    hashes = np.array(
-        [
-            int.from_bytes(blake2b(s.encode(), digest_size=4).digest(), "big") % _PRIME
-            for s in sorted(shingles)
-        ],
-        dtype=np.uint64,
-    )
+    digests = (blake2b(shingle.encode(), digest_size=4).digest() for shingle in sorted(shingles))
+    hashes = np.array([int.from_bytes(digest, "big") % _PRIME for digest in digests], dtype=np.uint64)
     return ((hashes[:, None] * _A + _B) % _PRIME).min(axis=0).astype(np.uint32)
 
 
 def near_duplicates(similarity: float) -> DatasetStep:
-    """Return a step that drops texts which are at least so similar to another of the same document (payload["task_id"]).
+    """Return a step that drops texts at least this similar to another of their document (payload["task_id"]).
 
-    Texts are taken in the order of their ids, so that what stays does not depend on the order of rows. Memory: 4 bytes for each
-    permutation and row.
+    Goes by the order of ids, not of rows. Memory: 4 bytes per permutation and row.
     """
-    return partial(_near_duplicates, similarity)
+
+    def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
+        documents: dict[str, dict[str, np.ndarray]] = {}
+        for row in rows():
+            documents.setdefault(row.payload["task_id"], {})[row.id] = signature(row.payload["text"])
+        twins = {i: t for signatures in documents.values() for i, t in _twins(signatures, similarity).items()}
+        for row in rows():
+            twin = twins.get(row.id)
+            yield row, Dropped("near_duplicate", twin, row.payload["text"]) if twin else None
+
+    return step
 
 
-def _near_duplicates(
-    similarity: float, rows: Callable[[], Iterable[Row]]
-) -> Iterator[tuple[Row, Dropped | None]]:
-    documents: dict[str, dict[str, np.ndarray]] = {}
-    for row in rows():
-        documents.setdefault(row.payload["task_id"], {})[row.id] = signature(row.payload["text"])
-    like: dict[str, tuple[str, float]] = {}
-    for signatures in documents.values():
-        kept_ids: list[str] = []
-        kept = np.empty((len(signatures), PERMUTATIONS), dtype=np.uint32)
-        for row_id in sorted(signatures):
-            agree = (kept[: len(kept_ids)] == signatures[row_id]).mean(axis=1) if kept_ids else np.zeros(1)
-            if agree.max() >= similarity:
-                like[row_id] = (kept_ids[int(agree.argmax())], float(agree.max()))
-            else:
-                kept[len(kept_ids)] = signatures[row_id]
-                kept_ids.append(row_id)
-    for row in rows():
-        other = like.get(row.id)
-        yield (
-            row,
-            Dropped("near_duplicate", f"similarity {other[1]:.2f} to row {other[0]}", row.payload["text"])
-            if other
-            else None,
-        )
+def _twins(signatures: dict[str, np.ndarray], similarity: float) -> dict[str, str]:
+    """Return, for each text like an earlier kept one (by id), how similar to which."""
+    twins: dict[str, str] = {}
+    kept_ids: list[str] = []
+    kept = np.empty((len(signatures), PERMUTATIONS), dtype=np.uint32)
+    for row_id in sorted(signatures):
+        agree = (kept[: len(kept_ids)] == signatures[row_id]).mean(axis=1) if kept_ids else np.zeros(1)
+        if agree.max() >= similarity:
+            twins[row_id] = f"similarity {agree.max():.2f} to row {kept_ids[int(agree.argmax())]}"
+        else:
+            kept[len(kept_ids)] = signatures[row_id]
+            kept_ids.append(row_id)
+    return twins

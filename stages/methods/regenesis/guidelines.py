@@ -1,21 +1,19 @@
-"""Seed guidelines: general ways to think about a problem, which a method fits to each question. Source: ReGenesis 1.2.
+"""Seed guidelines: general ways to think about a problem, which ReGenesis adapts to each question.
 
-A file of them is JSON lines with three fields: index (its number, which row ids are made from), type (a name to group by;
+A file of guidelines is JSON lines with three fields: index (row ids are derived from it), type (a group;
 "revision" marks those that presuppose an earlier solution) and text.
 """
 
 import json
-from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.places import PROJECT
 from stages.tasks.paths import find_files, lines, not_utf8, open_file
 
 DEFAULT = "data/guidelines.jsonl"
 REVISION = "revision"
+_EXAMPLE = '{"index": 0, "type": "procedure", "text": "Go through it step by step."}'
 
 
 class Guideline(BaseModel):
@@ -32,14 +30,9 @@ class _Line(Guideline):
 
 
 def read_guidelines(path: str) -> dict[int, Guideline]:
-    """Return the guidelines of a file by index, in the order of the indices.
-
-    A relative path is looked for in the working directory, then in the project. Raises DataError naming file and line.
-    """
-    if not Path(path).exists() and (PROJECT / path).exists():
-        path = str(PROJECT / path)
-    found: dict[int, Guideline] = {}
-    first: dict[int | str, int] = {}  # index or text: the line it stands in
+    """Return the guidelines of a file by index, sorted. Raises DataError with file and line."""
+    guidelines: dict[int, Guideline] = {}
+    first: dict[int | str, int] = {}  # index or text: its first line
     for file in find_files(path, "guidelines", (".jsonl",)):
         with open_file(file) as f:
             for line in lines(f):
@@ -47,37 +40,29 @@ def read_guidelines(path: str) -> dict[int, Guideline]:
                 if not line.data.strip():
                     continue
                 try:
-                    read = _Line.model_validate(_object(where, json.loads(line.data.decode("utf-8"))))
+                    read = _Line.model_validate(json.loads(line.data.decode("utf-8")))
                 except UnicodeDecodeError as e:
                     raise DataError(f"{where}: {not_utf8(file, line, e)}") from None
-                except (ValidationError, ValueError, RecursionError) as e:
-                    raise DataError(f"{where}: {_explain(e)}; expected a line such as {_EXAMPLE}") from None
+                except (ValueError, RecursionError) as e:
+                    raise DataError(f"{where}: {_explain(e)}; expected a line like {_EXAMPLE}") from None
                 for what, value in (("index", read.index), ("text", read.text)):
                     if value in first:
                         raise DataError(
-                            f"{where}: the {what} {value!r:.80} stands in line {first[value]} already."
+                            f"{where}: duplicate {what} {value!r:.80}, first in line {first[value]}."
                         )
                     first[value] = line.number
-                found[read.index] = Guideline(type=read.type, text=read.text)
-    if not found:
-        raise DataError(f"{path}: there is no guideline in it; expected lines such as {_EXAMPLE}")
-    return dict(sorted(found.items()))
-
-
-_EXAMPLE = '{"index": 0, "type": "procedure", "text": "Go through it step by step."}'
-
-
-def _object(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object, such as {_EXAMPLE}")
-    return value
+                guidelines[read.index] = Guideline(type=read.type, text=read.text)
+    if not guidelines:
+        raise DataError(f"{path}: no guidelines in it; expected lines like {_EXAMPLE}")
+    return dict(sorted(guidelines.items()))
 
 
 def _explain(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return f"not JSON ({error})"
-    told = ((".".join(map(str, e["loc"])), e) for e in error.errors(include_url=False))
-    return "; ".join(
-        f"unknown field {name!r}" if e["type"] == "extra_forbidden" else f"{name!r}: {e['msg']}"
-        for name, e in told
-    )
+    problems = []
+    for e in error.errors(include_url=False):
+        name = ".".join(map(str, e["loc"]))
+        said = f"{name!r}: {e['msg']}" if name else "not an object"
+        problems.append(f"unknown field {name!r}" if e["type"] == "extra_forbidden" else said)
+    return "; ".join(problems)

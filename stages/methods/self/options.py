@@ -1,19 +1,19 @@
 """Options of the method `self` (stages/methods/self/method.py)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.config.recipe import OpenaiEngine, ScriptedEngine
+from pipeline.config import WorkerEngine
 from pipeline.errors import ConfigError
 from pipeline.methods import Options
 from stages.steps.samples import StepSampling
 
-WITH_TRUTH = "self_with_truth"  # payload["annotator"] where it is not an endpoint
+WITH_TRUTH = "self_with_truth"  # payload["annotator"] when it is not an endpoint
 
 
 class Steps(BaseModel):
-    """The steps of both phases."""
+    """Sampling of each step, in both phases."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,134 +24,119 @@ class Steps(BaseModel):
 
 
 class NewQuestions(BaseModel):
-    """Self-instruct. The real questions of a round stay as they are; these come on top."""
+    """Self-instruct: questions the model writes, on top of the real questions of a round."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    calls: int = Field(25, ge=0, description="requests for new questions in a round; 0: none")
-    shown: int = Field(
-        6,
-        ge=1,
-        description="known questions shown in a request, a quarter of them model-made where there are such",
-    )
-    wanted: int = Field(4, ge=1, description="new questions that a request asks for")
-    max_rouge: float = Field(
-        0.7, gt=0, le=1, description="a question with this ROUGE-L or more to a known one is no new one"
-    )
-    from_round: int | None = Field(
-        None, ge=1, description="default: the second round of phase 2, as in the paper"
-    )
+    calls: int = Field(25, ge=0)
+    """Requests for new questions per round; 0: none."""
+    shown: int = Field(6, ge=1)
+    """Known questions shown per request, a quarter of them model-written if there are any."""
+    wanted: int = Field(4, ge=1)
+    """New questions asked for per request."""
+    max_rouge: float = Field(0.7, gt=0, le=1)
+    """Questions at or above this ROUGE-L count as duplicates."""
+    from_round: int | None = Field(None, ge=1)
+    """First round with new questions; default: the second round of phase 2, as in the paper."""
 
 
 class SelfOptions(Options):
     """Options of `self`."""
 
     name: Literal["self"] = "self"
-    annotator: Annotated[OpenaiEngine | ScriptedEngine, Field(discriminator="kind")] | None = Field(
-        None,
-        description="who writes the meta-skill corpus: an endpoint; null: the untrained model, shown the ground truth",
-    )
-    scaffold: bool = Field(
-        False,
-        description="where the untrained model annotates: begin its texts for it, the feedback up to the verdict; for models too small to write them",
-    )
-    meta_rounds: int = Field(1, ge=1, description="rounds of phase 1")
-    samples: int = Field(
-        1, ge=1, description="answers sampled per question, each with feedback and refinement of its own"
-    )
-    keep_per_question: int = Field(
-        1, ge=1, description="accepted rows kept per question and round (seeded choice)"
-    )
-    verdict_words: tuple[str, str] = Field(
-        ("correct", "incorrect"),
-        description="how a verdict says yes and no; [acceptable, needs work] for open tasks",
-    )
-    max_positive: float = Field(
-        0.95, gt=0, le=1, description="a critic that says yes to a larger share stops the run"
-    )
-    keep_feedback: bool = Field(
-        False,
-        description="phase 2 rows give examples of feedback and refinement too, not of the direct answer alone",
-    )
-    refine_in_evaluation: bool = Field(
-        True, description="evaluate self-refined answers as well, also of evaluate.samples"
-    )
+    annotator: WorkerEngine | None = None
+    """Endpoint that writes the meta-skill corpus; null: the untrained model, shown the ground truth."""
+    scaffold: bool = False
+    """Start the untrained annotator's texts for it, its feedback up to the verdict: for very small models."""
+    meta_rounds: int = Field(1, ge=1)
+    """Rounds of phase 1."""
+    samples: int = Field(1, ge=1)
+    """Answers per question, each with feedback and refinement of its own."""
+    keep_per_question: int = Field(1, ge=1)
+    """Accepted rows kept per question and round (seeded sample)."""
+    verdict_words: tuple[str, str] = ("correct", "incorrect")
+    """The positive and the negative verdict; for open tasks e.g. [acceptable, needs work]."""
+    max_positive: float = Field(0.95, gt=0, le=1)
+    """Stop the run when the critic approves more than this share."""
+    keep_feedback: bool = False
+    """Train on feedback and refinement in phase 2 too, not on direct answers alone."""
+    refine_in_evaluation: bool = True
+    """Also evaluate self-refined answers, including those of evaluate.samples."""
     new_questions: NewQuestions = Field(default_factory=NewQuestions)
+    """Questions of the model's own."""
     sampling: Steps = Field(default_factory=Steps)
+    """Sampling per step."""
 
     @model_validator(mode="after")
     def _two_words(self) -> "SelfOptions":
-        self.verdict_words = tuple(word.strip() for word in self.verdict_words)
+        self.verdict_words = (self.verdict_words[0].strip(), self.verdict_words[1].strip())
         yes, no = (word.casefold() for word in self.verdict_words)
         if not yes or not no or yes == no:
-            raise ValueError(
-                "verdict_words: expected two different words, yes first, such as [correct, incorrect]"
-            )
+            raise ValueError("verdict_words: expected two different words, yes first: [correct, incorrect]")
         return self
 
     def fingerprint(self) -> dict[str, Any]:
-        """As it is, but for how patiently an endpoint is asked."""
+        """Return the options, but of the annotator only what its texts depend on."""
         return self.model_dump(mode="json", exclude={"annotator"}) | {"annotator": self.annotator_identity()}
 
     def annotator_name(self) -> str:
-        """Return who annotates, as payload["annotator"] and the card name it."""
+        """Return the annotator's name in payload["annotator"] and on the dataset card."""
         return getattr(self.annotator, "model", None) or self.annotator.kind if self.annotator else WITH_TRUTH
 
     def annotator_identity(self) -> dict[str, Any] | None:
-        """Return what the annotator's texts depend on."""
-        return (
-            self.annotator.model_dump(
-                mode="json", include={"kind", "base_url", "model", "extra_body", "answers"}
-            )
-            if self.annotator
-            else None
-        )
+        """Return the annotator settings its texts depend on."""
+        return self.annotator.identity() if self.annotator else None
 
     def refuse_contradictions(self, recipe: Any) -> None:
-        """Raise ConfigError where the recipe lacks what the annotator, or questions of the model's own, need."""
-        if self.scaffold and (self.annotator is not None or isinstance(recipe.engine, OpenaiEngine)):
+        """Raise ConfigError if the recipe lacks what the annotator or model-written questions need."""
+        if self.scaffold and (self.annotator is not None or recipe.engine.implementation.is_endpoint):
             raise ConfigError(
-                "method.scaffold begins the texts of the untrained model from the ground truth; an endpoint as a rule writes its own from the start."
+                "method.scaffold starts the untrained model's texts for it, "
+                "which an endpoint rarely allows: set it to false."
             )
         self._check_new_questions(recipe)
         if self.annotator is None and recipe.rounds > self.meta_rounds and not recipe.new_questions:
             raise ConfigError(
-                "phase 2 would ask again the questions whose answers phase 1 was shown and trained on: set new_questions: true, and questions_per_round to at "
-                f"most the tasks divided by {recipe.rounds} rounds. Or name an endpoint under method.annotator, which is shown no answers."
+                "phase 2 would ask questions whose answers phase 1 was shown and trained on: set "
+                f"new_questions: true and questions_per_round to at most tasks / {recipe.rounds}, or set "
+                "method.annotator to an endpoint, which is shown no answers."
             )
         if self.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
-                "method.annotator is null, so the ground truth is shown to the model that writes the meta-skill corpus, and checks it: that needs "
-                "tasks.columns.answer and a verifier other than majority_vote. Or name an endpoint under method.annotator."
+                "method.annotator is null, so the meta-skill corpus needs the ground truth: set "
+                "tasks.columns.answer and a verifier other than "
+                "majority_vote, or set method.annotator to an endpoint."
             )
 
     def _check_new_questions(self, recipe: Any) -> None:
-        new, tasks = self.new_questions, recipe.tasks
-        first = new.from_round or self.meta_rounds + 2
-        if not new.calls or recipe.rounds < first:
+        first = self.new_questions.from_round or self.meta_rounds + 2
+        if not self.new_questions.calls or recipe.rounds < first:
             return
-        if tasks.columns.options or tasks.answer_type == "choice":
+        if recipe.tasks.columns.options or recipe.tasks.answer_type == "choice":
             raise ConfigError(
-                "questions that the model makes have no options to choose from: set method.new_questions.calls: 0 for multiple-choice tasks."
+                "model-written questions have no options: set method.new_questions.calls: 0 for "
+                "multiple-choice tasks."
             )
         if first <= self.meta_rounds and self.annotator is None:
             raise ConfigError(
-                "method.new_questions.from_round is in phase 1, whose annotator is shown a truth that the model's own questions do not have."
+                "method.new_questions.from_round is in phase 1, which needs a ground truth that "
+                f"model-written questions lack: set it to {self.meta_rounds + 1} or more."
             )
 
     def card_note(self, annotator: str) -> str:
-        """Return what a card says of rows by this `annotator` (payload["annotator"]); "" for those of phase 2."""
+        """Return the dataset card's note on rows by `annotator` (payload["annotator"]), "" for phase 2."""
         if not annotator:
-            return "Evolution (phase 2): refined answers that the model itself approved; no ground truth was consulted."
-        by = f"{annotator}, whose judgement is learnt here: distillation, not self-supervision"
+            return "Evolution (phase 2): refined answers the model itself approved. No ground truth was used."
+        by = f"{annotator}, whose judgment is trained on here: distillation, not self-supervision"
         if annotator == WITH_TRUTH:
+            started = "Its feedback was started for it, up to the verdict, from the ground truth (scaffold). "
             by = (
-                "self_with_truth, the untrained model itself, shown the ground truth while it wrote the feedback; what is wrong by that truth was dropped. "
-                + (
-                    "Its feedback was begun for it, up to the verdict, from the ground truth (scaffold). "
-                    if self.scaffold
-                    else ""
-                )
-                + "A deviation from the paper, whose annotator is a stronger model"
+                "self_with_truth, the untrained model itself, shown the ground truth as it wrote the "
+                "feedback; rows that the truth contradicts were dropped. "
+                f"{started if self.scaffold else ''}A deviation from the "
+                "paper, whose annotator is a stronger model"
             )
-        return f"Meta-skill corpus (phase 1): a row gives an example of the direct answer, one of feedback and one of refinement. Annotator: {by}."
+        return (
+            "Meta-skill corpus (phase 1): each row gives a direct answer, a feedback and a refinement to "
+            f"train on. Annotator: {by}."
+        )

@@ -1,30 +1,40 @@
-"""How long a model writes, and how well it keeps to a length. Source: Self-Lengthen 1.12 (LonGen).
+"""Evaluation of how long a model writes, and how well it meets a requested length.
 
-An instruction whose answer column holds a demand ("about 150", "range 100-200", "above 100", "below 200") is scored by the length
-score; one without by whether its text passes the rules for long texts (1) or not (0).
+An instruction whose answer column holds a demand ("about 150", "range 100-200", "above 100", "below 200") is
+scored by LonGen's length score (arXiv 2410.23933); any other by whether its text passes the rules for long
+texts (1) or not (0).
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import prompts
 from pipeline.config import Recipe
 from pipeline.methods import Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages.methods.self_lengthen.lengths import Demand, words
 from stages.methods.self_lengthen.long_texts import problem, repetition_rate
+from stages.steps.samples import StepSampling
 
 VERSION = 1
 CONTROL = "self_lengthen/longer"
-LENGTH_SCORE = "length score: "  # and the kind of demand
+LENGTH_SCORE = "length score: "  # followed by the kind of demand
+
+MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "words": lambda t: t["words"],
+    "passes rules": lambda t: t["problem"] is None,
+    "cut off": lambda t: t["problem"] == "truncated",
+    "repetitive": lambda t: t["repetition"] > 0,
+    "repetition rate": lambda t: t["repetition"],
+}
 
 
 def stage(recipe: Recipe, write: str, name: str | None, role: str) -> Stage:
-    """Return the stage that evaluates a set with the prompt `write`, sampled as in generating, of the model in its `role`.
+    """Return the stage that evaluates a set with the prompt `write`, sampled as in generate, in a `role`.
 
-    On the held-out set the untrained model is also asked in plain words for a longer text: the control that a method has to beat.
+    On the held-out set the untrained model is also asked in plain words for a longer text: the control to
+    beat.
     """
     control = CONTROL if name is None else None
     asked = (write, control) if control else (write,)
@@ -44,16 +54,10 @@ async def _evaluate(
 async def _text(
     recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None
 ) -> dict[str, Any]:
-    """Return a written text and what is measured of it; `correct` is its score."""
-    sampling = type(llm.sampling)(
-        **{**llm.sampling.model_dump(), "max_tokens": recipe.evaluate.max_tokens or llm.sampling.max_tokens}
-    )
+    """Return a written text and its measurements; `correct` is its score."""
+    sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).applied_to(llm.sampling)
     instruction = row.payload["question"]
-    written = (
-        await llm.chat(
-            prompts.render(template, instruction=instruction), step=template, sampling=sampling, role=role
-        )
-    )[0]
+    [written] = await llm.ask(template, sampling=sampling, role=role, instruction=instruction)
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)
     return {
         "text": written.text,
@@ -67,24 +71,17 @@ async def _text(
     }
 
 
-MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
-    "words": lambda t: t["words"],
-    "passes rules": lambda t: t["problem"] is None,
-    "cut off": lambda t: t["problem"] == "truncated",
-    "repetitive": lambda t: t["repetition"] > 0,
-    "repetition rate": lambda t: t["repetition"],
-}
-
-
 def measures(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Return what a set's evaluated rows say beside their score: of each text, of each kind of demand, and of each control."""
+    """Return a set's measurements besides its score: per text, per kind of demand, and per control text."""
     texts = [row.payload["greedy"] for row in rows]
     controls = [row.payload["control"] for row in rows if "control" in row.payload]
     kinds = sorted({t["demand"] for t in texts if t["demand"]})
-    found = {name: [float(of(t)) for t in texts] for name, of in MEASURES.items()}
-    found |= {f"{LENGTH_SCORE}{kind}": [t["correct"] for t in texts if t["demand"] == kind] for kind in kinds}
-    return found | {
-        f"{name}, asked for longer": [float(of(t)) for t in controls]
-        for name, of in MEASURES.items()
-        if controls
+    values = {name: [float(of(t)) for t in texts] for name, of in MEASURES.items()}
+    values |= {
+        f"{LENGTH_SCORE}{kind}": [t["correct"] for t in texts if t["demand"] == kind] for kind in kinds
     }
+    if controls:
+        values |= {
+            f"{name}, asked for longer": [float(of(t)) for t in controls] for name, of in MEASURES.items()
+        }
+    return values

@@ -1,4 +1,8 @@
-"""Whether a long text is fit to learn from, by rules alone, and its parts. Source: Self-Lengthen 1.4, 1.7, 1.8, and the faults in 1.14."""
+"""Rules for whether a long text is fit to train on, and the parts of a text.
+
+Source: Self-Lengthen (Quan et al. 2024, arXiv 2410.23933). Texts of mostly Chinese characters have their own
+constants.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,35 +10,40 @@ from collections.abc import Sequence
 from pipeline.ids import unit_interval
 from stages.methods.self_lengthen.lengths import is_chinese
 
-ENDS = frozenset(".!?\"')]}>`\u2026\u201d\u2019")
-ENDS_CHINESE = frozenset(
-    "\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300b\u3009\u201d\u2019\u2026`.!?\"')]}>"
-)  # with the ASCII ones: Chinese texts may end with an English sentence
+Problem = tuple[str, str]  # reason and detail
+
+_ASCII_ENDS = ".!?\"')]}>`"
+ENDS = frozenset(_ASCII_ENDS + "\u2026\u201d\u2019")
+# A Chinese text may end with an English sentence.
+ENDS_CHINESE = ENDS | frozenset("\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300b\u3009")
 NGRAM, NGRAM_CHINESE = 10, 13
 CHATTER = ("revised", "revision", "response", "version", "paragraph")
 HEAD_LINES, TAIL_LINES = 2, 3
 
 _UNIT = re.compile(r"[^\x00-\x7f]|[\x00-\x7f]+")
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-# What points at the text itself; an essay may speak of a response, of "the immune response" or of letters without one.
+# References to the text itself; a CHATTER word alone may be its subject ("the immune response").
 _EDITED = r"(?:revised|expanded|extended|improved|rewritten|polished|lengthened|longer|updated|final)"
-_POINTS = rf"here(?:'s|\u2019s| is| are)|(?:this is|that was|i(?:'ve|\u2019ve| have))(?= (?:[\w-]+ ){{0,4}}?{_EDITED}\b)|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
+_POINTS = (
+    rf"here(?:'s|\u2019s| is| are)"
+    rf"|(?:this is|that was|i(?:'ve|\u2019ve| have))(?= (?:[\w-]+ ){{0,4}}?{_EDITED}\b)"
+    rf"|(?:the|this|my)(?= (?:{_EDITED}|above|following)\b)"
+)
 _HANDED = re.compile(
-    rf"\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?(?:text|outline|essay|article|story)\b",
-    re.IGNORECASE,
+    rf"(?i)\bhere(?:'s|\u2019s| is)\W+(?:an?|the|my|your)\W+{_EDITED}\W+(?:[\w-]+\W+)?"
+    r"(?:text|outline|essay|article|story)\b"
 )
 _HEADING = re.compile(
-    rf"^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b",
-    re.IGNORECASE,
+    rf"(?i)^\W*(?:(?:the|my)\s+)?{_EDITED}\s+(?:[\w-]+\s+)?(?:version|response|text|outline|draft)\b"
 )
 _HEADING_WORDS = 8
 
 
-def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> tuple[str, str] | None:
-    """Return why a text must not be learnt from (reason, detail), None if it may.
+def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> Problem | None:
+    """Return why a text is unfit to train on, None if it is fit.
 
-    Reasons: empty_text, truncated (the model was cut off), unfinished (it does not end as a sentence does), chatter (it speaks of
-    itself as of a version), repetition.
+    Reasons: empty_text, truncated (by the engine), unfinished (it does not end like a sentence), chatter (it
+    talks about itself as a version), repetition.
     """
     body = text.rstrip()
     if not body:
@@ -43,77 +52,62 @@ def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> tu
         return "truncated", f"ended by {finish_reason}"
     if body[-1] not in (ENDS_CHINESE if is_chinese(body) else ENDS):
         return "unfinished", f"ends with {body[-1]!r}"
-    if found := _chatter(body, instruction):
-        return "chatter", found
-    if found := repeated_run(body):
-        return "repetition", f"twice: {found[:200]}"
+    if line := _chatter(body, instruction):
+        return "chatter", line
+    if run := repeated_run(body):
+        return "repetition", f"twice: {run[:200]}"
     return None
 
 
 def repeated_run(text: str) -> str:
-    """Return the first run of NGRAM words (or NGRAM_CHINESE units) that occurs a second time, "" if none does."""
-    chinese, seen = is_chinese(text), set()
+    """Return the first run of NGRAM words (NGRAM_CHINESE units) that occurs twice, "" if there is none."""
+    seen = set()
     for run in _runs(text):
         if run in seen:
-            return ("" if chinese else " ").join(run)
+            return ("" if is_chinese(text) else " ").join(run)
         seen.add(run)
     return ""
 
 
 def repetition_rate(text: str) -> float:
-    """Return the share of a text's runs that occurred in it before."""
+    """Return the share of a text's runs that occurred earlier in it."""
     runs = _runs(text)
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def units(text: str) -> Sequence[str]:
-    """Return what runs are made of: words; in Chinese texts single characters, and stretches of ASCII as one."""
+    """Return what runs consist of: words; in Chinese texts characters, with each stretch of ASCII as one."""
     return _UNIT.findall(text) if is_chinese(text) else text.split()
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:
-    found, size = tuple(units(text)), NGRAM_CHINESE if is_chinese(text) else NGRAM
-    return [found[i : i + size] for i in range(len(found) - size + 1)]
+    parts, size = tuple(units(text)), NGRAM_CHINESE if is_chinese(text) else NGRAM
+    return [parts[i : i + size] for i in range(len(parts) - size + 1)]
 
 
 def _chatter(text: str, instruction: str) -> str:
-    """Return a line at the beginning or end in which the text speaks of itself, by a word that the instruction does not use."""
-    if is_chinese(text):
-        return ""
+    """Return a first or last line in which the text refers to itself, in words the instruction lacks."""
     asked = instruction.casefold()
-    told = [word for word in CHATTER if word not in asked]
-    if not told:
+    nouns = "|".join(word for word in CHATTER if word not in asked)
+    if not nouns or is_chinese(text):
         return ""
-    pattern = re.compile(rf"\b(?:{_POINTS})\W+(?:[\w-]+\W+){{0,3}}?(?:{'|'.join(told)})s?\b", re.IGNORECASE)
+    pattern = re.compile(rf"\b(?:{_POINTS})\W+(?:[\w-]+\W+){{0,3}}?(?:{nouns})s?\b", re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
-    near = [
-        *lines[:HEAD_LINES],
-        *lines[HEAD_LINES:][-TAIL_LINES:],
-    ]  # no line of a short text is looked at twice
-    return next(
-        (
-            line[:200]
-            for line in near
-            if pattern.search(line) or _HANDED.search(line) or _is_heading(line, asked)
-        ),
-        "",
-    )
-
-
-def _is_heading(line: str, asked: str) -> bool:
-    found = _HEADING.search(line)
-    return (
-        bool(found) and len(line.split()) <= _HEADING_WORDS and found[0].casefold().split()[-1] not in asked
-    )
+    for line in (*lines[:HEAD_LINES], *lines[HEAD_LINES:][-TAIL_LINES:]):
+        heading = _HEADING.search(line) if len(line.split()) <= _HEADING_WORDS else None
+        is_heading = heading and heading[0].casefold().split()[-1] not in asked
+        if is_heading or pattern.search(line) or _HANDED.search(line):
+            return line[:200]
+    return ""
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of a text: what blank lines divide."""
+    """Return the paragraphs of a text, as separated by blank lines."""
     return [part.strip("\n") for part in _BLANK.split(text.strip()) if part.strip()]
 
 
 def first_half(text: str) -> str:
-    """Return the first half of a text's paragraphs, of its lines where it has two paragraphs or fewer; at least one."""
+    """Return the first half of a text's paragraphs, or of its lines if it has at most two; at least one."""
     blocks = paragraphs(text)
     if len(blocks) <= 2:
         blocks = [line for line in text.splitlines() if line.strip()]
@@ -121,7 +115,7 @@ def first_half(text: str) -> str:
 
 
 def first_two_thirds(text: str, finish_reason: str = "stop") -> str:
-    """Return the first two thirds of a text's paragraphs, at least one; "" where the only one was cut off."""
+    """Return the first two thirds of a text's paragraphs, at least one; "" if the only one is truncated."""
     blocks = paragraphs(text)
     if len(blocks) == 1 and finish_reason != "stop":
         return ""
@@ -129,12 +123,12 @@ def first_two_thirds(text: str, finish_reason: str = "stop") -> str:
 
 
 def join(beginning: str, rest: str) -> str:
-    """Put a text and what was written after it together, with one blank line between."""
+    """Join a text and its continuation with one blank line."""
     return f"{beginning.rstrip()}\n\n{rest.strip()}"
 
 
 def thinned(text: str, share: float, *key: object) -> str:
-    """Return a text without a `share` of its lines, drawn by `key`; line ends and blank lines between the others stay as they are."""
+    """Drop a `share` of a text's lines, sampled by `key`; the gaps between the others stay as they are."""
     pieces = re.split(r"(\n\s*)", text.strip())
     lines, gaps = pieces[::2], [*pieces[1::2], ""]
     kept = [i for i in range(len(lines)) if unit_interval("thinned", *key, i) >= share] or [0]

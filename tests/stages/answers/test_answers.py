@@ -1,4 +1,4 @@
-"""Typed answers: the faults of ReGenesis 1.9 by number, and the properties that hold for every text."""
+"""Typed answers: the faults of the released ReGenesis filter by number, and properties of every text."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import answers
-from stages.answers import Extraction, check_truth, equal, extract, mark, normalised
+from stages.answers import Extraction, check_truth, equal, extract, mark, normalized
 
 CHEAP_TYPES = ["number", "fraction", "percentage", "choice", "boolean", "text"]
 ALL_TYPES = [*CHEAP_TYPES, "math"]
@@ -134,7 +134,7 @@ def test_fault_5_no_fallback_to_the_whole_text(text, problem):
 def test_fault_6_equal_values_match_both_ways(a, b):
     assert equal(a, b, "number")
     assert equal(b, a, "number")
-    assert normalised(a, "fraction") == normalised(b, "fraction") != ""
+    assert normalized(a, "fraction") == normalized(b, "fraction") != ""
 
 
 @pytest.mark.parametrize("answer_type", ALL_TYPES)
@@ -193,7 +193,7 @@ def test_no_tolerance_between_numbers():
     ("text", "key"), [("True", "true"), ("yes.", "true"), ("No, it does.", "false"), ("FALSE", "false")]
 )
 def test_booleans(text, key):
-    assert normalised(text, "boolean") == key
+    assert normalized(text, "boolean") == key
 
 
 def test_a_boolean_that_says_both_or_nothing():
@@ -211,10 +211,10 @@ def test_choice_problems():
     assert extract(boxed("D"), "choice", OPTIONS).problem == "unknown_option"
     assert extract(boxed("birds"), "choice", OPTIONS).problem == "not_a_choice"
     assert extract(boxed("same"), "choice", ["same", "same"]).problem == "several_candidates"
-    assert normalised("a cat and a dog", "choice", OPTIONS) == "C"
-    assert normalised("cats", "choice", ["(A) dogs", "(B) cats"]) == "B"
-    assert normalised("A. Smith", "choice", ["A. Smith", "B. Jones", "P. Brown"]) == "A"
-    assert normalised("Smith", "choice", ["A. Smith", "B. Jones", "P. Brown"]) == ""
+    assert normalized("a cat and a dog", "choice", OPTIONS) == "C"
+    assert normalized("cats", "choice", ["(A) dogs", "(B) cats"]) == "B"
+    assert normalized("A. Smith", "choice", ["A. Smith", "B. Jones", "P. Brown"]) == "A"
+    assert normalized("Smith", "choice", ["A. Smith", "B. Jones", "P. Brown"]) == ""
 
 
 def test_an_unknown_type_is_a_mistake_of_the_caller():
@@ -237,7 +237,7 @@ def test_an_unknown_type_is_a_mistake_of_the_caller():
 )
 def test_math_is_compared_by_value_and_has_one_key(a, b):
     assert equal(a, b, "math") and equal(b, a, "math")
-    assert normalised(a, "math") == normalised(b, "math") != ""
+    assert normalized(a, "math") == normalized(b, "math") != ""
 
 
 def test_math_unequal():
@@ -370,8 +370,8 @@ truths = st.one_of(
 @given(texts, texts, st.sampled_from(CHEAP_TYPES))
 def test_nothing_raises_and_equal_is_symmetric_and_agrees_with_the_key(a, b, answer_type):
     assert equal(a, b, answer_type, OPTIONS) == equal(b, a, answer_type, OPTIONS)
-    key = normalised(a, answer_type, OPTIONS)
-    assert equal(a, b, answer_type, OPTIONS) == (key != "" and key == normalised(b, answer_type, OPTIONS))
+    key = normalized(a, answer_type, OPTIONS)
+    assert equal(a, b, answer_type, OPTIONS) == (key != "" and key == normalized(b, answer_type, OPTIONS))
     assert (check_truth(a, answer_type, OPTIONS) == "") == equal(a, a, answer_type, OPTIONS)
     answer, problem = extract(a, answer_type, OPTIONS)
     assert (answer is None) == bool(problem)
@@ -382,7 +382,7 @@ def test_nothing_raises_and_equal_is_symmetric_and_agrees_with_the_key(a, b, ans
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_math_never_raises_and_is_symmetric(a, b):
     assert equal(a, b, "math") == equal(b, a, "math")
-    assert isinstance(normalised(a, "math"), str)
+    assert isinstance(normalized(a, "math"), str)
 
 
 @given(truths)

@@ -232,7 +232,7 @@ TASKS = list(WORLDS.tasks("train"))
 
 @st.composite
 def action_texts(draw: st.DrawFn) -> list[str]:
-    """Actions of every kind with the names of one task, right ones as well as wrong ones; "plan" stands for the next step to the goal."""
+    """Right and wrong actions of all kinds with the names of a task; "plan" is the next step to the goal."""
     names = st.sampled_from(["A", "B", "C", "D", "E", "F", "G", "zzz"])
     counted = st.builds("{} {}".format, st.integers(0, 4), names)
     get = counted.map("get {}".format)
@@ -280,7 +280,7 @@ def told(env: Crafting, task: EnvTask, texts: list[str]) -> list[tuple[object, .
 @given(st.sampled_from(TASKS), action_texts(), action_texts(), action_texts())
 @settings(max_examples=60)
 def test_restoring_is_exact(task: EnvTask, before: list[str], aside: list[str], after: list[str]) -> None:
-    """What follows a snapshot is the same whether something else was done in between or not, and rewards never fall."""
+    """What follows a snapshot is the same whatever was done in between, and rewards never fall."""
     WORLDS.reset(task)
     told(WORLDS, task, before)
     state = WORLDS.snapshot()

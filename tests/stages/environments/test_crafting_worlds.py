@@ -1,4 +1,4 @@
-"""Made-up worlds: every task can be solved, splits share nothing, and nothing depends on the machine, the process or the order."""
+"""Generated worlds: solvable tasks, disjoint splits, the same on every machine and in any order."""
 
 import os
 import subprocess
@@ -15,7 +15,13 @@ from stages.environments import SPLITS, EnvTask, make
 from stages.environments.crafting.book import Book, Recipe
 from tests.stages.environments.worlds import crafting
 
-LISTING = "from stages.environments import make\nimport stages\nfor t in make('crafting', {'tasks': {'train': 30}, 'families': 2, 'scarce': True}).tasks('train'): print(t)"
+LISTING = """
+import stages
+from stages.environments import make
+
+for task in make("crafting", {"tasks": {"train": 30}, "families": 2, "scarce": True}).tasks("train"):
+    print(task)
+"""
 
 
 def names_in(task: EnvTask) -> set[str]:
@@ -31,7 +37,7 @@ def depth_of(task: EnvTask) -> int:
 
 
 def on_the_way(task: EnvTask) -> set[str]:
-    """Return the items that have to be crafted: all that the goal is made of, in a book with one recipe for each."""
+    """Return the items to be crafted: all that the goal is made of, in a book with one recipe for each."""
     made_of = {output: used for output, _, used in task.spec["recipes"]}
     found: set[str] = set()
     todo = [task.spec["goal"]]
@@ -84,7 +90,7 @@ def test_the_oracle_solves_every_task(options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("reward", ["graded", "binary"])
 def test_the_oracle_knows_exactly_when_it_is_too_late(reward: str) -> None:
-    """In every state of small worlds where base items run out: there is a plan if and only if some way leads to the goal."""
+    """In every state of small scarce worlds there is a plan if and only if some path leads to the goal."""
     env = crafting(
         depth=[1, 2], items=4, distractors=1, scarce=True, spare=0, reward=reward, tasks={"train": 40}
     )
@@ -120,7 +126,7 @@ def test_the_oracle_knows_exactly_when_it_is_too_late(reward: str) -> None:
 
 
 def moves(task: EnvTask) -> list[str]:
-    """All that can change a state: one more of a base item, and each recipe once with each member of its family."""
+    """All that can change a state: one more base item, or a recipe once with each member of its family."""
     families = dict(task.spec["families"])
     found = [f"get 1 {name}" for name in task.spec["base"]]
     for output, count, used in task.spec["recipes"]:
@@ -170,7 +176,7 @@ GOLDEN_IDS = ["91221523db62adb861dc", "854542a0017431272823", "8f873fd9b5f603510
 
 
 def test_first_observations_are_short() -> None:
-    """At depth 1 and 2: under 200 tokens of the packaged model's tokenizer, which takes one for about 1.85 characters here."""
+    """At depth 1 and 2: under 200 tokens of the packaged model, at about 1.85 characters a token here."""
     env = crafting(depth=[1, 2], tasks={"train": 300})
     assert max(len(env.reset(task)) for task in env.tasks("train")) < 365
 

@@ -54,9 +54,7 @@ def test_a_plain_list(tmp_path: Path, name: str) -> None:
         Recipe("iron nugget", 9, (("iron ingot", 1),)),
         Recipe("pick", 1, (("iron ingot", 3), ("stick", 2))),
     }
-    assert notes == [
-        "2 circles of recipes broken; these items can be taken and not crafted: iron ingot, red bed"
-    ]
+    assert notes == ["2 recipe cycles broken by these base items: iron ingot, red bed"]
 
 
 def test_the_base_items_can_be_given(tmp_path: Path) -> None:
@@ -64,11 +62,21 @@ def test_the_base_items_can_be_given(tmp_path: Path) -> None:
     book, notes = read_book(path, None, ["log", "iron_nugget"])
     assert {r.output for r in book.recipes} == {"plank", "stick", "iron block", "iron ingot", "pick"}
     assert notes == [
-        "1 items cannot be reached from the base items and are left out: red bed",
-        "1 recipes are left out that make an item of something as deep as itself or out of reach",
+        "1 items left out as unreachable: red bed",
+        "1 recipes left out: an ingredient is unreachable or as deep as the output",
     ]
     with pytest.raises(DataError, match="no item 'lgo', which `base` names. Did you mean 'log'?"):
         read_book(path, None, ["lgo"])
+
+
+def test_a_recipe_may_mix_reachable_and_unreachable_ingredients(tmp_path: Path) -> None:
+    recipes = [
+        {"output": "a", "ingredients": {"log": 1, "ore": 1}},
+        {"output": "b", "ingredients": {"log": 1}},
+    ]
+    book, notes = read_book(written(tmp_path, recipes), None, ["log"])
+    assert book.recipes == (Recipe("b", 1, (("log", 1),)),)
+    assert notes == ["1 items left out as unreachable: a"]
 
 
 def test_recipes_of_minecraft_data(tmp_path: Path) -> None:
@@ -84,7 +92,7 @@ def test_recipes_of_minecraft_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipes", "items", "said"),
     [
-        ([], None, "recipes.json: there is no recipe in it"),
+        ([], None, "recipes.json: contains no recipe"),
         (7, None, "recipes.json: expected a list of recipes, or a mapping from item ids to recipes, got int"),
         (
             [{"output": "a", "ingredients": {"b": 1}}, {"output": "a"}],

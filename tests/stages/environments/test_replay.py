@@ -1,4 +1,4 @@
-"""Going back by playing again, what Java environments ask for when something is missing, and the two of them where they are installed."""
+"""Restoring by replay, what the Java environments say if something is missing, and both where installed."""
 
 import asyncio
 import importlib.util
@@ -23,7 +23,7 @@ TASK, OTHER = (EnvTask(name, "train", {"target": n}) for name, n in (("seven", 7
 
 
 class Counter(Replayed):
-    """Count up to a target with "add 1" to "add 3"; one step too far ends it. `begun` counts how often a game was begun."""
+    """Count up to a target with "add 1" to "add 3"; overshooting ends it. `begun` counts games."""
 
     name = "counter"
     begun = 0
@@ -120,7 +120,8 @@ class Unfinished(Environment):
 def test_what_a_class_of_ones_own_lacks_is_said() -> None:
     with pytest.raises(
         ConfigError,
-        match="its class lacks _reflected, _step, oracle, reset, restore, snapshot, state_hash, name, rules_prompt",
+        match="its class lacks _reflected, _step, oracle, reset, restore, snapshot, state_hash, name, "
+        "rules_prompt",
     ):
         make(f"{__name__}:Unfinished")
     with pytest.raises(ConfigError, match="expected a subclass of stages.environments.Environment"):
@@ -135,7 +136,8 @@ def test_what_is_missing_is_said_with_how_to_install_it(name: str, monkeypatch: 
     )
     with pytest.raises(
         ConfigError,
-        match=f"environment {name}: its package is not installed; install it with: pip install -e '..{name.replace('_', '-')}.'",
+        match=f"environment {name}: its package is not installed; install it with: "
+        f"pip install -e '..{name.replace('_', '-')}.'",
     ):
         make(name)
     monkeypatch.setattr(

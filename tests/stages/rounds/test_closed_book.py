@@ -68,7 +68,7 @@ def test_an_option_that_looks_like_a_label_is_itself() -> None:
 def test_what_cannot_be_asked_is_told() -> None:
     with pytest.raises(DataError, match=r"columns\.options"):
         ask(question(options=None), {})
-    with pytest.raises(EngineError, match="no log-probabilities of a given text"):
+    with pytest.raises(EngineError, match="no prompt log-probabilities"):
         ask(question(), {f" {o}": None for o in OPTIONS})
 
 

@@ -11,7 +11,7 @@ from pipeline.config import load_recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.rundir import RunDir
 from stages.methods.regenesis import method as regenesis
-from stages.rounds import evaluation
+from stages.rounds import evaluation, measures
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 
@@ -94,7 +94,7 @@ def test_votes_are_by_what_was_said_whatever_the_type_of_answer(
     samples = [
         {"key": evaluation._vote(text, task), "correct": r} for text, r in zip(said, right, strict=True)
     ]
-    assert evaluation._majority_right(samples, len(samples)) == of
+    assert measures._majority_right(samples, len(samples)) == of
 
 
 @pytest.mark.parametrize(

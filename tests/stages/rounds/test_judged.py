@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.errors import StageError
+from pipeline.round import Round
 from stages.rounds.judged import judged_answers
 from tests.jobs.conftest import HOSTILE, Built, built
 
@@ -11,7 +12,7 @@ __all__ = ["built"]
 
 def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Built):
     """Of five answers one was voted right, one compared and found wrong, two outvoted; the verifier failed on one."""
-    source = judged_answers(built.run, 1)
+    source = judged_answers(Round(built.run, 1, built.run.recipe()))
     rows = list(source.rows())
     assert source.count == len(rows) == 4
     found = {row.id: row.payload["verdict"] for row in rows}
@@ -24,9 +25,9 @@ def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Bu
     assert found.keys() == {right, wrong} | minority and all(
         found[i]["problem"] == "minority" for i in minority
     )
-    assert source.digest == judged_answers(built.run, 1).digest
+    assert source.digest == judged_answers(Round(built.run, 1, built.run.recipe())).digest
 
 
 def test_before_verify_is_done(built: Built):
-    with pytest.raises(StageError, match="has to be done first"):
-        judged_answers(built.run, 2)
+    with pytest.raises(StageError, match="run this stage first"):
+        judged_answers(Round(built.run, 2, built.run.recipe()))

@@ -15,8 +15,8 @@ from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
-from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.direct.method import Direct, DirectOptions
 from stages.reports.comparison import compare
@@ -350,7 +350,7 @@ class Elsewhere(Direct):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Lacking", "gives no stage for verify"),
+        ("Lacking", "returns no stage for verify"),
         ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo"),
     ],
 )
@@ -366,5 +366,5 @@ def test_round_without_model_says_what_to_do(tmp_path: Path, tiny_model: Path, l
     loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, engine={"kind": "vllm"}))
     with pytest.raises(SelfloopError, match="train --round 0"):
         loop.generator(1)
-    with pytest.raises(SelfloopError, match="Rounds of generation begin at 1"):
+    with pytest.raises(SelfloopError, match="Generation starts in round 1"):
         asyncio.run(loop.stage(0, "generate"))

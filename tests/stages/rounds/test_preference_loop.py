@@ -19,7 +19,7 @@ from pipeline.models import folder_revision
 from pipeline.overview import overview
 from pipeline.rundir import RunDir
 from stages.reports.comparison import compare
-from stages.reports.table import round_facts
+from stages.reports.table import round_figures
 from stages.rounds.judged import WRONG
 from stages.rounds.loop import Loop
 from stages.rounds.publishing import publish_pairs
@@ -133,7 +133,7 @@ def test_two_trainings_make_one_model(finished: tuple[RunDir, Recipe]) -> None:
         assert second["shares"]["synthetic"] == sum(counts[:round_]), "pairs accumulate"
         assert first["shares"]["real"] == 8 and second["revision"] != first["revision"]
         assert "trl dpo" in Path(run.stage(round_, "train"), "trainer.yaml").read_text()
-    assert round_facts(run, 2)["train"]["kind"] == "dpo"
+    assert round_figures(run, 2)["train"]["kind"] == "dpo"
 
 
 def test_rerun_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
@@ -251,7 +251,7 @@ def test_changed_preferences_refused(finished: tuple[RunDir, Recipe]) -> None:
         run.freeze(changed)
     loop = Loop(run, changed)
     with pytest.raises(StaleError, match=r"config\.preferences\.pairs_per_question: 2 -> 1"):
-        asyncio.run(publish_pairs(run, 1, changed, loop.method, loop.tokenizer))
+        asyncio.run(publish_pairs(loop.round(1)))
 
 
 def test_round_without_pairs(

@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import StageError
 from pipeline.models import ModelRef, with_adapters
 from pipeline.publish import publish
+from pipeline.round import Round
 from pipeline.rundir import RunDir
 from pipeline.store.files import write_json
 from pipeline.training import TrainResult, TrainSpec
@@ -47,7 +48,7 @@ def train_round(run: RunDir, round_: int, start: ModelRef = BASE, **changes: Any
     recipe = tiny_recipe(
         method={"name": "self_lengthen"}, train={"adapters": True, "lora": {"r": 4}}, **changes
     )
-    return training.train_round(run, round_, recipe, start, BASE, ROLES)
+    return training.train_round(Round(run, round_, recipe), start, BASE, ROLES)
 
 
 @pytest.fixture

@@ -3,20 +3,24 @@
 import asyncio
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Recipe
+from pipeline.config import Recipe
+from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Row
 from stages.steps import filters
 from stages.steps.filters import cap_per_question, repeated
+from tests.conftest import tiny_recipe
 
 
 def outcome(text: str, finish_reason: str = "stop", tokens: int = 10, **settings):
@@ -134,3 +138,55 @@ def test_cap_is_independent_of_the_hash_seed():
 def test_a_cap_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         cap_per_question(0, 0)
+
+
+class NoApologies:
+    """A filter of one's own."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+    def __call__(self, row: Row) -> tuple[str, str] | None:
+        found = [word for word in self.words if word in row.payload["text"]]
+        return ("apology", found[0]) if found else None
+
+
+def is_shouted(row: Row) -> tuple[str, str] | None:
+    return ("shouted", "") if row.payload["text"].isupper() else None
+
+
+OWN = [
+    {"use": "tests.stages.steps.test_filters:NoApologies", "words": ["sorry"]},
+    "tests.stages.steps.test_filters:is_shouted",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("I am sorry.", "apology"), ("FOUR", "shouted"), ("Four.", None), (" ", "empty_answer")],
+)
+async def test_own_filters(text: str, reason: str | None) -> None:
+    stage = filters.stage(tiny_recipe(filters={"own": OWN}))
+    payload = {"text": text, "completion_tokens": 3, "finish_reason": "stop"}
+    outcome = await stage.row(Row("a", payload), None)
+    assert getattr(outcome, "reason", None) == reason
+    assert stage.config["own"] == OWN and "own" not in filters.stage(tiny_recipe()).config
+
+
+@pytest.mark.parametrize(
+    ("own", "problem"),
+    [
+        ("nowhere:Filter", "cannot be imported"),
+        ("tests.stages.steps.test_filters:NoApologies", "cannot be built with {}"),
+        ({"words": []}, "names no filter"),
+        ({"use": "tests.stages.steps.test_filters:is_shouted", "loud": 1}, None),
+        ("tests.stages.steps.test_filters:OWN", "cannot be built"),
+    ],
+)
+def test_own_filters_that_cannot_be_used(own: Any, problem: str | None) -> None:
+    recipe = tiny_recipe(filters={"own": [own]})
+    if problem is None:  # a function's options can only be checked by calling it
+        filters.stage(recipe)
+        return
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        filters.stage(recipe)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.methods import Proposals
+from pipeline.protocols import Proposals
 from pipeline.rows import Row
-from stages.steps.new_questions import Known, new, questions_in, requests, well_formed
+from stages.steps.new_questions import Known, drop_near_duplicates, questions_in, requests, well_formed
 
 POOL = [
     Known("a", "Tom has 12 nuts and eats 5 of them. How many nuts are left?"),
@@ -51,28 +51,34 @@ def test_near_duplicates_of_known_and_of_new_questions_are_dropped() -> None:
         "A train runs for 3 hours. How far does it get?",
         "A train runs for 4 hours. How far does it get?",
     )
-    found = outcome(new(lambda: POOL, 0.7), rows(same, first, second, "Calculate 4 + 19 - 3."))
+    found = outcome(
+        drop_near_duplicates(lambda: POOL, 0.7), rows(same, first, second, "Calculate 4 + 19 - 3.")
+    )
     assert found == {
         same: "near_duplicate",
         first: "",
         second: "near_duplicate",
         "Calculate 4 + 19 - 3.": "near_duplicate",
     }
-    assert outcome(new(lambda: POOL, 1.0), rows(same, "Calculate 4 + 19 - 3")) == {
+    assert outcome(drop_near_duplicates(lambda: POOL, 1.0), rows(same, "Calculate 4 + 19 - 3")) == {
         same: "",
         "Calculate 4 + 19 - 3": "near_duplicate",
     }
-    detail = next(verdict.detail for _, verdict in new(lambda: POOL, 0.7)(lambda: iter(rows(same))))
+    detail = next(
+        verdict.detail for _, verdict in drop_near_duplicates(lambda: POOL, 0.7)(lambda: iter(rows(same)))
+    )
     assert detail == "ROUGE-L 0.93 with: Tom has 12 nuts and eats 5 of them. How many nuts are left?"
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=9), max_size=12), st.randoms())
 def test_what_is_kept_does_not_depend_on_the_order(texts: list[str], random: Any) -> None:
     given_ = rows(*texts)
-    before = {row.id: verdict for row, verdict in new(lambda: POOL, 0.7)(lambda: iter(given_))}
+    before = {
+        row.id: verdict for row, verdict in drop_near_duplicates(lambda: POOL, 0.7)(lambda: iter(given_))
+    }
     shuffled = random.sample(given_, len(given_))
     assert {
-        row.id: verdict for row, verdict in new(lambda: POOL, 0.7)(lambda: iter(shuffled))
+        row.id: verdict for row, verdict in drop_near_duplicates(lambda: POOL, 0.7)(lambda: iter(shuffled))
     } == before and len(before) == len(given_)
 
 

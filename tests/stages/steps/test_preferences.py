@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.recipe import Preferences
+from pipeline.config import Preferences
 from pipeline.errors import ConfigError, StageError
-from pipeline.methods import Method, Pair
+from pipeline.methods import Method
+from pipeline.protocols import Pair
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.steps import run_steps
 from pipeline.store import files, parts
@@ -252,7 +253,7 @@ def test_a_method_may_pair_a_row_with_itself_but_not_two_right_answers():
     assert [p.parents for p in pairs_in(found)] == [["r0"], ["r1"]]
     method = Revised(tiny_recipe())
     method.careless = True
-    with pytest.raises(StageError, match="method revised made a preference pair of rows r0 and r1"):
+    with pytest.raises(StageError, match="method revised paired rows r0 and r1"):
         outcomes(answers, rules(), method)
 
 
@@ -279,7 +280,7 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
             {"preferences": {"length_matched": 0.5}},
             "preferences.length_matched: Input should be greater than or equal to 1",
         ),
-        ({"preferences": {"length_matched": True}}, "length_matched: give the longest permitted ratio"),
+        ({"preferences": {"length_matched": True}}, "length_matched: expected the maximum ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
         ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),

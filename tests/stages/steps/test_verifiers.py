@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import registry
-from pipeline.config.recipe import Recipe
+from pipeline.config import Recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.rows import Dropped, Kept, Row
 from stages.steps import verifiers

@@ -1,4 +1,4 @@
-"""Every way in which an input file can be wrong: the message names the place, what was expected and what to do."""
+"""Every way an input file can be wrong: the message names the place, what was expected and what to do."""
 
 import bz2
 import gzip
@@ -41,7 +41,7 @@ LINES = {
     "raw NUL byte": (b'{"question": "a\0b", "answer": 6}\n', 2, "Invalid control character"),
     "escaped NUL": (b'{"question": "a\\u0000b", "answer": 6}\n', 2, "NUL character at position 2"),
     "half a surrogate pair": (b'{"question": "a\\ud800b", "answer": 6}\n', 2, "surrogate pair at position 2"),
-    "a key twice": (b'{"question": "3+3?", "question": "x", "answer": 6}\n', 2, "'question' stands twice"),
+    "a key twice": (b'{"question": "3+3?", "question": "x", "answer": 6}\n', 2, "'question' occurs twice"),
     "NaN": (b'{"question": "3+3?", "answer": NaN}\n', 2, "NaN is not JSON"),
     "nested too deeply": (b"[" * 100_000 + b"\n", 2, "nested too deeply"),
     "a missing column": (
@@ -59,7 +59,7 @@ LINES = {
     "question is a number": (b'{"question": 7, "answer": 6}\n', 2, "is the number 7"),
     "answer is a list": (b'{"question": "3+3?", "answer": [6]}\n', 2, "the answer is a list"),
     "answer is null": (b'{"question": "3+3?", "answer": null}\n', 2, "the answer is null"),
-    "answer is of another type": (b'{"question": "3+3?", "answer": "six"}\n', 2, "'six' is no number"),
+    "answer is of another type": (b'{"question": "3+3?", "answer": "six"}\n', 2, "'six' is not a number"),
     "a duplicate": (GOOD, 2, "tasks.jsonl:1"),
 }
 
@@ -96,8 +96,8 @@ def test_a_column_that_no_row_has_cannot_be_skipped(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.jsonl").write_bytes(b'{"prompt": "1+1?", "answers": 2}\n' * 2)
     message = refuse(path, columns={"question": "prompt"}, on_bad_row="skip")
     assert (
-        "no column 'answer' for the answer; there are: 'prompt', 'answers'. Did you mean columns.answer: 'answers'?"
-        in message
+        "no column 'answer' for the answer; there are: 'prompt', 'answers'. "
+        "Did you mean columns.answer: 'answers'?" in message
     )
 
 
@@ -119,7 +119,7 @@ def test_nothing_in_the_file(tmp_path: Path, text: bytes, kind: str) -> None:
     (path := tmp_path / f"tasks.{kind}").write_bytes(text)
     message = refuse(path, kind)
     assert str(path) in message
-    assert "there is no row in it" in message
+    assert "contains no row" in message
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + b"x" * (3 * 2**20) + b"\n" + ALSO)
     tasks = read_tasks(source(path, on_bad_row="skip"), 0)
     assert [bad.problem for bad in tasks.rejected] == [
-        "a line of more than 1 MiB; expected one JSON object a line"
+        "a line longer than 1 MiB; expected one JSON object per line"
     ]
     assert len(tasks.rejected[0].raw) <= 2000
     assert [row.payload["source"]["where"] for row in tasks.rows] == [f"{path}:1", f"{path}:3"]
@@ -188,17 +188,17 @@ def test_csv_headers(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.csv").write_bytes(b"1+1?,2\n2+2?,4\n")
     assert "no column 'question' for the question; there are: '1+1?', '2'" in refuse(path, "csv")
     assert len(read_tasks(source(path, "csv", options={"header": ["question", "answer"]}), 0).rows) == 2
-    assert "'answer' stands more than once" in refuse(
+    assert "'answer' occurs more than once" in refuse(
         path, "csv", options={"header": ["question", "answer", "answer"]}
     )
     for header in ([1, 2], "question,answer", []):
-        assert "expected the columns' names, such as [question, answer]" in refuse(
+        assert "expected column names, such as [question, answer]" in refuse(
             path, "csv", options={"header": header}
         )
     path.write_bytes(b"question,answer,answer\n1+1?,2,2\n")
-    assert f"{path}:1: the column 'answer' stands more than once" in refuse(path, "csv")
+    assert f"{path}:1: the column 'answer' occurs more than once" in refuse(path, "csv")
     path.write_bytes(b"question,\xff\n")
-    assert f"{path}:1: the header line cannot be read: not UTF-8" in refuse(path, "csv")
+    assert f"{path}:1: the header line is unreadable: not UTF-8" in refuse(path, "csv")
     assert "expected one character" in refuse(path, "csv", options={"delimiter": "::"})
 
 
@@ -208,7 +208,7 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert f"{path}: not a readable Parquet file" in refuse(path, "parquet")
     pq.write_table(pa.table([["1+1?"], ["2"], ["2"]], names=["question", "answer", "answer"]), path)
-    assert "'answer' stands more than once" in refuse(path, "parquet")
+    assert "'answer' occurs more than once" in refuse(path, "parquet")
     pq.write_table(pa.table({"question": ["1+1?", None], "answer": [2, 4]}), path)
     assert f"{path}:2: the question (column 'question') is null" in refuse(path, "parquet")
 

@@ -1,4 +1,4 @@
-"""Questions that come from elsewhere than the tasks, and general text for replay: what is frozen, and what is refused."""
+"""Questions from other sources than the tasks, and general text for replay: what is frozen or refused."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_general_text_that_gives_a_question_away_is_left_out_and_recorded(tmp_pa
     run = frozen(tmp_path, [f"general {i}" for i in range(30)] + [f"So it was. {QUESTION} It was this one."])
     assert not any(QUESTION in text for text in texts(run, "replay") + texts(run, "replay_held_out"))
     [rejected] = run.rejects(run.tasks("rejected"), "failed")
-    assert "g.jsonl:31: holds a held-out question: which of the seven" in rejected["detail"]
+    assert "g.jsonl:31: contains a held-out question: which of the seven" in rejected["detail"]
 
 
 def test_some_general_text_is_held_out_but_not_all(tmp_path: Path) -> None:

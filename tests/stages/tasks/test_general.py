@@ -1,4 +1,4 @@
-"""General conversations in a round's dataset: the share of tokens, the seeded choice, what is left out, and mistakes in the file."""
+"""General conversations in a dataset: share of tokens, seeded choice, what is left out, bad files."""
 
 import json
 from pathlib import Path
@@ -80,8 +80,8 @@ def test_what_is_too_long_or_held_out_is_left_out_and_counted(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"messages": "hello"}', "chat.jsonl:1.*no conversation"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "not the first"),
+        ('{"messages": "hello"}', "chat.jsonl:1.*not a conversation"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "the second or a later is"),
         ('{"text": "x"}', "'text'"),
         ("{", "chat.jsonl:1"),
     ],

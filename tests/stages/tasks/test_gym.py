@@ -1,4 +1,4 @@
-"""reasoning_gym: the same tasks for the same seed, entries that reach their scorer intact, answers that are never run."""
+"""reasoning_gym: the same tasks for the same seed, entries reach their scorer intact, no answer is run."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ from reasoning_gym.factory import DATASETS
 
 from pipeline.config import Source
 from pipeline.errors import DataError
-from stages.tasks import BadRow, RawRow, Repeat, read_tasks, score_answer
+from stages.tasks import BadRow, RawRow, Repeat, read_tasks
 from stages.tasks.entries import pack, unpack
 from stages.tasks.fixed_process import in_fixed_process
 from stages.tasks.gym import generate, make_dataset
+from stages.tasks.scoring import score_answer
 
 COMPOSITE = {
     "datasets": [
@@ -80,9 +81,9 @@ def test_questions_made_twice_are_counted_and_made_up_for() -> None:
         (gym("chain_sum", 1, max_term=3), "no option 'max_term'. Did you mean 'max_terms'? Its options: "),
         (
             gym("chain_sum", 1, min_terms=9, max_terms=2),
-            "cannot be made with options {'min_terms': 9, 'max_terms': 2}: max_terms",
+            "cannot be created with options {'min_terms': 9, 'max_terms': 2}: max_terms",
         ),
-        (gym("chain_sum", 1, min_terms="two"), "cannot be made with options"),
+        (gym("chain_sum", 1, min_terms="two"), "cannot be created with options"),
         (gym("chain_sum", 1, size=5), "leave options.size out"),
         (
             gym("composite", 1, datasets=[{"name": "nope", "weight": 1, "config": {}}]),
@@ -187,5 +188,5 @@ def test_an_answer_is_never_run(name: str, code: str, tmp_path: Path) -> None:
 
 
 def test_a_task_without_scorer() -> None:
-    with pytest.raises(DataError, match="task t1 does not come from reasoning_gym"):
+    with pytest.raises(DataError, match="task t1 is not from reasoning_gym"):
         score_answer({"task_id": "t1", "source": {"source": "jsonl"}, "entry": None}, "4")

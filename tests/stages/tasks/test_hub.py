@@ -58,7 +58,7 @@ def test_class_labels_become_their_names(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nobody/nothing: neither a folder here nor"):
+    with pytest.raises(DataError, match="nobody/nothing: neither a local folder nor"):
         answers("nobody/nothing")
     with pytest.raises(DataError, match="code that comes with a dataset is never run"):
         answers("nobody/nothing", options={"trust_remote_code": True})

@@ -177,7 +177,7 @@ def test_limit_counts_rows_read(tmp_path: Path) -> None:
 def test_given_ids_that_are_not_unique(tmp_path: Path) -> None:
     source = write(tmp_path / "t.jsonl", [{"n": 1, **row} for row in numbered(2)])
     source.columns.id = "n"
-    with pytest.raises(DataError, match=r"t\.jsonl:2: duplicate id as at .*t\.jsonl:1"):
+    with pytest.raises(DataError, match=r"t\.jsonl:2: duplicate id: the same as at .*t\.jsonl:1"):
         read_tasks(source, 0)
 
 
@@ -229,7 +229,7 @@ def test_a_source_of_ones_own() -> None:
     ]
     assert tasks.duplicates == 1
     orjson.dumps([row.payload for row in tasks.rows])
-    with pytest.raises(DataError, match=r"gave a dict; expected stages\.tasks\.RawRow"):
+    with pytest.raises(DataError, match=r"yielded a dict; expected stages\.tasks\.RawRow"):
         read_tasks(Source(source=f"{__name__}:wrong"), 0)
     with pytest.raises(ConfigError, match="Did you mean 'jsonl'"):
         read_tasks(Source(source="jsonll"), 0)
@@ -243,7 +243,8 @@ def breaks(source: Source, seed: int) -> Iterator[RawRow]:
 def test_a_source_that_raises_is_an_error_that_says_where() -> None:
     with pytest.raises(
         DataError,
-        match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' \(.*test_read.py:\d+\)",
+        match=r"source tests\.stages\.tasks\.test_read:breaks, options {'a': 1}: KeyError: 'no such thing' "
+        r"\(.*test_read.py:\d+\)",
     ):
         read_tasks(Source(source="tests.stages.tasks.test_read:breaks", options={"a": 1}), 0)
     with pytest.raises(DataError, match="source documents"):

@@ -61,16 +61,16 @@ def test_what_reads_the_same_as_a_held_out_task_is_in_neither_list() -> None:
 @pytest.mark.parametrize(
     ("rows", "held_out", "numbers"),
     [
-        (tasks(3), HeldOut(count=3), "held_out.count 3 of 3 tasks leaves 0 to learn from and 3 held out"),
+        (tasks(3), HeldOut(count=3), "held_out.count 3 of 3 tasks leaves 0 to train on and 3 held out"),
         (
             tasks(1),
             HeldOut(share=0.0001),
-            "held_out.share 0.0001 of 1 tasks leaves 1 to learn from and 0 held out",
+            "held_out.share 0.0001 of 1 tasks leaves 1 to train on and 0 held out",
         ),
         (
             [task("Same?"), task("same?")],
             HeldOut(count=1),
-            "leaves 0 to learn from and 1 held out (1 read the same",
+            "leaves 0 to train on and 1 held out (1 read the same",
         ),
         ([], HeldOut(), "of 0 tasks"),
     ],

@@ -1,9 +1,9 @@
-"""Tree search in text environments: the tree, the game that its nodes are states of, and the search itself."""
+"""Tree search in text environments: the tree, the game whose states are its nodes, and the search itself."""
 
-from stages.methods.agent_r.search.facts import SOLVED, record_facts, search_facts
 from stages.methods.agent_r.search.game import Game, Games
-from stages.methods.agent_r.search.search import SearchSettings, search
+from stages.methods.agent_r.search.statistics import SOLVED, record_facts, search_facts
 from stages.methods.agent_r.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree, ucb
+from stages.methods.agent_r.search.tree_search import SearchSettings, search
 
 __all__ = [
     "CUT_OFF",

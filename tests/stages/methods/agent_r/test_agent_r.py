@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.rows import Dropped, Kept, Row
 from stages.environments import EnvTask
 from stages.methods.agent_r.method import REFLECTION, SENTENCES, AgentR
-from stages.methods.agent_r.step_judge import judgement
+from stages.methods.agent_r.step_judge import parse_judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
 from tests.conftest import tiny_recipe
 from tests.stages.methods.agent_r.search.counter import Counter
@@ -93,8 +93,8 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"options": {}}, "how many tasks"),
-        ({"options": {"train": 99}}, "99 are wanted"),
+        ({"options": {}}, "set numbers of tasks in options"),
+        ({"options": {"train": 99}}, "options.train is 99"),
         ({"options": {"trian": 9}}, "trian"),
         ({"options": {"train": 1, "environment": {"cuont": 9}}}, "count"),
         ({"dataset": "crating"}, "crafting"),
@@ -112,7 +112,7 @@ def test_held_out_games_are_no_demonstrations() -> None:
         "options": {"train": 3, "test": 2, "oracle": True},
         "columns": {"solution": "solution"},
     }
-    with pytest.raises(DataError, match="tasks of split test are held out"):
+    with pytest.raises(DataError, match="test tasks are held out"):
         read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
 
 
@@ -323,7 +323,7 @@ def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
     ],
 )
 def test_fault_15_only_a_last_line_that_says_so_is_a_judgement(text: str, label: str | None) -> None:
-    assert judgement(text) == label
+    assert parse_judgement(text) == label
 
 
 def test_fault_15_an_unreadable_judge_is_asked_once_more_and_then_is_uncertain() -> None:
@@ -421,9 +421,9 @@ def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
 def test_recipes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="tasks.source"):
         method(tasks={"source": "jsonl", "path": "x"})
-    for key in ("demonstrations", "held_out"):
+    for key, setting in (("demonstrations", "demonstrations.source"), ("held_out", "held_out.source.source")):
         other = {"source": "jsonl", "path": "x.jsonl"}
-        with pytest.raises(ConfigError, match=rf"{key}.* is of source 'jsonl', expected 'environment'"):
+        with pytest.raises(ConfigError, match=rf"{setting} is 'jsonl', expected 'environment'"):
             AgentR(
                 tiny_recipe(
                     tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}

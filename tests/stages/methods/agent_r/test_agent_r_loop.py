@@ -11,8 +11,8 @@ from datasets import load_dataset, load_from_disk
 from jobs.trees import round_with_tree, trees
 from pipeline.config import Recipe
 from pipeline.lineage import trace
-from pipeline.methods import RESUMED, STAGES
 from pipeline.rundir import RunDir
+from pipeline.stage import RESUMED, STAGES
 from pipeline.store import request_log
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop

@@ -16,14 +16,15 @@ from pipeline.config import Recipe, build_recipe, load_recipe
 from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError, SelfloopError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES
 from pipeline.overview import overview
 from pipeline.places import PROJECT
 from pipeline.rows import Dropped, Failed, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.store import request_log
-from stages.methods.entigraph.method import EntiGraph, title_of, whole_sentences, within
+from stages.methods.entigraph.method import EntiGraph
+from stages.methods.entigraph.texts import cap_tokens, title_of, whole_sentences
 from stages.reports.scaling import points
 from stages.rounds.loop import Loop
 from tests.conftest import tiny_recipe
@@ -319,7 +320,7 @@ def test_a_judge_drops_what_is_unfaithful_and_says_when_it_cannot_be_read() -> N
     unread = Model(lambda request, index: "I think so")
     kept, reasons = through(Kept(rows), unread, faithfulness=1.0)
     assert len(kept) == 11 and not reasons and kept[0].payload["verdict"]["faithful"] is None
-    assert "0 of 11 (and 11 in vain)" in EntiGraph(recipe_of()).notes(kept)[1]
+    assert "0 of 11 (11 unreadable)" in EntiGraph(recipe_of()).notes(kept)[1]
 
 
 def test_the_other_arms() -> None:
@@ -342,7 +343,7 @@ def test_a_smaller_budget_is_a_part_of_a_larger_one_in_any_order() -> None:
     rows = [Row(f"r{i}", {"text": "w " * (5 + i % 4)}) for i in range(60)]
 
     def kept(budget: int, order: list[Row]) -> set[str]:
-        verdicts = list(within(budget, 3, lambda text: len(text.split()), lambda: order))
+        verdicts = list(cap_tokens(budget, 3, lambda text: len(text.split()), lambda: order))
         assert len(verdicts) == 60 and {v.reason for _, v in verdicts if v} <= {"over_budget"}
         used = sum(len(r.payload["text"].split()) for r, v in verdicts if v is None)
         assert budget - 8 < used <= budget
@@ -353,9 +354,11 @@ def test_a_smaller_budget_is_a_part_of_a_larger_one_in_any_order() -> None:
 
 def test_texts_that_do_not_fill_the_budget_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
     rows = [Row(f"r{i}", {"text": "w w"}) for i in range(3)]
-    assert sum(v is None for _, v in within(5, 3, lambda text: 2, lambda: rows)) == 2 and not caplog.records
-    assert all(v is None for _, v in within(7, 3, lambda text: 2, lambda: rows))
-    assert "all 3 texts have 6 tokens together" in caplog.text
+    assert (
+        sum(v is None for _, v in cap_tokens(5, 3, lambda text: 2, lambda: rows)) == 2 and not caplog.records
+    )
+    assert all(v is None for _, v in cap_tokens(7, 3, lambda text: 2, lambda: rows))
+    assert "all 3 texts together have 6 tokens" in caplog.text
 
 
 def test_the_recipe_that_ships_is_one_for_every_arm() -> None:
@@ -397,9 +400,9 @@ def test_a_smaller_budget_branches_from_what_is_written(
 def test_settings_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="set train.kind: cpt"):
         tiny_recipe(method={"name": "entigraph"})
-    with pytest.raises(ConfigError, match="method direct makes none"):
+    with pytest.raises(ConfigError, match="method direct writes none"):
         tiny_recipe(train={"kind": "cpt"})
-    with pytest.raises(ConfigError, match="no use for demonstrations"):
+    with pytest.raises(ConfigError, match="does not use demonstrations"):
         tiny_recipe(
             method={"name": "entigraph"},
             train={"kind": "cpt"},

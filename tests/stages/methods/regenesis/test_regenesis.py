@@ -14,8 +14,8 @@ from datasets import load_from_disk
 from pipeline.config import Recipe
 from pipeline.errors import DataError, StaleError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES
 from pipeline.rundir import RunDir
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.regenesis import guidelines
 from stages.reports.comparison import compare
@@ -196,7 +196,7 @@ def test_only_questions_without_an_accepted_path_are_hinted_and_it_shows_in_the_
     )
     share = sum(dataset["src_hinted"])
     assert (
-        f"Hinted examples (the answer was shown while the path was made): {share} of {len(dataset)}"
+        f"Hinted examples (the answer was shown while the path was written): {share} of {len(dataset)}"
         in card(finished)
     )
     assert max(Counter(dataset["task_id"]).values()) == 2
@@ -546,7 +546,7 @@ async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(
     }
     leaks = [r for r in run.rejects(run.stage(1, "critique"), "dropped") if "leak" in r["reason"]]
     assert all(re.match(r"(announced|contained): '\d+'", r["detail"]) and r["raw"] for r in leaks)
-    assert "Check that guidelines and structures do not hold the answer: on" in card(run)
+    assert "Check that guidelines and structures do not contain the answer: on" in card(run)
     frozen = run.recipe().method["guidelines"]
     Path(own).unlink()  # what the run was started with is in the run
     assert (
@@ -574,7 +574,10 @@ async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
     }
     rows = run.manifest(run.stage(1, "publish")).rows_out
     assert {p["leak_check"] for p in payloads(run, "critique")} == {"off"} and rows > 0
-    assert f"do not hold the answer: off for {rows} of {rows}: there is no ground truth" in card(run)
+    assert (
+        f"do not contain the answer: off for {rows} of {rows}: no ground truth, or majority_vote may not see it"
+        in card(run)
+    )
 
 
 # --- The same rows, whatever happens on the way.

@@ -42,11 +42,11 @@ def test_guidelines_are_ours_and_typed() -> None:
     ("method", "said"),
     [
         ({"preset": "papers"}, "method.preset"),
-        ({"n_selected": 0, "use_raw": False}, "nothing to start a chain from"),
-        ({"raw_per_question": 26}, "raw_per_question is 26, of 25 raw guidelines"),
+        ({"n_selected": 0, "use_raw": False}, "no chain can start"),
+        ({"raw_per_question": 26}, "raw_per_question is 26, but there are 25 raw guidelines"),
         ({"sampling": {"adept": {}}}, "did you mean 'adapt'"),
         ({"sampling": {"adapt": {"temprature": 1}}}, "did you mean 'temperature'"),
-        ({"guidelines": {}}, "guidelines: there are none"),
+        ({"guidelines": {}}, "guidelines is empty"),
     ],
 )
 def test_options_that_cannot_be_are_refused(method: dict[str, Any], said: str) -> None:
@@ -66,7 +66,7 @@ def test_hints_need_answers() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is no guideline in it"),
+        ("", "no guidelines in it"),
         (
             '{"index": 0, "type": "a", "text": "b"}\n\n{"index": 1, "type": "a"}\n',
             r"own.jsonl:3: 'text': Field required",
@@ -82,14 +82,14 @@ def test_hints_need_answers() -> None:
         ('{"index": 0, "type": "a", "text": "b", "kind": "c"}', r"own.jsonl:1: unknown field 'kind'"),
         (
             '{"index": 0, "type": "a", "text": "b"}\n{"index": 0, "type": "a", "text": "c"}',
-            r"own.jsonl:2: the index 0 stands in line 1 already",
+            r"own.jsonl:2: duplicate index 0, first in line 1",
         ),
         (
             '{"index": 0, "type": "a", "text": "b"}\n{"index": 1, "type": "a", "text": "b"}',
-            r"own.jsonl:2: the text 'b' stands in line 1 already",
+            r"own.jsonl:2: duplicate text 'b', first in line 1",
         ),
         ('{"index": 0,', r"own.jsonl:1: not JSON"),
-        ('["a"]', r"own.jsonl:1: expected an object"),
+        ('["a"]', r"own.jsonl:1: not an object; expected a line like"),
         (b'\xff{"index": 0}', r"own.jsonl:1: not UTF-8"),
     ],
 )

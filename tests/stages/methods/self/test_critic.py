@@ -66,7 +66,7 @@ def rows(*approved: bool | None, initial: bool = False) -> list[Row]:
 def test_a_critic_that_says_yes_to_more_than_the_limit_stops_the_run() -> None:
     with pytest.raises(
         StageError,
-        match=r"the critic said yes to 39 of 40 answers \(97.5%\), more than method.max_positive = 95% allows.*selfloop branch",
+        match=r"the critic approved 39 of 40 answers \(97.5%\), more than method.max_positive = 95% allows.*selfloop branch",
     ):
         base_rate(0.95, rows(*[True] * 39, False), [])
     assert base_rate(0.95, rows(*[True] * 38, False, False), [])["base_rate"] == 0.95, (
@@ -88,7 +88,8 @@ def test_in_phase_1_the_verdicts_on_first_answers_count() -> None:
     facts = base_rate(0.97, meta, [("unparsable_feedback", Row("x", {})), ("empty_answer", Row("y", {}))])
     assert (facts["judged"], facts["positive"], facts["unparsable"]) == (30, 29, 1)
     assert facts["note"] == (
-        "the critic said yes to 29 of 30 first answers (96.7%); 1 verdicts could not be read; mean tokens 2.0 before refinement, 3.0 after"
+        "the critic approved 29 of 30 first answers (96.7%); 1 verdicts could not be parsed; "
+        "mean tokens 2.0 before refinement, 3.0 after"
     )
 
 
@@ -97,7 +98,8 @@ def test_lengths_and_rates_are_told() -> None:
         0.95, rows(True, False, None, True, initial=True), [("unparsable_feedback", Row("x", {}))]
     )
     assert facts["note"] == (
-        "the critic said yes to 2 of 3 refined answers (66.7%) and to 4 of 4 first answers (100.0%); 2 verdicts could not be read; "
+        "the critic approved 2 of 3 refined answers (66.7%) and 4 of 4 first answers (100.0%); "
+        "2 verdicts could not be parsed; "
         "mean tokens 4.0 before refinement, 6.0 after"
     )
     assert base_rate(0.95, [], [])["base_rate"] is None
@@ -131,7 +133,7 @@ def test_precision_and_recall_by_the_hidden_truth() -> None:
         and facts["wrong_found"] == 2 / 3
     )
     assert (
-        "2 of 3 (66.7%) kept ones are right (precision), 2 of 3 (66.7%) right ones were kept (recall)"
+        "2 of 3 kept answers (66.7%) are right (precision) and 2 of 3 right answers (66.7%) were kept (recall)"
         in facts["note"]
     )
     none = quality(lambda _, text: None, kept, dropped)

@@ -10,10 +10,12 @@ from datasets import load_from_disk
 
 from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
-from pipeline.methods import STAGES, UNTRAINED
-from pipeline.publish import measure, publish, published_row
+from pipeline.methods import example_templates
+from pipeline.protocols import UNTRAINED
+from pipeline.publish import SFT, Lineage, measure, publish
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.training.build import build_trainer
 from stages.methods.self.method import SelfEvolution
 from stages.steps import decontaminate, dedup, verifiers
@@ -166,7 +168,7 @@ async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_s
         and row.payload["text"] == f"Answer: {TRUTH}"
         and row.payload["hinted"]
     )
-    assert "begun for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
+    assert "started for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
     assert self_.stages()["critique"].config != method().stages()["critique"].config
 
 
@@ -282,7 +284,7 @@ async def test_open_tasks_need_no_marked_answer_where_the_verifier_is_the_users_
     )
     row = last(await through(self_, model, 3))
     assert row.payload["text"] == "A longer poem." and row.payload["verdict"]["correct"]
-    assert self_._known(row, "A poem.") is True and self_._known(row, "An odd text.") is None, (
+    assert self_._is_right(row, "A poem.") is True and self_._is_right(row, "An odd text.") is None, (
         "it measures only, so it stops nothing"
     )
 
@@ -293,8 +295,8 @@ def test_what_stages_depend_on_is_in_their_fingerprints() -> None:
         "a looping feedback is dropped where feedback is learnt"
     )
     assert (
-        set(plain.example_prompts())
-        == set(brief.example_prompts())
+        set(example_templates(plain))
+        == set(example_templates(brief))
         == {"direct/solve", "self/feedback", "self/refine"}
     )
 
@@ -389,15 +391,17 @@ async def test_trap_2_no_loss_on_any_turn_but_the_last(
     rows = [await made(1), await made(1, YES), await made(2, keep_feedback=True), await made(2, YES)]
     examples = [(row, i, e) for row in rows for i, e in enumerate(method(keep_feedback=True).examples(row))]
     published = [
-        published_row(
-            e.prompt,
-            e.completion,
-            row_id=f"{n}-{i}",
-            parent_ids=row.parents,
-            task_id="t1",
-            kind="synthetic",
-            round=1,
-            method="self",
+        SFT.row(
+            Lineage(
+                row_id=f"{n}-{i}",
+                parent_ids=row.parents,
+                task_id="t1",
+                kind="synthetic",
+                round=1,
+                method="self",
+            ),
+            prompt=e.prompt,
+            completion=e.completion,
         )
         for n, (row, i, e) in enumerate(examples)
     ]
@@ -475,7 +479,7 @@ async def test_feedback_that_is_learnt_is_filtered_and_searched_for_held_out_que
     row = last(
         await through(method(), Model(**said | {"hinted_feedback": f"It is not as {leak} said.\n{NO}"}), 1)
     )
-    step = decontaminate.held_out([leak, "What is it?"], 13, method().learnt)
+    step = decontaminate.held_out([leak, "What is it?"], 13, method().trained_texts)
     assert [why.reason for _, why in step(lambda: [row])] == ["held_out_ngram"]
     assert [why for _, why in decontaminate.held_out([leak, "What is it?"], 13)(lambda: [row])] == [None], (
         "the answer alone does not show it"
@@ -491,7 +495,7 @@ def test_the_card_says_who_judged() -> None:
         "the model itself" in method().verified_by(2)
         and "distillation" in method(annotator=ENDPOINT).pair_notes(1)[0]
     )
-    assert "no ground truth was consulted" in method().pair_notes(2)[0]
+    assert "No ground truth was used" in method().pair_notes(2)[0]
 
 
 async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_same() -> None:
@@ -500,21 +504,27 @@ async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_sa
         await made(2),
         Row("o", {**(await made(2)).payload, "initial": "Answer: 13", "initial_verdict": True}),
     ]
-    step = dedup.exact_duplicates(tuple, method().identity)
+    step = dedup.exact_duplicates(tuple, method().pair_key)
     assert [why for _, why in step(lambda: rows)] == [None, None]
 
 
 async def test_a_row_that_teaches_feedback_is_no_repetition_when_its_first_answer_is_another() -> None:
     wrong, right, evolved = await made(1), await made(1, YES), await made(2)
     other = Row("o", {**wrong.payload, "initial": "Answer: 11"})
-    assert method().said(wrong) != method().said(other) and method().said(wrong) != method().said(right)
-    assert method().said(evolved) == evolved.payload["text"] != method(keep_feedback=True).said(evolved)
+    assert method().dedup_text(wrong) != method().dedup_text(other) and method().dedup_text(
+        wrong
+    ) != method().dedup_text(right)
+    assert (
+        method().dedup_text(evolved)
+        == evolved.payload["text"]
+        != method(keep_feedback=True).dedup_text(evolved)
+    )
 
 
 async def test_precision_leaves_out_the_models_own_questions_whatever_the_verifier() -> None:
     self_, row = method(), await made(2)
-    assert self_._known(row, f"Answer: {TRUTH}") is True and self_._known(row, "Answer: 0") is False
-    assert self_._known(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
+    assert self_._is_right(row, f"Answer: {TRUTH}") is True and self_._is_right(row, "Answer: 0") is False
+    assert self_._is_right(Row("p", {**row.payload, "proposed_by": "m@1"}), "Answer: 0") is None
 
 
 # --- Inference.
@@ -572,7 +582,7 @@ async def test_a_reply_gives_task_rows_without_an_answer_and_a_cut_off_line_give
     )
     cut = await propose(" One is?\n2. Two i", "length")
     assert isinstance(cut, Kept) and [row.payload["question"] for row in cut.rows] == ["One is?"]
-    assert (await propose(" One", "length")) == Dropped("no_question", "the reply holds none", " One")
+    assert (await propose(" One", "length")) == Dropped("no_question", "the reply contains none", " One")
 
 
 # --- Options.
@@ -597,22 +607,22 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
         ),
         (
             {"annotator": ENDPOINT, "scaffold": True},
-            "method.scaffold begins the texts of the untrained model",
+            "method.scaffold starts the untrained model's texts for it",
         ),
         (
             {"scaffold": True, "recipe": {"engine": ENDPOINT}},
-            "method.scaffold begins the texts of the untrained model",
+            "method.scaffold starts the untrained model's texts for it",
         ),
         (
             {"recipe": {"rounds": 2, "new_questions": False}},
-            "phase 2 would ask again the questions whose answers phase 1 was shown",
+            "phase 2 would ask questions whose answers phase 1 was shown and trained on",
         ),
         ({"verdict_words": ["Yes", "yes "]}, "two different words"),
         (
             {"annotator": {**ENDPOINT, "modle": "x"}},
             r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?",
         ),
-        ({"annotator": {"kind": "vllm"}}, r"method\.annotator.*'openai', 'scripted'"),
+        ({"annotator": {"kind": "vllm"}}, r"method\.annotator: kind vllm needs replicas of its own"),
         ({"new_questions": {"shwon": 3}}, "did you mean 'shown'"),
         (
             {"recipe": {"rounds": 3, "tasks": {"source": "jsonl", "path": "t", "answer_type": "choice"}}},

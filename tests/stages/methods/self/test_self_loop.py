@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 from collections import Counter
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from pipeline.config import Recipe
 from pipeline.engines.scripted import ScriptedClient
 from pipeline.errors import StageError, StaleError
 from pipeline.lineage import trace
-from pipeline.methods import STAGES, Proposals, method_stage
 from pipeline.overview import overview
+from pipeline.protocols import Proposals
+from pipeline.round import Round
 from pipeline.rows import Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.reports.table import rounds_table
-from stages.rounds import proposing
+from stages.rounds import proposing, questions
 from stages.rounds.loop import Loop
 from stages.steps.rouge import rouge_l
 from stages.tasks.freeze import freeze
@@ -120,7 +121,7 @@ def test_no_row_is_lost_and_questions_differ_from_round_to_round(finished: RunDi
 
 async def test_tasks_run_out_with_a_sentence(finished: RunDir) -> None:
     with pytest.raises(
-        StageError, match="round 3: 0 of 80 tasks were not drawn before, and questions_per_round is 40"
+        StageError, match="round 3: 0 of 80 tasks have not been asked before, and questions_per_round is 40"
     ):
         await Loop(finished, finished.recipe()).stage(3, "generate")
 
@@ -205,7 +206,7 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
         shown.text.split()
     ), shown.text
     assert (
-        "the critic said yes to"
+        "the critic approved "
         in selfloop("inspect", "--run", finished.root, "--round", "2", "--stage", "critique").text
     )
     facts = next(r for r in overview(finished)["rounds"] if r["round"] == 2)["stages"]["verify"]["facts"]
@@ -215,7 +216,7 @@ def test_verdicts_and_the_filter_are_measured_every_round(finished: RunDir, self
 def test_the_card_names_the_annotator_and_rows_their_kind(finished: RunDir) -> None:
     cards = [Path(finished.dataset("sft", r), "README.md").read_text() for r in ROUNDS]
     assert "Annotator: self_with_truth" in cards[0] and "deviation from the paper" in cards[0]
-    assert "refined answers that the model itself approved" in cards[1] and "Annotator" not in cards[1]
+    assert "refined answers the model itself approved" in cards[1] and "Annotator" not in cards[1]
     first, second = (load_from_disk(finished.dataset("sft", r))["train"] for r in (1, 2))
     assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(
         first["src_hinted"]
@@ -266,7 +267,7 @@ def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path)
         ),
     )
     freeze(run, recipe)
-    stage = proposing._stage(run, 2, partial(method_stage, "propose"), Proposals(5, 4, 0.7), recipe)
+    stage = proposing.stage(Round(run, 2, recipe), Proposals(5, 4, 0.7), recipe)
     rows = [Row("a", {"question": "What is 88 + 77?"})]
     assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
     assert [
@@ -331,14 +332,14 @@ async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_le
     recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
     with pytest.raises(
         StageError,
-        match=r"the critic said yes to 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
+        match=r"the critic approved 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
     ):
         await make(run, recipe, (2,))
     assert (
         run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
     )
     before = len(asked(run, 2, "critique"))
-    with pytest.raises(StageError, match="the critic said yes"):
+    with pytest.raises(StageError, match="the critic approved"):
         await make(run, recipe, (2,))
     assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
 
@@ -351,7 +352,8 @@ async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draw
     await make(run, recipe, (1,), "generate")
     asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
     for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
-        drawn = {row.id for row in Loop(run, recipe_in(tmp_path, tiny_model, **changes))._questions(2).rows()}
+        round_ = Round(run, 2, recipe_in(tmp_path, tiny_model, **changes))
+        drawn = {row.id for row in questions.drawn(round_).rows()}
         assert (
             len(asked_before) == 40
             and not drawn & asked_before
@@ -414,7 +416,7 @@ async def test_an_endpoint_annotates_phase_1_and_nothing_else(
     published = load_from_disk(run.dataset("sft", 1))["train"]
     assert set(published["src_model"]) == {critique.model} and not any(published["src_hinted"])
     assert (
-        f"Annotator: {critique.model}, whose judgement is learnt here: distillation"
+        f"Annotator: {critique.model}, whose judgment is trained on here: distillation"
         in Path(run.dataset("sft", 1), "README.md").read_text()
     )
     patient = run.recipe().model_dump(mode="json")

@@ -93,7 +93,7 @@ def test_the_interval_of_each_kind(demand: str, interval: tuple[float, float]) -
     ],
 )
 def test_a_demand_that_cannot_be_read_says_what_was_expected(text: str) -> None:
-    with pytest.raises(DataError, match="expected such as 'about 150', 'range 100-200'"):
+    with pytest.raises(DataError, match="expected e.g. 'about 150', 'range 100-200'"):
         Demand.parse(text)
 
 

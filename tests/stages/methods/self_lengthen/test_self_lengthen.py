@@ -15,10 +15,10 @@ from datasets import load_from_disk
 from pipeline.config import build_recipe, load_recipe
 from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError
-from pipeline.methods import STAGES
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.self_lengthen.lengths import Demand, words
 from stages.methods.self_lengthen.long_texts import problem
@@ -534,7 +534,7 @@ async def test_both_kinds_of_pairs_are_published_together_or_by_role(
 
 
 def test_adapters_need_a_method_with_roles_and_lora() -> None:
-    with pytest.raises(ConfigError, match="direct has none"):
+    with pytest.raises(ConfigError, match="direct has roles: none"):
         tiny_recipe(train={"adapters": True, "lora": {}})
     with pytest.raises(ConfigError, match=r"needs train\.lora"):
         tiny_recipe(train={"adapters": True}, method={"name": "self_lengthen"})

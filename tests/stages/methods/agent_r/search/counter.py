@@ -77,7 +77,6 @@ class Replayed(Counter):
     """The same without snapshots: a state is gone back to by playing the way again."""
 
     name = "replayed"
-    snapshots = False
     at_once = 4
 
     def reset(self, task: EnvTask) -> str:

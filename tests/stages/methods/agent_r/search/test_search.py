@@ -21,7 +21,7 @@ from stages.methods.agent_r.search import (
     Tree,
     search,
 )
-from stages.methods.agent_r.search.turns import cut_off, normalised, parse_turn, quoted
+from stages.methods.agent_r.search.turns import cut_off, normalize_action, parse_turn, unlabel_actions
 from tests.stages.methods.agent_r.search.counter import Counter, Replayed, Wild
 from tests.stages.methods.agent_r.search.player import completion, llm, player
 
@@ -93,7 +93,7 @@ def test_fault_13_siblings_have_different_actions_whatever_they_say() -> None:
     assert all(len(n.children) <= 1 for n in tree.nodes)
     tree, _ = grown(player())
     for node in tree.nodes:
-        actions = [normalised(tree.nodes[i].action) for i in node.children]
+        actions = [normalize_action(tree.nodes[i].action) for i in node.children]
         assert len(set(actions)) == len(actions)
 
 
@@ -250,5 +250,5 @@ def test_environments_are_used_again_and_limited() -> None:
 
 def test_a_quoted_action_is_none() -> None:
     """A reflection that quotes the judge is learnt with the action that was played."""
-    said = f"Thought: {quoted('Action: add 3 was too much, and action 2: add 1 too few.')}\nAction: reflect"
+    said = f"Thought: {unlabel_actions('Action: add 3 was too much, and action 2: add 1 too few.')}\nAction: reflect"
     assert parse_turn(said) == (said, "reflect")

@@ -1,0 +1,60 @@
+"""The recipes that ship with selfloop: python -m jobs.recipes [NAME]"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from jobs.common import JsonOption, main, recipe_path
+from jobs.showing import print_json, show
+from pipeline.console import console
+from pipeline.places import RECIPES
+
+FIELDS = ("takes", "needs")
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="print this recipe instead of the list", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the shipped recipes with what they do and how long they take, or print one of them."""
+    if name is not None:
+        path = Path(recipe_path(name))
+        if as_json:
+            print_json(head(path) | {"text": path.read_text("utf-8")})
+        else:
+            print(path.read_text("utf-8"), end="")
+        return
+    heads = [head(path) for path in sorted(RECIPES.glob("*.yaml"), key=lambda p: (p.stem != "quickstart", p))]
+    if as_json:
+        print_json(heads)
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for title in ("recipe", "what it does", "takes"):
+        table.add_column(title, no_wrap=title == "recipe")
+    for h in heads:
+        needs = f"; needs {h['needs']}" if h["needs"] else ""
+        table.add_row(h["name"], h["summary"], f"{h['takes']}{needs}")
+    console.print(table, soft_wrap=False)
+    show("Each runs without a GPU or Java, and wants about 6 GiB of free memory.")
+    show("Start one: selfloop iterate NAME    read one: selfloop recipes NAME    your own: selfloop init")
+
+
+def head(path: Path) -> dict[str, str]:
+    """Return what a recipe's first comment lines declare: its summary, then `takes:` and `needs:`."""
+    lines = path.read_text("utf-8").splitlines()
+    declared = {"name": path.stem, "summary": lines[0].removeprefix("#").strip() if lines else ""}
+    declared |= dict.fromkeys(FIELDS, "")
+    for line in lines[1:]:
+        key, _, value = line.removeprefix("#").strip().partition(":")
+        if not line.startswith("#") or key not in FIELDS:
+            break
+        declared[key] = value.strip()
+    return declared | {"path": str(path)}
+
+
+if __name__ == "__main__":
+    main(recipes)

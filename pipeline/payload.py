@@ -1,0 +1,97 @@
+"""The payload of a row: its keys, who writes them and who reads them, and an error that names the writer of a
+missing one.
+"""
+
+from typing import Any, NamedTuple
+
+from pipeline.errors import DataError
+
+
+class Key(NamedTuple):
+    """One payload key: the stages that write it, the parts that read it, and its meaning."""
+
+    written_by: str
+    read_by: str
+    meaning: str
+
+
+# Keys that more than one part of selfloop relies on. A method's private keys are listed in its own module
+# (`declare`).
+KEYS: dict[str, Key] = {
+    # a task, as the source gives it
+    "task_id": Key(
+        "tasks", "verify, publish, evaluate", "id of the task: the question that answers belong to"
+    ),
+    "question": Key(
+        "tasks, propose",
+        "every prompt, decontamination",
+        "the question, instruction, document or first observation",
+    ),
+    "answer": Key("tasks", "verify", "ground truth; None where there is none. Unhinted prompts never see it"),
+    "answer_type": Key(
+        "tasks",
+        "verify, evaluate",
+        "number, fraction, percentage, math, choice, boolean or text",
+    ),
+    "options": Key("tasks", "prompts, verify", "texts of a multiple-choice question"),
+    "solution": Key("tasks", "publish", "worked solution of a demonstration"),
+    "document": Key("tasks", "evaluate", "what the question is about: intervals resample documents"),
+    "source": Key(
+        "tasks", "verify, inspect", "where the task comes from: file and line, or data set and seed"
+    ),
+    "entry": Key(
+        "tasks", "verify, environments", "the source's own record, for its scorer or its environment"
+    ),
+    "split": Key("tasks", "generate", "train or test, where the source itself separates them"),
+    # an answer, as a model gives it
+    "text": Key("generate", "filter, verify, publish", "what the model learns to write"),
+    "finish_reason": Key("generate", "filter", "how the engine ended the text: stop, length, ..."),
+    "prompt_tokens": Key("generate", "inspect", "tokens of the prompt"),
+    "completion_tokens": Key("generate", "filter", "tokens of the text"),
+    "sample": Key("generate", "inspect", "number of the sample among those of its question"),
+    "model": Key("generate", "publish", 'name@revision of the model that wrote `text`; "" for real texts'),
+    "sampling": Key(
+        "generate", "publish", "sampling parameters of `text`, where they differ from the recipe's"
+    ),
+    "hinted": Key("generate, critique", "publish", "the ground truth was shown while the text was written"),
+    "verdict": Key("verify", "publish, pairs", "correct, extracted, problem, score"),
+    "vote": Key("verify", "majority_vote", "the extracted answer and the key that equal answers share"),
+    # questions a model writes
+    "shown": Key("propose", "propose", "known questions that a request for new ones shows"),
+    "proposed_by": Key("propose", "critique, verify", "name@revision of the model that wrote the question"),
+    "asked": Key("verify", "publish", "the question as training asks it, where that differs from `question`"),
+    # conversations of many turns
+    "messages": Key("verify", "publish", "turns after the question"),
+    "learn": Key("verify", "publish", "per message: does the loss fall on it"),
+    # what publishing and evaluation add
+    "too_long_examples": Key("publish", "publish", "indices of the row's examples beyond train.max_length"),
+    "greedy": Key("evaluate", "evaluate, reports", "the judged greedy answer"),
+    "samples": Key("evaluate", "evaluate", "judged sampled answers"),
+    "refined": Key("evaluate", "evaluate", "the judged greedy answer after refinement"),
+    "refined_samples": Key("evaluate", "evaluate", "judged samples after refinement"),
+    "resumed": Key("resume", "evaluate", "score of a continued attempt"),
+}
+
+
+class MissingKeyError(DataError, KeyError):
+    """A row lacks a payload key that a stage reads."""
+
+    __str__ = Exception.__str__  # KeyError would print the repr of the message
+
+
+class Payload(dict[str, Any]):
+    """A row's content: JSON values by key. Reading a key that is not there raises MissingKeyError."""
+
+    def __missing__(self, key: str) -> Any:
+        known = KEYS.get(key)
+        writer = f"It is written by: {known.written_by}" if known else "No stage of selfloop declares it"
+        raise MissingKeyError(
+            f"payload key {key!r} is missing. {writer}. This row has: "
+            f"{', '.join(sorted(self)) or 'no keys'}. "
+            "Let that stage write it (the table is in pipeline/payload.py)."
+        )
+
+
+def declare(keys: dict[str, Key]) -> None:
+    """Add a method's own payload keys to the table, for error messages."""
+    KEYS.update(keys)

@@ -1,0 +1,37 @@
+"""What a stage is: a function from one row to an outcome, and steps over all rows. Also the names of a
+round's stages.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.runner.llm import LLM
+
+STAGES = ("generate", "critique", "filter", "verify")  # every method has these four, in this order
+PROPOSE = "propose"  # before generate, in methods that write questions of their own
+PUBLISH, PAIRS = "publish", "pairs"
+TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft_then_dpo
+RESUMED = "resume"  # how a model continues the beginnings of failed attempts (protocols.ResumesAttempts)
+
+StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]
+# A dataset step sees all rows of a stage and yields each of them once: None keeps it, Dropped drops it, Kept
+# replaces it.
+DatasetStep = Callable[[Callable[[], Iterable[Row]]], Iterator[tuple[Row, Dropped | Kept | None]]]
+# Summarizes a finished stage for its manifest, from the kept rows and the (reason, row) pairs it dropped. The
+# value under "note" is a sentence for people. Raises StageError to stop a run that must not continue with
+# these rows.
+Summary = Callable[[Iterable[Row], Iterable[tuple[str, Row]]], dict[str, Any]]
+
+
+@dataclass(slots=True, frozen=True)
+class Stage:
+    """One stage: a function per row (None passes rows through unchanged), then steps over all rows."""
+
+    row: StageFunction | None = None
+    steps: dict[str, DatasetStep] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()  # names of the templates it renders: their text is part of the fingerprint
+    config: Any = None  # whatever else its outcomes depend on (JSON): part of the fingerprint
+    version: int = 1  # raise it when the code's behavior changes, so that output of older code is refused
+    summary: Summary | None = None
