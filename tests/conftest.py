@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,24 @@ def local_ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def train_in_process(local_ray: Any) -> Iterator[None]:
-    """Trainings run in this process, in Ray Train's local mode: for tests of what happens around a training.
+    """`training_in_process` for all tests of a module."""
+    with training_in_process():
+        yield
+
+
+@contextmanager
+def training_in_process() -> Iterator[None]:
+    """Train in this process, in Ray Train's local mode: for tests of what happens around a training.
 
     Ray Train's actors and a worker that imports TRL cost 25 s of CPU a training. tests/training and tests/cluster train
     with them.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.training.launch.TorchTrainer", local_trainer())
+        patch.setattr("pipeline.training.launch.TorchTrainer", _local_trainer())
         yield
 
 
-def local_trainer() -> type:
+def _local_trainer() -> type:
     """Return a TorchTrainer without workers, which leaves this process as it was."""
     import torch
     from accelerate.state import AcceleratorState, PartialState
