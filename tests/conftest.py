@@ -20,7 +20,9 @@ from pipeline.config import Recipe, build_recipe
 from pipeline.rundir import RunDir
 
 # No deadlines: the machine may be busy, and where time matters a test measures CPU time itself.
-settings.register_profile("default", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "default", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -75,7 +77,9 @@ def _local_trainer() -> type:
 
     class LocalTrainer(TorchTrainer):
         def __init__(self, *args: Any, scaling_config: Any, **settings: Any) -> None:
-            super().__init__(*args, scaling_config=dataclasses.replace(scaling_config, num_workers=0), **settings)
+            super().__init__(
+                *args, scaling_config=dataclasses.replace(scaling_config, num_workers=0), **settings
+            )
 
         def fit(self) -> Any:
             threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
