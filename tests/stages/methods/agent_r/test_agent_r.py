@@ -93,8 +93,8 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"options": {}}, "set numbers of tasks in options"),
-        ({"options": {"train": 99}}, "options.train is 99"),
+        ({"options": {}}, "set how many tasks in options"),
+        ({"options": {"train": 99}}, "99 are wanted \\(options.train\\)"),
         ({"options": {"trian": 9}}, "trian"),
         ({"options": {"train": 1, "environment": {"cuont": 9}}}, "count"),
         ({"dataset": "crating"}, "crafting"),
@@ -112,7 +112,7 @@ def test_held_out_games_are_no_demonstrations() -> None:
         "options": {"train": 3, "test": 2, "oracle": True},
         "columns": {"solution": "solution"},
     }
-    with pytest.raises(DataError, match="test tasks are held out"):
+    with pytest.raises(DataError, match="tasks of split test are held out"):
         read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
 
 
