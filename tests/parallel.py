@@ -46,7 +46,9 @@ INTERRUPTED = 130
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--queue", type=Path, help="folder in which processes claim test files (set by tests.parallel)")
+    parser.addoption(
+        "--queue", type=Path, help="folder in which processes claim test files (set by tests.parallel)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -124,7 +126,16 @@ class Process:
 
     def __init__(self, queue: Path, number: int, arguments: list[str]) -> None:
         self.log = queue / f"log-{number}"
-        command = [sys.executable, "-m", "pytest", "-p", "tests.parallel", f"--queue={queue}", "-p", "no:cacheprovider"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.parallel",
+            f"--queue={queue}",
+            "-p",
+            "no:cacheprovider",
+        ]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
         self._notes = queue / f"notes-{self._process.pid}"

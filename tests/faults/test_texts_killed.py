@@ -46,4 +46,6 @@ def test_killed_while_writing_texts(drivers: tuple[Driver, Driver]) -> None:
     assert texts(killed) == texts(alone) and len(texts(alone)) == TEXTS
     keys = Counter((row.parents[0], row.payload["key"]) for row in killed.run.rows(str(killed.stage)))
     assert len(keys) == TEXTS and set(keys.values()) == {1}
-    assert killed.log() == alone.log() and set(killed.log().values()) == {1}, "no finished request is sent again"
+    assert killed.log() == alone.log() and set(killed.log().values()) == {1}, (
+        "no finished request is sent again"
+    )

@@ -80,9 +80,7 @@ def test_rows_conserved_and_data_accumulated(finished: tuple[RunDir, Recipe]) ->
     assert [s["synthetic"] for s in shares] == [0, published[1], published[1] + published[2]]
 
 
-def test_published_datasets_load_without_held_out(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_published_datasets_load_without_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     seen: set[str] = set()
@@ -227,9 +225,7 @@ def test_branch_refuses_settings_of_inherited_work(
     assert not (tmp_path / "other").exists()
 
 
-def test_branch_of_branch_republishes(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_branch_of_branch_republishes(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     """Only what was published under its own recipe is shared."""
     run, recipe = finished
     given = recipe.model_dump(mode="json")
@@ -241,9 +237,7 @@ def test_branch_of_branch_republishes(
     asyncio.run(Loop(two, changed).publish(1))
 
 
-def test_removed_model_needed_only_for_evaluation(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_removed_model_needed_only_for_evaluation(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "other")
     branch(run, other, recipe, 2)
@@ -268,9 +262,7 @@ def test_removed_model_needed_only_for_evaluation(
         iterate(other, recipe)
 
 
-def test_method_arm_continues_from_shared_rounds(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_method_arm_continues_from_shared_rounds(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     """Publishing depends on the method's settings; the shared rounds keep theirs."""
     run, recipe = finished
     other, given = RunDir(tmp_path / "arm"), recipe.model_dump(mode="json")
@@ -354,9 +346,7 @@ class Elsewhere(Direct):
         ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo"),
     ],
 )
-def test_incomplete_user_method_refused_early(
-    tmp_path: Path, tiny_model: Path, name: str, said: str
-) -> None:
+def test_incomplete_user_method_refused_early(tmp_path: Path, tiny_model: Path, name: str, said: str) -> None:
     recipe = recipe_in(tmp_path, tiny_model, method={"name": f"tests.stages.rounds.test_loop:{name}"})
     with pytest.raises(ConfigError, match=said):
         Loop(RunDir(tmp_path / "run"), recipe)

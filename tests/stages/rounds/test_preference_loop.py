@@ -87,9 +87,7 @@ def test_every_answer_paired_or_dropped_with_reason(finished: tuple[RunDir, Reci
         assert all(row.parents[0] in right and row.parents[1] in wrong for row in made)
 
 
-def test_published_pairs_load_without_held_out(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_published_pairs_load_without_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     assert not Path(run.dataset("dpo", 0)).exists()
@@ -199,9 +197,7 @@ def test_inspect_shows_pairs_and_both_trainings(finished: tuple[RunDir, Recipe],
     )
 
 
-def test_trace_pair_to_answers_and_dataset(
-    finished: tuple[RunDir, Recipe], selfloop: Any
-) -> None:
+def test_trace_pair_to_answers_and_dataset(finished: tuple[RunDir, Recipe], selfloop: Any) -> None:
     run, _ = finished
     [pair, *_] = run.rows(run.stage(1, "pairs"))
     links = {link.id: link for link in trace(run, pair.id)}
