@@ -19,6 +19,8 @@ import stages  # noqa: F401 - makes the built-in methods, sources and verifiers 
 from pipeline.config import Recipe, build_recipe
 from pipeline.rundir import RunDir
 
+OWNER = "SELFLOOP_TESTS"  # in the environment of all that this process's Ray starts: this process's id
+
 # No deadlines: the machine may be busy, and where time matters a test measures CPU time itself.
 settings.register_profile(
     "default", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
@@ -35,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "local_ray" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+    # It starts an engine of its own: before the one that the other tests share is started.
+    items.sort(key=lambda item: item.path.name != "test_vllm_killed.py")
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +49,7 @@ def local_ray() -> Iterator[Any]:
     from pipeline import cluster
 
     os.environ.pop("RAY_ADDRESS", None)
+    os.environ[OWNER] = str(os.getpid())
     cluster.connect()
     yield ray
     ray.shutdown()

