@@ -16,7 +16,10 @@ def branch(
     round: Annotated[int, typer.Option("--round", min=0, help="last round that both runs share")] = 0,
     set: SetOption = None,
 ) -> None:
-    """Create a run that shares the first rounds of another and continues with other settings."""
+    """Create a run that shares the first rounds of another and continues with other settings.
+
+    It also shares the next round's stages up to the first one that the new settings configure differently.
+    """
     directory, target = RunDir(source), RunDir(to)
     directory.recipe()  # raises when there is no run
     branch_run(directory, target, load_recipe(directory.path("run.yaml"), set or ()), round)

@@ -29,7 +29,9 @@ KEYS: dict[str, Key] = {
     ),
     "answer": Key("tasks", "verify", "ground truth; None where there is none. Unhinted prompts never see it"),
     "answer_type": Key(
-        "tasks", "verify, evaluate", "number, text, choice or math: how answers are read and compared"
+        "tasks",
+        "verify, evaluate",
+        "number, fraction, percentage, math, choice, boolean or text",
     ),
     "options": Key("tasks", "prompts, verify", "texts of a multiple-choice question"),
     "solution": Key("tasks", "publish", "worked solution of a demonstration"),
@@ -40,6 +42,7 @@ KEYS: dict[str, Key] = {
     "entry": Key(
         "tasks", "verify, environments", "the source's own record, for its scorer or its environment"
     ),
+    "split": Key("tasks", "generate", "train or test, where the source itself separates them"),
     # an answer, as a model gives it
     "text": Key("generate", "filter, verify, publish", "what the model learns to write"),
     "finish_reason": Key("generate", "filter", "how the engine ended the text: stop, length, ..."),

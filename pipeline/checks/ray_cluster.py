@@ -17,8 +17,9 @@ from pipeline.places import PROJECT
 
 SECONDS = 120.0
 _CLUSTER_HINT = (
-    "Is it running (ray status)? Ray has token authentication on by default: set RAY_AUTH_MODE=token here "
-    "and put the cluster's token into ~/.ray/auth_token (or name its file in RAY_AUTH_TOKEN_PATH)."
+    "Is it running (ray status)? Ray has token authentication on by default: run "
+    "`ray get-auth-token --generate` on the head before `ray start --head`, copy its ~/.ray/auth_token here "
+    "(or name the file in RAY_AUTH_TOKEN_PATH), and set RAY_AUTH_MODE=token."
 )
 _LOCAL_HINT = "See the logs in /tmp/ray/session_latest/logs. Is the disk full, or a port taken?"
 
@@ -66,7 +67,7 @@ def authentication(address: str | None) -> Iterator[Finding]:
         fix = "Copy it from the cluster's head node; without it `ray job submit` is refused."
         yield warning(name, f"no token here ({path} is missing)", fix)
     else:
-        text = "none yet: `ray start --head` makes one; then use `RAY_AUTH_MODE=token ray job submit ...`"
+        text = "none yet; a cluster needs one: `ray get-auth-token --generate` before `ray start --head`"
         yield ok(name, text)
 
 

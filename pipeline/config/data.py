@@ -63,7 +63,7 @@ class Filters(Section):
     """Row filters before verification, and deduplication after it."""
 
     drop_truncated: bool = True
-    """Drop answers that hit the token limit."""
+    """Drop answers that were cut off: by the token limit, a content filter or an error of the server."""
     min_tokens: NonNegativeInt = 1
     max_tokens: PositiveInt | None = None
     repetition_ngram: PositiveInt = 8

@@ -16,7 +16,7 @@ from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
-from pipeline.retries import WORKER_STARTS
+from pipeline.retries import EARLY_FAILURES, SUSPECT_GROUP, WORKER_STARTS
 from pipeline.round import Round
 from pipeline.rows import Failed, Row
 from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
@@ -25,8 +25,6 @@ from pipeline.store import files, lock, parts
 from pipeline.store.parts import Counts, PartInfo, PartWriter
 
 POLL = 0.5  # seconds
-EARLY_FAILURES = 50  # this many failed rows before the first success stop the stage at once
-GROUP = 16  # rows of a dead worker that are retried together, before each is retried alone
 NO_NODE_SECONDS = 10.0
 
 
@@ -228,7 +226,7 @@ class Crew:
 
     async def _retry_suspects(self) -> None:
         retries = self._settings.max_attempts - 1  # the first attempt is behind them
-        for size in [GROUP] * (retries - 1) + [1] * min(1, retries):
+        for size in [SUSPECT_GROUP] * (retries - 1) + [1] * min(1, retries):
             suspects, self._suspects = self._suspects, []
             for start in range(0, len(suspects), size):
                 member, group = await self._start_worker(), iter(suspects[start : start + size])

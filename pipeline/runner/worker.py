@@ -20,6 +20,7 @@ from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
 from pipeline.prompts import Prompts
+from pipeline.retries import OUTAGE
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import Stage
@@ -28,7 +29,6 @@ from pipeline.store.files import exists, join
 from pipeline.store.parts import Counts, PartWriter
 
 StageFactory = Callable[[Recipe], Stage]
-OUTAGE = 50  # this many consecutive unanswered rows mean the engine is down
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pipeline.engines.pool import EngineHandle
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.methods import Method, load_method, question_templates
+from pipeline.payload import Payload
 from pipeline.protocols import Evaluates, RefinesAnswers, ResumesAttempts
 from pipeline.round import Input, Round, input_of
 from pipeline.rows import Kept, Outcome, Row
@@ -25,6 +26,7 @@ from stages.answers import normalized
 from stages.rounds import closed_book
 from stages.rounds.measures import STAGE, measures, reference, stage_name
 from stages.steps import verifiers
+from stages.steps.samples import answer_fields
 
 VERSION = 2
 
@@ -153,7 +155,7 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
     sampled: list[Completion] = []
     if settings.samples:
         sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=varied)
-    judge = functools.partial(_judge, verifiers.scorer(verifier), row.payload)
+    judge = functools.partial(_judge, verifiers.scorer(verifier), {**row.payload, "model": llm.model})
     refined: dict[str, Any] = {}
     if isinstance(method, RefinesAnswers) and method.refinement() is not None:
         refined["refined"] = judge(await method.improve(row, greedy[0], llm, surest))
@@ -164,7 +166,8 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
 
 
 def _judge(score: verifiers.Scorer, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    verdict = score({**task, "text": completion.text, "finish_reason": completion.finish_reason})
+    """Score an answer. A verifier sees the task's keys and a sampled answer's, as in the stage verify."""
+    verdict = score(Payload({**task, **answer_fields(completion), "text": completion.text}))
     return {
         "text": completion.text,
         "correct": verdict.correct,

@@ -35,7 +35,7 @@ def dataset_name(kind: Kind, role: str = "") -> str:
     return f"{kind.name}-{role}" if role else kind.name
 
 
-def fits(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
+def drop_too_long(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
     """Return a step that drops rows that the trainer would truncate; here they are counted and stored.
 
     A row is dropped only if all its examples are too long; otherwise TOO_LONG in its payload lists those.

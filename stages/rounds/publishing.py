@@ -31,7 +31,7 @@ from stages.rounds.published_rows import (
     TOO_LONG,
     dataset_name,
     dataset_roles,
-    fits,
+    drop_too_long,
     published_kind,
     published_pairs,
     published_rows,
@@ -113,7 +113,7 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
     texts = method.trained_texts if isinstance(method, TrainsOnTexts) else (lambda row: [_text(row)])
     for which, questions in held_out_questions(round_).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, texts)
-    steps["max_length"] = fits(method, round_.tokenizer, recipe.train.max_length)
+    steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length)
     if method.keep_per_question and round_.number:
         steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
     if isinstance(method, AddsPublishSteps):

@@ -18,7 +18,7 @@ class StepSampling(BaseModel):
     temperature: float | None = Field(None, ge=0)
     max_tokens: int | None = Field(None, ge=1)
 
-    def over(self, sampling: Sampling) -> Sampling:
+    def applied_to(self, sampling: Sampling) -> Sampling:
         """Return `sampling` with this step's parameters in place of its own."""
         return sampling.override(**self.model_dump(exclude_none=True))
 

@@ -1,20 +1,18 @@
 """Two drivers of the recipe that a file's own `folder` fixture writes."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.driver import Driver, marked
+from tests.faults.driver import Driver, kill_all
 
 
 @pytest.fixture
-def drivers(folder: Path) -> Iterator[tuple[Driver, Driver]]:
-    """One that is left alone, and one to be killed. What they leave is killed, so that a failure does not disturb other tests."""
-    found = Driver(folder, "alone"), Driver(folder, "killed")
-    yield found
-    for driver in found:
-        for pid in marked(driver.mark):
-            os.kill(pid, signal.SIGKILL)
+def drivers(folder: Path, local_ray: Any) -> Iterator[tuple[Driver, Driver]]:
+    """One to be left alone, and one to be killed. What they leave is killed, so that a failure does not disturb other tests."""
+    both = Driver(folder, "alone"), Driver(folder, "killed")
+    yield both
+    for driver in both:
+        kill_all(driver.mark)

@@ -1,4 +1,4 @@
-"""`python -m jobs.generate` as a process of its own, to be killed."""
+"""`python -m jobs.generate` as a process of its own, to be killed, and the same command in this process, to finish the run."""
 
 import os
 import signal
@@ -10,93 +10,123 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+import ray
+from typer.testing import CliRunner
+
+from jobs.cli import app
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 
 MARK = "SELFLOOP_FAULT_TEST"
 
-# Helpers of the raylet, which look for their dead head for up to a minute before they end. They write nothing of ours.
-RAY_AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent", b"ray-dashboard")
+# Helpers of the raylet that look for their dead head for up to a minute before they end. They write nothing of ours.
+RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray-dashboard")
+
+START_SECONDS = 120.0
 
 Condition = Callable[[Path], bool]
 
 
-def marked(mark: str) -> list[int]:
-    """The processes that were started, however indirectly, with `mark` in their environment, and are not yet gone."""
+def marked(mark: str) -> list[psutil.Process]:
+    """The living processes that were started, however indirectly, with `mark` in their environment, without Ray's agents."""
     found = []
-    for pid in (int(p) for p in os.listdir("/proc") if p.isdigit()):
-        try:
-            environment, command = (
-                Path(f"/proc/{pid}/{file}").read_bytes() for file in ("environ", "cmdline")
-            )
-            if f"{MARK}={mark}".encode() in environment.split(b"\0") and not command.startswith(RAY_AGENTS):
-                found.append(pid)
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = " ".join(process.cmdline()[:1])
+            if (
+                process.environ().get(MARK) == mark
+                and process.status() != psutil.STATUS_ZOMBIE
+                and not command.startswith(RAY_AGENTS)
+            ):
+                found.append(process)
     return found
 
 
+def stage_workers() -> list[psutil.Process]:
+    """The stage workers that run in this process's Ray."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name().startswith("ray::StageWork"):
+                found.append(process)
+    return found
+
+
+def kill_all(mark: str) -> None:
+    """Kill what a driver has started."""
+    for process in [*marked(mark), *stage_workers()]:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def nothing_left(mark: str, seconds: float = 60) -> None:
+    """Wait until everything that a driver has started has ended, a Ray of its own included. Fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while left := [*marked(mark), *stage_workers()]:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
 class Driver:
-    """Starts `python -m jobs.generate` on one run, and kills it."""
+    """Starts `python -m jobs.generate` on one run, kills it, and finishes the run."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.run, self.mark, self._folder = RunDir(folder / name), f"{os.getpid()}-{name}", folder
         self.stage = Path(self.run.stage(1, "generate"))
+        self._arguments = ["--run", self.run.root, "--round", "1", "--recipe", str(folder / "r.yaml")]
 
-    def start(self, *options: str) -> subprocess.Popen:
-        env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.generate",
-            "--run",
-            self.run.root,
-            "--round",
-            "1",
-            "--recipe",
-            str(self._folder / "r.yaml"),
-            *options,
-        ]
+    def start(self, own_ray: bool = False, **environment: str) -> subprocess.Popen[bytes]:
+        """Start the command: on this process's Ray, or with one of its own, which takes several seconds more."""
+        env = dict(os.environ)  # of which a local Ray has set a few, its token among them
+        if own_ray:
+            env = {k: v for k, v in env.items() if not k.startswith("RAY_")}
+        else:
+            env["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         with open(self._folder / f"{self.mark}.out", "ab") as out:
             return subprocess.Popen(
-                command,
+                [sys.executable, "-m", "jobs.generate", *self._arguments],
                 cwd=PROJECT,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env={**env, MARK: self.mark, "HF_HUB_OFFLINE": "1"},
+                env={**env, MARK: self.mark, "HF_HUB_OFFLINE": "1", **environment},
             )
 
-    def finish(self, *options: str) -> None:
-        assert self.start(*options).wait(240) == 0, self.output()
-
-    def kill_when(self, condition: Condition, workers: bool = False) -> bool:
-        """Start, and kill when the condition holds, on demand with all that it has started. Returns False when the driver had ended by then."""
-        process = self.start()
-        end = time.monotonic() + 120
-        while process.poll() is None and not condition(self.stage):
+    def start_until(
+        self, condition: Condition, own_ray: bool = False, **environment: str
+    ) -> subprocess.Popen[bytes] | None:
+        """Start the command and return when the condition holds; None when the command ended before."""
+        process = self.start(own_ray, **environment)
+        end = time.monotonic() + START_SECONDS
+        while not condition(self.stage):
+            if process.poll() is not None:
+                return None
             assert time.monotonic() < end, self.output()
             time.sleep(0.005)
+        return process
+
+    def kill_when(self, condition: Condition, workers: bool = False, own_ray: bool = False) -> bool:
+        """Start and kill when the condition holds, with `workers` all that it has started. Returns False when it ended before."""
+        process = self.start_until(condition, own_ray)
+        if process is None:
+            return False
         os.kill(process.pid, signal.SIGKILL)
-        for pid in marked(self.mark) if workers else ():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if workers:
+            kill_all(self.mark)
         return process.wait() == -signal.SIGKILL
 
-    def nothing_is_left(self) -> None:
-        """Wait until all that the driver started is gone, the raylet and its workers included."""
-        end = time.monotonic() + 60
-        while left := marked(self.mark):
-            assert time.monotonic() < end, [
-                Path(f"/proc/{p}/cmdline").read_bytes().replace(b"\0", b" ")[:120]
-                for p in left
-                if Path(f"/proc/{p}").exists()
-            ]
-            time.sleep(0.1)
+    def finish(self, *options: str) -> None:
+        """Run the command in this process, on the Ray it is connected to: without the seconds that a start takes."""
+        done = CliRunner().invoke(app, ["generate", *self._arguments, *options], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+    def nothing_left(self) -> None:
+        nothing_left(self.mark)
 
     def output(self) -> str:
-        return (self._folder / f"{self.mark}.out").read_text()[-3000:]
+        return (self._folder / f"{self.mark}.out").read_text()
 
     def ids(self) -> list[str]:
         return sorted(row.id for row in self.run.rows(str(self.stage)))

@@ -1,18 +1,19 @@
-"""kill -9 of the driver, at ten points of a stage: the same command ends in the same rows, and nothing is left running."""
+"""kill -9 of the driver, in every state of a stage, and of its raylet: the same command ends in the same rows, and nothing is left running."""
 
 import os
 import signal
-import time
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from pipeline.store import parts
-from tests.faults.driver import Condition, Driver, logged, marked
+from tests.faults.driver import Condition, Driver, kill_all, logged
 
-TASKS, IN_FLIGHT = 200, 4
+TASKS, IN_FLIGHT = 100, 4
 RECIPE = f"""
 name: faults
 engine: {{kind: scripted, latency: 0.3, jitter: 0.5}}
@@ -23,125 +24,107 @@ runner: {{in_flight: {IN_FLIGHT}, part_rows: 6, part_seconds: 1}}
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe and its tasks."""
-    folder = tmp_path_factory.mktemp("faults")
-    lines = [f'{{"question": "What is {i} + {i}?", "answer": {2 * i}}}\n' for i in range(TASKS + 10)]
-    (folder / "tasks.jsonl").write_text("".join(lines))
-    (folder / "r.yaml").write_text(RECIPE.replace("TASKS", str(folder / "tasks.jsonl")))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(folder: Path) -> list[str]:
-    """The ids of the rows of a run that nobody disturbed."""
-    driver = Driver(folder, "undisturbed")
-    driver.finish()
-    driver.nothing_is_left()
-    return driver.ids()
-
-
 @pytest.fixture
-def driver(folder: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
+def driver(tmp_path: Path, local_ray: Any) -> Iterator[Driver]:
     """A driver on a run of its own. What it leaves is killed, so that a failure does not disturb other tests."""
-    driver = Driver(folder, request.node.name.removeprefix("test_"))
+    lines = [f'{{"question": "What is {i} + {i}?", "answer": {2 * i}}}\n' for i in range(TASKS + 10)]
+    (tmp_path / "tasks.jsonl").write_text("".join(lines))
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("TASKS", str(tmp_path / "tasks.jsonl")))
+    driver = Driver(tmp_path, "run")
     yield driver
-    for pid in marked(driver.mark):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(driver.mark)
+
+
+def undisturbed(driver: Driver) -> list[str]:
+    """The ids of the rows that a run has in the end: derived from its tasks."""
+    tasks = driver.run.rows(driver.run.tasks("train"))
+    return sorted(task.child("generate", f"{n}/{i}").id for task in tasks for n in (1,) for i in range(2))
+
+
+def more(count: Callable[[Path], int], n: int) -> Condition:
+    """Reached when there are `n` more than in the state in which the driver found the run."""
+    before: list[int] = []
+
+    def reached(stage: Path) -> bool:
+        before[:] = before or [count(stage)]
+        return count(stage) >= before[0] + n
+
+    return reached
 
 
 def parts_of(stage: Path) -> int:
     return len(list(stage.glob("part-*.arrow")))
 
 
-def moments() -> Iterator[tuple[str, Condition]]:
-    """Ten moments, each later than the one before; `more` counts from the state in which the driver found the run."""
+def time_taken(stage: Path) -> int:
+    """When the file was written that comes between the last part and the manifest."""
+    file = stage / "seconds.json"
+    return file.stat().st_mtime_ns if file.exists() else 0
 
-    def more(count: Callable[[Path], int], n: int) -> Condition:
-        before: list[int] = []
 
-        def reached(stage: Path) -> bool:
-            before[:] = before or [count(stage)]
-            return count(stage) >= before[0] + n
-
-        return reached
-
+def states() -> Iterator[tuple[str, Condition]]:
+    """Every state of a stage in which a driver can die, each later than the one before."""
     yield "tasks are being read", lambda stage: (stage.parents[2] / "tasks").exists()
     yield "the stage begins", lambda stage: (stage / "fingerprint.json").exists()
     yield "a log is opened", more(lambda stage: len(list(stage.glob("requests/*.jsonl"))), 1)
-    yield "the first answers", more(logged, 2)
-    yield (
-        "a part is being written",
-        more(lambda stage: len(list(stage.glob("part-*"))), 1),
-    )  # its .tmp, as a rule
+    yield "requests are answered", more(logged, 2)
+    yield "a part is being written", more(lambda stage: len(list(stage.glob("part-*"))), 1)  # often its .tmp
     yield "a part is there", more(parts_of, 1)
-    yield "in between", more(logged, 9)
-    yield "two parts more", more(parts_of, 2)
-    yield "later", more(logged, 17)
-    yield "before the manifest", lambda stage: (stage / "seconds.json").exists()
+    yield "all parts are there, the manifest is not", more(time_taken, 1)
 
 
-@pytest.mark.timeout(600)
-def test_killed_ten_times(driver: Driver, undisturbed: list[str]) -> None:
-    """One run, killed at each moment in turn."""
+def kill_raylet(driver: Driver) -> None:
+    """Kill the raylet under a driver in mid-stage: it ends with a message instead of hanging."""
+    # Ray looks for a dead raylet for 15 s by default, in which its worker goes on working.
+    process = driver.start_until(more(logged, 3), own_ray=True, RAY_health_check_period_ms="500")
+    assert process is not None, driver.output()
+    # Children of the driver only: a worker that the raylet is just forking has its name too.
+    (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
+    raylet.kill()
+    assert process.wait(120) != 0, driver.output()
+    assert "Ray has no node left to work on" in driver.output()
+
+
+@pytest.mark.timeout(500)
+def test_killed_in_every_state(driver: Driver) -> None:
+    """One run: killed in each state in turn, once with a Ray of its own, whose raylet is killed as well; then finished."""
     killed = []
-    for name, condition in moments():
-        if driver.kill_when(condition):
+    for name, condition in states():
+        if name == "a part is there":
+            kill_raylet(driver)
+            driver.nothing_left()
+        if driver.kill_when(condition, own_ray=name == "requests are answered"):
             killed.append(name)
-        driver.nothing_is_left()
-    assert len(killed) >= 8, killed
-    driver.finish()
-    driver.nothing_is_left()
-    assert driver.ids() == undisturbed
+        driver.nothing_left()
+    assert len(killed) >= 6, killed
+
+    (driver.stage / "manifest.json").unlink(missing_ok=True)  # in case the last kill came a moment too late
+    log = driver.log()
+    driver.finish("--set", "runner.workers=2")
+    assert driver.log() == log, "a run that lacks only its manifest sends no request"
+    assert len(log) == TASKS, "one request a task"
+    assert sum(log.values()) - TASKS <= IN_FLIGHT * (len(killed) + 1)
+    assert driver.ids() == undisturbed(driver)
     manifest = driver.run.manifest(str(driver.stage))
     assert manifest.rows_in == manifest.rows_done == TASKS and manifest.rows_out == 2 * TASKS
     assert sorted(i for p in parts.committed(str(driver.stage)) for i in p.inputs) == sorted(
         r.id for r in driver.run.rows(driver.run.tasks("train"))
     )
-    log = driver.log()
-    assert len(log) == TASKS, "one request a task"
-    assert sum(log.values()) - TASKS <= IN_FLIGHT * len(killed)
     assert not list(driver.stage.rglob("*.tmp"))
 
 
-def test_killed_just_before_the_manifest(driver: Driver, undisturbed: list[str]) -> None:
-    """A run that was complete but for its manifest asks the model nothing more."""
-    driver.kill_when(lambda stage: (stage / "seconds.json").exists())
-    driver.nothing_is_left()
-    (driver.stage / "manifest.json").unlink(missing_ok=True)
-    before = driver.log()
-    driver.finish("--set", "runner.workers=2")
-    assert driver.ids() == undisturbed and driver.log() == before and set(before.values()) == {1}
-
-
-def test_a_second_driver_waits_for_no_one_and_harms_nothing(driver: Driver, undisturbed: list[str]) -> None:
-    """It is refused while the first works, which then ends as if alone."""
-    first = driver.start()
-    end = time.monotonic() + 120
-    while not logged(driver.stage):
-        assert first.poll() is None and time.monotonic() < end, driver.output()
-        time.sleep(0.02)
-    second = driver.start()
-    assert second.wait(60) == 2
+@pytest.mark.timeout(300)
+def test_second_driver_refused(driver: Driver) -> None:
+    """Without waiting, while the first works; that one then ends as if alone, and leaves nothing running."""
+    first = driver.start_until(lambda stage: logged(stage) > 0, own_ray=True)
+    assert first is not None, driver.output()
+    os.kill(first.pid, signal.SIGSTOP)  # or it might be done before the second has started
+    try:
+        second: subprocess.Popen[bytes] = driver.start()
+        assert second.wait(60) == 2
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
     assert f"in use by process {first.pid} on" in driver.output()
-    assert first.wait(120) == 0
-    assert driver.ids() == undisturbed
-
-
-def test_the_raylet_is_killed(driver: Driver, undisturbed: list[str]) -> None:
-    """The driver does not hang, and the same command goes on."""
-    process = driver.start()
-    end = time.monotonic() + 120
-    while logged(driver.stage) < 10:
-        assert process.poll() is None and time.monotonic() < end, driver.output()
-        time.sleep(0.02)
-    # The driver's own child: a worker that the raylet is just forking has its name too, and may have a lower process id.
-    (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
-    raylet.kill()
-    assert process.wait(120) != 0, driver.output()
-    assert "Ray has no node left to work on" in driver.output()
-    driver.nothing_is_left()
-    driver.finish()
-    assert driver.ids() == undisturbed
-    assert sum(driver.log().values()) - TASKS <= IN_FLIGHT
+    assert first.wait(120) == 0, driver.output()
+    assert driver.ids() == undisturbed(driver) and set(driver.log().values()) == {1}
+    driver.nothing_left()

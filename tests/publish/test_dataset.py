@@ -103,7 +103,7 @@ def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
 
 
 class Template:
-    """Stands for a tokenizer: a token per word, and a prompt that alone ends differently from the same prompt with an answer."""
+    """A fake tokenizer: a token per word, and a prompt that ends differently with an answer than without."""
 
     def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
         words = [word for m in messages for word in (m["role"], *m["content"].split())]

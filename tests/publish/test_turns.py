@@ -116,7 +116,7 @@ def test_both_loaders_give_the_same_episodes_and_counts_add_up(tmp_path) -> None
     )
 
 
-def test_labels_are_the_learnt_turns_word_by_word() -> None:
+def test_labels_are_the_turns_with_loss_word_by_word() -> None:
     words = Words()
     ids, labels = mask_turns(words, conversation())
     names = {number: word for word, number in words.known.items()}
@@ -132,7 +132,7 @@ def test_a_template_that_changes_earlier_turns_is_refused() -> None:
         mask_turns(Words(forgets=True), conversation())
 
 
-def test_an_observation_is_never_learnt() -> None:
+def test_an_observation_never_has_loss() -> None:
     turns = conversation()
     turns[3]["loss"] = True
     with pytest.raises(DataError, match="turns of the assistant"):

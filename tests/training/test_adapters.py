@@ -1,4 +1,4 @@
-"""An adapter for a role: trained on the base model, saved as it is, gone on with, and told apart in the fingerprint."""
+"""An adapter for a role: trained on the base model, saved unmerged, continued, and part of the fingerprint."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -36,7 +36,7 @@ def test_blocks_are_the_stream_cut_up_and_the_rest_is_counted(texts: list[list[i
     assert [t for block in blocks for t in block] == whole[: len(blocks) * length]
     assert stream.tokens == len(whole) and stream.rest == whole[len(whole) // length * length :]
     if len(whole) >= length:
-        assert stream.last() == (stream.rest + whole)[:length], "goes on from the beginning"
+        assert stream.last() == (stream.rest + whole)[:length], "filled up from the beginning"
 
 
 @pytest.mark.parametrize("mode", ["instead", "in_addition"])

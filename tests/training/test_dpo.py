@@ -28,6 +28,7 @@ from pipeline.training.data import prepare_data
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
+from tests.conftest import training_in_process
 from tests.publish.conftest import FACTS, make_pairs
 from tests.training.test_resume import wait_for_checkpoint
 
@@ -206,7 +207,8 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
 
     spec, seen = make_spec(epochs=3), []
     work = Path(spec.work)
-    result = train(spec, seen.append)
+    with training_in_process():
+        result = train(spec, seen.append)
     assert (result.kind, result.examples, result.left_out, result.steps) == ("dpo", 24, 0, 18)
     assert result.shares == {"real": 0, "synthetic": 24, "rounds": {"1": 14, "2": 10}}
     assert seen[0][MARGIN] == pytest.approx(0, abs=1e-4) and seen[0]["loss"] == pytest.approx(
@@ -224,7 +226,7 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
 
 
 def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec, tiny_model, other_model):
-    """The adapter is merged, the reference is not the start, and both workers find what it said of the pairs."""
+    """The adapter is merged, the reference is another model, and both workers find its log-probabilities."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -244,7 +246,8 @@ def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
     """Also the reference: a resumed training compares with the model it started from, not with its checkpoint."""
     spec = make_spec(epochs=8, learning_rate=1e-3, beta=0.5)
     spec = dataclasses.replace(spec, train=spec.train.model_copy(update={"save_steps": 5}))
-    undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
+    with training_in_process():
+        undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
     work, kept = Path(spec.work), []
 
     def kill() -> None:

@@ -16,6 +16,7 @@ from pipeline.training.arguments import most_tokens, trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import fingerprint
+from tests.conftest import training_in_process
 from tests.publish.conftest import FACTS, make_rows
 
 
@@ -39,7 +40,7 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
     assert model.dtype == torch.bfloat16 and model.config.use_cache
     base, own = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     assert tokenizer.chat_template == own.chat_template
-    # ReGenesis 1.9, fault 19: no token is added for padding, and no embedding.
+    # No token is added for padding, and no embedding.
     assert (
         tokenizer.get_vocab() == own.get_vocab()
         and model.get_input_embeddings().weight.shape == base.get_input_embeddings().weight.shape
@@ -60,7 +61,8 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     publish(measure(rows, tokenizer), tmp_path / "d", FACTS, 0)
     spec = make_spec(lora=Lora(r=4, alpha=8), learning_rate=1e-2, max_steps=2)
     spec = dataclasses.replace(spec, mixture=Mixture((Part(str(tmp_path / "d"), 1),), subsample=13))
-    result = train(spec)
+    with training_in_process():
+        result = train(spec)
     assert result.left_out >= 3 and result.examples + result.left_out == 13
     assert (Path(spec.work) / "dataset" / "README.md").exists()
     base, tuned = (

@@ -93,7 +93,7 @@ def test_the_packaged_model_is_prepared_whole(tmp_path, monkeypatch):
 
     monkeypatch.setenv("SELFLOOP_MODELS", str(tmp_path))
     (tmp_path / PACKAGED).mkdir()
-    (tmp_path / PACKAGED / "config.json").write_text("{}")  # left over from something else: made anew
+    (tmp_path / PACKAGED / "config.json").write_text("{}")  # an incomplete folder is prepared again
     found = resolve_model(PACKAGED)
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(found.path),

@@ -1,4 +1,4 @@
-"""trainer.yaml is what it says: TRL's own parser takes it without leftovers, and `trl sft` trains with it."""
+"""trainer.yaml: TRL's own parser accepts every key, and `trl sft` trains with it."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Episodes through the real SFTTrainer: the mask token by token, nothing cut, counted anew for another tokenizer, the step it learns from."""
+"""Episodes through the real SFTTrainer: the mask token by token, nothing cut, recounted for other tokenizers."""
 
 import dataclasses
 from collections.abc import Callable

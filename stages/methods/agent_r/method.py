@@ -85,6 +85,8 @@ class AgentR(Method):
                     f"{source.source!r}, expected {SOURCE!r} "
                     "(and the environment's name as dataset)."
                 )
+        if recipe.filters.own:
+            raise ConfigError("filters.own: method agent_r filters trajectories, not answers; remove it.")
         if recipe.train.kind != "sft":
             raise ConfigError(
                 "method agent_r trains on episodes and makes no preference pairs: train.kind is "

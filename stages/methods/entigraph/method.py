@@ -51,7 +51,10 @@ NOTHING: dict[str, Any] = {"text": "", "finish_reason": "stop", "prompt_tokens":
 class Judgement(BaseModel):
     """The judge's reply."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # The description is part of the request, and so of its key: changing it would ask killed runs again.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"description": "What a judge is asked for."}
+    )
 
     unsupported: list[str]
     faithful: bool
@@ -219,7 +222,7 @@ class EntiGraph(Method):
         return row.child("generate", f"{llm.round}/{key}", **content)
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
-        return getattr(self.options.sampling, step).over(llm.sampling)
+        return getattr(self.options.sampling, step).applied_to(llm.sampling)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop refused texts, and of a seeded draw those that a judge finds unfaithful; an unreadable

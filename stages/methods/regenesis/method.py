@@ -200,7 +200,7 @@ class ReGenesis(Method):
         return (await llm.ask(template, sampling=sampling, sample_index=start.number, **variables, **hint))[0]
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
-        return getattr(self.options.sampling, step).over(llm.sampling)
+        return getattr(self.options.sampling, step).applied_to(llm.sampling)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop chains that ended early or gave the answer away; mark the path's answer as the prompts ask.

@@ -116,7 +116,7 @@ class SelfEvolution(Method):
 
     async def propose(self, row: Row, llm: LLM) -> Outcome:
         """Known questions in, new ones out. A question that was cut off is left out."""
-        sampling = self.options.sampling.propose.over(llm.sampling)
+        sampling = self.options.sampling.propose.applied_to(llm.sampling)
         variables = {"shown": row.payload["shown"], "wanted": self.options.new_questions.wanted}
         [reply] = await llm.ask(NEW_QUESTIONS, sampling=sampling, prefill=self._opening, **variables)
         text = reply.text.rpartition("\n")[0] if reply.finish_reason in filters.CUT_SHORT else reply.text
@@ -130,7 +130,7 @@ class SelfEvolution(Method):
         """One question in, its answers out, as `initial`: the `text` that is trained on is the refined
         answer.
         """
-        sampling = self.options.sampling.answer.over(llm.sampling)
+        sampling = self.options.sampling.answer.applied_to(llm.sampling)
         answered = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples, sampling=sampling)
         phase = META if int(llm.round) <= self.options.meta_rounds else EVOLVE
         common = {"phase": phase, "model": llm.model, "initial_sampling": sampling.as_json}
@@ -164,7 +164,7 @@ class SelfEvolution(Method):
         refine = self._annotated_refinement(row, llm, feedback) if meta else None
         refined = await (refine or self._refinement(row, llm, initial, feedback))
         asked, refining = (
-            getattr(self.options.sampling, step).over(llm.sampling) for step in ("feedback", "refine")
+            getattr(self.options.sampling, step).applied_to(llm.sampling) for step in ("feedback", "refine")
         )
         made = {
             "feedback": feedback.text.strip(),
@@ -249,13 +249,13 @@ class SelfEvolution(Method):
         return [*self._critique_turns(row, answer), _assistant(feedback), *self.prompts.render(REFINE)]
 
     async def _feedback(self, row: Row, llm: LLM, answer: str) -> Completion:
-        sampling = self.options.sampling.feedback.over(llm.sampling)
+        sampling = self.options.sampling.feedback.applied_to(llm.sampling)
         return (await llm.chat(self._critique_turns(row, answer), step=FEEDBACK, sampling=sampling))[0]
 
     async def _refinement(
         self, row: Row, llm: LLM, answer: str, feedback: Completion, sampling: Sampling | None = None
     ) -> Completion:
-        sampling = sampling or self.options.sampling.refine.over(llm.sampling)
+        sampling = sampling or self.options.sampling.refine.applied_to(llm.sampling)
         turns = self._refine_turns(row, answer, feedback.text.strip())
         return (await llm.chat(turns, step=REFINE, sampling=sampling))[0]
 
@@ -264,7 +264,7 @@ class SelfEvolution(Method):
 
         Only the hinted template, and the opening that goes with it, are given the answer.
         """
-        sampling = self.options.sampling.feedback.over(llm.sampling)
+        sampling = self.options.sampling.feedback.applied_to(llm.sampling)
         variables = {"task": self._task(row), "initial": row.payload["initial"], **self._words}
         if self.options.annotator:
             return (await llm.ask(ANNOTATE_FEEDBACK, sampling=sampling, **variables))[0]
@@ -291,7 +291,7 @@ class SelfEvolution(Method):
         variables = {"task": task, "options": options, "initial": row.payload["initial"], **self._words}
         variables["feedback"] = feedback.text.strip()
         opening = self.prompts.render(OPENING_REFINE)[0]["content"] if self.options.scaffold else ""
-        sampling = self.options.sampling.refine.over(llm.sampling)
+        sampling = self.options.sampling.refine.applied_to(llm.sampling)
         [reply] = await llm.ask(ANNOTATE_REFINE, sampling=sampling, prefill=opening, **variables)
         return replace(reply, text=opening + reply.text)
 
@@ -370,9 +370,9 @@ class SelfEvolution(Method):
         text = answer.text.strip()
         if not text:
             return answer
-        limit = StepSampling(max_tokens=self.options.sampling.feedback.over(llm.sampling).max_tokens)
+        limit = StepSampling(max_tokens=self.options.sampling.feedback.applied_to(llm.sampling).max_tokens)
         turns = self._critique_turns(row, text)
-        [feedback] = await llm.chat(turns, step=FEEDBACK, sampling=limit.over(sampling))
+        [feedback] = await llm.chat(turns, step=FEEDBACK, sampling=limit.applied_to(sampling))
         if critic.read_verdict(feedback, self.options.verdict_words) is not False:
             return answer
         return await self._refinement(row, llm, text, feedback, sampling)

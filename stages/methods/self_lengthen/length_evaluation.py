@@ -55,7 +55,7 @@ async def _text(
     recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None
 ) -> dict[str, Any]:
     """Return a written text and its measurements; `correct` is its score."""
-    sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).over(llm.sampling)
+    sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).applied_to(llm.sampling)
     instruction = row.payload["question"]
     [written] = await llm.ask(template, sampling=sampling, role=role, instruction=instruction)
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)

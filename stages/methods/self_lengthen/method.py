@@ -57,6 +57,8 @@ class SelfLengthen(Method):
             raise ConfigError(
                 "evaluate.samples: self_lengthen evaluates one text per instruction; leave it out."
             )
+        if recipe.filters.own:
+            raise ConfigError("filters.own: method self_lengthen has rules of its own for texts; remove it.")
         if recipe.train.kind != "sft":
             raise ConfigError(
                 "method self_lengthen has no wrong answers to pair with the right ones: train.kind is "

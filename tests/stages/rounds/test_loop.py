@@ -1,4 +1,4 @@
-"""The whole loop on a tiny model: real Ray, real TRL, the scripted engine. Then a branch of it, and both side by side."""
+"""The whole loop on a tiny model: Ray, TRL, the scripted engine. Then branches of that run, and both side by side."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 from datasets import load_dataset, load_from_disk
+from ray.train.torch import TorchTrainer
 
 from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
@@ -53,7 +54,7 @@ def recipe_in(folder: Path, model: Path, **changes: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of two rounds, from the start to the table."""
     folder = tmp_path_factory.mktemp("loop")
@@ -62,7 +63,7 @@ def finished(
     return run, recipe
 
 
-def test_every_stage_conserves_rows_and_data_accumulates(finished: tuple[RunDir, Recipe]) -> None:
+def test_rows_conserved_and_data_accumulated(finished: tuple[RunDir, Recipe]) -> None:
     run, _ = finished
     for round_ in (1, 2):
         manifests = {s: run.manifest(run.stage(round_, s)) for s in (*STAGES, "publish")}
@@ -79,9 +80,7 @@ def test_every_stage_conserves_rows_and_data_accumulates(finished: tuple[RunDir,
     assert [s["synthetic"] for s in shares] == [0, published[1], published[1] + published[2]]
 
 
-def test_published_datasets_load_both_ways_and_hold_nothing_held_out(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_published_datasets_load_without_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     seen: set[str] = set()
@@ -90,11 +89,11 @@ def test_published_datasets_load_both_ways_and_hold_nothing_held_out(
         dataset = load_from_disk(folder)["train"]
         assert load_dataset(folder, split="train", cache_dir=str(tmp_path))["row_id"] == dataset["row_id"]
         assert not held_out & {m[-1]["content"] for m in dataset["prompt"]}
-        assert not seen & set(dataset["row_id"]), "a row id of one round is not that of another"
+        assert not seen & set(dataset["row_id"]), "row ids are unique over all rounds"
         seen |= set(dataset["row_id"])
 
 
-def test_no_prompt_contains_the_answer(finished: tuple[RunDir, Recipe]) -> None:
+def test_no_prompt_contains_answer(finished: tuple[RunDir, Recipe]) -> None:
     run, _ = finished
     answers = {row.id: row.payload["answer"] for row in run.rows(run.tasks("train"))}
     records = list(request_log.records(f"{run.stage(1, 'generate')}/requests"))
@@ -107,7 +106,7 @@ def test_no_prompt_contains_the_answer(finished: tuple[RunDir, Recipe]) -> None:
         assert question in text and answers[record["row"]] not in text.replace(question, "").split()
 
 
-def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
+def test_rerun_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
     before = {p: p.stat().st_mtime_ns for p in Path(run.root).rglob("manifest.json")}
     logs = {p: p.stat().st_size for p in Path(run.root).rglob("*.jsonl")}
@@ -116,7 +115,7 @@ def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) ->
     assert {p: p.stat().st_size for p in Path(run.root).rglob("*.jsonl")} == logs
 
 
-def test_another_recipe_for_the_same_run_is_refused(finished: tuple[RunDir, Recipe]) -> None:
+def test_changed_recipe_refused(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
     with pytest.raises(StaleError, match="train.learning_rate"):
         run.freeze(
@@ -124,7 +123,7 @@ def test_another_recipe_for_the_same_run_is_refused(finished: tuple[RunDir, Reci
         )
 
 
-def test_the_table_has_every_model_and_measure(finished: tuple[RunDir, Recipe]) -> None:
+def test_rounds_table_complete(finished: tuple[RunDir, Recipe]) -> None:
     facts = rounds_table(finished[0])
     assert [f["round"] for f in facts] == ["base", 0, 1, 2]
     assert all(
@@ -135,9 +134,10 @@ def test_the_table_has_every_model_and_measure(finished: tuple[RunDir, Recipe]) 
     assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
 
 
-def test_a_branch_shares_what_does_not_depend_on_its_settings(
+def test_branch_shares_unaffected_stages(
     finished: tuple[RunDir, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An interrupted branch resumes; its own round is trained by a Ray Train worker, as in any run."""
     run, recipe = finished
     other = RunDir(tmp_path / "replace")
     changed = recipe.model_copy(
@@ -149,7 +149,8 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(RunDir, "freeze", Mock(side_effect=KeyboardInterrupt))
         branch(run, other, changed, 0)
-    branch(run, other, changed, 0)  # the same again goes on
+    branch(run, other, changed, 0)
+    monkeypatch.setattr("pipeline.training.launch.TorchTrainer", TorchTrainer)
     iterate(other, changed)
     assert other.manifest(other.stage(1, "generate")) == run.manifest(run.stage(1, "generate"))
     train = json.loads(Path(other.stage(1, "train"), "train.json").read_text())
@@ -169,20 +170,21 @@ def test_a_branch_shares_what_does_not_depend_on_its_settings(
         (
             {"filters": {"drop_truncated": False}},
             ["generate", "critique"],
-        ),  # the arms of a method differ in a later stage
+        ),  # as between two arms of a method
         ({"sampling": {"temperature": 0.5}}, []),
-        ({"questions_per_round": 20}, []),  # other questions
+        ({"questions_per_round": 20}, []),
         ({"new_questions": True}, []),
         ({"engine": {"answers": "hash"}}, []),
         ({"engine": {"latency": 0.5}}, [*STAGES, "publish"]),
         ({"method": {"name": "direct", "samples": 3}}, []),
         ({"accumulate": {"policy": "replace"}}, [*STAGES, "publish"]),
-        ({"method": {"name": "direct", "keep_per_question": 1}}, [*STAGES]),  # which publish does
+        ({"method": {"name": "direct", "keep_per_question": 1}}, [*STAGES]),  # applied when publishing
     ],
 )
-def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
+def test_branch_shares_next_round_stages(
     finished: tuple[RunDir, Recipe], tmp_path: Path, changed: dict[str, Any], shared: list[str]
 ) -> None:
+    """Of the round after the branch point, the stages that the changed settings do not affect are shared."""
     run, recipe = finished
     other, given = RunDir(tmp_path / "other"), recipe.model_dump(mode="json")
     branch(
@@ -210,7 +212,7 @@ def test_of_the_next_round_a_branch_shares_what_its_settings_leave_alike(
         ({"verifier": "task_scorer"}, "verifier: 'ground_truth' -> 'task_scorer'"),
     ],
 )
-def test_a_branch_does_not_claim_other_settings_for_what_it_takes_over(
+def test_branch_refuses_settings_of_inherited_work(
     finished: tuple[RunDir, Recipe], tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     run, recipe = finished
@@ -223,28 +225,25 @@ def test_a_branch_does_not_claim_other_settings_for_what_it_takes_over(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_branch_of_a_branch_shares_what_was_published_under_its_own_recipe_only(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_branch_of_branch_republishes(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    """Only what was published under its own recipe is shared."""
     run, recipe = finished
     given = recipe.model_dump(mode="json")
     changed = build_recipe({**given, "method": {**given["method"], "keep_per_question": 1}})
     one, two = RunDir(tmp_path / "one"), RunDir(tmp_path / "two")
     branch(run, one, changed, 1)
-    branch(one, two, changed, 0)  # one's round 1 is run's: published with another cap
+    branch(one, two, changed, 0)  # one's round 1 was published by run, with another cap
     assert two.manifest(two.stage(1, "verify")) is not None and two.manifest(two.stage(1, "publish")) is None
     asyncio.run(Loop(two, changed).publish(1))
 
 
-def test_a_model_that_was_removed_to_make_room_is_missed_only_where_it_is_needed(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_removed_model_needed_only_for_evaluation(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "other")
     branch(run, other, recipe, 2)
     for round_ in (0, 1):
         shutil.rmtree(other.model(round_))
-    (tmp_path / "other" / "branch.json").unlink()  # a run like any other: all its rounds are gone through
+    (tmp_path / "other" / "branch.json").unlink()  # now a run like any other, whose rounds are all checked
 
     def made() -> dict[Path, int]:
         return {
@@ -263,10 +262,8 @@ def test_a_model_that_was_removed_to_make_room_is_missed_only_where_it_is_needed
         iterate(other, recipe)
 
 
-def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
-    """Publishing depends on the method's settings: those of the shared rounds were others, and stay."""
+def test_method_arm_continues_from_shared_rounds(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    """Publishing depends on the method's settings; the shared rounds keep theirs."""
     run, recipe = finished
     other, given = RunDir(tmp_path / "arm"), recipe.model_dump(mode="json")
     changed = build_recipe({**given, "rounds": 2, "method": {**given["method"], "keep_per_question": 1}})
@@ -279,7 +276,7 @@ def test_an_arm_of_a_method_goes_on_from_the_rounds_that_it_shares(
     assert len(kept) == len(set(kept)) and Path(other.evaluation(2)).exists()
 
 
-def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_changed_rows_are_republished(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "one")
     changed = recipe.model_copy(
@@ -297,10 +294,10 @@ def test_rows_that_were_made_anew_are_published_anew(finished: tuple[RunDir, Rec
     assert Path(other.dataset("sft", 1), "manifest.json").stat().st_mtime_ns == written
 
 
-def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(
+def test_separate_evaluation_engines_swap(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two sets of engines may want the same GPU, or the memory of one laptop."""
+    """Two sets of engines may compete for the same GPU, or for the memory of one laptop."""
     loop = Loop(
         RunDir(tmp_path / "run"),
         recipe_in(tmp_path, tiny_model, evaluate={"engine": {"kind": "scripted", "answers": "hash"}}),
@@ -313,21 +310,21 @@ def test_engines_of_their_own_for_evaluation_do_not_stand_beside_the_others(
     monkeypatch.setattr(EnginePool, "free", free)
     asyncio.run(loop._use(loop.engines, loop.base))
     asyncio.run(loop._use(loop.evaluators, loop.base))
-    asyncio.run(loop._use(EnginePool(loop.recipe, loop.recipe.engine), loop.base))  # an annotator's endpoint
+    asyncio.run(loop._use(EnginePool(loop.recipe, loop.recipe.engine), loop.base))  # as for an annotator
     assert freed == [loop.evaluators, loop.engines] and loop.engines is not loop.evaluators
     one = Loop(RunDir(tmp_path / "one"), recipe_in(tmp_path, tiny_model))
     asyncio.run(one._use(one.evaluators, one.base))
-    assert len(freed) == 2, "one set of engines for both goes on"
+    assert len(freed) == 2, "a shared set of engines stays up"
 
 
 class AnyName(DirectOptions):
-    """Options of methods that a recipe names as module:Class."""
+    """Options that accept module:Class as the method's name."""
 
     name: str
 
 
 class Lacking(Direct):
-    """A method of the user's own that forgot a stage."""
+    """A user's method that lacks a stage."""
 
     Options = AnyName
 
@@ -336,7 +333,7 @@ class Lacking(Direct):
 
 
 class Elsewhere(Direct):
-    """A method of the user's own with a dataset that nothing trains on."""
+    """A user's method with a dataset that nothing trains on."""
 
     Options = AnyName
     dataset = "poems"
@@ -349,15 +346,13 @@ class Elsewhere(Direct):
         ("Elsewhere", "its dataset is 'poems'; expected one of cpt, dpo"),
     ],
 )
-def test_a_method_of_one_s_own_that_lacks_something_is_told_before_anything_runs(
-    tmp_path: Path, tiny_model: Path, name: str, said: str
-) -> None:
+def test_incomplete_user_method_refused_early(tmp_path: Path, tiny_model: Path, name: str, said: str) -> None:
     recipe = recipe_in(tmp_path, tiny_model, method={"name": f"tests.stages.rounds.test_loop:{name}"})
     with pytest.raises(ConfigError, match=said):
         Loop(RunDir(tmp_path / "run"), recipe)
 
 
-def test_a_round_without_its_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+def test_round_without_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
     loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, engine={"kind": "vllm"}))
     with pytest.raises(SelfloopError, match="train --round 0"):
         loop.generator(1)

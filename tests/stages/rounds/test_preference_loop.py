@@ -1,4 +1,4 @@
-"""The loop with preference pairs: made in each round, published, trained on after the examples, looked at and traced."""
+"""The loop with preference pairs: built in each round, published, trained on after the examples, inspected and traced."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from datasets import load_dataset, load_from_disk
+from ray.train.torch import TorchTrainer
 
 from pipeline.branch import branch
 from pipeline.config import Recipe
@@ -35,7 +36,7 @@ DPO = {"max_steps": 2, "batch_size": 2, "learning_rate": 1e-3, "reference": "bas
 
 
 def always_right(request: Request, index: int) -> str:
-    """Answer rightly, in words that differ."""
+    """Answer correctly, each sample in different words."""
     text = request.messages[-1]["content"]
     a, b = (int(word.strip("?")) for word in text.split() if word.strip("?").isdigit())
     return f"{'so ' * index}\nAnswer: {a + b}"
@@ -55,7 +56,7 @@ def settings(kind: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of two rounds of sft_then_dpo, from the start to the table."""
     folder = tmp_path_factory.mktemp("pairs")
@@ -68,7 +69,7 @@ def result(run: RunDir, round_: int, name: str = "train") -> dict[str, Any]:
     return json.loads(Path(run.stage(round_, name), "train.json").read_text())
 
 
-def test_every_answer_is_in_a_pair_or_has_a_reason(finished: tuple[RunDir, Recipe]) -> None:
+def test_every_answer_paired_or_dropped_with_reason(finished: tuple[RunDir, Recipe]) -> None:
     run, _ = finished
     for round_ in (1, 2):
         verify, pairs = (run.manifest(run.stage(round_, s)) for s in ("verify", "pairs"))
@@ -86,9 +87,7 @@ def test_every_answer_is_in_a_pair_or_has_a_reason(finished: tuple[RunDir, Recip
         assert all(row.parents[0] in right and row.parents[1] in wrong for row in made)
 
 
-def test_published_pairs_load_both_ways_and_hold_nothing_held_out(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
-) -> None:
+def test_published_pairs_load_without_held_out(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, _ = finished
     held_out = {row.payload["question"] for row in run.rows(run.tasks("held_out"))}
     assert not Path(run.dataset("dpo", 0)).exists()
@@ -110,10 +109,10 @@ def test_published_pairs_load_both_ways_and_hold_nothing_held_out(
             )
             assert row["src_chosen_model"] and len(row["parent_ids"]) == 2
             contents.append((question, row["chosen"][0]["content"], row["rejected"][0]["content"]))
-    assert len(set(contents)) == len(contents), "no pair twice, over all rounds"
+    assert len(set(contents)) == len(contents), "no pair is published twice, over all rounds"
 
 
-def test_one_model_comes_of_two_trainings(finished: tuple[RunDir, Recipe]) -> None:
+def test_two_trainings_make_one_model(finished: tuple[RunDir, Recipe]) -> None:
     run, _ = finished
     assert result(run, 0)["kind"] == "sft" and not Path(run.stage(0, "train_sft")).exists()
     counts = [run.manifest(run.stage(r, "pairs")).rows_out for r in (1, 2)]
@@ -135,7 +134,7 @@ def test_one_model_comes_of_two_trainings(finished: tuple[RunDir, Recipe]) -> No
     assert round_figures(run, 2)["train"]["kind"] == "dpo"
 
 
-def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
+def test_rerun_does_nothing(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
     watched = [
         p
@@ -147,15 +146,17 @@ def test_the_same_command_again_does_nothing(finished: tuple[RunDir, Recipe]) ->
     assert {p: p.stat().st_mtime_ns for p in watched} == before
 
 
-def test_after_a_kill_between_both_trainings_only_the_second_is_done(
-    finished: tuple[RunDir, Recipe], tmp_path: Path
+def test_resume_between_trainings(
+    finished: tuple[RunDir, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Only the second training is repeated, here in a Ray Train worker, and ends in the same weights."""
     run, recipe = finished
     before = result(run, 2)
     again = RunDir(shutil.copytree(run.root, tmp_path / "run"))
     for lost in (again.stage(2, "train"), again.model(2)):
         shutil.rmtree(lost)
     first = Path(again.stage(2, "train_sft"), "train.json").stat().st_mtime_ns
+    monkeypatch.setattr("pipeline.training.launch.TorchTrainer", TorchTrainer)
     asyncio.run(Loop(again, recipe).train(2))
     assert Path(again.stage(2, "train_sft"), "train.json").stat().st_mtime_ns == first
     assert result(again, 2)["revision"] == before["revision"] and result(again, 2)["model"] == again.model(2)
@@ -196,9 +197,7 @@ def test_inspect_shows_pairs_and_both_trainings(finished: tuple[RunDir, Recipe],
     )
 
 
-def test_a_pair_is_traced_to_both_answers_and_on_to_the_dataset(
-    finished: tuple[RunDir, Recipe], selfloop: Any
-) -> None:
+def test_trace_pair_to_answers_and_dataset(finished: tuple[RunDir, Recipe], selfloop: Any) -> None:
     run, _ = finished
     [pair, *_] = run.rows(run.stage(1, "pairs"))
     links = {link.id: link for link in trace(run, pair.id)}
@@ -224,7 +223,7 @@ def test_a_pair_is_traced_to_both_answers_and_on_to_the_dataset(
     assert "dropped as no_counterpart" in selfloop("trace", "--run", run.root, dropped["id"]).text
 
 
-def test_a_branch_shares_pairs_and_the_model_between(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+def test_branch_shares_pairs_and_intermediate_model(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     run, recipe = finished
     other = RunDir(tmp_path / "other")
     changed = recipe.model_copy(
@@ -239,7 +238,7 @@ def test_a_branch_shares_pairs_and_the_model_between(finished: tuple[RunDir, Rec
     assert compare([run])[0]["arm"] == "direct, all, sft_then_dpo"
 
 
-def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> None:
+def test_changed_preferences_refused(finished: tuple[RunDir, Recipe]) -> None:
     run, recipe = finished
     changed = recipe.model_copy(
         update={"preferences": recipe.preferences.model_copy(update={"pairs_per_question": 1})}
@@ -251,10 +250,10 @@ def test_other_preferences_are_not_mixed_in(finished: tuple[RunDir, Recipe]) -> 
         asyncio.run(publish_pairs(loop.round(1)))
 
 
-def test_without_any_pair(
-    tmp_path: Path, local_ray: Any, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+def test_round_without_pairs(
+    tmp_path: Path, train_in_process: None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All answers are right: dpo says so and what to do; sft_then_dpo warns, and trains on the answers alone."""
+    """When all answers are right, `dpo` stops with a remedy; `sft_then_dpo` warns and trains on the answers alone."""
     engine = {"kind": "scripted", "answers": "tests.stages.rounds.test_preference_loop:always_right"}
     common = {"engine": engine, "demonstrations": None, "rounds": 1, "questions_per_round": 5}
     for kind in ("dpo", "sft_then_dpo"):
@@ -278,8 +277,8 @@ def test_without_any_pair(
         assert result(run, 1)["kind"] == "sft" and not Path(run.stage(1, "train_sft")).exists()
 
 
-def test_the_scripted_engine_is_wrong_about_half_of_the_time() -> None:
-    """What the tests above rest on: both sides are there."""
+def test_scripted_answers_are_mixed() -> None:
+    """The tests above need right and wrong answers."""
     request = Request([{"role": "user", "content": "What is 3 + 4?"}], row="row")
     said = {sums(request, i).endswith("Answer: 7") for i in range(20)}
     assert said == {True, False}

@@ -93,8 +93,8 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"options": {}}, "how many tasks"),
-        ({"options": {"train": 99}}, "99 are wanted"),
+        ({"options": {}}, "set how many tasks in options"),
+        ({"options": {"train": 99}}, "99 are wanted \\(options.train\\)"),
         ({"options": {"trian": 9}}, "trian"),
         ({"options": {"train": 1, "environment": {"cuont": 9}}}, "count"),
         ({"dataset": "crating"}, "crafting"),
@@ -421,9 +421,9 @@ def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
 def test_recipes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="tasks.source"):
         method(tasks={"source": "jsonl", "path": "x"})
-    for key in ("demonstrations", "held_out"):
+    for key, setting in (("demonstrations", "demonstrations.source"), ("held_out", "held_out.source.source")):
         other = {"source": "jsonl", "path": "x.jsonl"}
-        with pytest.raises(ConfigError, match=rf"{key}.source is 'jsonl', expected 'environment'"):
+        with pytest.raises(ConfigError, match=rf"{setting} is 'jsonl', expected 'environment'"):
             AgentR(
                 tiny_recipe(
                     tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}

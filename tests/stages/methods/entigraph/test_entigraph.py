@@ -484,7 +484,7 @@ def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of one round, from the documents to the evaluation; the ninth relation kills the stage worker once."""
     folder = tmp_path_factory.mktemp("entigraph")
