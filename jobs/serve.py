@@ -1,5 +1,7 @@
-"""Keep engines warm between jobs: python -m jobs.serve RECIPE --name NAME [--model PATH] | --status |
---stop"""
+"""Keep engines warm between jobs.
+
+python -m jobs.serve RECIPE --name NAME [--model PATH] | --status | --stop
+"""
 
 import asyncio
 import os
