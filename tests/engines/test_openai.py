@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import OpenaiEngine
+from pipeline.engines import retry
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
 from pipeline.engines.openai import OpenAIClient
 from pipeline.engines.openai_format import apportion, build_body
@@ -457,6 +458,8 @@ async def test_the_key_is_sent_and_never_shown(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("TINY_KEY", f"{KEY}\n")
+    # Ray Train and vLLM configure logging when they start in this process, which disables existing loggers.
+    monkeypatch.setattr(retry.logger, "disabled", False)
     caplog.set_level("DEBUG")
 
     def echo(status: int) -> Callable[[Seen], Fault]:

@@ -348,9 +348,9 @@ def test_questions_of_further_sets_are_neither_learnt_from_nor_published(
             }
         }
     )
-    with pytest.raises(StaleError, match="read without evaluate.sets far"):
+    with pytest.raises(StaleError, match="evaluate.sets.far changed after tasks were read"):
         freeze(finished, recipe.model_copy(update={"evaluate": fewer}))
-    with pytest.raises(StaleError, match="read without evaluate.sets new"):
+    with pytest.raises(StaleError, match="evaluate.sets.new changed after tasks were read"):
         freeze(finished, recipe.model_copy(update={"evaluate": more}))
 
 
