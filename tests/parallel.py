@@ -2,7 +2,7 @@
 
     python -m tests.parallel [check] [pytest arguments]
 
-`check` leaves out every test that starts vLLM, Ray or a training. Each process is a pytest of its own with this module as
+`check` leaves out every test that starts vLLM, Ray or a training run, and those marked slow. Each process is a pytest of its own with this module as
 a plugin: it collects all tests, then claims one file after another until none is left. All tests that need a vLLM engine
 are one entry of the queue, so they share one engine and there is never a second one. The last line states the totals.
 """
@@ -22,7 +22,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-CHECK = "not (vllm or ray or train or cluster)"
+CHECK = "not (vllm or ray or train or cluster or slow)"
 # Entries that take longer than a minute, longest first. What is not named follows in the order of collection.
 LONGEST = (
     "vllm",
