@@ -85,6 +85,7 @@ def test_rows_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, rows, fact
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
     """A generator of 20,000 rows of 2 kB (40 MB as text) must not be held; Python objects at the peak stay far below."""
     import tracemalloc

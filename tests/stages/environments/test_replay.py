@@ -184,6 +184,7 @@ def test_textworld_express_games() -> None:
     assert process.poll() is not None
 
 
+@pytest.mark.slow
 @needs_java
 def test_scienceworld_experiments() -> None:
     pytest.importorskip("scienceworld")
