@@ -121,11 +121,6 @@ def render(step: str, **variables: object) -> list[Message]:
     return _current.get().render(step, **variables)
 
 
-def source(step: str) -> str:
-    """Return a template's text, by the templates of `using`, or those that ship."""
-    return _current.get().source(step)
-
-
 def read_replacements(value: Any, beside: Path) -> Any:
     """Return a recipe's `prompts` with files replaced by their text, so that the frozen recipe holds what was
     used.

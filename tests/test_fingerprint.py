@@ -49,7 +49,7 @@ def test_a_difference_is_named(run: RunDir, changes: dict[str, Any], said: str) 
 
 def test_a_changed_prompt_is_named(run: RunDir) -> None:
     check(run)
-    text = prompts.source("direct/solve")
+    text = prompts.SHIPPED.source("direct/solve")
     check(run, prompts={"direct/solve": text})
     with pytest.raises(StaleError, match="prompts.direct/solve: "):
         check(run, prompts={"direct/solve": text + " "})

@@ -111,7 +111,7 @@ def test_a_bad_template_is_named(render: Render, text: str) -> None:
     ],
 )
 def test_paths_are_not_names(name: str) -> None:
-    for function in (prompts.render, prompts.source):
+    for function in (prompts.render, prompts.SHIPPED.source):
         with pytest.raises(ConfigError, match="is not a template name"):
             function(name)
 

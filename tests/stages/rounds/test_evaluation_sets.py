@@ -116,7 +116,7 @@ def test_questions_without_answers_cannot_be_evaluated_on_and_that_is_said_first
 
 def test_only_hinted_templates_have_a_place_for_the_answer() -> None:
     def variables(step: str) -> set[str]:
-        return meta.find_undeclared_variables(Environment().parse(prompts.source(step)))
+        return meta.find_undeclared_variables(Environment().parse(prompts.SHIPPED.source(step)))
 
     assert [
         step
@@ -125,6 +125,6 @@ def test_only_hinted_templates_have_a_place_for_the_answer() -> None:
     ] == []
     assert all("answer" in variables(step) for step in regenesis.HINTED)
     assert all(
-        'End with "Answer: ' in prompts.source(step)
+        'End with "Answer: ' in prompts.SHIPPED.source(step)
         for step in (regenesis.EXECUTE, regenesis.HINTED[2], regenesis.SOLVE)
     )

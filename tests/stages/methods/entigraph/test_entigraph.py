@@ -418,7 +418,7 @@ def test_questions_are_asked_without_a_document_and_after_five_others() -> None:
     assert all(m["content"].split("\n")[-1].startswith("Answer: ") for m in asked if m["role"] == "assistant")
     assert asked[-1]["content"] == "Where is Ada?\n\n(A) here\n(B) there"
     assert (
-        "[[" not in prompts.source("entigraph/ask").split("[[user]]")[-1]
+        "[[" not in prompts.SHIPPED.source("entigraph/ask").split("[[user]]")[-1]
         and title_of(DOCUMENT) == "The Weavers"
     )
 
