@@ -1,0 +1,50 @@
+"""Tell a thinking model's thoughts from its answer, in a text that holds both."""
+
+import re
+from typing import NamedTuple
+
+# How public models delimit thoughts: Qwen3, DeepSeek-R1, GLM and others; Claude-like; Magistral; Seed-OSS;
+# Sky-T1; Kimi; gpt-oss (its final channel ends the thought); Gemma 4.
+TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("<|channel>thought", "<channel|>"),
+)
+_OPEN, _CLOSE = ("|".join(re.escape(tag) for tag in side) for side in zip(*TAGS, strict=True))
+_WHOLE = re.compile("|".join(f"{re.escape(o)}.*?{re.escape(c)}" for o, c in TAGS), re.DOTALL)
+_BEGUN_IN_PROMPT = re.compile(f"^.*(?:{_CLOSE})", re.DOTALL)
+_UNFINISHED = re.compile(f"(?:{_OPEN}).*$", re.DOTALL)
+
+
+class Split(NamedTuple):
+    """A text's `answer`, and its `thought` with the tags around it ("" without one)."""
+
+    thought: str
+    answer: str
+
+
+def split(text: str) -> Split:
+    """Divide `text`. A thought may have been opened by the prompt, and may be cut off: the answer is then
+    what stands before it.
+    """
+    if not re.search(f"{_OPEN}|{_CLOSE}", text):
+        return Split("", text)
+    thoughts: list[str] = []
+
+    def take(match: re.Match[str]) -> str:
+        thoughts.append(match[0])
+        return ""
+
+    for pattern in (_WHOLE, _BEGUN_IN_PROMPT, _UNFINISHED):
+        text = pattern.sub(take, text)
+    return Split("".join(thoughts), text)
+
+
+def without(text: str) -> str:
+    """Return the answer in `text`, without thoughts and outer white space."""
+    return split(text).answer.strip()
