@@ -375,7 +375,7 @@ async def test_a_meta_skill_row_gives_three_examples_and_an_evolved_one_the_dire
         ["user", "assistant", "user"],
         ["user", "assistant", "user", "assistant", "user"],
     ]
-    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:4], (
+    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:3], (
         "one conversation serves all skills"
     )
     assert [e.completion[0]["content"] for e in method().examples(evolved)] == ["Answer: 13"]
