@@ -6,7 +6,10 @@ constants.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pipeline import thoughts
+from pipeline.engines.base import Completion
 from pipeline.ids import unit_interval
 from stages.methods.self_lengthen.lengths import is_chinese
 from stages.steps import sentences
@@ -66,6 +69,11 @@ def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> Pr
 def _ends(body: str) -> bool:
     ends = ENDS_CHINESE if is_chinese(body) or _KANA.search(body) else ENDS
     return body[-1] in ends or body[-1] in _OTHER_ENDS or _THAI_END.match(body[-1]) is not None
+
+
+def spoken(reply: Completion) -> Completion:
+    """Return a reply without thoughts, which are no part of a text, of its length and of what is learnt."""
+    return replace(reply, text=thoughts.without(reply.text)) if thoughts.split(reply.text).thought else reply
 
 
 def repeated_run(text: str) -> str:
