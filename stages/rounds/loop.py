@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from pipeline.config import Recipe, VllmEngine
 from pipeline.engines.pool import EngineHandle, EnginePool
-from pipeline.errors import ConfigError, SelfloopError, StageError
+from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
-from pipeline.methods import Method, load_method, method_stage
+from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.protocols import UNTRAINED, ChoosesEngines, ProposesQuestions, Reports
 from pipeline.round import Input, Round
@@ -34,7 +34,8 @@ class Loop:
     def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.method = load_method(recipe)
-        _check(self.method)
+        check_method(self.method)
+        published_rows.published_kind(self.method)
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
@@ -187,6 +188,7 @@ class Loop:
         """
         freeze(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
+        self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
         shared = self.run.branched_from()
@@ -201,6 +203,14 @@ class Loop:
                 await self.stage(number, name)
             await self._finish(number)
         await self.free()
+
+    def _try_out(self) -> None:
+        """Ask one question and make the examples of one demonstration, before anything runs."""
+        tried = {"held_out": check_question, "demonstrations": examples_of}
+        for name, function in tried.items():
+            folder = self.run.tasks(name)
+            if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
+                function(self.method, row)
 
     async def _finish(self, number: int) -> None:
         await self.publish(number)
@@ -231,19 +241,6 @@ class Loop:
                 "file system; on object stores only the stages "
                 "up to verify work."
             )
-
-
-def _check(method: Method) -> None:
-    """Raise ConfigError for a method that lacks a stage or publishes an unknown kind of dataset."""
-    made = method.stages()
-    missing = [name for name in STAGES if name not in made] if isinstance(made, dict) else list(STAGES)
-    if missing:
-        raise ConfigError(
-            f"method {method.name}: stages() returns no stage for {', '.join(missing)}; expected all of "
-            f"{', '.join(STAGES)} "
-            "(an empty Stage() passes rows through)."
-        )
-    published_rows.published_kind(method)
 
 
 def _present(model: ModelRef, what: str) -> ModelRef:
