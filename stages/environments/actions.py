@@ -35,9 +35,12 @@ _CLOSING = re.compile(r"\s*(?:`{3,}|~{3,}|</action[ \t]*\d*>)[ \t]*(?=\n|$)", re
 _CLOSING_TAG = re.compile(r"</action[ \t]*\d*>\s*$", re.I)
 _EMPHASIS = re.compile(r"[*_`~]+(?!\s)")
 _LISTED = re.compile(r"^(?:[-*>\u2022]|\d+[.)])[ \t]+(?=\S)")
-_QUOTES = (
-    *('""', "''", "\u201c\u201d", "\u2018\u2019", "\u201e\u201c", "\u00ab\u00bb"),
-    *("\u300c\u300d", "\u300e\u300f", "``"),
+_QUOTES = tuple(
+    zip(
+        "\"'`\u201c\u2018\u201e\u00ab\u300c\u300e",
+        "\"'`\u201d\u2019\u201c\u00bb\u300d\u300f",
+        strict=True,
+    )
 )
 _CODE = re.compile(r"(`{2,})(.+?)\1[ .]*")
 _WRAPPED = 4  # things around an action, one in the other

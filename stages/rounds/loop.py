@@ -10,12 +10,13 @@ import itertools
 from typing import Any, Self
 
 from pipeline.config import Recipe, VllmEngine
+from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.protocols import UNTRAINED, ChoosesEngines, ProposesQuestions, Reports
+from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -26,6 +27,9 @@ from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.tasks.freeze import freeze
+from stages.tasks.general import conversations
+
+ADVISED_BY = 20  # tasks that a method sees before it advises
 
 
 class Loop:
@@ -205,12 +209,21 @@ class Loop:
         await self.free()
 
     def _try_out(self) -> None:
-        """Ask one question and make the examples of one demonstration, before anything runs."""
+        """Ask one question and make the examples of one demonstration, before anything runs; read general
+        conversations; say which settings do not fit the method.
+        """
         tried = {"held_out": check_question, "demonstrations": examples_of}
         for name, function in tried.items():
             folder = self.run.tasks(name)
             if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
                 function(self.method, row)
+        if isinstance(self.method, MixesGeneral) and self.method.general:
+            for _ in conversations(self.method.general, self.recipe.seed):
+                pass  # a row that is no conversation would otherwise stop the run when it publishes
+        if isinstance(self.method, Advises):
+            some = list(itertools.islice(self.run.rows(self.run.tasks("train")), ADVISED_BY))
+            for line in self.method.advice(some):
+                console.print(f"note: {line}", markup=False)
 
     async def _finish(self, number: int) -> None:
         await self.publish(number)

@@ -17,7 +17,7 @@ answer to what a text says. Source: Yang et al. 2024.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ from pipeline.methods import Example, Method, Stage
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.runner.llm import LLM, together
 from pipeline.stage import DatasetStep
-from stages.methods.entigraph import copies, entities
+from stages.methods.entigraph import advice, copies, entities
 from stages.methods.entigraph.options import EntiGraphOptions
 from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.steps import filters
@@ -288,6 +288,10 @@ class EntiGraph(Method):
     def texts(self, row: Row) -> list[str]:
         """The text."""
         return [row.payload["text"]]
+
+    def advice(self, tasks: Sequence[Row]) -> list[str]:
+        """Name the kinds of request whose replies have too little room."""
+        return advice.advice(self.recipe, self.options, tasks)
 
     def verified_by(self, round_: int) -> str:
         """Nothing."""

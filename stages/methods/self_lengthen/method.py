@@ -25,7 +25,7 @@ from pipeline.methods import Example, Method, Stage
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM, together
-from stages.methods.self_lengthen import instructions, length_evaluation, length_report
+from stages.methods.self_lengthen import advice, instructions, length_evaluation, length_report
 from stages.methods.self_lengthen.extension import Rules, extend
 from stages.methods.self_lengthen.lengths import draw_demand, is_chinese, length_biased, states, words
 from stages.methods.self_lengthen.long_texts import problem, spoken, thinned
@@ -260,6 +260,10 @@ class SelfLengthen(Method):
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
         """Words, repetition, rules and length scores of a set's texts, and of the control."""
         return length_evaluation.measures(rows)
+
+    def advice(self, tasks: Sequence[Row]) -> list[str]:
+        """Name the limits that are too small for the texts asked for."""
+        return advice.advice(self.recipe, self.options)
 
     def report(self, run: RunDir) -> None:
         """Write lengths.txt and lengths.png: text lengths per macro-iteration, and what every filter kept."""

@@ -439,6 +439,17 @@ def test_questions_are_asked_without_a_document_and_after_five_others() -> None:
     )
 
 
+def test_too_little_room_for_texts_is_told_in_one_line() -> None:
+    documents = [Row("d", {"question": "word " * 2000})]
+    [line] = EntiGraph(recipe_of()).advice(documents)
+    assert "600 tokens, and max_tokens is 512" in line and "method.sampling.relation.max_tokens" in line
+    [line] = EntiGraph(recipe_of(arm="rephrase")).advice(documents)
+    assert "2,500 tokens" in line and "method.sampling.rephrase.max_tokens" in line
+    assert not EntiGraph(recipe_of(arm="raw")).advice(documents)
+    assert not EntiGraph(recipe_of(sampling={"relation": {"max_tokens": 600}})).advice(documents)
+    assert not EntiGraph(load_recipe("jobs/recipes/entigraph.yaml")).advice(documents)
+
+
 def test_a_question_without_options_is_not_asked_for_a_letter() -> None:
     method = EntiGraph(recipe_of())
     asked = method.question(Row("q", {"question": "Where is Ada?", "answer_type": "text"}))

@@ -113,6 +113,15 @@ async def test_every_slot_is_a_row_with_what_became_of_it() -> None:
     assert all(row.payload["draft_words"] for row in rows) and len({row.id for row in rows}) == 3
 
 
+def test_limits_too_small_for_the_texts_asked_for_are_told_in_one_line() -> None:
+    [line] = SelfLengthen(tiny_recipe(method={"name": "self_lengthen"})).advice([])
+    for said in ("2,000 words", "2,667", "sampling.max_tokens is 512", "train.max_length is", "20 times"):
+        assert said in line
+    roomy = {"sampling": {"max_tokens": 2700}, "train": {"max_length": 6000}}
+    assert not SelfLengthen(tiny_recipe(method={"name": "self_lengthen"}, **roomy)).advice([])
+    assert not SelfLengthen(load_recipe("jobs/recipes/self_lengthen.yaml")).advice([])
+
+
 async def test_thoughts_are_neither_judged_nor_counted_nor_learnt() -> None:
     """A short reply that was cut off within a thought is asked for again, with the room of a text."""
     asked: list[Request] = []
