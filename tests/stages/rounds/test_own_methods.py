@@ -1,4 +1,4 @@
-"""Mistakes in a method of one's own: each is one sentence, before anything runs."""
+"""What is said before anything runs: mistakes in a method of one's own, and settings that do not fit."""
 
 import asyncio
 from pathlib import Path
@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.config import load_recipe
+from pipeline.errors import ConfigError, DataError
 from pipeline.methods import Example, Stage, check_method, check_question, examples_of, load_method
+from pipeline.places import RECIPES
 from pipeline.rows import Row
 from pipeline.rundir import RunDir
 from stages.methods.direct.method import Direct, DirectOptions
 from stages.rounds.loop import Loop
+from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 
 
@@ -136,3 +139,35 @@ def test_stages_and_their_templates_are_checked(name: str, said: str) -> None:
         check_method(
             load_method(tiny_recipe(method={"name": f"tests.stages.rounds.test_own_methods:{name}"}))
         )
+
+
+@pytest.mark.parametrize("name", ["quickstart", "regenesis", "self", "agent_r", "self_lengthen", "entigraph"])
+def test_shipped_recipes_pass_and_get_no_advice(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    run = RunDir(tmp_path / "run")
+    freeze(run, recipe)
+    capsys.readouterr()
+    Loop(run, recipe)._try_out()
+    assert capsys.readouterr().out == ""
+
+
+def test_advice_is_one_line_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe(RECIPES / "self_lengthen.yaml", ["method.article_words=2000"])
+    run = RunDir(tmp_path / "run")
+    freeze(run, recipe)
+    capsys.readouterr()
+    Loop(run, recipe)._try_out()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("note: method.article_words asks for") and "sampling.max_tokens is 640" in said
+
+
+def test_general_conversations_are_read_before_the_search(tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"messages": "hello"}\n')
+    recipe = load_recipe(RECIPES / "agent_r.yaml", [f"method.general={{path: {chats}}}"])
+    run = RunDir(tmp_path / "run")
+    freeze(run, recipe)
+    with pytest.raises(DataError, match="is not a conversation"):
+        Loop(run, recipe)._try_out()
