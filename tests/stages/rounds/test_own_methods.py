@@ -141,7 +141,7 @@ def test_stages_and_their_templates_are_checked(name: str, said: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["quickstart", "regenesis", "self", "agent_r", "self_lengthen", "entigraph"])
+@pytest.mark.parametrize("name", ["agent_r", "self_lengthen", "entigraph"])
 def test_shipped_recipes_pass_and_get_no_advice(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
