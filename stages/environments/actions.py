@@ -20,9 +20,9 @@ _MARKUP = r"(?:[^\w\n:]|_)*+"  # bullets, headings, bold, quotes, emoji
 _BEGIN = rf"^{_MARKUP}(?:\d+[.):]{_MARKUP})?"
 _CLOSE = r"[*_`~\"'\u201d\u2019\])}>\t \u200b]*"
 _SIGN = r"(?::|[=-]>|\u2192|=(?!=)|(?<=[ \t])[-\u2013\u2014](?=[ \t]))"
-_NAME = r"(?:(?:the|my|your|next|chosen|final)[ \t]+){0,2}act(?:ions?)?[ \t]*[#(]?\d*\)?"
+_NAME = r"(?:(?:the|my|your|next|chosen|final)[ \t]+){0,2}act(?:ions?)?(?:[ \t]+is)?[ \t]*[#(]?\d*\)?"
 _TAG = r"<action[ \t]*\d*>"
-_LABELED = rf"(?:{_NAME}{_CLOSE}{_SIGN}|{_NAME}[#.]*{_CLOSE}[#]*[ \t]*$)"
+_LABELED = rf"(?:{_NAME}{_CLOSE}{_SIGN}|{_NAME}[#.]*{_CLOSE}[#=-]*[ \t]*$)"
 _LINE = re.compile(rf"{_BEGIN}(?:{_LABELED}|(?<=\[){_NAME}\]|(?<=<)action[ \t]*\d*>)", re.I | re.M)
 _ANYWHERE = re.compile(rf"[*_`~]{{0,3}}(?<![^\W_])(?:action[ \t]*#?\d*{_CLOSE}:|{_TAG})", re.I)
 _OTHER = rf"{_BEGIN}(?:observation|thought)\b"
@@ -42,7 +42,7 @@ _QUOTES = tuple(
         strict=True,
     )
 )
-_CODE = re.compile(r"(`{2,})(.+?)\1[ .]*")
+_MARKED = re.compile(r"(`{2,}|[*_~]{1,3})(\S(?:.*?\S)?)\1[ .]*")
 _WRAPPED = 4  # things around an action, one in the other
 _AFTER_QUOTE = " .,;)]}>"
 _BREAKS = dict.fromkeys(map(ord, "\x0b\x0c\x85\u2028\u2029"), "\n")
@@ -147,8 +147,8 @@ def _clean(value: str, opened: str) -> str:
 
 
 def _unquoted(value: str) -> str:
-    if code := _CODE.fullmatch(value):
-        return code[2]
+    if (marked := _MARKED.fullmatch(value)) and marked[1] not in marked[2]:
+        return marked[2]
     for left, right in _QUOTES:
         inner, closed, tail = value[1:].rpartition(right)
         whole = value[:1] == left and closed and inner and not tail.strip(_AFTER_QUOTE)
