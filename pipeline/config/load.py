@@ -72,9 +72,9 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
         recipe = Recipe.model_validate(data)
     except ValidationError as e:
         raise ConfigError(_explain(e, Recipe, place, data)) from None
-    from pipeline.methods import Method  # which imports this package
+    from pipeline.methods import load_method, method_class  # which import this package
 
-    method = registry.resolve_class("method", recipe.method["name"], Method, "Options", BaseModel)
+    method = method_class(recipe)
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
@@ -82,7 +82,7 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
     prompts.Prompts.of(recipe).check_replaced()
-    method(recipe)  # refuses settings that contradict each other, before anything is stored
+    load_method(recipe)  # refuses settings that contradict each other, before anything is stored
     return recipe
 
 

@@ -10,12 +10,13 @@ import itertools
 from typing import Any, Self
 
 from pipeline.config import Recipe, VllmEngine
+from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool
-from pipeline.errors import ConfigError, SelfloopError, StageError
+from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
-from pipeline.methods import Method, load_method, method_stage
+from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.protocols import UNTRAINED, ChoosesEngines, ProposesQuestions, Reports
+from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -26,6 +27,9 @@ from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.tasks.freeze import freeze
+from stages.tasks.general import conversations
+
+ADVISED_BY = 20  # tasks that a method sees before it advises
 
 
 class Loop:
@@ -34,7 +38,8 @@ class Loop:
     def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.method = load_method(recipe)
-        _check(self.method)
+        check_method(self.method)
+        published_rows.published_kind(self.method)
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
@@ -187,6 +192,7 @@ class Loop:
         """
         freeze(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
+        self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
         shared = self.run.branched_from()
@@ -201,6 +207,23 @@ class Loop:
                 await self.stage(number, name)
             await self._finish(number)
         await self.free()
+
+    def _try_out(self) -> None:
+        """Ask one question and make the examples of one demonstration, before anything runs; read general
+        conversations; say which settings do not fit the method.
+        """
+        tried = {"held_out": check_question, "demonstrations": examples_of}
+        for name, function in tried.items():
+            folder = self.run.tasks(name)
+            if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
+                function(self.method, row)
+        if isinstance(self.method, MixesGeneral) and self.method.general:
+            for _ in conversations(self.method.general, self.recipe.seed):
+                pass  # a row that is no conversation would otherwise stop the run when it publishes
+        if isinstance(self.method, Advises):
+            some = list(itertools.islice(self.run.rows(self.run.tasks("train")), ADVISED_BY))
+            for line in self.method.advice(some):
+                console.print(f"note: {line}", markup=False)
 
     async def _finish(self, number: int) -> None:
         await self.publish(number)
@@ -231,19 +254,6 @@ class Loop:
                 "file system; on object stores only the stages "
                 "up to verify work."
             )
-
-
-def _check(method: Method) -> None:
-    """Raise ConfigError for a method that lacks a stage or publishes an unknown kind of dataset."""
-    made = method.stages()
-    missing = [name for name in STAGES if name not in made] if isinstance(made, dict) else list(STAGES)
-    if missing:
-        raise ConfigError(
-            f"method {method.name}: stages() returns no stage for {', '.join(missing)}; expected all of "
-            f"{', '.join(STAGES)} "
-            "(an empty Stage() passes rows through)."
-        )
-    published_rows.published_kind(method)
 
 
 def _present(model: ModelRef, what: str) -> ModelRef:

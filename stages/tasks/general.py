@@ -5,6 +5,7 @@ eta. Here the weights are tokens: `agent_share` of each round's tokens with loss
 dataset's card reports the share that resulted.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,9 +49,7 @@ class Mixed:
         """Raises DataError, with file and line, for a row that is not a conversation."""
         self._general, self._tokenizer = general, tokenizer
         self._max_length, self._held_out = max_length, held_out
-        source = Source(source=general.source, path=general.path)
-        records = registry.resolve("source", general.source)(source, seed)
-        self._rows = {row["row_id"]: row for row in (_row(record, general, round_) for record in records)}
+        self._rows = {row["row_id"]: row for row in conversations(general, seed, round_)}
         self._order = sorted(self._rows, key=lambda i: (unit_interval(seed, RECORD, round_, i), i))
         self.digest = digest(sorted(self._rows))
         self.notes: list[str] = []
@@ -76,6 +75,13 @@ class Mixed:
             f"(agent_share: {agent_share:.1%})"
         ]
         return chosen
+
+
+def conversations(general: General, seed: int, round_: int = 0) -> Iterator[PublishedRow]:
+    """Yield the conversations as rows of a round. Raises DataError for a row that is none."""
+    source = Source(source=general.source, path=general.path)
+    for record in registry.resolve("source", general.source)(source, seed):
+        yield _row(record, general, round_)
 
 
 def _row(record: Any, general: General, round_: int) -> PublishedRow:

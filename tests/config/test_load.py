@@ -23,6 +23,7 @@ from pipeline.config.training import SCHEDULERS
 from pipeline.errors import ConfigError
 from pipeline.methods import Method, Options
 from pipeline.store import files
+from stages.methods.direct.method import Direct
 from tests.conftest import tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
@@ -430,6 +431,29 @@ class Unfinished(Method):
         return []
 
 
+class Nameless(Direct):
+    """A method without a name of its own, by mistake."""
+
+    name = None
+
+
+class Misnamed(Direct):
+    """A method whose name cannot be a folder's."""
+
+    name = "my method/2"
+
+
+class Failing(Direct):
+    """A method that cannot be made."""
+
+    Options = Options
+    name = "failing"
+
+    def __init__(self, recipe: Any) -> None:
+        super().__init__(recipe)
+        self.missing["key"] = 1
+
+
 class NotAMethod:
     """It has options, which are no class of options."""
 
@@ -441,6 +465,9 @@ class NotAMethod:
     [
         ("tests.config.test_load:Unfinished", "does not define examples, stages"),
         ("tests.config.test_load:NotAMethod", "expected a subclass of pipeline.methods.Method"),
+        ("tests.config.test_load:Nameless", "class Nameless has no `name`; expected a line such as"),
+        ("tests.config.test_load:Misnamed", "class Misnamed has the name 'my method/2'"),
+        ("tests.config.test_load:Failing", r"__init__ raises AttributeError: .*'missing' \(.*test_load.py:"),
         ("math:sqrt", "expected a subclass of pipeline.methods.Method"),
     ],
 )
