@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
+from stages.steps.words import divide
 
 PERMUTATIONS = 128
 SHINGLE = 3  # words
@@ -29,7 +30,7 @@ def signature(text: str) -> np.ndarray:
 
     The share of equal entries in two signatures estimates the Jaccard similarity of the texts.
     """
-    words = re.findall(r"\w+", text.casefold())
+    words = [part for token in re.findall(r"\w+", text.casefold()) for part in divide(token)]
     shingles = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
     digests = (blake2b(shingle.encode(), digest_size=4).digest() for shingle in sorted(shingles))
     hashes = np.array([int.from_bytes(digest, "big") % _PRIME for digest in digests], dtype=np.uint64)
