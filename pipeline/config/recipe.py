@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.config import presets
 from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Source
 from pipeline.config.engines import AnyEngine, VllmEngine
 from pipeline.config.section import Section
@@ -112,6 +113,16 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     runner: Runner = Field(default_factory=Runner)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hold_out_test_split(cls, data: Any) -> Any:
+        """With a preset, the held-out questions are by default those of its test split."""
+        held_out = data.get("held_out") or {} if isinstance(data, dict) else None
+        if not isinstance(held_out, dict) or {"share", "source"} & set(held_out):
+            return data
+        source = presets.held_out_source(data.get("tasks"))
+        return {**data, "held_out": {**held_out, "source": source}} if source else data
 
     @model_validator(mode="after")
     def _complete(self) -> "Recipe":

@@ -36,6 +36,12 @@ def divide(token: str) -> list[str]:
 
     Punctuation that stands alone between such characters is no word. A token without them stays whole.
     """
+    parts = pieces(token)
+    return [part for part in parts if len(parts) == 1 or not _PUNCTUATION.issuperset(part)]
+
+
+def pieces(token: str) -> list[str]:
+    """Divide a token as `divide` does, with the punctuation: joined, the pieces are the token again."""
     if not _UNSPACED.search(token):
         return [token]
     parts: list[str] = []
@@ -48,7 +54,7 @@ def divide(token: str) -> list[str]:
         else:
             parts.append(char)
         alone = alone if mark else unspaced
-    return [part for part in parts if not _PUNCTUATION.issuperset(part)]
+    return parts
 
 
 def sentences(text: str) -> list[str]:

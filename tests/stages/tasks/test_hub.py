@@ -47,6 +47,27 @@ def test_folders_of_data_files(tmp_path: Path, kind: str) -> None:
         answers(folder, options={"nonsense": 1})
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+def test_values_of_files_stay_as_they_are_written(tmp_path: Path, kind: str) -> None:
+    (folder := tmp_path / "data").mkdir()
+    big = "12345678901234567890123"
+    text = {
+        "csv": f"question,answer,code\n1?,1.10,007\n2?,{big},008\n",
+        "jsonl": f'{{"question": "1?", "answer": 1.10}}\n{{"question": "2?", "answer": {big}}}\n',
+        "json": f'[{{"question": "1?", "answer": 1.10}},\n{{"question": "2?", "answer": {big}}}]',
+    }[kind]
+    (folder / f"train.{kind}").write_text(text)
+    (folder / f"test.{kind}").write_text(text.replace("1.10", "3"))
+    assert answers(folder) == ["1.10", big]
+    assert answers(folder, options={"split": "test"}) == ["3", big]
+    assert answers(folder / f"train.{kind}") == ["1.10", big]
+    if kind == "csv":
+        rows = read_tasks(Source(source="hf", path=str(folder), columns={"id": "code"}), 0).rows
+        assert [row.payload["source"]["id"] for row in rows] == ["007", "008"]
+    with pytest.raises(DataError, match=r"one file takes no option data_dir"):
+        answers(folder / f"train.{kind}", options={"data_dir": "x"})
+
+
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
     features = datasets.Features(
         {"question": datasets.Value("string"), "answer": datasets.ClassLabel(names=["false", "true"])}
