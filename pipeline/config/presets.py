@@ -121,14 +121,40 @@ def filled(source: Any) -> Any:
 
 def held_out_source(tasks: Any) -> dict[str, Any] | None:
     """Return the source of the test questions that go with `tasks`, None if its preset has none."""
-    preset = PRESETS.get(tasks["preset"]) if _names_preset(tasks) else None
-    if preset is None or tasks.get("source") != "hf":
+    if not _names_preset(tasks) or tasks.get("source") != "hf" or tasks["preset"] not in PRESETS:
         return None
     merged = filled(tasks)
-    found, options = _published(preset, merged["path"]), merged["options"]
+    found, options = _published(PRESETS[tasks["preset"]], merged["path"]), merged["options"]
     if found is None or not found.test or str(options.get("split", "train")).split("[")[0] != found.train:
         return None
-    return {**merged, "limit": None, "options": {**options, "split": found.test}}
+    return {**merged, "options": {**options, "split": found.test}}
+
+
+def evaluated_on_test_split(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe whose questions to evaluate with are those of the test split of their preset.
+
+    That is where the recipe does not say otherwise: in held_out, by `share` or by a source of its own, there
+    and in evaluate.sets by options.split.
+    """
+    held_out, evaluate = recipe.get("held_out") or {}, recipe.get("evaluate") or {}
+    changed: dict[str, Any] = {}
+    if isinstance(held_out, dict) and "source" in held_out:
+        changed["held_out"] = {**held_out, "source": _test(held_out["source"])}
+    elif (
+        isinstance(held_out, dict)
+        and "share" not in held_out
+        and (tasks := held_out_source(recipe.get("tasks")))
+    ):
+        changed["held_out"] = {**held_out, "source": {**tasks, "limit": None}}
+    if isinstance(evaluate, dict) and isinstance(evaluate.get("sets"), dict):
+        sets = {name: _test(source) for name, source in evaluate["sets"].items()}
+        changed["evaluate"] = {**evaluate, "sets": sets}
+    return {**recipe, **changed}
+
+
+def _test(source: Any) -> Any:
+    says_which = not isinstance(source, dict) or "split" in (source.get("options") or {})
+    return source if says_which else held_out_source(source) or source
 
 
 def _names_preset(source: Any) -> bool:

@@ -117,12 +117,8 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _hold_out_test_split(cls, data: Any) -> Any:
-        """With a preset, the held-out questions are by default those of its test split."""
-        held_out = data.get("held_out") or {} if isinstance(data, dict) else None
-        if not isinstance(held_out, dict) or {"share", "source"} & set(held_out):
-            return data
-        source = presets.held_out_source(data.get("tasks"))
-        return {**data, "held_out": {**held_out, "source": source}} if source else data
+        """With a preset, models are by default evaluated on its test split."""
+        return presets.evaluated_on_test_split(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _complete(self) -> "Recipe":

@@ -60,8 +60,8 @@ def _turn(message: Mapping[str, Any], what: str) -> dict[str, str]:
     if role not in ROLES:
         raise UnusableError(f"{what} has the {keys[0]} {role!r}; expected one of {', '.join(ROLES)}")
     if isinstance(content, list | tuple):  # parts, as in chat APIs
-        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        content = "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else None
     if not isinstance(content, str):
         raise UnusableError(f"{what} has a {keys[1]} that is not text (an image or a call of a tool?)")
     return {"role": ROLES[role], "content": content}

@@ -47,7 +47,7 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
     given = text_of(_single(values["id"], "the id"), "the id") if "id" in values else raw.id
     options = choices.texts if choices else None
     # Two solutions of one question are two demonstrations, but a task is the same whatever its solution.
-    content = [question.text, answer, options, *([solution] if demonstration else [])]
+    content: list[Any] = [question.text, answer, options, *([solution] if demonstration else [])]
     more: dict[str, Any] = {"answers": truths} if len(truths) > 1 else {}
     more |= {"turns": question.turns} if question.turns else {}
     if more:

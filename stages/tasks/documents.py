@@ -1,7 +1,6 @@
 """Documents as tasks, from text files or a column of another source. A document's first line is its title."""
 
 import re
-from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -10,7 +9,7 @@ from pipeline.errors import DataError
 from pipeline.registry import resolve
 from stages.steps import words
 from stages.tasks.paths import COMPRESSED, find_files, lines, not_utf8, open_file
-from stages.tasks.records import BadRow, RawRow, Repeat
+from stages.tasks.records import BadRow, RawRow, Repeat, with_value
 
 OPTIONS = ("from", "column", "title", "max_words")
 SUFFIXES = (".txt", ".md")
@@ -38,7 +37,7 @@ def documents(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]:
         pieces = split(record.values["text"], most) if most else [record.values["text"]]
         for i, piece in enumerate(pieces):
             where = record.where if len(pieces) == 1 else f"{record.where}#{i + 1}"
-            yield RawRow(where, ChainMap({source.columns.question: piece}, record.values))
+            yield RawRow(where, with_value(record.values, source.columns.question, piece))
 
 
 def split(text: str, most: int) -> list[str]:
@@ -135,7 +134,7 @@ def _column(source: Source, reader: str, seed: int) -> Iterator[RawRow | BadRow 
         values = record.values
         texts = [v.strip() if isinstance(v := values.get(name), str) else "" for name in wanted]
         if all(texts):
-            yield RawRow(record.where, ChainMap({"text": "\n\n".join(texts)}, values))
+            yield RawRow(record.where, with_value(values, "text", "\n\n".join(texts)))
         else:
             blank = ", ".join(repr(name) for name, text in zip(wanted, texts, strict=True) if not text)
             problem = f"no text in column {blank}; there are: {', '.join(map(repr, values))}"

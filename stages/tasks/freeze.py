@@ -124,22 +124,9 @@ def _read_split(recipe: Recipe) -> tuple[TaskSet, list[Row], list[Row]]:
         tasks.rejected + other.rejected,
         tasks.duplicates + other.duplicates,
         tasks.where,
-        (*tasks.notes, *other.notes, *_about_repeated(repeated)),
+        (*tasks.notes, *other.notes, *told.about_held_out(repeated)),
     )
     return read, train, questions
-
-
-def _about_repeated(repeated: list[Row]) -> list[str]:
-    if not repeated:
-        return []
-    where, question = (
-        repeated[0].payload["source"]["where"],
-        " ".join(repeated[0].payload["question"].split()),
-    )
-    tasks = "1 task reads" if len(repeated) == 1 else f"{len(repeated)} tasks read"
-    return [
-        f"held_out.source: {tasks} the same as a held-out question and is left out: {where}: {question[:100]}"
-    ]
 
 
 def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:

@@ -1,5 +1,6 @@
 """What a source yields, and the set that reading it gives."""
 
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -39,6 +40,11 @@ class RawRow:
     values: Mapping[str, Any]
     id: str | None = None
     split: str | None = None
+
+
+def with_value(values: Mapping[str, Any], name: str, value: Any) -> Mapping[str, Any]:
+    """Return `values` with one more, without converting the others."""
+    return ChainMap({name: value}, values)  # type: ignore[arg-type]  # which is only read
 
 
 @dataclass(slots=True)

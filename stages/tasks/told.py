@@ -30,6 +30,16 @@ def repeated_in(held_out: list[Row], tasks: list[Row], ngram: int) -> list[Row]:
     return [row for row in tasks if search.is_held_out(Asked.of(row.payload))]
 
 
+def about_held_out(repeated: list[Row]) -> list[str]:
+    """Return a sentence on the tasks that are left out because they repeat a question of held_out.source."""
+    if not repeated:
+        return []
+    payload, count = repeated[0].payload, len(repeated)
+    tasks, are = ("1 task reads", "is") if count == 1 else (f"{count} tasks read", "are")
+    example = f"{payload['source']['where']}: {' '.join(payload['question'].split())[:100]}"
+    return [f"held_out.source: {tasks} the same as a held-out question and {are} left out, such as {example}"]
+
+
 def about_answers(demonstrations: TaskSet, verified: bool) -> list[str]:
     """Return a sentence on how many demonstrations end in an answer that can be read, where answers are
     `verified`, and where there are any."""

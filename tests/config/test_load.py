@@ -38,7 +38,6 @@ PLAIN = {
     ),
     *(
         "id",
-        "question",
         "min_tokens",
         "max_tokens",
         "temperature",

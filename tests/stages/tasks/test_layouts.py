@@ -157,6 +157,13 @@ def test_the_test_split_is_held_out_and_spelled_out_in_the_frozen_recipe(tmp_pat
     assert tiny_recipe(tasks=tasks, held_out={"share": 0.1}).held_out.source is None
     assert tiny_recipe(tasks=tasks | {"options": {"split": "test"}}).held_out.source is None
     assert tiny_recipe(tasks={"source": "jsonl", "path": "x", "preset": "gsm8k"}).held_out.source is None
+    elsewhere = tiny_recipe(
+        held_out={"source": tasks}, evaluate={"sets": {"a": tasks, "b": tasks | {"limit": 3}}}
+    )
+    sources = [elsewhere.held_out.source, *elsewhere.evaluate.sets.values()]
+    assert [source.options["split"] for source in sources] == ["test"] * 3 and sources[2].limit == 3
+    chosen = tiny_recipe(evaluate={"sets": {"a": tasks | {"options": {"split": "train[:9]"}}}})
+    assert chosen.evaluate.sets["a"].options["split"] == "train[:9]"
     (path := tmp_path / "run.yaml").write_text(dump_recipe(recipe))
     assert "answer_mark: '####'" in path.read_text() and "name: main" in path.read_text()
     assert load_recipe(path) == recipe
