@@ -1,7 +1,9 @@
 """From a row's columns to the values that the recipe names: by name, or by a dotted path into nested ones."""
 
+import ast
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline.config import Source
@@ -64,12 +66,17 @@ def readable(value: Any, what: str) -> Any:
 
 
 def from_json(text: str) -> Any:
-    """Return the object or list that `text` is as JSON, with numbers as they are written, else the text."""
+    """Return the object or list that `text` is, with numbers as they are written, else the text.
+
+    It is JSON, or as Python prints it, which tables written by pandas have in their cells.
+    """
     if text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text, parse_int=Written, parse_float=Written)
         except (ValueError, RecursionError):
             pass
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            return ast.literal_eval(text.strip())
     return text
 
 

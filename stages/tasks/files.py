@@ -41,14 +41,33 @@ def json_lines(path: str, there: Iterator[Line]) -> Iterator[RawRow | BadRow]:
         yield _json_row(path, line)
 
 
-def json_array(path: str) -> Iterator[RawRow | BadRow]:
-    """Yield the objects of a file that holds one JSON array. Raises DataError for anything else."""
+def json_file(path: str, field: str | None = None) -> Iterator[RawRow | BadRow]:
+    """Yield the objects of a file that holds one JSON array, which may be that of a `field` of one object.
+
+    A file with an object per line is read as such. Raises DataError for anything else.
+    """
+    with open_file(path) as f:
+        first = next((line.data for line in lines(f) if line.data.strip()), b"")
+    if field is None and not _ARRAY.match(first) and _is_object(first):
+        with open_file(path) as f:
+            yield from json_lines(path, lines(f))
+        return
     with open_file(path) as f:
         data = f.read()
     try:
-        items = _DECODER.decode(data.decode("utf-8-sig"))
+        items = _DECODER.decode(data.decode("utf-8-sig")) if data.strip() else []
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
-        raise DataError(f"{path}: not a readable JSON array: {e}") from e
+        raise DataError(f"{path}: neither a JSON array nor a JSON object per line: {e}") from e
+    if isinstance(items, dict):
+        lists = [name for name, value in items.items() if isinstance(value, list)]
+        if field not in lists:
+            there = ", ".join(map(repr, lists)) or "none"
+            raise DataError(
+                f"{path}: one JSON object; its lists are: {there}. Set options.field to the rows."
+            )
+        items = items[field]
+    elif field is not None or not isinstance(items, list):
+        raise DataError(f"{path}: {json_type(items)}; expected an array of objects.")
     for number, item in enumerate(items, 1):
         where = f"{path}, item {number}"
         if isinstance(item, dict):
@@ -105,6 +124,13 @@ def _json_row(path: str, line: Line) -> RawRow | BadRow:
     except RecursionError:
         problem = "JSON nested too deeply"
     return BadRow(where, problem, line.data.decode("utf-8", "backslashreplace"))
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(_DECODER.decode(line.decode("utf-8")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 _ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")  # the first line of a JSON array of objects

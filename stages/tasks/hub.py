@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import datasets
@@ -13,7 +14,7 @@ from pipeline.config import Source
 from pipeline.errors import DataError
 from stages.tasks import files
 from stages.tasks.arrow_rows import rows_of
-from stages.tasks.paths import COMPRESSED, lines, open_file
+from stages.tasks.paths import COMPRESSED
 from stages.tasks.records import BadRow, RawRow
 
 BATCH = 1000
@@ -27,7 +28,7 @@ ENDINGS = {
     ".json": "json",
     ".parquet": "parquet",
 }
-CSV_OPTIONS = {"sep": "delimiter", "delimiter": "delimiter"}
+READER_OPTIONS = {"sep": "delimiter", "delimiter": "delimiter", "field": "field"}
 Records = Iterator[RawRow | BadRow]
 
 
@@ -47,9 +48,7 @@ def hf(source: Source, seed: int) -> Records:
         return
     try:
         if found := _own_files(source.path, options):
-            kind, paths = found
-            for path in paths:
-                yield from _read(kind, path, source, options)
+            yield from _split(*found, source, options)
             return
         yield from _rows(source.path, options)
     except DatasetNotFoundError as e:
@@ -98,45 +97,56 @@ def _file(source: Source, path: str, options: dict[str, Any]) -> Records:
     kind = next((k for end, k in ENDINGS.items() if path.endswith(tuple(end + c for c in COMPRESSED))), None)
     if kind is None:
         raise DataError(f"{path}: expected a folder, or a file that ends in {', '.join(ENDINGS)}.")
-    known = {"split", "name", *(CSV_OPTIONS if kind == "csv" else ())}
+    known = {"split", "name", "streaming", *READER_OPTIONS}
     if unknown := sorted(set(options) - known):
         raise DataError(f"{path}: one file takes no option {', '.join(unknown)}; leave it out.")
     return _read(kind, path, source, options)
 
 
-def _own_files(path: str, options: dict[str, Any]) -> tuple[str, list[str]] | None:
-    """Return the reader and the local files of a split if they are CSV or JSON without further settings."""
-    known = {"split", "name", "data_files", "data_dir", *CSV_OPTIONS}
-    if set(options) - known or _is_saved(path):
+def _own_files(path: str, options: dict[str, Any]) -> tuple[str, dict[str, list[str]]] | None:
+    """Return the reader, and the local files by split, if they are CSV or JSON without further settings."""
+    known = {"split", "name", "data_files", "data_dir", "streaming", *READER_OPTIONS}
+    if set(options) - known or _is_saved(path) or not (path in OWN_READERS or os.path.isdir(path)):
         return None
-    if path not in OWN_READERS and not os.path.isdir(path):
-        return None
-    given = {name: value for name, value in options.items() if name not in ("split", *CSV_OPTIONS)}
+    given = {name: options[name] for name in ("name", "data_files", "data_dir") if name in options}
     builder = datasets.load_dataset_builder(path, **given)
     kind = OWN_READERS.get(type(builder).__module__.rpartition(".")[2])  # of datasets.packaged_modules
-    found = [str(file) for file in (builder.config.data_files or {}).get(options["split"], ())]
-    local = bool(found) and all(os.path.isfile(file) for file in found)
-    return (kind, found) if kind and local and builder.info.features is None else None
+    found = {
+        str(split): [str(f) for f in paths] for split, paths in (builder.config.data_files or {}).items()
+    }
+    wanted = [file for split in _names(options["split"]) for file in found.get(split, [""])]
+    plain = kind and builder.info.features is None and all(map(os.path.isfile, wanted))
+    return (str(kind), found) if plain else None
+
+
+def _names(split: str) -> list[str]:
+    """Return the splits that an expression such as train[:10%]+test takes rows from."""
+    return [part.split("[")[0].strip() for part in str(split).split("+")]
+
+
+def _split(kind: str, paths: dict[str, list[str]], source: Source, options: dict[str, Any]) -> Records:
+    """Yield the rows of a split, or those that an expression selects."""
+    split = str(options["split"])
+    if split in paths:
+        yield from chain.from_iterable(_read(kind, path, source, options) for path in paths[split])
+        return
+    rows = {
+        name: [row for path in paths[name] for row in _read(kind, path, source, options)]
+        for name in _names(split)
+    }
+    selected = datasets.ReadInstruction.from_spec(split).to_absolute(
+        {name: len(r) for name, r in rows.items()}
+    )
+    for part in selected:
+        yield from rows[part.splitname][part.from_ : part.to]
 
 
 def _read(kind: str, path: str, source: Source, options: dict[str, Any]) -> Records:
     inner = source.model_copy(update={"path": path, "options": {}})
     if kind == "csv":
-        chosen = {ours: options[name] for name, ours in CSV_OPTIONS.items() if name in options}
+        chosen = {READER_OPTIONS[name]: options[name] for name in ("sep", "delimiter") if name in options}
         return files.csv(inner.model_copy(update={"options": chosen}), 0)
-    if kind == "parquet":
-        return files.parquet(inner, 0)
-    return _json(path)
-
-
-def _json(path: str) -> Records:
-    with open_file(path) as f:
-        is_array = f.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    if is_array:
-        yield from files.json_array(path)
-        return
-    with open_file(path) as f:
-        yield from files.json_lines(path, lines(f))
+    return files.parquet(inner, 0) if kind == "parquet" else files.json_file(path, options.get("field"))
 
 
 def _label_name(labels: dict[str, datasets.ClassLabel], name: str, value: Any) -> Any:

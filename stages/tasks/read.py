@@ -41,7 +41,8 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
                     repeated.append((record.where, _check_same(row, first)))
             except UnusableError as e:
                 rejected.append(BadRow(record.where, str(e), _raw(record, source)))
-    name = f"{section}: {source.path or source.dataset or source.source}"
+    preset = f" (preset {source.preset})" if source.preset else ""
+    name = f"{section}: {source.path or source.dataset or source.source}{preset}"
     if columns:
         # A column that no row has is a mistake in the recipe, not in the rows.
         for field, column in mapped_columns(source):

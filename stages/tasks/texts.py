@@ -42,6 +42,8 @@ def is_blank(value: Any) -> bool:
 
 def json_type(value: Any) -> str:
     """Return what JSON calls the type of a value, for error messages."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, which stands for a missing value"
     if isinstance(value, Written) or type(value) in (int, float):
         return f"the number {str(value)[:80]}"
     names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "a text"}

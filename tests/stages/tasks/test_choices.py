@@ -28,6 +28,8 @@ ABC = ["38", "2.5", "none of these"]
     [
         (ABC, None),
         (json.dumps(ABC), None),
+        (repr(ABC), None),
+        (repr({"text": ABC, "label": ["A", "B", "C"]}), ["A", "B", "C"]),
         ({"text": ABC, "label": ["A", "B", "C"]}, ["A", "B", "C"]),
         ({"label": ["1", "2", "3"], "text": ABC}, ["1", "2", "3"]),
         ({"A": ABC[0], "B": ABC[1], "C": ABC[2], "D": None}, ["A", "B", "C"]),
@@ -56,6 +58,8 @@ def test_a_column_for_each_option() -> None:
     ("value", "problem"),
     [
         ("A or B", "cannot be divided"),
+        ("['a' 'b']", "cannot be divided|among 1 options"),
+        ("[__import__('os')]", "cannot be divided"),
         ("B) x C) y", "cannot be divided"),
         (["x"], "among 1 options"),
         ({"A": "x", "B": None}, "among 1 options"),

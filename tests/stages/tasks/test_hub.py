@@ -64,8 +64,22 @@ def test_values_of_files_stay_as_they_are_written(tmp_path: Path, kind: str) -> 
     if kind == "csv":
         rows = read_tasks(Source(source="hf", path=str(folder), columns={"id": "code"}), 0).rows
         assert [row.payload["source"]["id"] for row in rows] == ["007", "008"]
+    assert answers(folder, options={"split": "train[:1]+test[1:]"}) == ["1.10", big]
+    assert answers(folder, options={"streaming": True}) == ["1.10", big]
     with pytest.raises(DataError, match=r"one file takes no option data_dir"):
         answers(folder / f"train.{kind}", options={"data_dir": "x"})
+
+
+def test_rows_within_an_object_of_json(tmp_path: Path) -> None:
+    (folder := tmp_path / "data").mkdir()
+    (path := folder / "train.json").write_text('{"v": 1,\n"rows": [{"question": "1?", "answer": 007.0}]}')
+    with pytest.raises(DataError, match="neither a JSON array nor a JSON object per line"):
+        answers(path)
+    path.write_text('{"v": 1,\n"rows": [{"question": "1?", "answer": 7.0}, 3]}')
+    with pytest.raises(DataError, match=r"one JSON object; its lists are: 'rows'\. Set options\.field"):
+        answers(path)
+    for where in (path, folder):
+        assert answers(where, options={"field": "rows"}, on_bad_row="skip") == ["7.0"]
 
 
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
