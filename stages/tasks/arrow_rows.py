@@ -31,6 +31,9 @@ class ArrowRow(Mapping[str, Any]):
             return Unreadable(f"{type(e).__name__}: {e}")
         return self._convert(name, value) if self._convert else value
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns  # Mapping's own would convert the value
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 

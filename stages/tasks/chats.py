@@ -57,11 +57,12 @@ def _is_message(value: Any) -> bool:
 def _turn(message: Mapping[str, Any], what: str) -> dict[str, str]:
     keys = ("role", "content") if "role" in message else ("from", "value")
     role, content = (message[key] for key in keys)
-    if role not in ROLES:
-        raise UnusableError(f"{what} has the {keys[0]} {role!r}; expected one of {', '.join(ROLES)}")
+    known = ROLES.get(role.strip().casefold()) if isinstance(role, str) else None
+    if known is None:
+        raise UnusableError(f"{what} has the {keys[0]} {role!r:.80}; expected one of {', '.join(ROLES)}")
     if isinstance(content, list | tuple):  # parts, as in chat APIs
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         content = "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else None
     if not isinstance(content, str):
         raise UnusableError(f"{what} has a {keys[1]} that is not text (an image or a call of a tool?)")
-    return {"role": ROLES[role], "content": content}
+    return {"role": known, "content": content}

@@ -39,6 +39,10 @@ def read_options(value: Any, columns: str | Sequence[str] | None) -> Choices | N
     texts = [text_of(text, f"option {i}") for i, text in enumerate(choices.texts, 1)]
     if len(texts) < 2:
         raise UnusableError(f"a choice among {len(texts)} options; expected two or more")
+    if len(texts) > len(ascii_uppercase):
+        raise UnusableError(
+            f"a choice among {len(texts)} options; at most {len(ascii_uppercase)} have letters"
+        )
     if choices.labels is None:
         return Choices(texts)
     labels = [text_of(label, f"the label of option {i}").strip() for i, label in enumerate(choices.labels, 1)]

@@ -13,7 +13,7 @@ from stages.tasks.records import Unreadable, UnusableError, Written
 
 def mapped_columns(source: Source) -> Iterator[tuple[str, str]]:
     """Yield (field, column) for each column that the recipe names."""
-    for field, columns in source.columns.model_dump().items():
+    for field, columns in source.columns:
         for column in columns if isinstance(columns, list) else [columns]:
             if column is not None:
                 yield field, column
@@ -86,7 +86,7 @@ def _step(value: Any, part: str, at: str, field: str) -> Any:
         return None
     if isinstance(value, Mapping):
         if part not in value:
-            near, there = nearest(part, value), ", ".join(map(repr, value)) or "none"
+            near, there = nearest(part, map(str, value)), ", ".join(map(repr, value)) or "none"
             hint = f" Did you mean columns.{field}: '{at}.{near}'?" if near else ""
             raise UnusableError(f"no {part!r} in {at!r} for the {field}; there are: {there}.{hint}")
         return value[part]

@@ -84,7 +84,7 @@ def _origin(source: Source, where: str, given: str | None) -> dict[str, Any]:
 def _values(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
     """Return the values of the columns that the recipe names, by field."""
     found: dict[str, Any] = {}
-    for field, column in source.columns.model_dump().items():
+    for field, column in source.columns:
         if isinstance(column, list):
             found[field] = [look_up(values, one, field) for one in column]
         elif column is not None:

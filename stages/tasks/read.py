@@ -24,7 +24,7 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
     """
     rows: dict[str, Row] = {}
     rejected: list[BadRow] = []
-    repeated: list[tuple[str, str]] = []  # where a row is, and where the earlier one is that it repeats
+    repeated, example = 0, ("", "")  # where a row is, and where the earlier one is that it repeats
     columns: dict[str, None] = {}  # of all rows, in order of appearance
     generated_twice = 0
     for record in _records(source, seed):
@@ -38,7 +38,9 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
                 row = to_row(record, source, demonstration=section == "demonstrations")
                 first = rows.setdefault(row.id, row)
                 if first is not row:
-                    repeated.append((record.where, _check_same(row, first)))
+                    same = (record.where, _check_same(row, first))
+                    example = example if repeated else same
+                    repeated += 1
             except UnusableError as e:
                 rejected.append(BadRow(record.where, str(e), _raw(record, source)))
     preset = f" (preset {source.preset})" if source.preset else ""
@@ -50,8 +52,8 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
                 raise DataError(f"{name}: {missing(column, field, list(columns))}")
     _check_rejected(source, len(rows), rejected, section, name)
     tasks = list(rows.values())
-    notes = (*_about_repeated(name, repeated), *told.about(name, tasks))
-    return TaskSet(tasks, rejected, generated_twice + len(repeated), name, notes)
+    notes = (*_about_repeated(name, repeated, *example), *told.about(name, tasks))
+    return TaskSet(tasks, rejected, generated_twice + repeated, name, notes)
 
 
 def read_demonstrations(source: Source, seed: int, tasks: Source | None = None) -> TaskSet:
@@ -105,10 +107,9 @@ def _check_same(row: Row, first: Row) -> str:
     return where
 
 
-def _about_repeated(name: str, repeated: list[tuple[str, str]]) -> list[str]:
-    if not repeated:
+def _about_repeated(name: str, count: int, where: str, first: str) -> list[str]:
+    if not count:
         return []
-    (where, first), count = repeated[0], len(repeated)
     rows = (
         "1 row repeats an earlier one and is" if count == 1 else f"{count} rows repeat earlier ones and are"
     )

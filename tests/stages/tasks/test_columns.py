@@ -7,9 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import Source
 from pipeline.errors import ConfigError, DataError
+from pipeline.rows import rows_to_table
 from stages.steps.verifiers import ground_truth
 from stages.tasks import read_demonstrations, read_tasks
 from tests.conftest import tiny_recipe
@@ -159,3 +162,53 @@ def test_the_last_reply_is_the_solution(tmp_path: Path) -> None:
 def test_answer_is_goes_with_choices() -> None:
     with pytest.raises(ConfigError, match="answer_is: index0 is about choices, but answer_type is number"):
         tiny_recipe(tasks={"source": "jsonl", "path": "x", "answer_is": "index0"})
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 9)
+    | st.floats()
+    | st.sampled_from(["A", "1", "", "#### 2", "\\boxed{3}"])
+    | st.text("A1.) [{'\n", max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "text", "label", "A", "B"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    row=st.dictionaries(st.sampled_from(["q", "a", "o", "s"]), VALUES | VALUES.map(json.dumps), min_size=1),
+    paths=st.tuples(*[st.sampled_from(["", ".0", ".text", ".value.-1", ".A"])] * 3),
+    answer_mark=st.sampled_from([None, "####", "boxed"]),
+    choice=st.sampled_from([None, "unsaid", "index0", "index1", "letter", "text"]),
+    demonstration=st.booleans(),
+)
+def test_no_values_give_anything_but_rows_or_an_error_with_its_place(
+    tmp_path_factory: pytest.TempPathFactory,
+    row: dict[str, Any],
+    paths: tuple[str, ...],
+    answer_mark: str | None,
+    choice: str | None,
+    demonstration: bool,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "values.jsonl"
+    path.write_text(json.dumps(row))
+    q, a, o = paths
+    settings: dict[str, Any] = {"columns": {"question": f"q{q}", "answer": f"a{a}", "solution": "s"}}
+    if choice:
+        settings["columns"]["options"] = f"o{o}"
+        settings |= {"answer_type": "choice", "answer_is": None if choice == "unsaid" else choice}
+    source = Source(source="jsonl", path=str(path), answer_mark=answer_mark, **settings)
+    try:
+        tasks = (read_demonstrations if demonstration else read_tasks)(source, 0)
+    except DataError as e:
+        assert str(path) in str(e)
+    else:
+        assert len(tasks.rows) == 1 and rows_to_table(tasks.rows).num_rows == 1
