@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -41,10 +41,11 @@ def json_lines(path: str, there: Iterator[Line]) -> Iterator[RawRow | BadRow]:
         yield _json_row(path, line)
 
 
-def json_file(path: str, field: str | None = None) -> Iterator[RawRow | BadRow]:
+def json_file(path: str, used: Collection[str], field: str | None = None) -> Iterator[RawRow | BadRow]:
     """Yield the objects of a file that holds one JSON array, which may be that of a `field` of one object.
 
-    A file with an object per line is read as such. Raises DataError for anything else.
+    A file with an object per line is read as such, and one object with a column that is `used` is one row.
+    Raises DataError for anything else.
     """
     with open_file(path) as f:
         first = next((line.data for line in lines(f) if line.data.strip()), b"")
@@ -60,6 +61,9 @@ def json_file(path: str, field: str | None = None) -> Iterator[RawRow | BadRow]:
         raise DataError(f"{path}: neither a JSON array nor a JSON object per line: {e}") from e
     if isinstance(items, dict):
         lists = [name for name, value in items.items() if isinstance(value, list)]
+        if field is None and (not lists or not set(used).isdisjoint(items)):
+            yield RawRow(path, items)
+            return
         if field not in lists:
             there = ", ".join(map(repr, lists)) or "none"
             raise DataError(

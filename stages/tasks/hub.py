@@ -14,6 +14,7 @@ from pipeline.config import Source
 from pipeline.errors import DataError
 from stages.tasks import files
 from stages.tasks.arrow_rows import rows_of
+from stages.tasks.columns import top_level
 from stages.tasks.paths import COMPRESSED
 from stages.tasks.records import BadRow, RawRow
 
@@ -146,7 +147,11 @@ def _read(kind: str, path: str, source: Source, options: dict[str, Any]) -> Reco
     if kind == "csv":
         chosen = {READER_OPTIONS[name]: options[name] for name in ("sep", "delimiter") if name in options}
         return files.csv(inner.model_copy(update={"options": chosen}), 0)
-    return files.parquet(inner, 0) if kind == "parquet" else files.json_file(path, options.get("field"))
+    return (
+        files.parquet(inner, 0)
+        if kind == "parquet"
+        else files.json_file(path, top_level(source), options.get("field"))
+    )
 
 
 def _label_name(labels: dict[str, datasets.ClassLabel], name: str, value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Hugging Face datasets: saved folders, folders of data files, and what cannot be loaded."""
 
+import json
 from pathlib import Path
 
 import datasets
@@ -80,6 +81,15 @@ def test_rows_within_an_object_of_json(tmp_path: Path) -> None:
         answers(path)
     for where in (path, folder):
         assert answers(where, options={"field": "rows"}, on_bad_row="skip") == ["7.0"]
+
+
+def test_a_file_for_each_row(tmp_path: Path) -> None:
+    for split, number in (("train", 1), ("train", 2), ("test", 3)):
+        (folder := tmp_path / "MATH" / split / "algebra").mkdir(parents=True, exist_ok=True)
+        row = {"problem": f"{number}?", "level": "Level 1", "solution": f"\\boxed{{{number}}}"}
+        (folder / f"{number}.json").write_text(json.dumps(row, indent=4))
+    assert answers(tmp_path / "MATH", preset="math") == ["1", "2"]
+    assert answers(tmp_path / "MATH", preset="math", options={"split": "test"}) == ["3"]
 
 
 def test_class_labels_become_their_names(tmp_path: Path) -> None:
