@@ -22,7 +22,8 @@ RECORD = "general"
 
 
 class General(BaseModel):
-    """A file of conversations: a column of {role, content} messages, with loss on the assistant's turns."""
+    """A file of conversations: a column of {role, content} messages (or {from, value}), with loss on the
+    assistant's turns."""
 
     model_config = ConfigDict(extra="forbid")
 
