@@ -169,10 +169,15 @@ def _published(preset: Preset, path: str | None) -> Published | None:
         return preset.hub.get(path)
     usual, names = next(iter(preset.hub.values())), _names_in(Path(path))
     return Published(
-        usual.name if usual.name and usual.name in names else None,
+        usual.name if usual.name and _has_configuration(Path(path), usual.name) else None,
         usual.train if _any_has(names, usual.train) else "train",
         usual.test if usual.test and _any_has(names, usual.test) else None,
     )
+
+
+def _has_configuration(folder: Path, name: str) -> bool:
+    card = folder / "README.md"
+    return card.is_file() and f"config_name: {name}" in card.read_text(encoding="utf-8", errors="replace")
 
 
 def _names_in(folder: Path) -> set[str]:

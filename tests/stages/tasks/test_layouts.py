@@ -178,12 +178,17 @@ def test_a_copy_of_the_hub_folder_has_its_configuration_and_splits(tmp_path: Pat
         "---\nconfigs:\n- config_name: main\n  data_files:\n"
         "  - split: train\n    path: main/train-*\n  - split: test\n    path: main/test-*\n---\n"
     )
-    recipe = tiny_recipe(tasks={"source": "hf", "path": str(folder), "preset": "gsm8k"})
+    tasks = {"source": "hf", "path": str(folder), "preset": "gsm8k"}
+    recipe = tiny_recipe(tasks=tasks)
     assert recipe.tasks.options == {"name": "main", "split": "train"}
     run = RunDir(tmp_path / "run")
     freeze(run, recipe)
     assert [row.payload["answer"] for row in run.rows(run.tasks("train"))] == ["110,000"]
     assert {row.payload["answer"] for row in run.rows(run.tasks("held_out"))} == {"-5", "72"}
+    (folder / "README.md").unlink()
+    plain = tiny_recipe(tasks=tasks)
+    assert plain.tasks.options == {"split": "train"} and plain.held_out.source.options == {"split": "test"}
+    assert answers(plain.tasks) == ["72", "110,000"] and answers(plain.held_out.source) == ["-5", "72"]
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
