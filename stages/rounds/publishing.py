@@ -133,12 +133,12 @@ def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
     # Older versions drop other rows where questions have options, are games, or are written without spaces.
     changed = {"held_out": 2} if any(map(decontaminate.is_searched_anew, questions)) else {}
     return {
+        **changed,
         "method": round_.method.options.fingerprint(),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
         "earlier": [r.input(stage).digest for r in round_.earlier(first) if r.manifest(stage)],
         **({"sets": sets} if sets else {}),
-        **changed,
     }
 
 

@@ -130,11 +130,10 @@ def _read_split(recipe: Recipe) -> tuple[TaskSet, list[Row], list[Row]]:
 
 
 def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
-    if not recipe.demonstrations:
-        _write(run, "demonstrations", [])
-        return _EMPTY
-    seed = source_seed(recipe.seed, "demonstrations")
-    demonstrations = read_demonstrations(recipe.demonstrations, seed, recipe.tasks)
+    demonstrations = _EMPTY
+    if recipe.demonstrations:
+        seed = source_seed(recipe.seed, "demonstrations")
+        demonstrations = read_demonstrations(recipe.demonstrations, seed, recipe.tasks)
     for row in demonstrations.rows:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows)
