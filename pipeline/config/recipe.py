@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.config import presets
 from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Source
 from pipeline.config.engines import AnyEngine, VllmEngine
 from pipeline.config.section import Section
@@ -112,6 +113,12 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     runner: Runner = Field(default_factory=Runner)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hold_out_test_split(cls, data: Any) -> Any:
+        """With a preset, models are by default evaluated on its test split."""
+        return presets.evaluated_on_test_split(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _complete(self) -> "Recipe":

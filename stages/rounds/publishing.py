@@ -97,11 +97,13 @@ async def publish_pairs(round_: Round) -> Manifest:
     return manifest
 
 
-def held_out_questions(round_: Round) -> dict[str, list[str]]:
+def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
     """Return the questions by evaluation set; each is searched by itself, as it reveals its own template."""
     run = round_.run
     sets = ("held_out", *(f"sets/{name}" for name in round_.recipe.evaluate.sets))
-    return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
+    return {
+        which: [decontaminate.Asked.of(row.payload) for row in run.rows(run.tasks(which))] for which in sets
+    }
 
 
 def _steps(round_: Round) -> dict[str, DatasetStep]:
@@ -127,7 +129,11 @@ def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
     """
     run, recipe = round_.run, round_.recipe
     sets = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
+    questions = (asked for which in held_out_questions(round_).values() for asked in which)
+    # Older versions drop other rows where questions have options, are games, or are written without spaces.
+    changed = {"held_out": 2} if any(map(decontaminate.is_searched_anew, questions)) else {}
     return {
+        **changed,
         "method": round_.method.options.fingerprint(),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,

@@ -82,8 +82,9 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     extracted, problem = _extract(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
-    right = answers.equal(extracted, payload["answer"], payload["answer_type"], payload.get("options"))
-    return Verdict(right, extracted, "", None)
+    kind, options = payload["answer_type"], payload.get("options")
+    truths = payload.get("answers") or [payload["answer"]]
+    return Verdict(any(answers.equal(extracted, t, kind, options) for t in truths), extracted, "", None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:

@@ -16,13 +16,15 @@ from pipeline.errors import DataError
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure
 from stages.steps.decontaminate import HeldOut
-from stages.tasks import BadRow, RawRow
+from stages.tasks import BadRow, RawRow, chats
+from stages.tasks.records import UnusableError
 
 RECORD = "general"
 
 
 class General(BaseModel):
-    """A file of conversations: a column of {role, content} messages, with loss on the assistant's turns."""
+    """A file of conversations: a column of {role, content} messages (or {from, value}), with loss on the
+    assistant's turns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,6 +93,8 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
         raise DataError(f"method.general: {where}: {problem}")
     messages = record.values.get(general.column)
     if not _is_conversation(messages):
+        messages = _from_other_forms(messages)
+    if not _is_conversation(messages):
         raise DataError(
             f"method.general: {record.where}: column {general.column!r} is not a conversation; expected a "
             "list of {role, content} messages of text, of which the second or a later is the assistant's; "
@@ -111,6 +115,14 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
         method=RECORD,
     )
     return TURNS.row(lineage, turns=turns)
+
+
+def _from_other_forms(value: Any) -> chats.Turns | None:
+    """Return the messages of ShareGPT ({from, value}), or with further keys, such as a name."""
+    try:
+        return chats.messages(value, "the conversation")
+    except UnusableError:
+        return None
 
 
 def _is_conversation(messages: Any) -> bool:

@@ -39,7 +39,6 @@ PLAIN = {
     ),
     *(
         "id",
-        "question",
         "min_tokens",
         "max_tokens",
         "temperature",

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
+from stages.steps.words import divide
 
 PERMUTATIONS = 128
 SHINGLE = 3  # words
@@ -70,7 +71,7 @@ def signature(text: str) -> np.ndarray:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    return [part for token in re.findall(r"\w+", text.casefold()) for part in divide(token)]
 
 
 def near_duplicates(similarity: float) -> DatasetStep:

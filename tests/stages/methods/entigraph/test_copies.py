@@ -1,5 +1,7 @@
 """Copies and near-duplicates: what is found, and that the order of rows decides nothing."""
 
+# ruff: noqa: RUF001
+
 import random
 
 import pytest
@@ -54,3 +56,10 @@ def test_one_of_two_like_texts_of_one_document_stays_in_any_order(seed: int) -> 
     verdicts = {row.id: verdict for row, verdict in near_duplicates(0.8)(lambda: rows)}
     assert {i for i, v in verdicts.items() if v is None} == {"a", "c", "e"}
     assert verdicts["b"].reason == "near_duplicate" and "row a" in verdicts["d"].detail
+
+
+def test_near_duplicates_in_scripts_without_spaces() -> None:
+    text = "光合作用是植物利用光能把二氧化碳和水转化为有机物并释放氧气的过程，是地球上生命的基础。"
+    near, other = text.replace("基础", "根基"), "这座城市位于河流的南岸，以桥梁和市场闻名，每年吸引许多游客。"
+    assert (signature(text) == signature(near)).mean() > 0.8
+    assert (signature(text) == signature(other)).mean() < 0.2
