@@ -97,7 +97,7 @@ def _build(spec: str | dict[str, Any]) -> Filter:
 
 
 def repetition(text: str, filters: Filters) -> str:
-    """Return what a text repeats, and how much of it or how often; "" if it is none of what `filters` drop."""
+    """Return what a text repeats, and how much of it or how often; "" if `filters` allow it."""
     if (limit := filters.repetition_share) is not None:
         found = loops.repetition(text, filters.repetition_ngram * CHARS_PER_WORD)
         if found.share > limit:

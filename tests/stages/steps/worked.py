@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - other scripts are what is tested
 """Step-by-step solutions as instruct models write them, which no filter may drop, and loops, which must go."""
 
 RIGHT = {
