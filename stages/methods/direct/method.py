@@ -13,9 +13,8 @@ from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep
 from stages.steps import filters, solved, verifiers
+from stages.steps.asking import SOLVE, ask
 from stages.steps.samples import answer_fields
-
-SOLVE = "direct/solve"
 
 
 class DirectOptions(Options):
@@ -69,9 +68,7 @@ class Direct(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question: the same when sampling, training and evaluating."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
         """Leave out solved questions, with skip_solved."""

@@ -32,12 +32,12 @@ from stages.methods.regenesis.guidelines import REVISION
 from stages.methods.regenesis.leaks import leak
 from stages.methods.regenesis.options import ReGenesisOptions
 from stages.steps import filters, solved, verifiers
+from stages.steps.asking import SOLVE, TASK, ask, as_text, asks_for_a_line, statement
 from stages.steps.dedup import question_of
 from stages.steps.mentions import What, mention
 from stages.steps.samples import answer_fields
 
 VERSION = 3
-SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
 SELECT = "regenesis/select"
 ADAPT, STRUCTURE, EXECUTE = PLAIN = ("regenesis/adapt", "regenesis/structure", "regenesis/execute")
 HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hinted_execute")
@@ -72,6 +72,8 @@ class ReGenesis(Method):
         super().__init__(recipe)
         # A vote is for data without ground truth: where it decides, nothing may look at one.
         self._truth = recipe.verifier != "majority_vote"
+        mark = self.options.mark_answers
+        self._marks = asks_for_a_line(self.prompts) if mark is None else mark
         if self.options.hinted_chains and not (self._truth and recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and "
@@ -81,15 +83,14 @@ class ReGenesis(Method):
     def stages(self) -> dict[str, Stage]:
         """Make chains; drop those that give the answer away; filter; verify."""
         o = self.options
-        critique = {"mark_answers": o.mark_answers, "leak_check": self._truth}
+        critique = {"mark_answers": self._marks, "leak_check": self._truth}
         names = {"guidelines", "n_selected", "use_raw", "raw_per_question", "sampling", "hinted_chains"}
         generate = o.model_dump(mode="json", include=names)
         shared = {"filter": filters.stage(self.recipe), "verify": verifiers.stage(self.recipe)}
         if o.hinted_chains:  # then generate decides as these do
             generate |= {"critique": critique, **{name: [s.version, s.config] for name, s in shared.items()}}
         select = (SELECT,) if o.n_selected or o.hinted_chains else ()
-        # SOLVE is not asked here, but what is trained depends on it.
-        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE)
+        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE, TASK)
         stages = {
             "generate": Stage(row=self.generate, prompts=asked, config=generate, version=VERSION),
             "critique": Stage(row=self.critique, config=critique, version=VERSION),
@@ -191,7 +192,10 @@ class ReGenesis(Method):
             made["stopped"], made["problem"] = _unusable(what, reply, template)
             if made["stopped"]:
                 return
-        options = row.payload.get("options")
+        task, options = (
+            as_text(self.question(row)),
+            row.payload.get("options"),
+        )  # the path ends as asked there
         made |= answer_fields(
             await self._ask(llm, start, execute, task=task, options=options, structure=given)
         )
@@ -207,7 +211,7 @@ class ReGenesis(Method):
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Drop chains that ended early, gave the answer away, or whose path refers to plan or hint; mark the
-        path's answer as the prompts ask.
+        path's answer as the question asks.
 
         Reasons: empty_guideline, guideline_cut_off, empty_structure, structure_cut_off, request_refused,
         answer_leak_in_selection, _in_guideline, _in_structure, mentions_plan, mentions_hint.
@@ -240,7 +244,7 @@ class ReGenesis(Method):
     def _marked(self, chain: dict[str, Any]) -> dict[str, str]:
         """Return {"text": the path plus a line with its answer}, or {} when there is nothing to add."""
         text = chain["text"]
-        if not self.options.mark_answers or answers.on_a_line(text):
+        if not self._marks or answers.on_a_line(text):
             return {}
         # A task's own scorer reads answers as they are written: as a number, "A=1, B=2" would be 2.
         kinds = ("text",) if self.recipe.verifier == "task_scorer" else (chain["answer_type"], "text")
@@ -261,13 +265,11 @@ class ReGenesis(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly, without guideline or structure."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def _task(self, row: Row) -> str:
-        """The question with its options, as it is asked plainly."""
-        return self.question(row)[-1]["content"]
+        """The question with its options."""
+        return statement(self.prompts, row.payload)
 
     def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
         """Leave out solved questions, with skip_solved."""

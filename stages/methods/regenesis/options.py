@@ -50,8 +50,9 @@ class ReGenesisOptions(Options):
     """Sampling per step."""
     keep_per_question: int = Field(5, ge=1)
     """Accepted paths kept per question and round (seeded choice)."""
-    mark_answers: bool = True
-    """Append the line "Answer: ..." that the prompts ask for to a path whose answer is only boxed."""
+    mark_answers: bool | None = None
+    """Append the line "Answer: ..." to a path whose answer is only boxed. null: where the question's prompt asks
+    for such a line."""
     hinted_chains: int = Field(0, ge=0)
     """Chains that are shown the answer, for questions without an accepted path."""
     skip_solved: bool = False
