@@ -1,7 +1,7 @@
 """The plain question: one chat for sampling, training and evaluation, whatever method asks it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.engines.base import Message
 from pipeline.prompts import Prompts
@@ -33,9 +33,12 @@ def as_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(m["content"] for m in messages)
 
 
-def asks_for_a_line(prompts: Prompts) -> bool:
-    r"""Tell whether the question's prompt asks for a last line "Answer: ..." rather than for \boxed{}."""
-    return "Answer:" in prompts.source(SOLVE)
+def mark_asked_for(prompts: Prompts) -> Literal["line", "box", ""]:
+    r"""Return how the question's prompt wants the final answer marked: on a line "Answer: ...", in
+    \boxed{}, or not at all.
+    """
+    source = prompts.source(SOLVE)
+    return "line" if "Answer:" in source else "box" if "\\boxed" in source else ""
 
 
 def _task(task: Mapping[str, Any]) -> dict[str, Any]:

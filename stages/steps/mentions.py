@@ -10,7 +10,7 @@ from typing import Literal
 What = Literal["plan", "feedback", "hint"]
 
 _THE = r"(?:the|this|that|these|our|your|my)\s+(?:[\w-]+\s+){0,2}?"
-_PLAN = rf"{_THE}(?P<noun>plan|structure|guidelines?|guidance|outline)\b(?!\s+(?:of|for)\b)"
+_PLAN = rf"{_THE}(?P<noun>plan|structure|guidelines?|guidance|outline|notes|advice)\b(?!\s+(?:of|for)\b)"
 _FOLLOW = (
     r"follow(?:s|ed|ing)?|according\s+to|based\s+on|(?:as\s+)?per|us(?:e|ing)|appl(?:y|ying)|stick(?:ing)?\s+to"
     r"|in\s+(?:line|accordance)\s+with|adher(?:e|ing)\s+to|guided\s+by"

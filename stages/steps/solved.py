@@ -46,8 +46,8 @@ def counted(rows: Sequence[Row], answers: int) -> list[Row]:
 
 
 def marked(is_right: IsRight = _any) -> DatasetStep:
-    """Return a step for verify that tells each row whether its question is solved: as many of its rows as were
-    counted are here and right.
+    """Return a step for verify that tells each row whether its question is solved: as many of its rows as
+    were counted are here and right.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, None]]:

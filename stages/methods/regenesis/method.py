@@ -32,7 +32,7 @@ from stages.methods.regenesis.guidelines import REVISION
 from stages.methods.regenesis.leaks import leak
 from stages.methods.regenesis.options import ReGenesisOptions
 from stages.steps import filters, solved, verifiers
-from stages.steps.asking import SOLVE, TASK, ask, as_text, asks_for_a_line, statement
+from stages.steps.asking import SOLVE, TASK, as_text, ask, mark_asked_for, statement
 from stages.steps.dedup import question_of
 from stages.steps.mentions import What, mention
 from stages.steps.samples import answer_fields
@@ -73,7 +73,7 @@ class ReGenesis(Method):
         # A vote is for data without ground truth: where it decides, nothing may look at one.
         self._truth = recipe.verifier != "majority_vote"
         mark = self.options.mark_answers
-        self._marks = asks_for_a_line(self.prompts) if mark is None else mark
+        self._marks = mark_asked_for(self.prompts) == "line" if mark is None else mark
         if self.options.hinted_chains and not (self._truth and recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and "

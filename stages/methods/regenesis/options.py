@@ -35,9 +35,9 @@ class ReGenesisOptions(Options):
     late = ("skip_solved",)
     name: Literal["regenesis"] = "regenesis"
     preset: Literal["paper", "released-code"] | None = None
-    """paper: the raw guidelines at temperature 0.85; released-code: 20 selections as well, at 1.2. Both allow
-    every step 2048 tokens. `sampling` goes before the preset, and the preset before the recipe's sampling. Both
-    train with a learning rate of 1e-6, which is not the method's to set: see `train`."""
+    """paper: the raw guidelines at temperature 0.85; released-code: 20 selections as well, at 1.2. Either
+    allows every step 2048 tokens. `sampling` goes before the preset, the preset before the recipe's sampling.
+    Both train with a learning rate of 1e-6, which is not the method's to set: see `train`."""
     guidelines: dict[int, Guideline] = Field(DEFAULT, validate_default=True)
     """A file of guidelines, frozen with the run."""
     n_selected: int = Field(0, ge=0)
@@ -51,8 +51,8 @@ class ReGenesisOptions(Options):
     keep_per_question: int = Field(5, ge=1)
     """Accepted paths kept per question and round (seeded choice)."""
     mark_answers: bool | None = None
-    """Append the line "Answer: ..." to a path whose answer is only boxed. null: where the question's prompt asks
-    for such a line."""
+    """Append the line "Answer: ..." to a path whose answer is only boxed. null: where the question's prompt
+    asks for such a line."""
     hinted_chains: int = Field(0, ge=0)
     """Chains that are shown the answer, for questions without an accepted path."""
     skip_solved: bool = False

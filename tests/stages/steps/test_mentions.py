@@ -22,6 +22,7 @@ from stages.steps.mentions import mention
         "The plan says to add.",
         "based on the\noutline we add",
         "按照上述计划，我们先相加。",
+        "As stated in the notes, we add.",
     ],
 )
 def test_a_plan_is_mentioned(text: str) -> None:
@@ -38,6 +39,7 @@ def test_a_plan_is_mentioned(text: str) -> None:
         ("Step 1: add both. Step 2: halve the sum.", "What is the mean of 3 and 4?"),
         ("A simple plan: add the tens, then the ones.", "How much is 13 + 24?"),
         ("Using the data provided, the guidelines are not needed.", "Do the guidelines matter?"),
+        ("Using the notes of 5 euros, he pays 20.", "He has four notes of 5 euros. How much is that?"),
         ("He follows the outline of the coast.", "How far does he walk?"),
     ],
 )
