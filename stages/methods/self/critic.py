@@ -92,11 +92,12 @@ def _approves_too_much(approved: str, max_positive: float, is_right: IsRight, ju
         why = by_truth if wrong else "no answer is known to be wrong"
         return f"{approved}, more than method.max_positive = {max_positive:.0%}; {why}"
     raise StageError(
-        f"{approved}, more than method.max_positive = {max_positive:.0%} allows, and {by_truth}. Such "
-        "a critic filters nothing, and the next model would learn whatever this one writes. Read what it "
-        "wrote (selfloop inspect --stage critique), then branch from the previous round (selfloop branch) with more "
-        "or better meta-skill data (method.meta_rounds, questions_per_round, method.annotator), more training "
-        "on it (train), or a higher method.max_positive, which lets the run go on."
+        f"{approved}, more than method.max_positive = {max_positive:.0%} allows, and {by_truth}. "
+        "Such a critic filters nothing, and the next model would learn whatever this one writes. "
+        "Read what it wrote (selfloop inspect --stage critique), then branch from the previous round "
+        "(selfloop branch) with more or better meta-skill data (method.meta_rounds, questions_per_round, "
+        "method.annotator), more training on it (train), or a higher method.max_positive, which lets the "
+        "run go on."
     )
 
 

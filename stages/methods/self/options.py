@@ -86,7 +86,7 @@ class SelfOptions(Options):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the options, but of the annotator only what its texts depend on."""
-        return self.model_dump(mode="json", exclude={"annotator"}) | {"annotator": self.annotator_identity()}
+        return super().fingerprint() | {"annotator": self.annotator_identity()}
 
     def annotator_name(self) -> str:
         """Return the annotator's name in payload["annotator"] and on the dataset card."""
