@@ -76,12 +76,12 @@ async def test_a_path_that_was_cut_off_is_left_to_the_filter() -> None:
 
 
 @pytest.mark.parametrize(
-    "phrase", ["Following the plan, ", "As the guideline suggests, ", "Step 1 of the plan: "]
+    "phrase", ["Following the plan, ", "It is as the guideline suggests, ", "Step 1 of the plan: "]
 )
 async def test_a_path_that_mentions_its_plan_is_dropped(phrase: str) -> None:
     [dropped], _ = await chains(method(), execute=f"{phrase}40 + 51 is 91.\nAnswer: 91")
     assert isinstance(dropped, Dropped) and dropped.reason == "mentions_plan"
-    assert phrase.split(",")[0].split(":")[0].strip() in dropped.detail
+    assert any(noun in dropped.detail for noun in ("plan", "guideline"))
     about = Row("p", {**TASK.payload, "question": "By the plan and its guideline, how many are 40 and 51?"})
     [kept], _ = await chains(method(), about, execute=f"{phrase}40 + 51 is 91.\nAnswer: 91")
     assert isinstance(kept, Row), "the question is about a plan"
