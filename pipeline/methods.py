@@ -30,6 +30,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     # By value of the option `preset`: defaults of other options.
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    # Options that runs of older versions lack: at their default they are no part of a fingerprint.
+    late: ClassVar[tuple[str, ...]] = ()
     name: str
 
     @model_validator(mode="before")
@@ -38,7 +40,7 @@ class Options(BaseModel):
         if not (cls.presets and isinstance(data, dict)):
             return data
         preset = data.get("preset", cls.model_fields["preset"].default)
-        return {**cls.presets.get(preset, {}), **data} if isinstance(preset, str) else data
+        return _over(cls.presets.get(preset, {}), data) if isinstance(preset, str) else data
 
     @classmethod
     def of_preset(cls, preset: Any = None) -> dict[str, Any]:
@@ -53,7 +55,18 @@ class Options(BaseModel):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
-        return self.model_dump(mode="json")
+        known = type(self).model_fields
+        absent = {key for key in self.late if getattr(self, key) == known[key].default}
+        return self.model_dump(mode="json", exclude=absent)
+
+
+def _over(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given` with what it leaves out, in its sections too, taken from `preset`."""
+    merged = {**preset, **given}
+    for key, value in preset.items():
+        if isinstance(value, dict) and isinstance(given.get(key), dict):
+            merged[key] = _over(value, given[key])
+    return merged
 
 
 @dataclass(slots=True, frozen=True)

@@ -107,18 +107,31 @@ class Filters(Section):
     """Drop answers that were cut off: by the token limit, a content filter or an error of the server."""
     min_tokens: NonNegativeInt = 1
     max_tokens: PositiveInt | None = None
+    repetition_share: float | None = Field(0.4, gt=0, lt=1)
+    """Drop answers of which more than this share repeats: loops, or sentences that come three times and more.
+    null: any. Off where `repetition_limit` is set and this is not."""
+    repetition_limit: int | None = Field(None, ge=2)
+    """Drop answers in which one n-gram occurs this often, wherever. It also drops right solutions whose steps
+    are worded alike. null: any."""
     repetition_ngram: PositiveInt = 8
-    """Length in words of the n-grams that `repetition_limit` counts."""
-    repetition_limit: int = Field(4, ge=2)
-    """Drop answers in which one n-gram occurs this often."""
+    """Length in words of the shortest passage whose repetition counts."""
     own: list[str | dict[str, Any]] = Field(default_factory=list)
     """Filters of your own, called with a row: `module:Name`, or {use: module:Name, option: value}."""
     drop_duplicates: bool = True
     """Drop exact duplicates among the answers to a question, over all rounds."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_alone(cls, data: Any) -> Any:
+        """A recipe that sets the limit alone, as every run.yaml without the share does, has no share."""
+        if isinstance(data, dict) and data.get("repetition_limit") is not None:
+            return {"repetition_share": None, **data}
+        return data
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
-        return self.model_dump(mode="json", exclude=None if self.own else {"own"})
+        absent = {"own": self.own, "repetition_share": self.repetition_share}
+        return self.model_dump(mode="json", exclude={key for key, value in absent.items() if not value})
 
 
 class Accumulate(Section):
