@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.ids import unit_interval
 from pipeline.rows import Dropped, Row
+from stages.tasks.documents import TITLE_WORDS
 
 _HEADING = re.compile(r"[ \t]*(?:#|(?:\d+[.)][ \t]*)?(\*\*|__)[^*_\n]+\1[ \t]*:?[ \t]*$)")
 _UNDERLINE = re.compile(r"[ \t]*(?:={3,}|-{3,})[ \t]*$")
@@ -14,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 def title_of(document: str) -> str:
-    """Return a document's title: its first line."""
-    return document.strip().split("\n", 1)[0].strip()
+    """Return a document's title: its first line, or the beginning of a first line that is a paragraph."""
+    return " ".join(document.strip().split("\n", 1)[0].split(" ")[:TITLE_WORDS]).strip()
 
 
 def sections(text: str) -> int:
