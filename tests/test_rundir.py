@@ -45,7 +45,7 @@ def test_what_may_change(run: RunDir, make_recipe: Make, changes: dict[str, Any]
         ({"seed": 1}, "seed: 0 -> 1"),
         ({"sampling": {"temperature": 0.5}}, "sampling.temperature: 1.0 -> 0.5"),
         ({"method": {"name": "direct", "samples": 9}}, "method.samples: 4 -> 9"),
-        ({"train": {"learning_rate": 1}}, "train.learning_rate: 0.0002 -> 1.0"),
+        ({"train": {"learning_rate": 1}}, "train.learning_rate: None -> 1.0"),
         ({"train": {"lora": {}}}, "train.lora: None -> {"),
         ({"engine": {"kind": "scripted", "answers": "math:sqrt"}}, "engine.answers: 'hash' -> 'math:sqrt'"),
         ({"engine": {"kind": "vllm"}}, "engine.kind: 'scripted' -> 'vllm'"),

@@ -29,7 +29,7 @@ def cut_after(text: str) -> str:
         ("[" * 1000, "not valid YAML"),
         ("name: 2026-02-31", "not valid YAML"),
         (cut_after("tasks:\n"), "the file is cut off, its last sections are missing"),
-        (cut_after("learning_rate: 0.0"), "the file is cut off"),
+        (cut_after("warmup_share: 0.0"), "the file is cut off"),
         (cut_after("name: te"), "the file is cut off"),
         ("\x00\x01", "not valid YAML"),
     ],
