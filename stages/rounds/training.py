@@ -179,7 +179,9 @@ def _mixture(round_: Round, kind: Kind, role: str = "") -> Mixture:
     number, name = int(round_.number), dataset_name(kind, role)
     folders = {r: round_.run.dataset(name, r) for r in range(number + 1)}
     available = {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))}
-    return mixture(round_.recipe.accumulate, number, available)
+    recipe = round_.recipe
+    distinct = recipe.preferences.distinct if kind == DPO else recipe.filters.drop_duplicates
+    return mixture(recipe.accumulate, number, available, distinct)
 
 
 def _rows(data: Mixture) -> int:
