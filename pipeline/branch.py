@@ -114,7 +114,7 @@ def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
 
 def _asked_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     """Tell whether both recipes ask a round the same questions: those drawn, and those the model writes."""
-    if (one.questions_per_round, one.new_questions) != (other.questions_per_round, other.new_questions):
+    if any(getattr(one, s) != getattr(other, s) for s in ("questions_per_round", "new_questions", "draw")):
         return False
     proposals = [_proposals(one, round_), _proposals(other, round_)]
     if proposals == [None, None]:
