@@ -118,7 +118,8 @@ class Filters(Section):
     own: list[str | dict[str, Any]] = Field(default_factory=list)
     """Filters of your own, called with a row: `module:Name`, or {use: module:Name, option: value}."""
     drop_duplicates: bool = True
-    """Drop exact duplicates among the answers to a question, over all rounds."""
+    """Drop exact duplicates among the answers to a question, over all rounds that are trained on together
+    (`accumulate`)."""
 
     @model_validator(mode="before")
     @classmethod

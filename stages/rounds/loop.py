@@ -40,6 +40,7 @@ class Loop:
         self.method = load_method(recipe)
         check_method(self.method)
         published_rows.published_kind(self.method)
+        self._checked = self._said = False  # by check_training
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
@@ -89,6 +90,17 @@ class Loop:
             )
         return model
 
+    def check_training(self, say: bool = False) -> None:
+        """Raise ConfigError for settings that training would refuse, before anything is generated for it.
+
+        With `say`, print the learning rates, once.
+        """
+        if not self._checked:
+            training.check(self.recipe, self.method, lambda: self.base)
+        if say and not self._said:
+            console.print(training.rates(self.recipe, self.method), markup=False, style="dim")
+        self._checked, self._said = True, self._said or say
+
     async def stage(self, number: int, name: str) -> Manifest:
         """Run one of the four stages of a round."""
         if number < 1:
@@ -96,6 +108,7 @@ class Loop:
                 f"round {number} has no {name} stage: round 0 is trained on the demonstrations. Generation "
                 "starts in round 1."
             )
+        self.check_training()
         round_ = self.round(number)
         source = (
             await self._questions(round_)
@@ -157,6 +170,7 @@ class Loop:
         if done is not None and not files.exists(self.run.model(number)):
             return TrainResult(**files.read_json(files.join(self.run.stage(number, TRAIN), "train.json")))
         if done is None:
+            self.check_training(say=True)
             for pool in (
                 self.engines,
                 self.evaluators,
@@ -192,6 +206,7 @@ class Loop:
         """
         freeze(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
+        self.check_training(say=True)
         self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first

@@ -13,6 +13,7 @@ from pipeline.config import (
     OpenaiEngine,
     Recipe,
     ScriptedEngine,
+    Train,
     VllmEngine,
     build_recipe,
     dump_recipe,
@@ -47,7 +48,7 @@ PLAIN = {
         "repetition_penalty",
         "stop",
     ),
-    *("r", "alpha", "dropout", "target_modules", "learning_rate", "weight_decay", "epochs"),
+    *("r", "alpha", "dropout", "target_modules", "weight_decay", "epochs"),
 }
 GOOD = """\
 name: test
@@ -305,6 +306,7 @@ def test_an_engine_setting_without_an_engine_section_is_vllm_s(tmp_path: Path) -
             "{lr_scheduler_type: cosin}",
             "train.lr_scheduler_type: unknown scheduler. Did you mean 'cosine'? Known: l",
         ),
+        ("{lr_scheduler_type: greedy}", "train.lr_scheduler_type: greedy follows evaluations"),
         ("{batch_size: 16, workers: 3}", "train.batch_size: 16 is not divisible by train.workers = 3"),
         ("{workers: 20}", "train.batch_size: 16 is not divisible by train.workers = 20"),
         (
@@ -473,3 +475,21 @@ class NotAMethod:
 def test_a_method_of_one_s_own_that_is_none_is_refused(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         tiny_recipe(method={"name": name})
+
+
+@pytest.mark.parametrize(
+    ("train", "kind", "rate", "why"),
+    [
+        ({}, "sft", 1e-5, "the default for all weights"),
+        ({"lora": {}}, "sft", 1e-4, "the default with LoRA"),
+        ({"learning_rate": 3e-4, "lora": {}}, "sft", 3e-4, "train.learning_rate"),
+        ({"learning_rate": 3e-4}, "dpo", 5e-7, "the default for all weights"),
+        ({"lora": {}}, "dpo", 5e-6, "the default with LoRA"),
+        ({"dpo": {"learning_rate": 1e-6}}, "dpo", 1e-6, "train.dpo.learning_rate"),
+        ({}, "cpt", 5e-6, "the default for all weights"),
+    ],
+)
+def test_a_rate_that_is_not_set_depends_on_what_is_trained(
+    train: dict[str, Any], kind: str, rate: float, why: str
+) -> None:
+    assert Train(**train).rate(kind) == (rate, why)
