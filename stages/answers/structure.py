@@ -181,7 +181,16 @@ def _inequality(sides: list[Tokens], operators: list[str]) -> Answer:
 
 def _several(answers: list[Answer], joints: list[str]) -> Answer:
     """Join what commas, "and" and "or" separate: values, the solutions of one variable, or a system."""
+    if {"lor", "land"} & set(joints) and not all(a.label or isinstance(a.body, Relation) for a in answers):
+        raise UnreadError("a logical formula")
+    joints = [{"lor": "or", "land": "and"}.get(joint, joint) for joint in joints]
     bodies = [a.body for a in answers]
+    if (
+        set(joints) != {","}
+        and not any(a.label for a in answers)
+        and any(names(n) for body in bodies for n in nodes(body))
+    ):
+        raise UnreadError("a logical formula")
     labels = [a.label for a in answers]
     intervals = [isinstance(b, Group) and b.kind in ("()", "(]", "[)", "[]") for b in bodies]
     one_label = len(set(labels)) == 1 or not any(labels[1:])  # "x = 1, x = 2" and "x = 1, 2"
