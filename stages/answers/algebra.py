@@ -29,6 +29,7 @@ POSITIVE = 2
 _local = threading.local()
 
 
+@lru_cache(maxsize=4096)
 def magnitude(node: Node) -> int:
     """Return the greatest binary exponent (of either sign) on the way to the value of `node`.
 
@@ -37,6 +38,7 @@ def magnitude(node: Node) -> int:
     return max((_evaluate(node, point, 640)[1] for point in _points(node)), default=0)
 
 
+@lru_cache(maxsize=4096)
 def fingerprint(node: Node, greatest: int) -> str:
     """Return a text that is the same for expressions of the same value and differs for others.
 
@@ -44,11 +46,6 @@ def fingerprint(node: Node, greatest: int) -> str:
     expression in variables has two halves, "positive|any": expressions that agree where all variables are
     positive, but not elsewhere, share the first.
     """
-    return _fingerprint(node, greatest)
-
-
-@lru_cache(maxsize=4096)
-def _fingerprint(node: Node, greatest: int) -> str:
     bits = 256 + 2 * greatest
     values = [_render(_evaluate(node, point, 2 * bits + 64)[0], bits) for point in _points(node)]
     if len(values) == 1 or len(set(values)) == 1:

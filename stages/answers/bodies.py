@@ -142,8 +142,12 @@ def _in_a_base(tokens: Tokens) -> Value:
 def _unit(tokens: list[Token]) -> tuple[list[Token], str]:
     """Take a currency sign off the start, or a unit in words off the end."""
     for i in range(min(2, len(tokens))):
-        if is_sign(tokens[i], *_MONEY) and (i == 0 or is_sign(tokens[0], "-")):
-            return tokens[:i] + tokens[i + 1 :], UNITS[tokens[i].text]
+        if is_sign(tokens[i], *_MONEY) and (i == 0 or is_sign(tokens[0], "-")) and len(tokens) > i + 1:
+            money = UNITS[tokens[i].text]
+            rest, unit = _unit(tokens[:i] + tokens[i + 1 :])
+            if unit not in ("", money):
+                raise UnreadError("two units")
+            return rest, money
     starts = (i for i, t in enumerate(tokens) if _starts_unit(tokens[i:]) and (i or t.kind == "word"))
     at = next(starts, len(tokens))
     if at == len(tokens):

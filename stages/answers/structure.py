@@ -4,13 +4,13 @@ Everything is read as a whole, or UnreadError is raised. Lists, sets and solutio
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from stages.answers.algebra import fingerprint, magnitude
 from stages.answers.bodies import body_of
-from stages.answers.expressions import Node, names, parse
+from stages.answers.expressions import MAX_DEPTH, Node, names, parse
 from stages.answers.shapes import Answer, Group, Relation, Symbol, Value, nodes
-from stages.answers.tokens import Token, UnreadError, is_sign, separator, split
+from stages.answers.tokens import Token, UnreadError, is_sign, nesting, separator, split
 
 Tokens = Sequence[Token]
 
@@ -20,6 +20,8 @@ _RELATIONS = ("=", "<", ">", "le", "ge", "ne", "in")
 
 def read(tokens: Tokens) -> Answer:
     """Return the answer that all of `tokens` make up. Raises UnreadError."""
+    if max(accumulate(map(nesting, tokens)), default=0) > MAX_DEPTH:
+        raise UnreadError("too deeply nested")
     tokens = _grouped(tokens)
     while tokens and tokens[-1][:2] == ("sign", "."):
         tokens = tokens[:-1]

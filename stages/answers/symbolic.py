@@ -25,7 +25,7 @@ _ANYWHERE = re.compile(r"(?<=[0-9a-f]{24})\|[0-9a-f]{24}")
 
 def read(text: str, options: Options) -> Reading:
     """Read an answer of type math. The key only recognizes equal texts; `difference` compares values."""
-    return Reading(text, text_form(text))
+    return Reading(text, " ".join(text.split()))
 
 
 def text_form(text: str) -> str:
