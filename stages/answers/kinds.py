@@ -11,6 +11,7 @@ from stages.answers.numeric import read as read_number
 from stages.answers.reading import Options, Reading
 from stages.answers.symbolic import read as read_math
 
+_QUOTES = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
 _TRUTH_VALUES = {"true": "true", "yes": "true", "false": "false", "no": "false"}
 _LABEL = re.compile(
     r"(?:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):\uff1a]|$))\s*", re.IGNORECASE
@@ -33,7 +34,8 @@ def read(text: str, answer_type: str, options: Options = None) -> Reading:
 
 def text_key(text: str) -> str:
     """Return `text` NFKC-normalized, case-folded and single-spaced, without outer quotes and punctuation."""
-    text = " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = " ".join(text.translate(_QUOTES).split())
     return " ".join(text.strip(" \"'`*_.,;:!?\u2018\u2019\u201c\u201d\u00ab\u00bb").split()) or text
 
 
