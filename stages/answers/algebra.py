@@ -169,6 +169,8 @@ class _Evaluation:
         if kind == "constant":
             return {"pi": +self.mp.pi, "e": +self.mp.e, "i": self.mp.mpc(0, 1)}[node[1]]
         self._spend(1)
+        if kind in ("plus_minus", "minus_plus"):  # two values; see bodies.py for where they are read
+            raise UnreadError("two values")
         operation: Callable[..., Any] = getattr(self, f"_{kind}")
         if kind == "call":
             return self.checked(operation(node[1], self.value(node[2])))

@@ -84,7 +84,7 @@ def read(text: str, options: Options, in_percent: bool = False) -> Reading:
     left, equals, right = text.rpartition("=")
     if equals and left.rstrip()[-1:] in ("<", ">", "!"):
         return Reading(text, problem="not_a_number")
-    if equals and "=" in left and _ALTERNATIVES.search(left):
+    if re.search("[=0-9]", left) and _ALTERNATIVES.search(left):
         return Reading(text, problem="several_candidates")
     text = unwrap(right)
     number = read_number(text) if text else "empty_answer"

@@ -15,7 +15,7 @@ MAX_CHARS = 1000  # longer expressions are compared as text only
 WRONG, NOT_COMPARABLE = "wrong", "not_comparable"
 
 _PROSE = re.compile(r"(?i:yes|no)|(?=.*[a-z])(?=.*[^\W\d_]{3})[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*[.!]?")
-_PIECES = re.compile(r"[A-Za-z]{2,}|\\[A-Za-z]+|\\.|[0-9]+|\S", re.DOTALL)
+_PIECES = re.compile(r"[A-Za-z]{2,}|\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|\S", re.DOTALL)
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _GROUPED = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _SINGLE = re.compile(r"\{\s*(\w|\\[A-Za-z]+)\s*\}")
@@ -70,7 +70,8 @@ def _difference(a: str, b: str) -> str:
     if left is None or right is None:
         forms = text_form(a), text_form(b)
         words = all(re.fullmatch("[a-z]{4,}", form) for form in forms)
-        return "" if forms[0] == forms[1] else WRONG if words else NOT_COMPARABLE
+        same = left is right and forms[0] == forms[1]  # if only one is read, the other says something else
+        return "" if same else WRONG if words else NOT_COMPARABLE
     try:
         problem = _of_answers(left, right)
     except UnreadError:

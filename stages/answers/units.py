@@ -49,6 +49,7 @@ _VALUE_WORDS = (
     _COUNTS
     | {f"{word}s" for word in _COUNTS}
     | words("""
+mega giga tera micro nano milli
 halves sixes bn mn tn mil mio mrd mille tens k grand double triple quadruple twice thrice fold twofold
 threefold single sqrt root roots sin cos tan log ln exp pi factorial squared cubed cube cubes square
 squares power powers exponent modulo mod minus plus negative positive times multiplied divided over added
@@ -133,7 +134,7 @@ def counted(phrase: str) -> str | None:
 
 def is_noun(word: str) -> bool:
     """Tell whether a word of Latin letters can be what is counted."""
-    parts = [p for p in re.split("['-]", word.lower()) if p != "s"]
+    parts = re.split("['-]", word.lower().removesuffix("'s"))
     latin = all(ord(c) < 0x250 for c in word)
     return latin and len(parts[0]) > 2 and not any(p in _VALUE_WORDS or _NUMERIC_STEM.match(p) for p in parts)
 

@@ -230,6 +230,8 @@ x=1,y=2 ~ (1,2)
 \begin{pmatrix}1\\2\end{pmatrix} ~ (1,2)
 no solution ~ 5
 1 2 ~ 12
+0 .5 ~ 0.5
+2. 25 ~ 2.25
 """
 
 
@@ -314,6 +316,71 @@ def test_two_gold_answers_compare_alike_both_ways(one, other):
     (a, kind), b = one, other[0]
     if not check_truth(b, kind):
         assert difference(a, b, kind) == difference(b, a, kind)
+
+
+PIECES = [
+    "\\frac",
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "\\{",
+    "_",
+    "^",
+    "|",
+    "!",
+    "%",
+    "$",
+    ",",
+    "=",
+    "<",
+    "\\in",
+    "\\pm",
+    "\\cup",
+]
+PIECES += [
+    "\\text{ cm}",
+    " or ",
+    "\\begin{pmatrix}",
+    "&",
+    "\\\\",
+    "\\sqrt",
+    "\\log",
+    "\\sin",
+    "\\infty",
+    "2.5",
+    "x",
+    "e",
+    "''s",
+]
+PIECES += [
+    "\\angle",
+    "\\mathbb{R}",
+    "- ",
+    "mg",
+    "km/h",
+    "..",
+    "~",
+    "½",
+    "√",
+    "²",
+    "\\binom",
+    "000",
+    "\\lfloor",
+    "\\pi",
+    "/",
+]
+
+
+@given(st.sampled_from(gold()), st.integers(0, 30), st.lists(st.sampled_from(PIECES), min_size=1, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_nothing_raises_on_damaged_mathematics_and_a_text_equals_itself(answer, at, pieces):
+    text = answer[0][:at] + "".join(pieces) + answer[0][at:]
+    assert isinstance(normalized(text, "math"), str)
+    assert equal(text, text, "math") == (check_truth(text, "math") == "")
+    assert bool(difference(text, answer[0], "math")) == bool(difference(answer[0], text, "math"))
 
 
 # ---- bounds ----

@@ -90,6 +90,7 @@ REFUSED = r"""
 5 grand
 5 lakh
 5 mil
+5 mega
 5 millones
 5 Millionen
 €5 Mio
@@ -175,6 +176,8 @@ SEVERAL = r"""
 18 or 19
 x = 18 or x = 2
 x = 3, x = 5
+5 or x = 7
+3, x = 5
 x=\boxed{3} or x=\boxed{5}
 """
 
