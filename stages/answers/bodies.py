@@ -1,5 +1,6 @@
 r"""Values with their units, tuples, intervals, sets and matrices, each read as a whole."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -55,9 +56,7 @@ def _items(tokens: Tokens) -> tuple[Body, ...]:
     parts, joints = split(tokens, separator)
     if set(joints) - {","}:
         raise UnreadError("words between brackets")
-    if any(
-        len(p) == 1 and len(p[0].text) == 3 and p[0].text.startswith("0") and not p[0].spaced for p in parts
-    ):
+    if any(re.fullmatch("0[0-9]{2}", part[0].text) and not part[0].spaced for part in parts[1:]):
         raise UnreadError("(1,000): one number or two?")
     return tuple(map(body_of, parts))
 
@@ -155,10 +154,10 @@ def _unit(tokens: list[Token]) -> tuple[list[Token], str]:
     if at == 0 or not all(map(_in_unit, tokens[at:])):
         raise UnreadError("words")
     phrase = "".join(f" {t.text}" if t.kind in ("word", "unit") else t.text for t in tokens[at:]).strip()
-    first, _, rest = phrase.partition(" ")
+    first, _, others = phrase.partition(" ")
     if scale := SCALES.get(first.lower()):
         product = [Token("sign", ")"), Token("sign", "*"), Token("number", str(scale))]
-        return [Token("sign", "("), *tokens[:at], *product], _named(rest) if rest else ""
+        return [Token("sign", "("), *tokens[:at], *product], _named(others) if others else ""
     if phrase.lower() in ("percent", "per cent", "pct"):
         return [*tokens[:at], Token("sign", "%")], ""
     return _degrees(tokens[:at], _named(phrase))

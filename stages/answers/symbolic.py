@@ -69,7 +69,7 @@ def _difference(a: str, b: str) -> str:
     left, right = _read(a), _read(b)
     if left is None or right is None:
         forms = text_form(a), text_form(b)
-        words = all(re.fullmatch("[a-z]{4,}", form) for form in forms)
+        words = all(re.fullmatch("[a-z]{3,}|no", form) for form in forms)
         same = left is right and forms[0] == forms[1]  # if only one is read, the other says something else
         return "" if same else WRONG if words else NOT_COMPARABLE
     try:
@@ -100,8 +100,11 @@ def _of_bodies(left: Body, right: Body) -> str:
     keys = [_key(body, greatest) for body in (left, right)]
     if keys[0] == keys[1]:
         return ""
-    if _loose(keys[0]) == _loose(keys[1]) or _shape(left) == _shape(right):
-        return NOT_COMPARABLE if _loose(keys[0]) == _loose(keys[1]) else WRONG
+    unlike = [_loose(_key(_without_units(body), greatest)) for body in (left, right)]
+    if unlike[0] == unlike[1]:
+        return NOT_COMPARABLE
+    if _shape(left) == _shape(right):
+        return WRONG
     if "system" in (_shape(left), _shape(right)) or _parts(left, greatest) == _parts(right, greatest):
         return NOT_COMPARABLE
     # 100,200: one number or two?
@@ -159,11 +162,19 @@ def _loose(key: str) -> str:
     return _ANYWHERE.sub("", key)
 
 
+def _without_units(body: Body | Answer) -> Body | Answer:
+    if isinstance(body, Answer):
+        return Answer(body.label, _of(_without_units(body.body)))
+    if isinstance(body, Value):
+        return body._replace(unit="")
+    return Group(body.kind, tuple(map(_without_units, body.items))) if isinstance(body, Group) else body
+
+
 def _parts(body: Body, greatest: int) -> list[str]:
     """Return what a body is made of, without its order and brackets, and without units."""
     if isinstance(body, Group):
         return sorted(part for item in body.items for part in _parts(_of(item), greatest))
-    return [_key(body._replace(unit="") if isinstance(body, Value) else body, greatest)]
+    return [_key(_without_units(body), greatest)]
 
 
 def _of(item: Body | Answer) -> Body:

@@ -65,6 +65,7 @@ x=2,y=3 ~ y=3 \text{ and } x=2
 \emptyset ~ \{\}
 (1,2),(3,4) ~ (3,4), (1,2)
 \left( 1, 2 \right) ~ (1,2)
+\left(0, \frac12\right] ~ (0,0.5]
 [1,2]\cup[3,4] ~ [3,4]\cup[1,2]
 x>3 ~ (3,\infty)
 1\geq x ~ x \leq 1
@@ -157,6 +158,9 @@ x_1 ~ x_2
 A ~ B
 Evelyn ~ Angela
 stop ~ post
+\text{cat} ~ \text{act}
+Yes ~ No
+\text{odd} ~ \text{even}
 """
 
 # Not surely equal and not surely different: the texts differ, and one has no certain meaning, or two of them.
@@ -178,11 +182,11 @@ y'=2x ~ y=2x
 \sum_{i=1}^n i ~ i
 100\text{ m} ~ 100\text{ cm}
 5\text{ cm}^2 ~ 5\text{ cm}^3
+(5\text{ cm}, 3\text{ cm}) ~ (5,3)
 5\text{ apples} ~ 5\text{ oranges}
 20^\circ\text{C} ~ 20^\circ\text{F}
 \$5 ~ €5
 \text{on} ~ \text{no}
-\text{cat} ~ \text{act}
 AB ~ BA
 70\% ~ 70
 2516_8 ~ 2516
