@@ -84,7 +84,10 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
         return Verdict(False, None, problem, None)
     kind, options = payload["answer_type"], payload.get("options")
     truths = payload.get("answers") or [payload["answer"]]
-    return Verdict(any(answers.equal(extracted, t, kind, options) for t in truths), extracted, "", None)
+    whys = [answers.difference(extracted, truth, kind, options) for truth in truths]
+    if "" in whys:
+        return Verdict(True, extracted, "", None)
+    return Verdict(False, extracted, next((why for why in whys if why != "wrong"), ""), None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:
