@@ -39,7 +39,7 @@ from stages.steps import filters, verifiers
 from stages.steps.new_questions import questions_in
 from stages.steps.samples import StepSampling, answer_fields
 
-VERSION = 2
+VERSION = 3
 SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
 FEEDBACK, REFINE = "self/feedback", "self/refine"  # turns of the conversation that starts with the question
 HINTED_FEEDBACK, ANNOTATE_FEEDBACK = "self/hinted_feedback", "self/annotate_feedback"
@@ -124,6 +124,8 @@ class SelfEvolution(Method):
         if not made:
             return Dropped("no_question", "the reply contains none", reply.text)
         common = {"answer": None, "answer_type": self.recipe.tasks.answer_type, "proposed_by": llm.model}
+        if marks := self.recipe.answer_marks:
+            common["answer_marks"] = marks
         return Kept([Row(i, {"task_id": i, "question": q, **common}, row.parents) for i, q in made])
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
@@ -225,7 +227,7 @@ class SelfEvolution(Method):
 
     def _extract(self, row: Row, text: str) -> answers.Extraction:
         kind = "text" if self.recipe.verifier == "task_scorer" else row.payload["answer_type"]
-        return answers.extract(text, kind, row.payload.get("options"))
+        return verifiers.read_answer({**row.payload, "text": text}, kind)
 
     def _score(self, row: Row, text: str) -> bool:
         return verifiers.scorer(self.recipe.verifier)({**row.payload, "text": text}).correct
