@@ -12,9 +12,8 @@ from pipeline.methods import Example, Method, Options, Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages.steps import filters, verifiers
+from stages.steps.asking import SOLVE, ask
 from stages.steps.samples import answer_fields
-
-SOLVE = "direct/solve"
 
 
 class DirectOptions(Options):
@@ -63,9 +62,7 @@ class Direct(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question: the same when sampling, training and evaluating."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def examples(self, row: Row) -> list[Example]:
         """Question and answer."""

@@ -31,10 +31,10 @@ from stages.methods.regenesis.guidelines import REVISION
 from stages.methods.regenesis.leaks import leak
 from stages.methods.regenesis.options import ReGenesisOptions
 from stages.steps import filters, verifiers
+from stages.steps.asking import SOLVE, TASK, ask, statement
 from stages.steps.samples import answer_fields
 
 VERSION = 3
-SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
 SELECT = "regenesis/select"
 ADAPT, STRUCTURE, EXECUTE = PLAIN = ("regenesis/adapt", "regenesis/structure", "regenesis/execute")
 HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hinted_execute")
@@ -84,7 +84,7 @@ class ReGenesis(Method):
             generate |= {"critique": critique, **{name: [s.version, s.config] for name, s in shared.items()}}
         select = (SELECT,) if o.n_selected or o.hinted_chains else ()
         # SOLVE is not asked here, but what is trained depends on it.
-        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE)
+        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE, TASK)
         return {
             "generate": Stage(row=self.generate, prompts=asked, config=generate, version=VERSION),
             "critique": Stage(row=self.critique, config=critique, version=VERSION),
@@ -253,13 +253,11 @@ class ReGenesis(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly, without guideline or structure."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def _task(self, row: Row) -> str:
         """The question with its options, as it is asked plainly."""
-        return self.question(row)[-1]["content"]
+        return statement(self.prompts, row.payload)
 
     def examples(self, row: Row) -> list[Example]:
         """Question and path."""

@@ -36,11 +36,11 @@ from stages import answers
 from stages.methods.self import critic
 from stages.methods.self.options import WITH_TRUTH, SelfOptions
 from stages.steps import filters, verifiers
+from stages.steps.asking import SOLVE, TASK, ask, statement
 from stages.steps.new_questions import questions_in
 from stages.steps.samples import StepSampling, answer_fields
 
 VERSION = 3
-SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
 FEEDBACK, REFINE = "self/feedback", "self/refine"  # turns of the conversation that starts with the question
 HINTED_FEEDBACK, ANNOTATE_FEEDBACK = "self/hinted_feedback", "self/annotate_feedback"
 ANNOTATE_REFINE = "self/annotate_refine"
@@ -84,7 +84,7 @@ class SelfEvolution(Method):
             "generate": Stage(row=self.generate, prompts=(SOLVE,), config=generate, version=VERSION),
             "critique": Stage(
                 row=self.critique,
-                prompts=(SOLVE, FEEDBACK, REFINE, *annotate),
+                prompts=(SOLVE, TASK, FEEDBACK, REFINE, *annotate),
                 config=critique,
                 version=VERSION,
                 summary=partial(critic.base_rate, o.max_positive),
@@ -299,12 +299,10 @@ class SelfEvolution(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly; feedback and refinement continue it."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def _task(self, row: Row) -> str:
-        return self.question(row)[-1]["content"]
+        return statement(self.prompts, row.payload)
 
     def examples(self, row: Row) -> list[Example]:
         """The direct answer; of a meta-skill row also feedback and refinement, each with the turns before it

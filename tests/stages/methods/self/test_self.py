@@ -371,11 +371,11 @@ async def test_a_meta_skill_row_gives_three_examples_and_an_evolved_one_the_dire
         meta.payload["text"],
     ]
     assert [turns(e.prompt) for e in (direct, feedback, refine)] == [
-        ["system", "user"],
-        ["system", "user", "assistant", "user"],
-        ["system", "user", "assistant", "user", "assistant", "user"],
+        ["user"],
+        ["user", "assistant", "user"],
+        ["user", "assistant", "user", "assistant", "user"],
     ]
-    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:4], (
+    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:3], (
         "one conversation serves all skills"
     )
     assert [e.completion[0]["content"] for e in method().examples(evolved)] == ["Answer: 13"]
