@@ -5,13 +5,14 @@ There is no comparison by substring and no fallback to the whole text; the relea
 (arXiv 2410.02108) had both and accepted wrong answers.
 """
 
-from stages.answers.compare import check_truth, equal, normalized
+from stages.answers.compare import check_truth, difference, equal, normalized
 from stages.answers.extraction import extract, guess
 from stages.answers.marks import Extraction, lines_of, mark, on_a_line
 
 __all__ = [
     "Extraction",
     "check_truth",
+    "difference",
     "equal",
     "extract",
     "guess",

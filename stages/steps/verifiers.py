@@ -101,8 +101,8 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     extracted, problem = read_answer(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
-    right = answers.equal(extracted, payload["answer"], payload["answer_type"], payload.get("options"))
-    return Verdict(right, extracted, "", None)
+    why = answers.difference(extracted, payload["answer"], payload["answer_type"], payload.get("options"))
+    return Verdict(not why, extracted, "" if why == "wrong" else why, None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:
