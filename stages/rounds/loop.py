@@ -91,6 +91,8 @@ class Loop:
                 f"round {number} has no {name} stage: round 0 is trained on the demonstrations. Generation "
                 "starts in round 1."
             )
+        if name == "generate":
+            evaluation.check_tasks(self.run, self.recipe)
         round_ = self.round(number)
         source = (
             await self._questions(round_)
@@ -186,6 +188,7 @@ class Loop:
         The rounds that a branch shares are left alone.
         """
         freeze(self.run, self.recipe)
+        evaluation.check_tasks(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first

@@ -61,8 +61,8 @@ def _checked(name: str, score: Callable[[dict[str, Any]], Any]) -> Scorer:
             and isinstance(verdict.problem, str)
         ):
             raise ConfigError(
-                f"verifier {name} returned {verdict!r:.200}; expected a stages.steps.verifiers.Verdict of true "
-                "or false, a text or None, a text ('' for no problem), and a number or None"
+                f"verifier {name} returned {verdict!r:.200}; expected a stages.steps.verifiers.Verdict of "
+                "True or False, a text or None, a text ('' for no problem), and a number or None"
             )
         return verdict
 
@@ -80,6 +80,12 @@ def stage(recipe: Recipe) -> Stage:
         return Stage(_vote, {"majority_vote": majority_vote}, config=config, version=VERSION)
     verify = partial(_verify, scorer(recipe.verifier))
     return Stage(row=verify, config={"verifier": recipe.verifier}, version=VERSION)
+
+
+def verifier_in(verify: Stage) -> str | None:
+    """Return the verifier by which a stage made by `stage` judges each row; None for any other and a vote."""
+    judges = getattr(verify.row, "func", None) is _verify
+    return verify.config["verifier"] if judges else None
 
 
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
@@ -117,7 +123,7 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
             f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with "
             "tasks.source: reasoning_gym. Use verifier: ground_truth, or your own as 'module:function'."
         )
-    extracted, problem = read_answer(payload, "text")
+    extracted, problem = read_answer({**payload, "answer": entry.get("answer")}, "text")
     if extracted is None:
         return Verdict(False, None, problem, None)
     extracted = _as_written(extracted, str(entry.get("answer")))
@@ -140,8 +146,9 @@ def has_scorer(payload: dict[str, Any]) -> bool:
 
 
 def _as_written(extracted: str, truth: str) -> str:
-    """Return an answer without the full stop and the quotes that the truth has not: many scorers compare texts
-    exactly.
+    """Return an answer without a full stop and quotes that the truth has not.
+
+    Many scorers compare texts exactly.
     """
     if extracted.endswith(".") and not truth.endswith("."):
         extracted = extracted[:-1].rstrip()
@@ -207,4 +214,3 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict._asdict()}, row.parents), None
-

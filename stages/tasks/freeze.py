@@ -41,6 +41,7 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
         for name, source in recipe.evaluate.sets.items()
     }
     set_rows = [row for task_set in sets.values() for row in task_set.rows]
+    _set_marks(recipe, [*tasks.rows, *set_rows])
     evaluated = {same_question(row) for row in set_rows}
     train = [row for row in candidates if same_question(row) not in evaluated]
     if not train:
@@ -75,6 +76,12 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     counts += [f"{len(demonstrations.rows)} demonstrations"] if recipe.demonstrations else []
     counts += [f"{len(task_set.rows)} of {name} to evaluate with" for name, task_set in sets.items()]
     _report(manifest, counts, len(rejected), run.tasks("rejected"))
+
+
+def _set_marks(recipe: Recipe, rows: list[Row]) -> None:
+    """Note on each row which words mark its answer, unless they are the default ones."""
+    for row in rows if recipe.answer_marks else ():
+        row.payload["answer_marks"] = recipe.answer_marks
 
 
 def source_seed(seed: int, which: str) -> int:
@@ -118,6 +125,7 @@ def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
     if recipe.demonstrations:
         seed = source_seed(recipe.seed, "demonstrations")
         demonstrations = read_demonstrations(recipe.demonstrations, seed, recipe.tasks)
+        _set_marks(recipe, demonstrations.rows)
     for row in demonstrations.rows:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows)
