@@ -10,7 +10,6 @@ from pipeline.config.section import Section
 from pipeline.config.training import Train
 from pipeline.engines.base import Sampling
 
-
 AnswerMark = Annotated[str, Field(pattern=r"^[^\W\d_][^\n:\uff1a]{0,59}$")]
 
 

@@ -12,7 +12,7 @@ from stages.answers.marks import Extraction, Lines, Marked, last_marked
 from stages.answers.reading import Options
 
 _BOX = re.compile(
-    r"\\{0,2}[a-z]?boxed\s*(?:\{(?P<braced>(?:[^{}\n]|\{[^{}\n]*\})*)\}?|(?P<bare>[^\s{}$.,;]+))"
+    r"\\{0,2}(?:boxed|fbox|framebox)\s*(?:\{(?P<braced>(?:[^{}\n]|\{[^{}\n]*\})*)\}?|(?P<bare>[^\s{}$.,;]+))"
 )
 _IS = r"(?:(?:is|are|=|:|would be|should be)[ \t*_]{0,8}){1,2}"
 _STATED = re.compile(
@@ -72,7 +72,7 @@ def guess(text: str, answer_type: str, options: Options = None, marks: Sequence[
     boxes = [match["braced"] or match["bare"] or "" for match in _BOX.finditer(text)]
     stated = [match["answer"] for match in _STATED.finditer(text)]
     for found in (*boxes[-1:], *(_SENTENCE_END.split(s, maxsplit=1)[0] for s in stated[-1:])):
-        reading = read(found.strip(" *_:"), answer_type, options)
+        reading = read(found.replace("**", "").strip(" *_:"), answer_type, options)
         if not reading.problem:
             return reading.text
         if (last := _LAST.get(answer_type, _nothing)(found, options)) is not None:

@@ -63,12 +63,18 @@ def without_unseen(text: str) -> str:
 
 def trim(text: str) -> str:
     """Strip white space and format characters."""
-    first, last = 0, len(text)
-    while first < last and _is_blank(text[first]):
-        first += 1
-    while first < last and _is_blank(text[last - 1]):
+    last = len(text)
+    while last and _is_blank(text[last - 1]):
         last -= 1
-    return text[first:last]
+    return trim_left(text[:last])
+
+
+def trim_left(text: str) -> str:
+    """Strip white space and format characters at the beginning."""
+    first = 0
+    while first < len(text) and _is_blank(text[first]):
+        first += 1
+    return text[first:]
 
 
 def _is_blank(character: str) -> bool:
@@ -136,7 +142,7 @@ def cut(text: str, closers: Sequence[str]) -> tuple[str, str]:
     Closers at the very beginning close what came before `text`, and are left out.
     """
     waiting = list(closers)
-    while waiting and (bare := text.lstrip(" \t")).lower().startswith(waiting[0]):
+    while waiting and (bare := trim_left(text)).lower().startswith(waiting[0]):
         text = bare[len(waiting.pop(0)) :]
     places = [place for closer in waiting if (place := next(_places(text, closer), None)) is not None]
     if not places:
