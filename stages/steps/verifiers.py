@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
     scorer's, if any.
 
     An answer that is not correct and has no `problem` counts as wrong, and may become the rejected side of a
-    preference pair.
+    preference pair. One that cannot be compared with the truth (70% with 70) has the problem not_comparable.
     """
 
     correct: bool
@@ -72,8 +72,8 @@ def _checked(name: str, score: Callable[[dict[str, Any]], Any]) -> Scorer:
 def stage(recipe: Recipe) -> Stage:
     """Return the verify stage for `recipe.verifier`. Rows that pass carry the verdict in payload["verdict"].
 
-    Drop reasons: wrong_answer or the verdict's problem; of a majority vote: minority, tie, too_few_votes or
-    the problem.
+    Drop reasons: wrong_answer or the verdict's problem, such as not_comparable; of a majority vote: minority,
+    not_comparable, tie, too_few_votes or the problem.
     """
     if recipe.verifier == "majority_vote":
         config = {"verifier": recipe.verifier, "min_votes": MIN_VOTES}
@@ -196,8 +196,11 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
     The first of two passes counts keys, so that no answer text is held in memory.
     """
     votes: dict[str, Counter[str]] = {}
+    said: dict[tuple[str, str], str] = {}
     for row in rows():
-        votes.setdefault(row.payload["task_id"], Counter())[row.payload["vote"]["key"]] += 1
+        task, vote = row.payload["task_id"], row.payload["vote"]
+        votes.setdefault(task, Counter())[vote["key"]] += 1
+        said.setdefault((task, vote["key"]), vote["extracted"])
     for row in rows():
         counts, vote, text = votes[row.payload["task_id"]], row.payload["vote"], row.payload["text"]
         (winner, most), *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -209,8 +212,15 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
         elif others and others[0][1] == most:
             yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", text)
         elif vote["key"] != winner:
-            mine = counts[vote["key"]]
-            yield row, Dropped("minority", f"{vote['extracted']} has {mine} votes, {winner} {most}", text)
+            detail = f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}"
+            yield row, Dropped(_unlike(row, said[row.payload["task_id"], winner]), detail, text)
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict._asdict()}, row.parents), None
+
+
+def _unlike(row: Row, winner: str) -> str:
+    """Return minority, or not_comparable for a vote that may say the same as the winner (70% and 70)."""
+    kind, mine = row.payload.get("answer_type"), row.payload["vote"]["extracted"]
+    unsure = kind and answers.difference(mine, winner, kind, row.payload.get("options")) == "not_comparable"
+    return "not_comparable" if unsure else "minority"
