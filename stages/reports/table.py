@@ -52,13 +52,12 @@ def rounds_table(run: RunDir) -> list[Figures]:
     table = Table(
         title=f"{run.recipe().name}: held-out {number}, n = {figures[0]['n']}", title_justify="left"
     )
-    reading = _reading(figures) if number == "accuracy" else []
-    names = ("greedy [95% interval]", *reading, *beside, f"against {reference}", "flips since last")
+    names = ("greedy [95% interval]", *beside, f"against {reference}", "flips since last")
     names += ("real + synthetic", "kept of made", "tokens", "minutes")
     for name in ("model", *names):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in figures:
-        table.add_row(*_cells(f, reading, beside))
+        table.add_row(*_cells(f, beside, number))
     console.print(table)
     if not beside and ways:
         title = "held-out set: other ways to answer [95% interval]"
@@ -97,15 +96,17 @@ def readable(f: Figures) -> str:
     return f"{f['parsed'] / f['n']:.0%}" if f.get("n") and f.get("parsed") is not None else "-"
 
 
-def loosely_right(f: Figures) -> str:
-    """Return the accuracy of loosely read answers, "-" if evaluation did not look for it."""
-    return f"{f['loose']['mean']:.1%}" if "loose" in f else "-"
+def _accuracy(f: Figures, number: str) -> list[str]:
+    """Return the lines of a cell: the interval and, of an accuracy, how much of it is a matter of format.
 
-
-def _reading(figures: Sequence[Figures]) -> list[str]:
-    """Return the columns about format: loosely read answers only where they are right beyond an interval."""
-    apart = any(f["loose"]["mean"] > f["greedy"]["high"] for f in figures if "loose" in f)
-    return ["readable", "read loosely"] if apart else ["readable"]
+    The accuracy of loosely read answers is shown where it lies beyond the interval.
+    """
+    lines = [interval(f["greedy"])]
+    if number == "accuracy":
+        lines.append(f"{readable(f)} readable")
+        if "loose" in f and f["loose"]["mean"] > f["greedy"]["high"]:
+            lines.append(f"{f['loose']['mean']:.1%} read loosely")
+    return lines
 
 
 def _print(
@@ -130,11 +131,7 @@ def _set_cell(number: str, f: Figures, name: str) -> str:
     if figures is None:
         return ""
     gain = _gain({"round": f["round"], **figures})
-    lines = [interval(figures["greedy"]), gain]
-    if number == "accuracy":
-        shares = zip((readable(figures), loosely_right(figures)), _reading([figures]), strict=False)
-        lines.insert(1, ", ".join(f"{share} {what}" for share, what in shares))
-    return "\n".join(filter(None, lines))
+    return "\n".join([*_accuracy(figures, number), *([gain] if gain else [])])
 
 
 def _measure_cell(f: Figures, name: str) -> str:
@@ -151,13 +148,12 @@ def _title(f: Figures) -> str:
     return round_title(f["round"]) + (" (demonstrations)" if f["round"] == 0 else "")
 
 
-def _cells(f: Figures, reading: list[str], ways: list[str]) -> list[str]:
+def _cells(f: Figures, ways: list[str], number: str) -> list[str]:
     train, previous = f.get("train") or {}, f.get("against_previous")
     shares = train.get("shares", {})
     return [
         _title(f),
-        interval(f["greedy"]),
-        *(shown(f) for _, shown in zip(reading, (readable, loosely_right), strict=False)),
+        "\n".join(_accuracy(f, number)),
         *(f"{f[k]['mean']:.1%}" if k in f else "" for k in ways),
         _gain(f),
         f"+{previous['wrong_to_right']} -{previous['right_to_wrong']}" if previous else "",
