@@ -29,6 +29,7 @@ POSITIVE = 2
 _local = threading.local()
 
 
+@lru_cache(maxsize=4096)
 def magnitude(node: Node) -> int:
     """Return the greatest binary exponent (of either sign) on the way to the value of `node`.
 
@@ -37,6 +38,7 @@ def magnitude(node: Node) -> int:
     return max((_evaluate(node, point, 640)[1] for point in _points(node)), default=0)
 
 
+@lru_cache(maxsize=4096)
 def fingerprint(node: Node, greatest: int) -> str:
     """Return a text that is the same for expressions of the same value and differs for others.
 
@@ -44,11 +46,6 @@ def fingerprint(node: Node, greatest: int) -> str:
     expression in variables has two halves, "positive|any": expressions that agree where all variables are
     positive, but not elsewhere, share the first.
     """
-    return _fingerprint(node, greatest)
-
-
-@lru_cache(maxsize=4096)
-def _fingerprint(node: Node, greatest: int) -> str:
     bits = 256 + 2 * greatest
     values = [_render(_evaluate(node, point, 2 * bits + 64)[0], bits) for point in _points(node)]
     if len(values) == 1 or len(set(values)) == 1:
@@ -126,8 +123,6 @@ def _render(value: Any, bits: int) -> str:
     mp = _context()
     mp.prec = 2 * bits + 64
     size = abs(value)
-    if not size or mp.mag(size) < -(bits * 3) // 4:
-        return "0"
     if isinstance(value, mp.mpf):
         return _decimal(value, bits)
     parts = [
@@ -190,15 +185,15 @@ class _Evaluation:
         if not self.mp.isfinite(value):
             raise UnreadError("no finite value")
         if value:
-            self._note(abs(int(self.mp.mag(value))))
+            self.greatest = max(self.greatest, abs(int(self.mp.mag(value))))
+            if self.greatest > MAX_MAGNITUDE:
+                raise UnreadError("too large or too small a number")
         return value
 
-    def _note(self, size: int) -> None:
-        # A true zero that is computed inexactly is as small as the precision; it does not count.
-        if size < self._precision - 100:
-            self.greatest = max(self.greatest, size)
-        if MAX_MAGNITUDE < size < self._precision - 100 or size > 20_000:
-            raise UnreadError("too large or too small a number")
+    def _unless_cancelled(self, value: Any, size: int) -> Any:
+        """Return a value computed from others of up to 2**size, or zero if no digit of it is left."""
+        lost = value and self.mp.mag(value) < size - self._precision + 100
+        return Fraction(0) if lost or not value else value
 
     def _spend(self, times: int) -> None:
         self._work += times * self._precision
@@ -222,7 +217,10 @@ class _Evaluation:
         return operation(self.float(a), self.float(b))
 
     def _add(self, a: Any, b: Any) -> Any:
-        return self._both(lambda x, y: x + y, a, b)
+        if isinstance(a, Fraction) and isinstance(b, Fraction):
+            return self._both(lambda x, y: x + y, a, b)
+        a, b = self.float(a), self.float(b)
+        return self._unless_cancelled(a + b, max(int(self.mp.mag(x)) if x else 0 for x in (a, b)))
 
     def _multiply(self, a: Any, b: Any) -> Any:
         return self._both(lambda x, y: x * y, a, b)
@@ -333,8 +331,10 @@ class _Evaluation:
                 raise UnreadError("a binomial coefficient out of range")
             self._spend(int(min(k, n - k)) // 4 + 1)
             return Fraction(math.comb(int(n), int(k)))
+        if isinstance(n, Fraction) and isinstance(k, Fraction) and k.denominator == 1 and 0 <= k <= 20:
+            return math.prod((n - i for i in range(int(k))), start=Fraction(1)) / math.factorial(int(k))
         below = self._add(n, -k)
-        return self._factorial(n) / (self._factorial(k) * self.float(self._factorial(below)))
+        return self._divide(self._factorial(n), self._multiply(self._factorial(k), self._factorial(below)))
 
     def _call(self, name: str, a: Any) -> Any:
         a = self.float(a)
@@ -345,7 +345,7 @@ class _Evaluation:
         if name == "log":  # of a base that is not given
             return self.mp.log(a) / self.mp.log(self.float(self._point["\\log"]))
         inverse = {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log"}
-        return getattr(self.mp, inverse.get(name, name))(a)
+        return self._unless_cancelled(getattr(self.mp, inverse.get(name, name))(a), min(size, 0))
 
 
 def _integer_root(value: int, n: int) -> int | None:

@@ -55,6 +55,10 @@ def _items(tokens: Tokens) -> tuple[Body, ...]:
     parts, joints = split(tokens, separator)
     if set(joints) - {","}:
         raise UnreadError("words between brackets")
+    if any(
+        len(p) == 1 and len(p[0].text) == 3 and p[0].text.startswith("0") and not p[0].spaced for p in parts
+    ):
+        raise UnreadError("(1,000): one number or two?")
     return tuple(map(body_of, parts))
 
 
@@ -108,11 +112,20 @@ def _value(tokens: Tokens) -> Body:
     node = parse(tokens)
     if names(node) and unit in map(UNITS.get, _MONEY):
         raise UnreadError("letters after an amount of money")
+    if not _is_literal(node) and any(
+        u.split("^")[0] not in UNITS.values() for u in unit.split() if u != "per"
+    ):
+        raise UnreadError("words after an expression")
     if contains(node, "plus_minus", "minus_plus"):
         return _both_signs(node, unit)
     if node[0] == "degrees" and not unit:
         node, unit = node[1], "degree"
     return Value(node, unit, grouped)
+
+
+def _is_literal(node: Node) -> bool:
+    """Tell whether an expression is a number as people write it, of which there can be so many apples."""
+    return node[0] == "number" or (node[0] in ("negative", "divide") and all(map(_is_literal, node[1:])))
 
 
 def _in_a_base(tokens: Tokens) -> Value:
@@ -129,44 +142,35 @@ def _in_a_base(tokens: Tokens) -> Value:
 def _unit(tokens: list[Token]) -> tuple[list[Token], str]:
     """Take a currency sign off the start, or a unit in words off the end."""
     for i in range(min(2, len(tokens))):
-        if is_sign(tokens[i], *_MONEY) and (i == 0 or is_sign(tokens[0], "-")):
-            return tokens[:i] + tokens[i + 1 :], UNITS[tokens[i].text]
-    at = next(
-        (i for i, t in enumerate(tokens) if t.kind == "word" or (i and is_sign(t, *_MONEY))), len(tokens)
-    )
+        if is_sign(tokens[i], *_MONEY) and (i == 0 or is_sign(tokens[0], "-")) and len(tokens) > i + 1:
+            money = UNITS[tokens[i].text]
+            rest, unit = _unit(tokens[:i] + tokens[i + 1 :])
+            if unit not in ("", money):
+                raise UnreadError("two units")
+            return rest, money
+    starts = (i for i, t in enumerate(tokens) if _starts_unit(tokens[i:]) and (i or t.kind == "word"))
+    at = next(starts, len(tokens))
     if at == len(tokens):
         return tokens, ""
-    if at == 0:
+    if at == 0 or not all(map(_in_unit, tokens[at:])):
         raise UnreadError("words")
-    phrase = ""
-    for token in tokens[at:]:
-        if token.kind not in ("word", "number") and token.text not in (
-            "^",
-            "{",
-            "}",
-            "/",
-            "$",
-            "€",
-            "£",
-            "¥",
-            "-",
-        ):
-            raise UnreadError("a unit, and more")
-        phrase += token.text if token.kind != "word" else f" {token.text}"
-    first, _, rest = phrase.strip().partition(" ")
-    if first.lower() in SCALES:
-        factor = str(SCALES[first.lower()])
-        tokens = [
-            Token("sign", "("),
-            *tokens[:at],
-            Token("sign", ")"),
-            Token("sign", "*"),
-            Token("number", factor),
-        ]
-        return tokens, _named(rest) if rest else ""
-    if phrase.strip().lower() in ("percent", "per cent", "pct"):
+    phrase = "".join(f" {t.text}" if t.kind in ("word", "unit") else t.text for t in tokens[at:]).strip()
+    first, _, rest = phrase.partition(" ")
+    if scale := SCALES.get(first.lower()):
+        product = [Token("sign", ")"), Token("sign", "*"), Token("number", str(scale))]
+        return [Token("sign", "("), *tokens[:at], *product], _named(rest) if rest else ""
+    if phrase.lower() in ("percent", "per cent", "pct"):
         return [*tokens[:at], Token("sign", "%")], ""
     return _degrees(tokens[:at], _named(phrase))
+
+
+def _starts_unit(tokens: Tokens) -> bool:
+    short = tokens[0].kind == "unit" or is_sign(tokens[0], *_MONEY)
+    return tokens[0].kind == "word" or (short and all(map(_in_unit, tokens)))
+
+
+def _in_unit(token: Token) -> bool:
+    return token.kind in ("word", "unit", "number") or is_sign(token, "^", "{", "}", "/", "-", *_MONEY)
 
 
 def _named(phrase: str) -> str:

@@ -28,10 +28,14 @@ _REPEATING = re.compile(
 
 def parse(tokens: Sequence[Token]) -> Node:
     """Return the expression that all of `tokens` make up. Raises UnreadError."""
-    parser = _Parser(tokens)
+    parser = _Parser([part for token in tokens for part in _product(token)])
     node = parser.sum()
     parser.end()
     return node
+
+
+def _product(token: Token) -> list[Token]:
+    return [Token("name", letter) for letter in token.text] if token.kind == "unit" else [token]
 
 
 def names(node: Node) -> set[str]:
@@ -159,29 +163,31 @@ class _Parser:
         if token.kind != "number" or not token.text.isdigit():
             return self._factor()
         if following[:2] == ("command", "frac"):
-            start = self._at
-            self._at += 1
-            part = self._factor()
-            if part[0] == "divide" and all(p[0] == "number" and p[1].denominator == 1 for p in part[1:]):
-                if not 0 < part[1][1] < part[2][1]:
-                    raise UnreadError("a product, or a mixed number?")
-                return ("number", number(token.text) + part[1][1] / part[2][1])
-            self._at = start
+            return self._with_a_fraction()
         ahead = [self._peek(i) for i in range(1, 4)]
-        if ahead[0].spaced and [t.text if t.kind == "sign" else t.kind for t in ahead] == [
-            "number",
-            "/",
-            "number",
-        ]:
-            if not (
-                ahead[0].text.isdigit()
-                and ahead[2].text.isdigit()
-                and int(ahead[0].text) < int(ahead[2].text)
-            ):
-                raise UnreadError("no mixed number")
-            self._at += 4
-            return ("number", number(token.text) + Fraction(int(ahead[0].text), int(ahead[2].text)))
+        kinds = [t.text if t.kind == "sign" else t.kind for t in ahead]
+        if not ahead[0].spaced or kinds != ["number", "/", "number"]:
+            return self._factor()
+        top, bottom = ahead[0].text, ahead[2].text
+        if not (top.isdigit() and bottom.isdigit() and 0 < int(top) < int(bottom)):
+            raise UnreadError("no mixed number")
+        self._at += 4
+        return self._parts(number(token.text) + Fraction(int(top), int(bottom)))
+
+    def _with_a_fraction(self) -> Node:
+        start, whole = self._at, number(self._take().text)
+        part = self._base()
+        if part[0] == "divide" and all(p[0] == "number" and p[1].denominator == 1 for p in part[1:]):
+            if not 0 < part[1][1] < part[2][1]:
+                raise UnreadError("a product, or a mixed number?")
+            return self._parts(whole + part[1][1] / part[2][1])
+        self._at = start
         return self._factor()
+
+    def _parts(self, mixed: Fraction) -> Node:
+        if self._is("^", "!"):
+            raise UnreadError("a mixed number, raised")
+        return self._postfix(("number", mixed))
 
     def _starts_factor(self) -> bool:
         token = self._peek()

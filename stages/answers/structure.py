@@ -4,13 +4,13 @@ Everything is read as a whole, or UnreadError is raised. Lists, sets and solutio
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from stages.answers.algebra import fingerprint, magnitude
 from stages.answers.bodies import body_of
-from stages.answers.expressions import Node, names, parse
+from stages.answers.expressions import MAX_DEPTH, Node, names, parse
 from stages.answers.shapes import Answer, Group, Relation, Symbol, Value, nodes
-from stages.answers.tokens import Token, UnreadError, is_sign, separator, split
+from stages.answers.tokens import Token, UnreadError, is_sign, nesting, separator, split
 
 Tokens = Sequence[Token]
 
@@ -20,6 +20,8 @@ _RELATIONS = ("=", "<", ">", "le", "ge", "ne", "in")
 
 def read(tokens: Tokens) -> Answer:
     """Return the answer that all of `tokens` make up. Raises UnreadError."""
+    if max(accumulate(map(nesting, tokens)), default=0) > MAX_DEPTH:
+        raise UnreadError("too deeply nested")
     tokens = _grouped(tokens)
     while tokens and tokens[-1][:2] == ("sign", "."):
         tokens = tokens[:-1]
@@ -181,7 +183,16 @@ def _inequality(sides: list[Tokens], operators: list[str]) -> Answer:
 
 def _several(answers: list[Answer], joints: list[str]) -> Answer:
     """Join what commas, "and" and "or" separate: values, the solutions of one variable, or a system."""
+    if {"lor", "land"} & set(joints) and not all(a.label or isinstance(a.body, Relation) for a in answers):
+        raise UnreadError("a logical formula")
+    joints = [{"lor": "or", "land": "and"}.get(joint, joint) for joint in joints]
     bodies = [a.body for a in answers]
+    if (
+        set(joints) != {","}
+        and not any(a.label for a in answers)
+        and any(names(n) for body in bodies for n in nodes(body))
+    ):
+        raise UnreadError("a logical formula")
     labels = [a.label for a in answers]
     intervals = [isinstance(b, Group) and b.kind in ("()", "(]", "[)", "[]") for b in bodies]
     one_label = len(set(labels)) == 1 or not any(labels[1:])  # "x = 1, x = 2" and "x = 1, 2"

@@ -14,22 +14,23 @@ from stages.answers.typography import in_latex, tidy
 MAX_CHARS = 1000  # longer expressions are compared as text only
 WRONG, NOT_COMPARABLE = "wrong", "not_comparable"
 
-_PROSE = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*[.!]?")
+_PROSE = re.compile(r"(?i:yes|no)|(?=.*[a-z])(?=.*[^\W\d_]{3})[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*[.!]?")
 _PIECES = re.compile(r"[A-Za-z]{2,}|\\[A-Za-z]+|\\.|[0-9]+|\S", re.DOTALL)
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _GROUPED = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _SINGLE = re.compile(r"\{\s*(\w|\\[A-Za-z]+)\s*\}")
+_VARIABLE = re.compile(r"[A-Za-z]|\\[a-z]+|[A-Za-z]\([a-z]\)|")
 _ANYWHERE = re.compile(r"(?<=[0-9a-f]{24})\|[0-9a-f]{24}")
 
 
 def read(text: str, options: Options) -> Reading:
     """Read an answer of type math. The key only recognizes equal texts; `difference` compares values."""
-    return Reading(text, text_form(text))
+    return Reading(text, " ".join(text.split()))
 
 
 def text_form(text: str) -> str:
     """Return `text` in one spelling, which texts share that say the same in the same order."""
-    text = _GROUPED.sub("", tidy(in_latex(text)))
+    text = _GROUPED.sub(",,", tidy(in_latex(text)))
     if _PROSE.fullmatch(" ".join(text.split())):
         return " ".join(text.casefold().split()).rstrip(".!")
     return (
@@ -43,12 +44,11 @@ def difference(a: str, b: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """Return a key that equal answers share, and others do not. "x = 5" counts as 5, for counting votes."""
+    """Return a key that equal answers share, and others do not. "x = 5" counts as 5; "a_7 = 5" does not."""
     answer = _read(text)
-    try:
-        return _key(answer.body, _greatest(answer.body)) if answer else text_form(text)
-    except UnreadError:
+    if answer is None:
         return text_form(text)
+    return _key(answer.body if _VARIABLE.fullmatch(answer.label) else answer, _greatest(answer.body))
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,10 @@ class UnreadError(ValueError):
 
 
 class Token(NamedTuple):
-    """`kind` is number, name (a variable), command, sign or word; `spaced`: white space comes before it."""
+    """`kind` is number, name (a variable), command, sign, word, or unit (a unit or a product, such as mg).
+
+    `spaced`: white space comes before it.
+    """
 
     kind: str
     text: str
@@ -38,7 +41,7 @@ _COMMANDS = FUNCTIONS | words("""
 frac sqrt binom cdot times div pm mp pi infty le ge ne in cup lor vee land wedge emptyset lfloor rfloor
 lceil rceil degree langle rangle angle begin end
 """)
-_SHORT_WORDS = SHORT_UNITS | words("or and if no on is in to at of bn mn tn")
+_SHORT_WORDS = words("or and if no on is in to at of bn mn tn")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<number>[0-9]+(?:\.[0-9]*)?\\(?:overline|bar|dot)\s*(?:\{[0-9]+\}|[0-9])(?:[0-9]*\\dot\s*(?:\{[0-9]\}|[0-9]))?"
@@ -49,12 +52,14 @@ _TOKEN = re.compile(
     r"|(?P<row>\\\\)|(?P<brace>\\[{}])|\\(?P<command>[A-Za-z]+)"
     r"|(?P<letters>[A-Za-z]+)|(?P<sign>[-+*/^_=<>(){}\[\],;!|%&$.€£¥])"
 )
-_SYMBOL = re.compile(r"[A-Za-z]")
+_ORDINAL = re.compile(r"\^\s*\{?\s*(?:st|nd|rd|th)(?![a-zA-Z])")
 _VOWELS = frozenset("aeiouyAEIOUY")
 
 
 def tokenize(text: str) -> list[Token]:
     """Return the tokens of a tidied text (see typography.py). Raises UnreadError."""
+    if _ORDINAL.search(text):
+        raise UnreadError("an ordinal number")
     tokens: list[Token] = []
     at, spaced = 0, False
     while at < len(text):
@@ -113,6 +118,8 @@ def _of_letters(letters: str, spaced: bool) -> list[Token]:
         return [Token("command", "pi" if letters == "pi" else "infty", spaced)]
     if letters == "sqrt":
         return [Token("command", "sqrt", spaced)]
+    if letters in SHORT_UNITS:
+        return [Token("unit", letters, spaced)]
     if is_word(letters):
         return [Token("word", letters, spaced)]
     if "d" in letters[:-1]:
@@ -121,10 +128,10 @@ def _of_letters(letters: str, spaced: bool) -> list[Token]:
 
 
 def is_word(letters: str) -> bool:
-    """Tell whether adjacent letters are a word, like "or", "cm", "cats", and no product, like "xy", "mgh"."""
+    """Tell whether adjacent letters are a word, like "or" and "cats", and no product, like "xy" and "mgh"."""
     if len(letters) == 1:
         return False
-    if letters in _SHORT_WORDS or letters.lower() in _SHORT_WORDS:
+    if letters.lower() in _SHORT_WORDS:
         return True
     if len(letters) == 2:
         return False
@@ -143,11 +150,11 @@ def nesting(token: Token) -> int:
 
 
 def separator(token: Token) -> str:
-    """Return what a token says about the answers it separates: ",", or, and, '' if it separates none."""
+    """Return what a token says about the answers it separates: ",", or, and, lor, land, or ''."""
     if is_sign(token, ",", ";"):
         return ","
     word = token.text.lower() if token.kind in ("word", "command") else ""
-    return {"or": "or", "lor": "or", "and": "and", "land": "and"}.get(word, "")
+    return word if word in ("or", "and", "lor", "land") else ""
 
 
 def split(tokens: Sequence[Token], at: Callable[[Token], str]) -> tuple[list[Sequence[Token]], list[str]]:

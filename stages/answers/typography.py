@@ -71,6 +71,7 @@ _LAYOUT = [
     (re.compile(r"\\(?:leqslant|leq)(?![a-zA-Z])"), r"\\le "),
     (re.compile(r"\\(?:geqslant|geq)(?![a-zA-Z])"), r"\\ge "),
     (re.compile(r"\\neq(?![a-zA-Z])|\\not\s*=|!="), r"\\ne "),
+    (re.compile(r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])"), "^"),
     (re.compile(r"<=|=<"), r"\\le "),
     (re.compile(r">="), r"\\ge "),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),

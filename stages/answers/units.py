@@ -32,8 +32,8 @@ for _line in _UNITS.replace("\n", " | ").split(" | "):
         if len(_alias) > 3 and not _alias.endswith("s"):
             UNITS[_alias + "s"] = _names[0]
 UNITS["£"] = UNITS["gbp"] = "gbp"
-# Of two letters or more, so that they can follow a digit at once, as in 5km.
-SHORT_UNITS = frozenset(u for u in UNITS if 2 <= len(u) <= 4 and u.isalpha() and u not in ("rs", "Rs", "in"))
+# Of two letters or more, so that they can follow a digit at once, as in 5km. "mg" is rather a product.
+SHORT_UNITS = frozenset(u for u in UNITS if 2 <= len(u) <= 4 and u.isalpha()) - words("rs Rs in mg gm")
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 SCALES |= {"trillion": 10**12, "bn": 10**9}  # bn is billions with and without a currency
