@@ -43,7 +43,7 @@ def _bare(text: str) -> str:
         before, text = text, unwrap(without_unseen(text))
         while text[-1:] >= _FIRST_PICTOGRAM and unicodedata.category(text[-1]) in ("So", "Sk", "Mn"):
             text = text[:-1].rstrip()
-        for left, right in _PAIRS:
+        for left, right in map(tuple, _PAIRS):
             inner = text[1:-1]
             if inner.strip() and text == left + inner + right and left not in inner and right not in inner:
                 text = inner

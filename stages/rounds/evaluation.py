@@ -88,7 +88,7 @@ def check_answers(run: RunDir, recipe: Recipe) -> None:
             raise DataError(f"{'held_out' if name is None else f'evaluate.sets.{name}'}: {problem}")
 
 
-def _problem(how: str | None, tasks: list[Payload]) -> str:
+def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
     """Return why answers to these tasks cannot be judged by a verifier, or by loglikelihood."""
     unanswered = sum(task.get("answer") is None for task in tasks)
     unscored = sum(not verifiers.has_scorer(task) for task in tasks)

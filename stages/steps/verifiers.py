@@ -117,7 +117,7 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
     The scorer runs within a CPU time budget, since some of them evaluate what the model wrote. Further
     problems: scorer_error, scorer_out_of_time. Raises DataError for a task that is not from reasoning_gym.
     """
-    source, entry = payload.get("source") or {}, payload.get("entry")
+    source, entry = payload.get("source") or {}, payload.get("entry") or {}
     if not has_scorer(payload):
         raise DataError(
             f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with "
