@@ -19,7 +19,7 @@ _IT_IS = re.compile(
 
 _LETTER, _DIGIT = "[A-Za-z]", "[0-9]{1,2}"
 _IN_BRACKETS = r"[(\[{<\u3010\u300c]\s*(%s)\s*[)\]}>\u3011\u300d]"
-_STOPS = r".):,;\-\u3002\u3001\u2012-\u2015"
+_STOPS = r".):,;!=\-\u2192\u3002\u3001\u2012-\u2015"
 _NAMED = "(?:option|choice|letter|answer)"
 _LEAD_IN = re.compile(
     rf"{_SO}(?:(?:the|my|it is|it's) )*(?:(?:correct|right|best|final) )*{_NAMED}"
@@ -37,7 +37,7 @@ _ANOTHER = re.compile(
     r"(?:^|[,/&\u3001]|\bor\b|\band\b)\s*(?:(?:option|choice)\s+)?\(?[A-Za-z]\)?(?:[.):]|\s*$)|\([B-Zb-z]\)",
     re.IGNORECASE,
 )
-_INNER_MARKUP = re.compile(rf"\*+|`+|{COMMAND}([^{{}}]*)\}}")
+_INNER_MARKUP = re.compile(rf"\*+|`+|\$|{COMMAND}([^{{}}]*)\}}")
 _OUTER = " \"'`*_.,;:!?\u3002\u2018\u2019\u201c\u201d\u00ab\u00bb"
 
 

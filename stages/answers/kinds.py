@@ -14,6 +14,8 @@ from stages.answers.symbolic import read as read_math
 NUMERIC = ("number", "fraction", "percentage")
 # Around numbers, choices and truth values these mean nothing.
 _PAIRS = ('""', "''", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb", "\u300c\u300d", "[]")
+_CLOSING = {pair[1] for pair in _PAIRS}
+_BOLD = re.compile(r"(?<![\w*])\*\*([^*\s](?:[^*]*[^*\s])?)\*\*(?![\w*])")
 _FIRST_PICTOGRAM = "\u2600"
 # "x = 18 or x = 2", "x = 18, y = 2", "18 or x = 2": what follows the last "=" is one of several.
 _SEVERAL_EQUATIONS = re.compile(
@@ -40,7 +42,9 @@ def _bare(text: str) -> str:
     """Take off quotes, square brackets and pictograms around an answer in which they mean nothing."""
     before = None
     while text != before:
-        before, text = text, unwrap(without_unseen(text))
+        before, text = text, _BOLD.sub(r"\1", unwrap(without_unseen(text)))
+        if text[-1:] == "." and text[-2:-1] in _CLOSING:
+            text = text[:-1]
         while text[-1:] >= _FIRST_PICTOGRAM and unicodedata.category(text[-1]) in ("So", "Sk", "Mn"):
             text = text[:-1].rstrip()
         for left, right in map(tuple, _PAIRS):

@@ -1,6 +1,7 @@
 """Find the marked final answer in a text, and mark one so that it is found."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -85,7 +86,7 @@ _ASIDE = rf"(?:{_BLANK}*\([^()\n]{{0,60}}\))?"
 _CLOSED = rf"(?:{TAG}|[ \t\r{UNSEEN}*_~`\"'\u201d\u2019\u00bb\u300d\u300f\u3011)\]}}$])*+"
 _LINE = (
     rf"^{_DECORATION}{_LEAD}(?:(?:the|my|our|your)[ \t]+)?{_QUALITY}(?:%s){_IS}{_ASIDE}{_CLOSED}"
-    r"(?P<end>:|\||$)"
+    r"(?P<end>:(?:[ \t]*:)?|\||$)"
 )
 _IN_TABLE, _HEADING = re.compile(r"\|"), re.compile(r"\*\*|__|#|<(?:b|strong|h[1-6])>|\\(?:text|math)bf")
 _MARKUP = f' \t\r*_~`$"{UNSEEN}'
@@ -193,14 +194,15 @@ def _boxes(text: str) -> tuple[list[_Place], bool]:
 
 @lru_cache(maxsize=64)
 def _line_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    ordered = sorted((skeleton(word) for word in words or WORDS), key=len, reverse=True)
+    forms = {unicodedata.normalize(form, word) for word in words or WORDS for form in ("NFC", "NFD")}
+    ordered = sorted(map(skeleton, forms), key=len, reverse=True)
     either = "|".join(r"[ \t]+".join(map(re.escape, word.split())) for word in ordered)
     return re.compile(_LINE % either, re.IGNORECASE | re.MULTILINE)
 
 
 def _line(text: str, match: re.Match[str]) -> _Place | None:
     """Return a mark on a line; without a colon it is one as a heading or in bold, alone on its line."""
-    if match["end"] != ":":
+    if match["end"][:1] != ":":
         before, pattern = (
             text[match.start() : match.end("end") - len(match["end"])],
             _IN_TABLE if match["end"] else _HEADING,

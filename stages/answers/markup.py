@@ -20,9 +20,9 @@ _WHOLE_COMMAND = re.compile(COMMAND + r"([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 _WHOLE_TAG = re.compile(r"<([a-z][a-z0-9]*)\b[^<>]*>((?:(?!<\1\b).)*)</\1\s*>", re.IGNORECASE | re.DOTALL)
 _WHOLE_FENCE = re.compile(r"(```+|~~~+)[^\n`~]*\n(.*?)\n?[ \t]*\1", re.DOTALL)
 # At the end of an answer: a model's special tokens, and what Minerva's prompt taught models to say.
-_END = re.compile(
-    r"(?:\s|<\|[^<>|\n]{1,40}\|>|</s>|<eos>|(?<=[\s.$*])I hope (?:it|this|that) is (?:correct|right)[.!]?)+$"
-)
+_SPECIAL = r"<\|[^<>|\n]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/INST\]"
+_HOPE = r"(?<=[\s.$*])I hope (?:it|this|that) is (?:correct|right)[.!]?"
+_END = re.compile(rf"(?:\s|{_SPECIAL}|{_HOPE})+$")
 
 TAG = r"</?[a-zA-Z][a-zA-Z0-9]*(?:\s[^<>\n]{0,100})?/?>"
 _TOKEN = re.compile(

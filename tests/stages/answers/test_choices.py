@@ -22,7 +22,7 @@ def choice(text: str, options: list[str] | None = OPTIONS) -> str:
         "B. Venus", "(B) Venus.", "B - Venus", "B \u2013 Venus", "B: Venus", "B (Venus)", "B Venus", "Venus (B)", "**B** - Venus",
         "\\text{B}. Venus", "B because it is hot", "B, since it is hot", "B is correct", "Option B is correct",
         "B is the correct answer", "The correct option is B", "The answer is B.", "The correct answer is (B) Venus",
-        "The answer is Venus", "It is B", "It is option B.", "So the right choice is: B",
+        "The answer is Venus", "It is B", "B!", "B = Venus", "B \u2192 Venus", "$\\text{(B)}$ Venus", "It is option B.", "So the right choice is: B",
     ],
 )  # fmt: skip
 def test_every_form_of_b(text: str) -> None:

@@ -49,6 +49,12 @@ READ_AS_42 = [
     "Answer: \\textbf{42}",
     "Answer: 42 ✅",
     "🎉 Answer: 42 🎉",
+    "Answer: **42** dollars",
+    "Answer:: 42",
+    'Answer: "42".',
+    "Answer: 42<end_of_turn>",
+    "Answer: 42 [/INST]",
+    "\u2192 Answer: 42",
     # lists, quotations, tables, headings, lead-ins
     "1. Answer: 42",
     "(2) Answer: 42",
@@ -190,7 +196,7 @@ def test_a_text_loses_its_markup_and_nothing_else(text: str, answer: str) -> Non
 
 # ---- words of other languages ----
 
-WORDS = ["答案", "Respuesta", "Final answer"]
+WORDS = ["答案", "Respuesta", "Final answer", "R\u00e9ponse"]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +210,8 @@ WORDS = ["答案", "Respuesta", "Final answer"]
         "Respuesta: 42",
         "**Respuesta:** *42*",
         "RESPUESTA : 42",
+        "R\u00e9ponse : 42",
+        "Re\u0301ponse : 42",
         "final answer: 42",
         "\\boxed{42}",
     ],
