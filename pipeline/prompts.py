@@ -74,6 +74,10 @@ class Prompts:
         looked = " and ".join(str(folder) for folder in self._folders)
         raise ConfigError(f"no prompt template {step}.jinja in {looked}.{suggest(step, self.names())}")
 
+    def check(self, step: str) -> None:
+        """Raise ConfigError if there is no template `step`, or if it cannot be parsed."""
+        _parse(self._where(step), self.source(step))
+
     def render(self, step: str, **variables: object) -> list[Message]:
         """Render the template `step` to messages; empty turns are left out.
 

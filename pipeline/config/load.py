@@ -19,6 +19,12 @@ from pipeline.store import files
 
 Loc = tuple[str | int, ...]
 Place = Callable[[Loc], str]  # where a key stands, for error messages
+# What a run.yaml without the key meant when it was written: defaults that have changed since.
+_FORMER: dict[tuple[str, ...], Any] = {
+    ("train", "learning_rate"): 2e-4,
+    ("train", "dpo", "learning_rate"): 1e-6,
+    ("train", "dpo", "loss_type"): ["sigmoid"],
+}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -62,6 +68,12 @@ def stored_recipe(path: str) -> Recipe:
             f"{e}\nselfloop wrote this file when the run was started. Restore it from a backup, or start "
             "again in a new run directory."
         ) from None
+    for (*sections, key), former in _FORMER.items():
+        at: Any = data
+        for section in sections:
+            at = at.setdefault(section, {}) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.setdefault(key, former)
     lines = _lines(path, node)
     return build_recipe(data, lambda loc: _place(path, lines, {}, loc))
 
@@ -72,9 +84,9 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
         recipe = Recipe.model_validate(data)
     except ValidationError as e:
         raise ConfigError(_explain(e, Recipe, place, data)) from None
-    from pipeline.methods import Method  # which imports this package
+    from pipeline.methods import load_method, method_class  # which import this package
 
-    method = registry.resolve_class("method", recipe.method["name"], Method, "Options", BaseModel)
+    method = method_class(recipe)
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
@@ -82,7 +94,7 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
     prompts.Prompts.of(recipe).check_replaced()
-    method(recipe)  # refuses settings that contradict each other, before anything is stored
+    load_method(recipe)  # refuses settings that contradict each other, before anything is stored
     return recipe
 
 

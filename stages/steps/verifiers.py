@@ -107,8 +107,11 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     extracted, problem = read_answer(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
-    why = answers.difference(extracted, payload["answer"], payload["answer_type"], payload.get("options"))
-    return Verdict(not why, extracted, "" if why == "wrong" else why, None)
+    kind, options = payload["answer_type"], payload.get("options")
+    truths = payload.get("answers") or [payload["answer"]]
+    why = [answers.difference(extracted, truth, kind, options) for truth in truths]
+    problem = "" if "" in why else next((w for w in why if w != "wrong"), "")
+    return Verdict("" in why, extracted, problem, None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:

@@ -29,7 +29,7 @@ def cut_after(text: str) -> str:
         ("[" * 1000, "not valid YAML"),
         ("name: 2026-02-31", "not valid YAML"),
         (cut_after("tasks:\n"), "the file is cut off, its last sections are missing"),
-        (cut_after("learning_rate: 0.0"), "the file is cut off"),
+        (cut_after("warmup_share: 0.0"), "the file is cut off"),
         (cut_after("name: te"), "the file is cut off"),
         ("\x00\x01", "not valid YAML"),
     ],
@@ -80,3 +80,13 @@ def test_a_run_that_could_never_train_still_opens(run: RunDir, train: dict[str, 
     assert run.recipe().train.batch_size == 16
     with pytest.raises(ConfigError, match=r"run.yaml:\d+: train"):
         load_recipe(run.path("run.yaml"))
+
+
+def test_a_default_that_has_changed_since_is_the_former_one(run: RunDir) -> None:
+    data = yaml.safe_load(WHOLE)
+    del data["train"]["learning_rate"], data["train"]["dpo"]["loss_type"]
+    files.write_bytes(run.path("run.yaml"), yaml.safe_dump(data).encode())
+    train = run.recipe().train
+    assert (train.learning_rate, train.dpo.loss_type, train.dpo.learning_rate) == (2e-4, ["sigmoid"], None)
+    files.write_bytes(run.path("run.yaml"), WHOLE.encode())
+    assert run.recipe().train == tiny_recipe().train
