@@ -41,6 +41,7 @@ class Prompts:
         Every template may use {{ answer_mark }}, the word before a final answer.
         """
         self._replaced, self._folders = dict(replaced or {}), tuple(folders)
+        self.answer_mark = answer_mark
         self._everywhere = {"answer_mark": answer_mark}
         self._turns: dict[str, list[tuple[str, Template]]] = {}
 
