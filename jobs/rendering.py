@@ -9,6 +9,7 @@ from pipeline.console import console
 from pipeline.display import rewards, seen_as
 from pipeline.overview import DONE, NOT_BEGUN, TRAININGS, UNDER_WAY
 from pipeline.printable import one_line, printable
+from stages.reports.table import readable
 
 COLUMNS = ("round", "stage", "state", "in", "done", "dropped", "failed", "out", "tokens", "seconds")
 # Payload keys that are not shown below a row: of no interest to people, or in its heading already.
@@ -62,7 +63,8 @@ def show_stage(facts: dict[str, Any]) -> None:
     if accuracy := facts.get("evaluation"):
         questions = "held-out questions" if facts["stage"] == "evaluate" else "questions"
         mean = accuracy["greedy"]["mean"]
-        show(f"greedy {facts['measured']}: {mean:.1%} on {accuracy['n']} {questions}", 2)
+        read = f", {readable(accuracy)} of the answers readable" if facts["measured"] == "accuracy" else ""
+        show(f"greedy {facts['measured']}: {mean:.1%} on {accuracy['n']} {questions}{read}", 2)
     for kind, reasons in (("dropped", facts["dropped_in_all"]), ("failed", facts["failed"])):
         for reason, count in sorted(reasons.items(), key=lambda kv: (-kv[1], kv[0])):
             show(f"{kind} {reason}: {count}", 2)

@@ -37,6 +37,9 @@ KEYS: dict[str, Key] = {
         "verify, evaluate",
         "number, fraction, percentage, math, choice, boolean or text",
     ),
+    "answer_marks": Key(
+        "tasks", "verify, publish, evaluate", "words before an answer, if the recipe sets them"
+    ),
     "options": Key("tasks", "prompts, verify", "texts of a multiple-choice question"),
     "solution": Key("tasks", "publish", "worked solution of a demonstration"),
     "document": Key("tasks", "evaluate", "what the question is about: intervals resample documents"),

@@ -22,6 +22,7 @@ from pipeline.engines.base import Message
 from pipeline.errors import ConfigError, suggest
 
 FOLDER = places.PROMPTS
+ANSWER_MARK = "Answer"
 TURN = re.compile(r"^\[\[(system|user|assistant)\]\]\s*$", re.MULTILINE)
 NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -31,20 +32,31 @@ class Prompts:
     """The templates of one run."""
 
     def __init__(
-        self, replaced: Mapping[str, str] | None = None, folders: Sequence[Path] = (FOLDER,)
+        self,
+        replaced: Mapping[str, str] | None = None,
+        folders: Sequence[Path] = (FOLDER,),
+        answer_mark: str = ANSWER_MARK,
     ) -> None:
-        """`replaced` maps template names to their text; `folders` are searched in order for the others."""
+        """`replaced` maps template names to their text; `folders` are searched in order for the others.
+        Every template may use {{ answer_mark }}, the word before a final answer.
+        """
         self._replaced, self._folders = dict(replaced or {}), tuple(folders)
+        self.answer_mark = answer_mark
+        self._everywhere = {"answer_mark": answer_mark}
         self._turns: dict[str, list[tuple[str, Template]]] = {}
 
     def __reduce__(self) -> Any:
-        return (Prompts, (self._replaced, self._folders))  # compiled templates cannot be pickled
+        return (
+            Prompts,
+            (self._replaced, self._folders, *self._everywhere.values()),
+        )  # compiled templates cannot be pickled
 
     @classmethod
     def of(cls, recipe: Any) -> "Prompts":
         """Return the templates that a recipe works with."""
         method = registry.resolve("method", recipe.method["name"])
-        return cls(recipe.prompts, (Path(inspect.getfile(method)).parent / "prompts", FOLDER))
+        folders = (Path(inspect.getfile(method)).parent / "prompts", FOLDER)
+        return cls(recipe.prompts, folders, next(iter(recipe.answer_marks), ANSWER_MARK))
 
     def source(self, step: str) -> str:
         """Return the text of the template `step`, as it goes into a stage's fingerprint.
@@ -75,9 +87,8 @@ class Prompts:
         if step not in self._turns:
             self._turns[step] = _parse(self._where(step), self.source(step))
         try:
-            messages = [
-                {"role": role, "content": t.render(**variables).strip()} for role, t in self._turns[step]
-            ]
+            given = self._everywhere | variables
+            messages = [{"role": role, "content": t.render(given).strip()} for role, t in self._turns[step]]
         except TemplateError as e:
             raise ConfigError(f"{self._where(step)}: {e}") from e
         return [m for m in messages if m["content"]]
@@ -96,7 +107,7 @@ class Prompts:
             original = originals.source(step)
             _parse(self._where(step), text)
             given = _variables(original)
-            if unknown := sorted(_variables(text) - given):
+            if unknown := sorted(_variables(text) - given - self._everywhere.keys()):
                 raise ConfigError(
                     f"{self._where(step)} uses {', '.join(unknown)}; this template is given: "
                     f"{', '.join(sorted(given)) or 'nothing'}"

@@ -16,7 +16,6 @@ TAGS = (
     ("<|channel>thought", "<channel|>"),
 )
 _OPEN, _CLOSE = ("|".join(re.escape(tag) for tag in side) for side in zip(*TAGS, strict=True))
-_WHOLE = re.compile("|".join(f"{re.escape(o)}.*?{re.escape(c)}" for o, c in TAGS), re.DOTALL)
 _BEGUN_IN_PROMPT = re.compile(f"^.*(?:{_CLOSE})", re.DOTALL)
 _UNFINISHED = re.compile(f"(?:{_OPEN}).*$", re.DOTALL)
 
@@ -34,13 +33,13 @@ def split(text: str) -> Split:
     """
     if not re.search(f"{_OPEN}|{_CLOSE}", text):
         return Split("", text)
-    thoughts: list[str] = []
+    thoughts, text = _whole(text)
 
     def take(match: re.Match[str]) -> str:
         thoughts.append(match[0])
         return ""
 
-    for pattern in (_WHOLE, _BEGUN_IN_PROMPT, _UNFINISHED):
+    for pattern in (_BEGUN_IN_PROMPT, _UNFINISHED):
         text = pattern.sub(take, text)
     return Split("".join(thoughts), text)
 
@@ -48,3 +47,19 @@ def split(text: str) -> Split:
 def without(text: str) -> str:
     """Return the answer in `text`, without thoughts and outer white space."""
     return split(text).answer.strip()
+
+
+def _whole(text: str) -> tuple[list[str], str]:
+    """Return the thoughts that are opened and closed, and the rest, in time linear in `text`."""
+    thoughts, rest, at, unclosed = [], [], 0, set()
+    for opening in re.finditer(_OPEN, text):
+        if opening.start() < at or opening[0] in unclosed:
+            continue
+        close = dict(TAGS)[opening[0]]
+        if (end := text.find(close, opening.end())) < 0:
+            unclosed.add(opening[0])
+            continue
+        rest.append(text[at : opening.start()])
+        at = end + len(close)
+        thoughts.append(text[opening.start() : at])
+    return thoughts, "".join((*rest, text[at:]))

@@ -11,6 +11,8 @@ from pipeline.config.section import Section
 from pipeline.config.training import Train
 from pipeline.engines.base import Sampling
 
+AnswerMark = Annotated[str, Field(pattern=r"^[^\W\d_][^\n:\uff1a]{0,59}$")]
+
 
 class Model(Section):
     """The model to improve."""
@@ -126,6 +128,10 @@ class Recipe(Section):
     sampling: Sampling = Field(default_factory=Sampling)
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "direct"})
     """The method's name and its own options."""
+    answer_marks: list[AnswerMark] = Field(default_factory=list)
+    """Words before the colon of a line with the final answer, such as [答案, Answer]. All of them are read;
+    demonstrations and prompts use the first ({{ answer_mark }} in a template). Default: Answer, also as Final
+    answer. Boxes are read in any case."""
     verifier: str = "ground_truth"
     """ground_truth, task_scorer, majority_vote, or your own as `module:function`."""
     filters: Filters = Field(default_factory=Filters)

@@ -204,7 +204,9 @@ class StageWorker:
             return Failed(type(e).__name__, str(e))
         except EngineError as e:
             return Failed(UNANSWERED if e.retryable else type(e).__name__, str(e), e.raw)
-        except Exception as e:  # whatever a stage raises is recorded with its row, and the others continue
+        except (KeyboardInterrupt, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as e:  # whatever else (sys.exit too) is recorded with its row; the others go on
             where = os.path.basename(raised_at(e))
             return Failed(type(e).__name__, f"{e} ({where})", str(row.payload.get("text", ""))[:10_000])
 

@@ -5,7 +5,19 @@ There is no comparison by substring and no fallback to the whole text; the relea
 (arXiv 2410.02108) had both and accepted wrong answers.
 """
 
-from stages.answers.compare import check_truth, difference, equal, extract, normalized
-from stages.answers.marks import Extraction, mark, on_a_line
+from stages.answers.compare import check_truth, difference, equal, normalized
+from stages.answers.extraction import extract, guess
+from stages.answers.marks import Extraction, lines_of, mark, on_a_line
 
-__all__ = ["Extraction", "check_truth", "difference", "equal", "extract", "mark", "normalized", "on_a_line"]
+__all__ = [
+    "Extraction",
+    "check_truth",
+    "difference",
+    "equal",
+    "extract",
+    "guess",
+    "lines_of",
+    "mark",
+    "normalized",
+    "on_a_line",
+]

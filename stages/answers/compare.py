@@ -1,23 +1,9 @@
-"""Extract an answer, compare two, key one for a vote, check a ground truth."""
+"""Compare two answers, key one for a vote, check a ground truth."""
 
 from collections.abc import Sequence
 
 from stages.answers import numeric, symbolic
 from stages.answers.kinds import read
-from stages.answers.marks import Extraction, last_marked
-
-
-def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -> Extraction:
-    r"""Return the marked final answer of `text` if it reads as one answer of `answer_type`.
-
-    The mark is the last balanced `\boxed{...}` or line `Answer: ...`. Problems besides those of
-    `marks.last_marked`: several_candidates ("12 of 40", "18 or 19"), not_a_number, not_a_boolean,
-    not_a_choice, unknown_option, answer_too_long. Raises ValueError for an unknown answer type.
-    """
-    marked = last_marked(text)
-    reading = read(marked.answer or "", answer_type, options)
-    problem = marked.problem or reading.problem
-    return Extraction(None, problem) if problem else Extraction(reading.text, "")
 
 
 def difference(pred: str, truth: str, answer_type: str, options: Sequence[str] | None = None) -> str:

@@ -2,22 +2,24 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from string import ascii_uppercase
 
-from stages.answers.marks import MAX_ANSWER_CHARS, unwrap
+from stages.answers.choices import read_boolean, read_choice, text_key
+from stages.answers.markup import MAX_ANSWER_CHARS, unwrap, without_unseen
 from stages.answers.numeric import read as read_number
 from stages.answers.reading import Options, Reading
 from stages.answers.symbolic import read as read_math
 
-_QUOTES = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
-_TRUTH_VALUES = {"true": "true", "yes": "true", "false": "false", "no": "false"}
-_LABEL = re.compile(
-    r"(?:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):\uff1a]|$))\s*", re.IGNORECASE
-)
-_FURTHER_LABEL = re.compile(
-    r"(?:^|,|/|&|\bor\b|\band\b)\s*(?:option\s+|choice\s+)?\(?[A-Za-z]\)?(?:[.):]|\s*$)|\([B-Zb-z]\)",
+NUMERIC = ("number", "fraction", "percentage")
+# Around numbers, choices and truth values these mean nothing.
+_PAIRS = ('""', "''", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb", "\u300c\u300d", "[]")
+_CLOSING = {pair[1] for pair in _PAIRS}
+_BOLD = re.compile(r"(?<![\w*])\*\*([^*\s](?:[^*]*[^*\s])?)\*\*(?![\w*])")
+_FIRST_PICTOGRAM = "\u2600"
+# "x = 18 or x = 2", "x = 18, y = 2", "18 or x = 2": what follows the last "=" is one of several.
+_SEVERAL_EQUATIONS = re.compile(
+    r"=[^=]*[0-9][^=]*(?:[,;]\s|\b(?:or|and)\b|\u6216|\u548c)[^=]*=|[0-9][^=]*(?:\bor\b|\u6216)[^=]*=",
     re.IGNORECASE,
 )
 
@@ -29,63 +31,31 @@ def read(text: str, answer_type: str, options: Options = None) -> Reading:
     if len(text) > MAX_ANSWER_CHARS:
         return Reading(text, problem="answer_too_long")
     text = unwrap(text)
+    if answer_type not in ("text", "math"):
+        text = _bare(text)
+    if answer_type in NUMERIC and _SEVERAL_EQUATIONS.search(text):
+        return Reading(text, problem="several_candidates")
     return READERS[answer_type](text, options) if text else Reading(text, problem="empty_answer")
 
 
-def text_key(text: str) -> str:
-    """Return `text` NFKC-normalized, case-folded and single-spaced, without outer quotes and punctuation."""
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = " ".join(text.translate(_QUOTES).split())
-    return " ".join(text.strip(" \"'`*_.,;:!?\u2018\u2019\u201c\u201d\u00ab\u00bb").split()) or text
+def _bare(text: str) -> str:
+    """Take off quotes, square brackets and pictograms around an answer in which they mean nothing."""
+    before = None
+    while text != before:
+        before, text = text, _BOLD.sub(r"\1", unwrap(without_unseen(text)))
+        if text[-1:] == "." and text[-2:-1] in _CLOSING:
+            text = text[:-1]
+        while text[-1:] >= _FIRST_PICTOGRAM and unicodedata.category(text[-1]) in ("So", "Sk", "Mn"):
+            text = text[:-1].rstrip()
+        for left, right in map(tuple, _PAIRS):
+            inner = text[1:-1]
+            if inner.strip() and text == left + inner + right and left not in inner and right not in inner:
+                text = inner
+    return text
 
 
 def _read_text(text: str, options: Options) -> Reading:
     return Reading(text, text_key(text))
-
-
-def _read_boolean(text: str, options: Options) -> Reading:
-    """The first word decides ("Yes, because ..."), unless its opposite occurs as well."""
-    words = re.findall(r"[^\W_]+", text.lower())
-    if not words or words[0] not in _TRUTH_VALUES:
-        return Reading(text, problem="not_a_boolean")
-    values = {_TRUTH_VALUES[w] for w in words if w in _TRUTH_VALUES}
-    return Reading(text, values.pop()) if len(values) == 1 else Reading(text, problem="several_candidates")
-
-
-def _read_choice(text: str, options: Options) -> Reading:
-    """A letter ("A", "(A)", "A. text", "Option A") or the text of just one option. The key is the letter."""
-    texts = [text_key(unwrap(option)) for option in _without_labels(options or [])]
-    whole = _letters(text_key(text), texts)
-    label = _LABEL.match(text)
-    if len(whole) == 1:
-        return Reading(text, whole[0])
-    if whole or (not label and _FURTHER_LABEL.search(text)):
-        return Reading(text, problem="several_candidates")
-    if not label:
-        return Reading(text, problem="not_a_choice")
-    letter, rest = _letter(label), text[label.end() :]
-    if texts and letter not in ascii_uppercase[: len(texts)]:
-        return Reading(text, problem="unknown_option")
-    named = _letters(text_key(unwrap(rest)), texts) if rest else [letter]
-    if (named and letter not in named) or (rest and not named and _FURTHER_LABEL.search(rest)):
-        return Reading(text, problem="several_candidates")
-    return Reading(text, letter)
-
-
-def _letter(label: re.Match[str]) -> str:
-    return (label[1] or label[2]).upper()
-
-
-def _letters(key: str, texts: Sequence[str]) -> list[str]:
-    return [letter for letter, text in zip(ascii_uppercase, texts, strict=False) if text == key]
-
-
-def _without_labels(options: Sequence[str]) -> Sequence[str]:
-    """Strip the letters some datasets put before options, unless one lacks its own (as with "A. Smith")."""
-    pairs = [(option, _LABEL.match(option)) for option in options[: len(ascii_uppercase)]]
-    if [label and _letter(label) for _, label in pairs] == list(ascii_uppercase[: len(pairs)]):
-        return [option[label.end() :] or option for option, label in pairs if label]
-    return [option for option, _ in pairs]
 
 
 READERS: dict[str, Callable[[str, Options], Reading]] = {
@@ -93,7 +63,7 @@ READERS: dict[str, Callable[[str, Options], Reading]] = {
     "fraction": read_number,
     "percentage": partial(read_number, in_percent=True),
     "math": read_math,
-    "choice": _read_choice,
-    "boolean": _read_boolean,
+    "choice": read_choice,
+    "boolean": read_boolean,
     "text": _read_text,
 }

@@ -1,6 +1,7 @@
 """The table over rounds: what each model was trained on, how well it does, what it cost."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -56,7 +57,7 @@ def rounds_table(run: RunDir) -> list[Figures]:
     for name in ("model", *names):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=console.width >= 130)
     for f in figures:
-        table.add_row(*_cells(f, beside))
+        table.add_row(*_cells(f, beside, number))
     console.print(table)
     if not beside and ways:
         title = "held-out set: other ways to answer [95% interval]"
@@ -67,7 +68,13 @@ def rounds_table(run: RunDir) -> list[Figures]:
         console.print(f"perplexity of held-out general text: {', '.join(perplexities)}", markup=False)
     if sets := {name: s["n"] for f in figures for name, s in f.get("sets", {}).items()}:
         title = f"further sets: greedy {number} [95% interval], and against {reference}"
-        _print(title, figures, list(sets), _set_cell, [f"{name}, n = {n}" for name, n in sets.items()])
+        _print(
+            title,
+            figures,
+            list(sets),
+            partial(_set_cell, number),
+            [f"{name}, n = {n}" for name, n in sets.items()],
+        )
     if measures := list(dict.fromkeys(name for f in figures for name in f.get("measures", {}))):
         _print("held-out set: mean of each measure [95% interval]", figures, measures, _measure_cell)
     return figures
@@ -82,6 +89,24 @@ def interval(value: dict[str, float], signed: bool = False) -> str:
     """Return a mean and its interval as percentages."""
     sign = "+" if signed else ""
     return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"
+
+
+def readable(f: Figures) -> str:
+    """Return the share of a set's answers that could be read, "-" if it was not counted."""
+    return f"{f['parsed'] / f['n']:.0%}" if f.get("n") and f.get("parsed") is not None else "-"
+
+
+def _accuracy(f: Figures, number: str) -> list[str]:
+    """Return the lines of a cell: the interval and, of an accuracy, how much of it is a matter of format.
+
+    The accuracy of loosely read answers is shown where it lies beyond the interval.
+    """
+    lines = [interval(f["greedy"])]
+    if number == "accuracy":
+        lines.append(f"{readable(f)} readable")
+        if "loose" in f and f["loose"]["mean"] > f["greedy"]["high"]:
+            lines.append(f"{f['loose']['mean']:.1%} read loosely")
+    return lines
 
 
 def _print(
@@ -101,12 +126,12 @@ def _print(
     console.print(table)
 
 
-def _set_cell(f: Figures, name: str) -> str:
+def _set_cell(number: str, f: Figures, name: str) -> str:
     figures = f.get("sets", {}).get(name)
     if figures is None:
         return ""
     gain = _gain({"round": f["round"], **figures})
-    return interval(figures["greedy"]) + (f"\n{gain}" if gain else "")
+    return "\n".join([*_accuracy(figures, number), *([gain] if gain else [])])
 
 
 def _measure_cell(f: Figures, name: str) -> str:
@@ -123,12 +148,12 @@ def _title(f: Figures) -> str:
     return round_title(f["round"]) + (" (demonstrations)" if f["round"] == 0 else "")
 
 
-def _cells(f: Figures, ways: list[str]) -> list[str]:
+def _cells(f: Figures, ways: list[str], number: str) -> list[str]:
     train, previous = f.get("train") or {}, f.get("against_previous")
     shares = train.get("shares", {})
     return [
         _title(f),
-        interval(f["greedy"]),
+        "\n".join(_accuracy(f, number)),
         *(f"{f[k]['mean']:.1%}" if k in f else "" for k in ways),
         _gain(f),
         f"+{previous['wrong_to_right']} -{previous['right_to_wrong']}" if previous else "",

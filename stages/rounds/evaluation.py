@@ -5,6 +5,7 @@ and maj@k.
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pipeline.config import Recipe
@@ -28,7 +29,7 @@ from stages.rounds.measures import STAGE, measures, reference, stage_name
 from stages.steps import verifiers
 from stages.steps.samples import answer_fields
 
-VERSION = 2
+VERSION = 3
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
@@ -67,26 +68,50 @@ def verifier_of(recipe: Recipe, name: str | None) -> str:
     return "ground_truth" if recipe.verifier == "task_scorer" else recipe.verifier
 
 
+def check_tasks(run: RunDir, recipe: Recipe) -> None:
+    """Raise DataError for tasks whose answers verify could not judge, before anything is asked."""
+    verifier = verifiers.verifier_in(load_method(recipe).stages()["verify"])
+    first = [row.payload for row in islice(run.rows(run.tasks("train")), 1)]  # all have the same columns
+    if problem := _problem(verifier, first):
+        raise DataError(f"tasks: {problem}")
+
+
 def check_answers(run: RunDir, recipe: Recipe) -> None:
-    """Raise DataError for evaluation questions whose answers cannot be judged, before anything is generated
-    for them.
-    """
-    if recipe.evaluate.how != "generate":
-        return
+    """Raise DataError for evaluation questions whose answers cannot be judged, before anything is asked."""
+    method, by_likelihood = load_method(recipe), recipe.evaluate.how == "loglikelihood"
     for name in (None, *recipe.evaluate.sets):
-        if verifier_of(recipe, name) not in ("ground_truth", "majority_vote") or _own(
-            load_method(recipe), name
-        ):
+        if _own(method, name) and not by_likelihood:
             continue
-        rows = list(run.rows(run.tasks("held_out" if name is None else f"sets/{name}")))
-        if without := sum(row.payload.get("answer") is None for row in rows):
-            what = "held_out" if name is None else f"evaluate.sets.{name}"
-            raise DataError(
-                f"{what}: {without} of {len(rows)} questions have no answer, so no model can be evaluated on "
-                "them. If the tasks "
-                "have none (verifier: majority_vote), add questions that do: "
-                "held_out: {source: {source: jsonl, path: checked.jsonl}}. Then use a new run directory."
-            )
+        rows = run.rows(run.tasks("held_out" if name is None else f"sets/{name}"))
+        how = "loglikelihood" if by_likelihood else verifier_of(recipe, name)
+        if problem := _problem(how, [row.payload for row in rows]):
+            raise DataError(f"{'held_out' if name is None else f'evaluate.sets.{name}'}: {problem}")
+
+
+def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
+    """Return why answers to these tasks cannot be judged by a verifier, or by loglikelihood."""
+    unanswered = sum(task.get("answer") is None for task in tasks)
+    unscored = sum(not verifiers.has_scorer(task) for task in tasks)
+    without_options = sum(not task.get("options") for task in tasks)
+    if how == "task_scorer" and unscored:
+        return (
+            f"{unscored} of {len(tasks)} questions have no scorer of their own, which verifier: task_scorer "
+            "needs; only those of source: reasoning_gym have one. Use verifier: ground_truth, or your own as "
+            "module:function, and a new run directory."
+        )
+    if how == "loglikelihood" and (without := max(without_options, unanswered)):
+        return (
+            f"{without} of {len(tasks)} questions have no options or no answer, and evaluate.how: "
+            "loglikelihood chooses among options. Name their columns (columns.options, columns.answer), or "
+            "use evaluate.how: generate. Then use a new run directory."
+        )
+    if how in ("ground_truth", "majority_vote") and unanswered:
+        return (
+            f"{unanswered} of {len(tasks)} questions have no answer to judge a model's by. If the tasks have "
+            "none, use verifier: majority_vote, and add held-out questions that do: "
+            "held_out: {source: {source: jsonl, path: checked.jsonl}}. Then use a new run directory."
+        )
+    return ""
 
 
 async def evaluate(round_: Round, engine: EngineHandle) -> dict[str, Any]:
@@ -148,14 +173,12 @@ def _failed(round_: Round) -> Iterator[Row]:
 
 async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: LLM) -> Outcome:
     settings, question = recipe.evaluate, method.question(row)
-    limit = settings.max_tokens or recipe.sampling.max_tokens
-    surest = Sampling(temperature=0, max_tokens=limit, stop=recipe.sampling.stop)
-    varied = Sampling(temperature=settings.temperature, max_tokens=limit, stop=recipe.sampling.stop)
+    surest, varied = _samplings(recipe)
     greedy = await llm.chat(question, step="greedy", sampling=surest)
     sampled: list[Completion] = []
     if settings.samples:
         sampled = await llm.chat(question, step="sampled", n=settings.samples, sampling=varied)
-    judge = functools.partial(_judge, verifiers.scorer(verifier), {**row.payload, "model": llm.model})
+    judge = functools.partial(_judge, verifier, {**row.payload, "model": llm.model})
     refined: dict[str, Any] = {}
     if isinstance(method, RefinesAnswers) and method.refinement() is not None:
         refined["refined"] = judge(await method.improve(row, greedy[0], llm, surest))
@@ -165,13 +188,32 @@ async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: 
     return Kept([row.child(STAGE, llm.round, **answers)])
 
 
-def _judge(score: verifiers.Scorer, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
+def _samplings(recipe: Recipe) -> tuple[Sampling, Sampling]:
+    """Return the parameters of the greedy answers and of the sampled ones: the recipe's (stop ids in `extra`
+    included), with evaluation's own temperature and length.
+    """
+    own = {
+        "max_tokens": recipe.evaluate.max_tokens or recipe.sampling.max_tokens,
+        "seed": None,
+        "logprobs": None,
+    }
+    return (
+        recipe.sampling.override(temperature=0, **own),
+        recipe.sampling.override(temperature=recipe.evaluate.temperature, **own),
+    )
+
+
+def _judge(verifier: str, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
     """Score an answer. A verifier sees the task's keys and a sampled answer's, as in the stage verify."""
-    verdict = score(Payload({**task, **answer_fields(completion), "text": completion.text}))
+    payload = Payload({**task, **answer_fields(completion), "text": completion.text})
+    verdict = verifiers.scorer(verifier)(payload)
+    loose = verifiers.judge_loosely(verifier, payload, verdict)
     return {
         "text": completion.text,
         "correct": verdict.correct,
         "extracted": verdict.extracted,
+        "problem": verdict.problem,
+        **({} if loose is None else {"loose": loose}),
         "key": None if verdict.extracted is None else _vote(verdict.extracted, task),
         "tokens": completion.completion_tokens,
     }

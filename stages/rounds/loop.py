@@ -109,6 +109,8 @@ class Loop:
                 "starts in round 1."
             )
         self.check_training()
+        if name == "generate":
+            evaluation.check_tasks(self.run, self.recipe)
         round_ = self.round(number)
         source = (
             await self._questions(round_)
@@ -205,6 +207,7 @@ class Loop:
         The rounds that a branch shares are left alone.
         """
         freeze(self.run, self.recipe)
+        evaluation.check_tasks(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
         self.check_training(say=True)
         self._try_out()

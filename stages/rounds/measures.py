@@ -25,7 +25,11 @@ def stage_name(name: str | None) -> str:
 
 
 def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
-    """Compute all measures of a round on a set. Unreadable answers and failed requests count as wrong."""
+    """Compute all measures of a round on a set. Unreadable answers and failed requests count as wrong.
+
+    `parsed` of `n` answers could be read. `loose` is the accuracy if the others are read as well as they can
+    be: what is far above `greedy` knows more than it writes in the format that was asked for.
+    """
     settings, seed, stage = round_.recipe.evaluate, round_.recipe.seed, stage_name(name)
     rows, lost = list(round_.rows(stage)), [0.0 for _ in round_.run.rejects(round_.folder(stage), "failed")]
     run, number = round_.run, round_.number
@@ -42,6 +46,10 @@ def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
         found["documents"] = len(
             set(documents.values())
         )  # what the intervals resample, except those of samples
+    if rows and all("loose" in row.payload["greedy"] for row in rows):  # rows of older versions have none
+        by_task = {row.payload["task_id"]: float(row.payload["greedy"]["loose"]) for row in rows}
+        loose = [by_task.get(task, 0.0) for task in right]
+        found["loose"] = bootstrap(loose, settings.bootstrap, seed, clusters)._asdict()
     if further := _further(round_, name, rows, lost):
         found["measures"] = further
     found |= _sampled(rows, lost, settings, seed)

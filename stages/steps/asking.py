@@ -38,7 +38,8 @@ def mark_asked_for(prompts: Prompts) -> Literal["line", "box", ""]:
     \boxed{}, or not at all.
     """
     source = prompts.source(SOLVE)
-    return "line" if "Answer:" in source else "box" if "\\boxed" in source else ""
+    on_a_line = any(word in source for word in ("answer_mark", "Answer:", f"{prompts.answer_mark}:"))
+    return "line" if on_a_line else "box" if "\\boxed" in source else ""
 
 
 def _task(task: Mapping[str, Any]) -> dict[str, Any]:

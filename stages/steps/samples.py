@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.engines.base import Completion, Sampling
-from stages.answers import extract, mark
+from stages.answers import extract, lines_of, mark
 
 
 class StepSampling(BaseModel):
@@ -38,5 +38,6 @@ def demonstration(payload: dict[str, Any]) -> str:
     solution, answer = (payload.get("solution") or "").strip(), payload.get("answer")
     if answer is None:
         return solution
-    marked = solution and extract(solution, payload["answer_type"], payload.get("options")).answer is not None
-    return solution if marked else f"{solution}\n{mark(answer)}".strip()
+    kind, options, words = payload["answer_type"], payload.get("options"), payload.get("answer_marks") or ()
+    marked = solution and extract(solution, kind, options, words, lines_of(answer)).answer is not None
+    return solution if marked else f"{solution}\n{mark(answer, words)}".strip()

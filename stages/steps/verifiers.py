@@ -7,7 +7,7 @@ module:function`.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 from pipeline.config import Recipe
@@ -19,6 +19,7 @@ from pipeline.runner.llm import LLM
 from pipeline.stage import Stage
 from stages import answers
 
+VERSION = 2
 MIN_VOTES = 2
 
 
@@ -27,7 +28,7 @@ class Verdict(NamedTuple):
     scorer's, if any.
 
     An answer that is not correct and has no `problem` counts as wrong, and may become the rejected side of a
-    preference pair.
+    preference pair. One that cannot be compared with the truth (70% with 70) has the problem not_comparable.
     """
 
     correct: bool
@@ -43,28 +44,52 @@ def scorer(name: str) -> Scorer:
     """Return the function that scores one payload, by its registered name or as 'module:function'.
 
     A majority vote cannot judge a single row: that name is registered as ground_truth, which is what
-    evaluation needs.
+    evaluation needs. A function of the user's own raises ConfigError if it returns anything but a Verdict.
     """
-    return resolve("verifier", name)
+    found = resolve("verifier", name)
+    return _checked(name, found) if ":" in name else found
+
+
+def _checked(name: str, score: Callable[[dict[str, Any]], Any]) -> Scorer:
+    @wraps(score)
+    def checked(payload: dict[str, Any]) -> Verdict:
+        verdict = score(payload)
+        if not (
+            isinstance(verdict, Verdict)
+            and isinstance(verdict.correct, bool)
+            and isinstance(verdict.extracted, str | None)
+            and isinstance(verdict.problem, str)
+        ):
+            raise ConfigError(
+                f"verifier {name} returned {verdict!r:.200}; expected a stages.steps.verifiers.Verdict of "
+                "True or False, a text or None, a text ('' for no problem), and a number or None"
+            )
+        return verdict
+
+    return checked
 
 
 def stage(recipe: Recipe) -> Stage:
     """Return the verify stage for `recipe.verifier`. Rows that pass carry the verdict in payload["verdict"].
 
-    Drop reasons: wrong_answer or the verdict's problem; of a majority vote: minority, tie, too_few_votes or
-    the problem.
+    Drop reasons: wrong_answer or the verdict's problem, such as not_comparable; of a majority vote: minority,
+    not_comparable, tie, too_few_votes or the problem.
     """
     if recipe.verifier == "majority_vote":
         config = {"verifier": recipe.verifier, "min_votes": MIN_VOTES}
-        return Stage(row=_vote, steps={"majority_vote": majority_vote}, config=config)
-    return Stage(row=partial(_verify, scorer(recipe.verifier)), config={"verifier": recipe.verifier})
+        return Stage(_vote, {"majority_vote": majority_vote}, config=config, version=VERSION)
+    verify = partial(_verify, scorer(recipe.verifier))
+    return Stage(row=verify, config={"verifier": recipe.verifier}, version=VERSION)
+
+
+def verifier_in(verify: Stage) -> str | None:
+    """Return the verifier by which a stage made by `stage` judges each row; None for any other and a vote."""
+    judges = getattr(verify.row, "func", None) is _verify
+    return verify.config["verifier"] if judges else None
 
 
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
     verdict = score(row.payload)
-    if not isinstance(verdict, Verdict):
-        name = getattr(score, "__name__", score)
-        raise ConfigError(f"a verifier returns a stages.steps.verifiers.Verdict; {name} returned {verdict!r}")
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict._asdict())])
     detail = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"
@@ -79,15 +104,14 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
             "ground_truth needs an answer for every task. "
             "Name its column (tasks.columns.answer), or use verifier: majority_vote or task_scorer."
         )
-    extracted, problem = _extract(payload)
+    extracted, problem = read_answer(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
     kind, options = payload["answer_type"], payload.get("options")
     truths = payload.get("answers") or [payload["answer"]]
-    whys = [answers.difference(extracted, truth, kind, options) for truth in truths]
-    if "" in whys:
-        return Verdict(True, extracted, "", None)
-    return Verdict(False, extracted, next((why for why in whys if why != "wrong"), ""), None)
+    why = [answers.difference(extracted, truth, kind, options) for truth in truths]
+    problem = "" if "" in why else next((w for w in why if w != "wrong"), "")
+    return Verdict("" in why, extracted, problem, None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:
@@ -96,18 +120,16 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
     The scorer runs within a CPU time budget, since some of them evaluate what the model wrote. Further
     problems: scorer_error, scorer_out_of_time. Raises DataError for a task that is not from reasoning_gym.
     """
-    source, entry = payload.get("source") or {}, payload.get("entry")
-    if source.get("source") != "reasoning_gym" or not source.get("dataset") or not entry:
+    source, entry = payload.get("source") or {}, payload.get("entry") or {}
+    if not has_scorer(payload):
         raise DataError(
-            f"task {payload.get('task_id')!r} has no scorer of its own: "
-            "verifier task_scorer works with tasks.source: "
-            "reasoning_gym. Use verifier: ground_truth, or your own as 'module:function'."
+            f"task {payload.get('task_id')!r} has no scorer of its own: verifier task_scorer works with "
+            "tasks.source: reasoning_gym. Use verifier: ground_truth, or your own as 'module:function'."
         )
-    extracted, problem = answers.extract(payload["text"], "text")
+    extracted, problem = read_answer({**payload, "answer": entry.get("answer")}, "text")
     if extracted is None:
         return Verdict(False, None, problem, None)
-    if extracted.endswith(".") and not str(entry.get("answer")).endswith("."):
-        extracted = extracted[:-1].rstrip()  # the end of a sentence; many scorers compare texts exactly
+    extracted = _as_written(extracted, str(entry.get("answer")))
     try:
         task = {"task_id": payload.get("task_id"), "source": source, "entry": entry}
         score = call("stages.tasks.scoring:score_answer", task, extracted)
@@ -120,9 +142,50 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
     return Verdict(score >= 1.0, extracted, "", score)
 
 
+def has_scorer(payload: dict[str, Any]) -> bool:
+    """Tell whether a task comes from a reasoning_gym data set, which scores its answers itself."""
+    source = payload.get("source") or {}
+    return source.get("source") == "reasoning_gym" and bool(source.get("dataset") and payload.get("entry"))
+
+
+def _as_written(extracted: str, truth: str) -> str:
+    """Return an answer without a full stop and quotes that the truth has not.
+
+    Many scorers compare texts exactly.
+    """
+    if extracted.endswith(".") and not truth.endswith("."):
+        extracted = extracted[:-1].rstrip()
+    quoted = len(extracted) > 2 and extracted[0] == extracted[-1] and extracted[0] in "\"'"
+    return extracted[1:-1] if quoted and truth[:1] != extracted[0] else extracted
+
+
+def read_answer(payload: dict[str, Any], answer_type: str | None = None) -> answers.Extraction:
+    """Return the marked answer in payload["text"], as its task's answers are marked and written."""
+    kind = answer_type or payload["answer_type"]
+    marks, lines = payload.get("answer_marks") or (), answers.lines_of(payload.get("answer"))
+    return answers.extract(payload["text"], kind, payload.get("options"), marks, lines)
+
+
+def judge_loosely(verifier: str, payload: dict[str, Any], strict: Verdict) -> bool | None:
+    """Tell whether an answer is right if the text is read loosely (`answers.guess`): a measure of ability
+    where a model does not keep to the format. None for a verifier of the user's own, which reads for itself.
+    """
+    if ":" in verifier:
+        return None
+    if strict.correct:
+        return True
+    kind, marks, truth = payload["answer_type"], payload.get("answer_marks") or (), payload.get("answer")
+    if verifier == "task_scorer" and (truth is None or answers.check_truth(truth, kind)):
+        kind = "text"
+    found = answers.guess(payload["text"], kind, payload.get("options"), marks)
+    if found is None:
+        return False
+    return scorer(verifier)({**payload, "text": answers.mark(found, marks)}).correct
+
+
 async def _vote(row: Row, llm: LLM) -> Outcome:
     """Put the row's vote into payload["vote"]; an unreadable answer has none."""
-    extracted, problem = _extract(row.payload)
+    extracted, problem = read_answer(row.payload)
     if extracted is None:
         return Dropped(problem, raw=row.payload["text"])
     key = answers.normalized(extracted, row.payload["answer_type"], row.payload.get("options"))
@@ -136,8 +199,11 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
     The first of two passes counts keys, so that no answer text is held in memory.
     """
     votes: dict[str, Counter[str]] = {}
+    said: dict[tuple[str, str], str] = {}
     for row in rows():
-        votes.setdefault(row.payload["task_id"], Counter())[row.payload["vote"]["key"]] += 1
+        task, vote = row.payload["task_id"], row.payload["vote"]
+        votes.setdefault(task, Counter())[vote["key"]] += 1
+        said.setdefault((task, vote["key"]), vote["extracted"])
     for row in rows():
         counts, vote, text = votes[row.payload["task_id"]], row.payload["vote"], row.payload["text"]
         (winner, most), *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -149,12 +215,15 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
         elif others and others[0][1] == most:
             yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", text)
         elif vote["key"] != winner:
-            mine = counts[vote["key"]]
-            yield row, Dropped("minority", f"{vote['extracted']} has {mine} votes, {winner} {most}", text)
+            detail = f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}"
+            yield row, Dropped(_unlike(row, said[row.payload["task_id"], winner]), detail, text)
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict._asdict()}, row.parents), None
 
 
-def _extract(payload: dict[str, Any]) -> answers.Extraction:
-    return answers.extract(payload["text"], payload["answer_type"], payload.get("options"))
+def _unlike(row: Row, winner: str) -> str:
+    """Return minority, or not_comparable for a vote that may say the same as the winner (70% and 70)."""
+    kind, mine = row.payload.get("answer_type"), row.payload["vote"]["extracted"]
+    unsure = kind and answers.difference(mine, winner, kind, row.payload.get("options")) == "not_comparable"
+    return "not_comparable" if unsure else "minority"

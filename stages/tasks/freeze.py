@@ -43,6 +43,7 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
         for name, source in recipe.evaluate.sets.items()
     }
     set_rows = [row for task_set in sets.values() for row in task_set.rows]
+    _set_marks(recipe, [*tasks.rows, *set_rows])
     evaluated = {same_question(row) for row in set_rows}
     train = [row for row in candidates if same_question(row) not in evaluated]
     if not train:
@@ -79,6 +80,12 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     _report(manifest, counts, len(rejected), run.tasks("rejected"))
     for note in (note for task_set in (*read.values(), *sets.values()) for note in task_set.notes):
         console.print(f"  {note}", markup=False)
+
+
+def _set_marks(recipe: Recipe, rows: list[Row]) -> None:
+    """Note on each row which words mark its answer, unless they are the default ones."""
+    for row in rows if recipe.answer_marks else ():
+        row.payload["answer_marks"] = recipe.answer_marks
 
 
 def source_seed(seed: int, which: str) -> int:
@@ -134,6 +141,7 @@ def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
     if recipe.demonstrations:
         seed = source_seed(recipe.seed, "demonstrations")
         demonstrations = read_demonstrations(recipe.demonstrations, seed, recipe.tasks)
+        _set_marks(recipe, demonstrations.rows)
     for row in demonstrations.rows:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows)

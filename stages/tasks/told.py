@@ -1,5 +1,7 @@
 """What people are told of a set of tasks before anything is generated from it."""
 
+from typing import Any
+
 from pipeline.rows import Row
 from stages import answers
 from stages.steps.decontaminate import Asked, search_for
@@ -46,9 +48,7 @@ def about_answers(demonstrations: TaskSet, verified: bool) -> list[str]:
     payloads = [row.payload for row in demonstrations.rows if row.payload["entry"] is None]
     if not verified or not payloads:
         return []
-    unread = [
-        p for p in payloads if answers.extract(p["text"], p["answer_type"], p["options"]).answer is None
-    ]
+    unread = [p for p in payloads if _marked(p) is None]
     read = f"{len(payloads) - len(unread)} of {len(payloads)}"
     said = f"{demonstrations.where}: {read} have an answer that can be read"
     if not unread:
@@ -73,3 +73,8 @@ def _agree(row: Row, earlier: Row) -> bool:
     if kind == "math":
         return not {"".join(a.split()) for a in mine}.isdisjoint("".join(a.split()) for a in others)
     return any(answers.equal(a, b, kind, options) for a in mine for b in others)
+
+
+def _marked(p: dict[str, Any]) -> str | None:
+    marks, lines = p.get("answer_marks") or (), answers.lines_of(p["answer"])
+    return answers.extract(p["text"], p["answer_type"], p["options"], marks, lines).answer

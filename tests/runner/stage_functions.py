@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -47,7 +48,7 @@ async def broken(row: Row, llm: LLM) -> Outcome:
     """Every third row goes wrong, in as many ways as there are; the others are kept."""
     n = row.payload["n"]
     if n % 3 == 0:
-        match n // 3 % 8:
+        match n // 3 % 10:
             case 0:
                 raise ValueError(f"row {n}")
             case 1:
@@ -64,6 +65,10 @@ async def broken(row: Row, llm: LLM) -> Outcome:
                 return Kept([row.child("broken", 0), row.child("broken", 0)])
             case 7:
                 raise KeyError("\udfff")
+            case 8:
+                sys.exit("a library's own way to give up")
+            case 9:
+                raise BaseException("no Exception")
     return Kept([row.child("broken", 0)])
 
 

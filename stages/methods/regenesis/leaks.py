@@ -57,7 +57,7 @@ def leak(text: str, task: dict[str, Any]) -> str:
     def same(candidate: str) -> bool:
         return answers.equal(candidate, truth, kind, options)
 
-    marked = answers.extract(text, kind, options).answer
+    marked = answers.extract(text, kind, options, task.get("answer_marks") or ()).answer
     if marked is not None and same(marked):
         return "marked"
     bare = _ITEM.sub(" ", text)

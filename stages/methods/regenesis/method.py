@@ -243,14 +243,14 @@ class ReGenesis(Method):
 
     def _marked(self, chain: dict[str, Any]) -> dict[str, str]:
         """Return {"text": the path plus a line with its answer}, or {} when there is nothing to add."""
-        text = chain["text"]
-        if not self._marks or answers.on_a_line(text):
+        text, words = chain["text"], chain.get("answer_marks") or ()
+        if not self._marks or answers.on_a_line(text, words):
             return {}
         # A task's own scorer reads answers as they are written: as a number, "A=1, B=2" would be 2.
         kinds = ("text",) if self.recipe.verifier == "task_scorer" else (chain["answer_type"], "text")
-        read = (answers.extract(text, kind, chain.get("options")).answer for kind in kinds)
+        read = (verifiers.read_answer(chain, kind).answer for kind in kinds)
         answer = next((a for a in read if a is not None), None)
-        return {} if answer is None else {"text": f"{text}\n{answers.mark(answer)}"}
+        return {} if answer is None else {"text": f"{text}\n{answers.mark(answer, words)}"}
 
     async def _any_accepted(self, chains: list[Row]) -> bool:
         """Tell whether one of the chains will pass critique, filter and verify."""

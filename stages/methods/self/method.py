@@ -120,6 +120,8 @@ class SelfEvolution(Method):
         if not made:
             return Dropped("no_question", "the reply contains none", reply.text)
         common = {"answer": None, "answer_type": self.recipe.tasks.answer_type, "proposed_by": llm.model}
+        if marks := self.recipe.answer_marks:
+            common["answer_marks"] = marks
         return Kept([Row(i, {"task_id": i, "question": q, **common}, row.parents) for i, q in made])
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
@@ -241,7 +243,7 @@ class SelfEvolution(Method):
 
     def _extract(self, row: Row, text: str) -> answers.Extraction:
         kind = "text" if self.recipe.verifier == "task_scorer" else row.payload["answer_type"]
-        return answers.extract(text, kind, row.payload.get("options"))
+        return verifiers.read_answer({**row.payload, "text": text}, kind)
 
     def _score(self, row: Row, text: str) -> bool:
         return verifiers.scorer(self.recipe.verifier)({**row.payload, "text": text}).correct

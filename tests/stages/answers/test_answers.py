@@ -287,7 +287,7 @@ def test_a_marker_inside_a_line_is_no_mark():
 
 
 def test_a_grid_keeps_its_lines():
-    assert extract(mark("1 2\n3 4"), "text").answer == "1 2\n3 4"
+    assert extract(mark("1 2\n3 4"), "text", lines="paragraph").answer == "1 2\n3 4"
     assert mark(" 5 ") == "Answer: 5"
 
 
