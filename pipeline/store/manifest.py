@@ -23,7 +23,7 @@ class PartEntry(BaseModel):
 class StepEntry(BaseModel):
     """One step over all rows of the stage, such as deduplication: how many went in and what it dropped.
 
-    `rows_replaced` of `rows_out` were changed.
+    `rows_replaced` of `rows_out` were answered with other rows in their place.
     """
 
     name: str
