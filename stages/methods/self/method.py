@@ -29,11 +29,12 @@ from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.errors import DataError
 from pipeline.ids import row_id
 from pipeline.methods import Example, Method, Stage
-from pipeline.protocols import UNTRAINED, Pair, Proposals
+from pipeline.protocols import UNTRAINED, Pair, Proposals, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
 from stages import answers
-from stages.methods.self import critic
+from stages.methods.self import critic, plan
 from stages.methods.self.options import WITH_TRUTH, SelfOptions
 from stages.steps import filters, verifiers
 from stages.steps.new_questions import questions_in
@@ -102,6 +103,10 @@ class SelfEvolution(Method):
                 summary=partial(critic.quality, self._is_right),
             ),
         }
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, self.recipe.sampling.max_tokens, stage, round_)
 
     def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """The annotator critiques in phase 1; the round's model does everything else itself."""
