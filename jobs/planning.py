@@ -20,16 +20,17 @@ COLUMNS, GIB = 100, 2**30
 def show_plan(plan: Plan) -> None:
     """Print a plan: stages, totals, memory, disk, how it was reckoned, and what does not fit."""
     recipe, counts = plan.recipe, plan.tasks
-    show(
+    head = (
         f"{recipe.name}: method {recipe.method['name']}, model {recipe.model.base} "
-        f"({number(plan.size.parameters)} parameters), engine {recipe.engine.kind}",
-        style="bold",
+        f"({number(plan.size.parameters)} parameters), engine {recipe.engine.kind}"
     )
     sets = "".join(f", {n} of {name}" for name, n in counts.items() if name in recipe.evaluate.sets)
-    show(
+    tasks = (
         f"tasks: {counts['train']} to train on, {counts['held_out']} held out, "
         f"{counts['demonstrations']} demonstrations{sets}"
     )
+    show(_wrapped(head), style="bold")
+    show(_wrapped(tasks))
     show()
     show(_row(HEADS))
     for line in _shortened(plan.lines):

@@ -1,5 +1,6 @@
 """What the trainings of a run will see: examples, steps and tokens, before anything is generated."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -116,7 +117,8 @@ def _training(
     steps = examples.times(settings.epochs / batch)
     if settings.max_steps:
         steps = Span(settings.max_steps * roles, settings.max_steps * roles)
-    steps = Span(max(1, round(steps.low)), max(1, round(steps.high)))
+    if not math.isnan(steps.high):
+        steps = Span(max(1, round(steps.low)), max(1, round(steps.high)))
     seen = Span(steps.low * batch * each.low, steps.high * batch * each.high)
     speed = before.tokens_per_second if before and before.kind == kind else None
     return Training(number, stage, examples, steps, seen, speed)
