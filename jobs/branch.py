@@ -22,7 +22,7 @@ def branch(
 
     It also shares the next round's stages up to the first one that the new settings configure differently.
     """
-    chosen = one_name("--to DIR", to, out)
+    chosen = one_name(to, out)
     if chosen is None:
         raise ConfigError("--to is missing: the new run directory")
     check_run(source, "SOURCE")

@@ -187,13 +187,13 @@ def say(text: str, style: str = "") -> None:
     messages.print(text, markup=False, style=style)
 
 
-def one_name(option: str, to: str | None, out: str | None) -> str | None:
+def one_name(to: str | None, out: str | None) -> str | None:
     """Return the value of --to, or of --out, as it was called before."""
     if out is None:
         return to
     if to is not None:
         raise ConfigError(f"--to {to} and --out {out} are the same option: give --to alone.")
-    say(f"note: --out is now called --to: {option}", style="dim")
+    say("note: --out is now called --to", style="dim")
     return out
 
 

@@ -54,7 +54,7 @@ def inspect(
     out: OldOutOption = None,
 ) -> None:
     """Show the state of a run, or one stage with examples. Read-only; a running stage is not disturbed."""
-    file = one_name("--to FILE", to, out)
+    file = one_name(to, out)
     check_run(run)
     directory = RunDir(run)
     key = parse_round(round)

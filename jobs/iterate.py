@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, SetOption, default_run, main, open_run, recipe_path, say
+from jobs.common import AddressOption, SetOption, check_run, default_run, main, open_run, recipe_path, say
 from jobs.planning import show_plan
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
@@ -49,10 +49,11 @@ def iterate(
         return
     if sample and not plan:
         raise ConfigError("--sample measures for --plan: give both.")
+    folder = default_run(settings) if run is None else run
     if plan:
-        _plan(settings, run or default_run(settings), sample or 0, address)
+        _plan(settings, folder, sample or 0, address)
         return
-    with open_run(run or default_run(settings), recipe, overrides, address) as (directory, settings):
+    with open_run(folder, recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
         asyncio.run(_run(directory, settings))
         rounds_table(directory)
@@ -63,6 +64,7 @@ def _plan(recipe: Recipe, run: str, sample: int, address: str | None) -> None:
     from pipeline import cluster
 
     cluster.check_run_path(run)
+    check_run(run)
     if sample:
         cluster.connect(address or recipe.runner.address)
     show_plan(make_plan(recipe, RunDir(run), Machine.here(), sample))

@@ -29,7 +29,7 @@ def scaling(
 
     All runs are compared with the untrained model, and with the first run named.
     """
-    plot = one_name("--to FILE", to, out) or "scaling.png"
+    plot = one_name(to, out) or "scaling.png"
     compared = existing_runs(runs)
     measured = points(compared)
     curves = fits(measured)

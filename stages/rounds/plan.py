@@ -74,17 +74,16 @@ def plan(recipe: Recipe, run: RunDir, machine: Machine, sample: int = 0) -> Plan
 
     Sampling needs Ray to be connected. Raises SelfloopError for whatever keeps the run from starting.
     """
-    begun = run if run.exists() and run.manifest(run.path("tasks")) and not _changed(run, recipe) else None
+    same = run.exists() and not _changed(run, recipe)
+    begun = run if same and run.manifest(run.path("tasks")) else None
     with tempfile.TemporaryDirectory(prefix="selfloop-plan-") as folder:
         tasks = begun or RunDir(folder)
         if begun is None:
             freeze(tasks, recipe)
         size = model_size(recipe.model.base, recipe.model.revision)
         measured, notes = in_run(begun, recipe) if begun else {}, []
-        if run.exists() and begun is None:
-            notes.append(
-                f"{run.root} was started with another recipe or has no tasks yet: it is not looked at."
-            )
+        if run.exists() and not same:
+            notes.append(f"{run.root} was started with another recipe: it is not looked at.")
         if sample:
             beside = run.local.parent if run.local else Path(folder)
             found, why = asyncio.run(sampled(recipe, tasks, sample, beside))
