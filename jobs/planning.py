@@ -74,23 +74,22 @@ def _wrapped(text: str) -> str:
 
 def _cells(line: Line) -> tuple[str, ...]:
     title, rows = str(line.round), "" if line.rows is NOTHING else span(line.rows)
+    asked = [span(line.requests), span(line.prompt), span(line.completion)]
     if line.trains:
-        figures = (rows, f"{span(line.requests)} steps", "", f"{span(line.completion)}")
+        asked = [f"{asked[0]} steps", "", asked[2]]
     elif not line.known:
-        figures = (rows, "unknown", "", "")
-    else:
-        asked = bool(line.requests.high)
-        figures = (rows, *(span(v) if asked else "" for v in line[3:6]))
-    minutes = (
-        "done"
-        if line.done
-        else "?"
-        if line.seconds is None
-        else span(line.seconds.times(1 / 60), 1)
-        if line.seconds.high
-        else ""
-    )
-    return (title, line.stage, *figures, minutes)
+        asked = ["unknown", "", ""]
+    elif not line.requests.high:
+        asked = ["", "", ""]
+    return (title, line.stage, rows, *asked, _minutes(line))
+
+
+def _minutes(line: Line) -> str:
+    if line.done:
+        return "done"
+    if line.seconds is None:
+        return "?"
+    return span(line.seconds.times(1 / 60), 1) if line.seconds.high else ""
 
 
 def _shortened(lines: list[Line]) -> list[Line]:
@@ -111,15 +110,16 @@ def _shortened(lines: list[Line]) -> list[Line]:
 def _total(lines: list[Line], title: str, stage: str) -> Line:
     """Return the sums of lines; rows of stages that follow one another are not added up."""
     asking = [line for line in lines if not line.trains and line.known]
-    sums = []
-    for name in ("requests", "prompt", "completion"):
-        values = [v for line in asking if not math.isnan((v := getattr(line, name)).high)]
-        sums.append(Span(sum(v.low for v in values), sum(v.high for v in values)))
-    seconds = [
-        line.seconds for line in lines if line.seconds is not None and not math.isnan(line.seconds.high)
-    ]
-    whole = Span(sum(s.low for s in seconds), sum(s.high for s in seconds))
-    return Line(title, stage, NOTHING, *sums, whole)
+    requests, prompt, completion = (
+        _sum(getattr(line, name) for line in asking) for name in ("requests", "prompt", "completion")
+    )
+    seconds = _sum(line.seconds for line in lines if line.seconds is not None)
+    return Line(title, stage, NOTHING, requests, prompt, completion, seconds)
+
+
+def _sum(values: Iterable[Span]) -> Span:
+    known = [value for value in values if not math.isnan(value.high)]
+    return Span(sum(v.low for v in known), sum(v.high for v in known))
 
 
 def _memory(need: Need) -> str:

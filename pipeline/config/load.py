@@ -20,8 +20,10 @@ from pipeline.store import files
 
 Loc = tuple[str | int, ...]
 # Sections that `dump_recipe` has always written.
-ALWAYS = ("model", "engine", "tasks", "held_out", "sampling", "method", "filters", "accumulate", "train")
-ALWAYS += ("evaluate", "runner")
+ALWAYS = (
+    *("model", "engine", "tasks", "held_out", "sampling", "method", "filters", "accumulate"),
+    *("train", "evaluate", "runner"),
+)
 Place = Callable[[Loc], str]  # where a key stands, for error messages
 
 

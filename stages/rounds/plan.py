@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, VllmEngine
+from pipeline.errors import ConfigError
 from pipeline.estimates import (
     PROMPT_SPEED,
     ModelSize,
@@ -23,7 +24,7 @@ from pipeline.estimates import (
     training_need,
     written_per_second,
 )
-from pipeline.protocols import ChoosesEngines
+from pipeline.protocols import ChoosesEngines, Plans
 from pipeline.round import Round
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.stage import PROPOSE, STAGES
@@ -85,30 +86,23 @@ def plan(recipe: Recipe, run: RunDir, machine: Machine, sample: int = 0) -> Plan
         if run.exists() and not same:
             notes.append(f"{run.root} was started with another recipe: it is not looked at.")
         if sample:
-            beside = run.local.parent if run.local else Path(folder)
-            found, why = asyncio.run(sampled(recipe, tasks, sample, beside))
+            if run.local is None:
+                raise ConfigError("--sample needs a --run directory on a mounted file system.")
+            found, why = asyncio.run(sampled(recipe, tasks, sample, run.local.parent))
             measured |= found
             notes += [f"The sample ended early: {why}"] if why else []
         round_ = Round(tasks, 1, recipe)
-        planner = Planner(
-            tasks, round_, _tokenizer(round_, size), _answers(planner_asks(round_), measured), begun
-        )
+        measured = _with_answers(measured, round_.method)
+        planner = Planner(tasks, round_, _tokenizer(round_, size), measured, begun)
         return _assemble(planner, size, machine, measured, begun, run, notes)
 
 
-def planner_asks(round_: Round) -> int:
-    """Return the completions that a task's plain question gets in generate, 0 where it asks for more."""
-    from pipeline.protocols import Plans
-
-    work = round_.method.work("generate", 1) if isinstance(round_.method, Plans) else None
+def _with_answers(measured: Mapping[str, Measured], method: Any) -> dict[str, Measured]:
+    """Return `measured` with the number of answers, if generate asks the plain question once and no more."""
+    known, work = dict(measured), method.work("generate", 1) if isinstance(method, Plans) else None
     plain = work and len(work.asks) == 1 and not work.asks[0].step and work.asks[0].most == 1
-    return work.asks[0].n if work and plain else 0
-
-
-def _answers(n: int, measured: Mapping[str, Measured]) -> dict[str, Measured]:
-    known = dict(measured)
-    if n and (generate := known.get("generate")):
-        known["generate"] = generate._replace(answers=n * generate.requests)
+    if work and plain and (generate := known.get("generate")):
+        known["generate"] = generate._replace(answers=work.asks[0].n * generate.requests)
     return known
 
 

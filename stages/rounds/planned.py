@@ -183,9 +183,8 @@ class Planner:
 
     def _planned(self, round_: RoundKey, name: str, rows: Span, work: Work) -> Planned:
         if known := self._measured.get(name):
-            return Planned(round_, name, rows, *(rows.times(share) for share in known.per_row()))._replace(
-                seconds=None if known.seconds is None else known.seconds / max(1, known.rows) * rows.high
-            )
+            seconds = None if known.seconds is None else known.seconds / max(1, known.rows) * rows.high
+            return _as_measured(round_, name, rows, known)._replace(seconds=seconds)
         requests = prompt = completion = completions = Span()
         for ask in work.asks:
             asked = rows.times(ask.least, ask.most)
@@ -253,8 +252,12 @@ class Planner:
             return None
         known = Measured.of([manifest])
         rows = Span(manifest.rows_in, manifest.rows_in)
-        figures = (Span(v * manifest.rows_in, v * manifest.rows_in) for v in known.per_row())
-        return Planned(round_, stage, rows, *figures)._replace(done=True, seconds=0.0)
+        return _as_measured(round_, stage, rows, known)._replace(done=True, seconds=0.0)
+
+
+def _as_measured(round_: RoundKey, stage: str, rows: Span, known: Measured) -> Planned:
+    out, requests, prompt, completion = (rows.times(share) for share in known.per_row())
+    return Planned(round_, stage, rows, out, requests, prompt, completion)
 
 
 def too_few_tasks(planner: Planner, rounds: int) -> str:
