@@ -97,8 +97,6 @@ def recipe_path(name: str) -> str:
         )
     if os.path.isfile(name) or "://" in name:
         return name
-    if os.path.isdir(name):
-        raise ConfigError(f"{name} is a folder; expected a recipe, a YAML file such as {name}/run.yaml.")
     folder, file = os.path.split(name)
     shipped = {path.stem: path for path in RECIPES.glob("*.yaml")}
     path = shipped.get(file.removesuffix(".yaml"))
@@ -107,6 +105,8 @@ def recipe_path(name: str) -> str:
     if path and folder in ("jobs", os.path.join("jobs", "recipes")):
         messages.print(f"{name}: no such file; using the shipped recipe {path}", markup=False, style="dim")
         return str(path)
+    if os.path.isdir(name):
+        raise ConfigError(f"{name} is a folder; expected a recipe, a YAML file such as {name}/run.yaml.")
     nearby = {p.stem: str(p) for p in Path(folder or ".").glob("*.yaml")}
     stem = file.removesuffix(".yaml")
     near = nearby.get(stem) or nearest(stem, shipped) or nearby.get(nearest(stem, nearby) or "")

@@ -54,9 +54,11 @@ class DamagedError(DataError, ValueError):
 def _without(path: str) -> str:
     """Return how to go on without a file of a run. Whatever else is lost, the request log stays."""
     folder, _, name = path.rpartition("/")
-    if "/tasks/" in path:
+    at = max(("rounds", "tasks", "datasets"), key=lambda name: path.rfind(f"/{name}/"))
+    at = at if f"/{at}/" in path else ""
+    if at == "tasks":
         return "start again in a new run directory."
-    if "/rounds/" not in path:
+    if at == "datasets":
         return "delete its folder, which the same command then writes again."
     if name == "manifest.json":
         return "delete this file: the same command writes it again from the parts beside it."

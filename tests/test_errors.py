@@ -51,7 +51,7 @@ def test_a_refused_request_is_neither_retryable_nor_a_dead_engine_s(
     ],
 )
 def test_the_advice_on_a_damaged_file_keeps_the_request_log(path: str, says: str) -> None:
-    text = str(DamagedError.of(f"/runs/r/{path}", "damaged"))
-    assert text.startswith(f"/runs/r/{path}: damaged. Restore it from a backup, or ") and says in text
+    text = str(DamagedError.of(f"/tasks/rounds/r/{path}", "damaged"))
+    assert text.startswith(f"/tasks/rounds/r/{path}: damaged. Restore it from a backup, or ") and says in text
     if path.endswith("1.arrow") and "rounds" in path:
         assert "Leave its folder requests alone" in text
