@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from pipeline.round import Round
 from pipeline.rows import Kept, Row
 from pipeline.rundir import RunDir
 from pipeline.runner.llm import LLM
-from pipeline.stage import PROPOSE, STAGES, Stage
+from pipeline.stage import PROPOSE, STAGES, TRAIN, Stage
+from pipeline.store import files
+from pipeline.training import TrainResult
 from stages.methods.direct.method import Direct, DirectOptions
 from stages.rounds import evaluation, questions
 from stages.rounds.loop import Loop
@@ -324,3 +327,19 @@ def test_the_command(selfloop: Any, tmp_path: Path, tiny_model: Path) -> None:
     assert max(map(len, shown.out.splitlines())) <= COLUMNS
     alone = selfloop("iterate", recipe, "--sample", "3")
     assert alone.status == 2 and "--sample measures for --plan" in alone.text
+
+
+def test_a_training_that_is_over_tells_the_speed_of_the_next(tmp_path: Path, tiny_model: Path) -> None:
+    worked = rows(tmp_path, "worked", [{"question": f"What is {i} - 1?", "answer": i - 1} for i in range(8)])
+    train = {"max_steps": 10, "batch_size": 4}
+    recipe = recipe_of("direct", tmp_path, tiny_model, demonstrations=worked, train=train)
+    run = RunDir(tmp_path / "run")
+    freeze(run, run.freeze(recipe))
+    counts: dict[str, Any] = {"steps": 10, "examples": 8, "left_out": 0, "tokens": 1000, "seconds": 20.0}
+    result = TrainResult("m", "r", "b", tokens_per_second=50.0, final_loss=1.0, shares={}, hyperparameters={},
+                         versions={}, fingerprint={}, **counts)  # fmt: skip
+    files.write_json(f"{run.stage(0, TRAIN)}/train.json", asdict(result))
+    lines = {line.round: line for line in plan(recipe, run, HERE).lines if line.trains}
+    assert lines[0].done and lines[0].completion == Span(1000, 1000) and not lines[1].done
+    assert lines[1].completion == Span(1000, 1000) and lines[1].requests == Span(10, 10)
+    assert lines[1].seconds == Span(20 + 70, 20 + 70)  # 50 tokens/s, and the starts of training and engine
