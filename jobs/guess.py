@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from pipeline.config import Source
+from pipeline.config.presets import PRESETS
 from pipeline.errors import ConfigError
 from pipeline.printable import one_line
 from pipeline.registry import resolve
 from pipeline.rows import Row
-from stages.tasks.content import UnusableError, to_row
+from stages.tasks.columns import is_there
+from stages.tasks.content import to_row
 from stages.tasks.paths import COMPRESSED, find_files, open_file
-from stages.tasks.records import BadRow, RawRow, Written
+from stages.tasks.records import BadRow, RawRow, Unreadable, UnusableError, Written
 
 ROWS = 200  # read to guess from
 ENOUGH = 0.9  # of the rows must read as an answer type for it to be guessed
@@ -50,9 +52,12 @@ TRUTHS = {"yes", "no", "true", "false"}
 
 
 class Guess(NamedTuple):
-    """What `tasks` of a recipe should be: its source, columns and answer type, and why, by field."""
+    """What `tasks` of a recipe should be: its source, columns and answer type, and why, by field.
 
-    source: dict[str, Any]  # source, path, options
+    With a `preset` the columns and the answer type are those that it sets.
+    """
+
+    source: dict[str, Any]  # source, path, options, preset, answer_is
     columns: dict[str, str | None]
     answer_type: str
     why: dict[str, str]
@@ -62,13 +67,23 @@ class Guess(NamedTuple):
     longest: int  # characters of the longest question
 
 
-def guess(tasks: str, named: Mapping[str, str | None], answer_type: str | None, hub: dict[str, str]) -> Guess:
+def guess(
+    tasks: str,
+    named: Mapping[str, str | None],
+    answer_type: str | None,
+    hub: dict[str, str],
+    answer_is: str | None = None,
+) -> Guess:
     """Read the first rows of `tasks` (a path, glob, folder or Hub dataset) and guess the rest.
 
     `named` has the columns the user named (answer None: there are no answers), `hub` a Hub dataset's options.
-    Raises DataError when nothing can be read, ConfigError with a list of the columns when a guess fails.
+    Where the user names nothing, the layouts of public data sets are recognised. Raises DataError when
+    nothing can be read, ConfigError with a list of the columns when a guess fails.
     """
     source = _source(tasks, hub)
+    as_published = not named and answer_type is None and answer_is is None
+    if as_published and (preset := next((n for n, p in PRESETS.items() if tasks in p.hub), None)):
+        source = {**source, "preset": preset}
     if hub and source["source"] != "hf":
         raise ConfigError(f"{tasks}: --config and --split are for datasets of the Hub; this is a file")
     records, complete = _read(source)
@@ -76,6 +91,10 @@ def guess(tasks: str, named: Mapping[str, str | None], answer_type: str | None, 
     if not rows:
         problem = next((f" {r.where}: {r.problem}" for r in records if isinstance(r, BadRow)), "")
         raise ConfigError(f"{tasks}: no row can be read.{problem}")
+    if as_published and (preset := source.get("preset") or _recognized(source, rows)):
+        return _as_published({**source, "preset": preset}, rows, len(records), complete)
+    if answer_is:
+        source = {**source, "answer_is": answer_is}
     columns, why = _columns(tasks, rows, named)
     if columns["answer"] is None:
         answer_type = answer_type or "text"
@@ -83,7 +102,8 @@ def guess(tasks: str, named: Mapping[str, str | None], answer_type: str | None, 
         why["answer_type"] = "as given"
     else:
         answer_type, why["answer_type"] = _answer_type(source, columns, rows)
-    made = [_use(source, columns, answer_type, row) for row in rows]
+    settings = {**source, "columns": columns, "answer_type": answer_type}
+    made = [_use(settings, row) for row in rows]
     tasks_made = [row for row in made if isinstance(row, Row)]
     if len(tasks_made) < ENOUGH * len(rows):
         where, problem = next((row.where, m) for row, m in zip(rows, made, strict=True) if isinstance(m, str))
@@ -92,8 +112,35 @@ def guess(tasks: str, named: Mapping[str, str | None], answer_type: str | None, 
             f"{yaml_text(columns)} and answer_type {answer_type}; the first is {where}: {problem}\n"
             f"Name other columns or another --answer-type. {_listing(rows)}"
         )
-    longest = max(len(row.payload["question"]) for row in tasks_made)
-    return Guess(source, columns, answer_type, why, len(tasks_made), len(records), complete, longest)
+    return Guess(
+        source, columns, answer_type, why, len(tasks_made), len(records), complete, _longest(tasks_made)
+    )
+
+
+def _recognized(source: dict[str, Any], rows: list[RawRow]) -> str | None:
+    """Return the preset whose columns are there, and with which nearly all rows can be used."""
+    there = {name for row in rows for name in row.values}
+    for name, preset in PRESETS.items():
+        if not preset.columns_there <= there or (preset.columns["answer"] is None and "answer" in there):
+            continue
+        usable = sum(isinstance(_use({**source, "preset": name}, row), Row) for row in rows)
+        if usable >= ENOUGH * len(rows):
+            return name
+    return None
+
+
+def _as_published(source: dict[str, Any], rows: list[RawRow], count: int, complete: bool) -> Guess:
+    made = [row for row in (_use(source, row) for row in rows) if isinstance(row, Row)]
+    if not made:
+        raise ConfigError(f"{source['path']}: no row has the layout {source['preset']}. {_listing(rows)}")
+    settings = Source.model_validate(source)
+    columns = settings.columns.model_dump()
+    why = {"preset": f"the columns are those of {source['preset']} as it is published"}
+    return Guess(source, columns, settings.answer_type, why, len(made), count, complete, _longest(made))
+
+
+def _longest(rows: list[Row]) -> int:
+    return max(len(row.payload["question"]) for row in rows)
 
 
 def _source(tasks: str, hub: dict[str, str]) -> dict[str, Any]:
@@ -112,7 +159,7 @@ def _source(tasks: str, hub: dict[str, str]) -> dict[str, Any]:
     with open_file(first) as f:
         is_list = f.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     if is_list:  # one JSON value; the jsonl source reads an object per line
-        return {"source": "hf", "path": "json", "options": {"data_files": tasks}}
+        return {"source": "hf", "path": tasks, "options": {}}
     return {"source": "jsonl", "path": tasks, "options": {}}
 
 
@@ -139,7 +186,7 @@ def _columns(
     tasks: str, rows: list[RawRow], named: Mapping[str, str | None]
 ) -> tuple[dict[str, str | None], dict[str, str]]:
     there = list(dict.fromkeys(name for row in rows for name in row.values))
-    if unknown := [name for name in named.values() if name is not None and name not in there]:
+    if unknown := [name for name in named.values() if name and not is_there(name, dict.fromkeys(there))]:
         raise ConfigError(f"{tasks}: no column {unknown[0]!r}. {_listing(rows)}")
     columns: dict[str, str | None] = dict(named)
     why = {field: "as given" for field, name in named.items() if name is not None}
@@ -173,7 +220,10 @@ def _by_name(field: str, there: list[str], rows: list[RawRow]) -> str | None:
 
 def _fits(field: str, values: list[Any], exact: bool) -> bool:
     if field == "options":
-        return all(isinstance(v, list) or (isinstance(v, str) and v.lstrip().startswith("[")) for v in values)
+        nested = (list, dict)
+        return all(
+            isinstance(v, nested) or (isinstance(v, str) and v.lstrip()[:1] in ("[", "{")) for v in values
+        )
     if any(isinstance(v, list | dict) for v in values):
         return False
     if field == "id":
@@ -191,7 +241,8 @@ def _answer_type(
         return "boolean", "all answers are yes, no, true or false"
     if all(a.endswith("%") for a in answers):
         return "percentage", "all answers end in %"
-    numbers = sum(isinstance(_use(source, columns, "number", row), Row) for row in rows)
+    as_number = {**source, "columns": columns, "answer_type": "number"}
+    numbers = sum(isinstance(_use(as_number, row), Row) for row in rows)
     if numbers >= ENOUGH * len(rows):
         return (
             "number",
@@ -204,9 +255,8 @@ def _answer_type(
     return "text", f"{numbers} of {len(rows)} answers are numbers"
 
 
-def _use(source: dict[str, Any], columns: dict[str, str | None], answer_type: str, row: RawRow) -> Row | str:
+def _use(settings: dict[str, Any], row: RawRow) -> Row | str:
     """Return the task a row becomes, or why it cannot be used."""
-    settings = {**source, "columns": columns, "answer_type": answer_type}
     try:
         return to_row(row, Source.model_validate(settings), demonstration=False)
     except UnusableError as e:
@@ -222,6 +272,8 @@ def _listing(rows: list[RawRow]) -> str:
 
 def _example(rows: list[RawRow], name: str) -> str:
     value = next((row.values[name] for row in rows if row.values.get(name) not in (None, "", [])), None)
+    if isinstance(value, Unreadable):
+        return f"({value.problem})"
     text = str(value) if isinstance(value, Written) else json.dumps(value, ensure_ascii=False, default=str)
     return one_line(text, 70)
 

@@ -10,10 +10,11 @@ import typer
 from jobs.common import main
 from jobs.guess import Guess, guess, yaml_text
 from jobs.showing import show
-from pipeline.config import Source, load_recipe
+from pipeline.config import Source, load_recipe, presets
 from pipeline.errors import ConfigError
 
 ANSWER_TYPES = get_args(Source.model_fields["answer_type"].annotation)
+ANSWERS_ARE = ("index0", "index1", "letter", "text")
 MAX_TOKENS = 512
 
 
@@ -35,6 +36,10 @@ def init(
     answer_type: Annotated[
         str | None, typer.Option("--answer-type", help=f"one of {', '.join(ANSWER_TYPES)}")
     ] = None,
+    answer_is: Annotated[
+        str | None,
+        typer.Option("--answer-is", help=f"how choices name their option: {', '.join(ANSWERS_ARE)}"),
+    ] = None,
     config: Annotated[str | None, typer.Option("--config", help="configuration of a Hub dataset")] = None,
     split: Annotated[str | None, typer.Option("--split", help="split of a Hub dataset")] = None,
 ) -> None:
@@ -43,6 +48,8 @@ def init(
         raise ConfigError(f"{path}: exists already. Choose another name, or delete it first.")
     if answer_type not in (None, *ANSWER_TYPES):
         raise ConfigError(f"--answer-type {answer_type!r}: expected one of {', '.join(ANSWER_TYPES)}")
+    if answer_is not in (None, *ANSWERS_ARE):
+        raise ConfigError(f"--answer-is {answer_is!r}: expected one of {', '.join(ANSWERS_ARE)}")
     if answer and no_answers:
         raise ConfigError("--answer and --no-answers: give one of them")
     named: dict[str, str | None] = {"question": question, "answer": answer, "options": options, "id": id_}
@@ -50,9 +57,9 @@ def init(
     if no_answers:
         named["answer"] = None
     hub = {key: value for key, value in (("name", config), ("split", split)) if value}
-    if tasks is None and (named or hub or answer_type):
+    if tasks is None and (named or hub or answer_type or answer_is):
         raise ConfigError("--tasks is missing: the file, folder or Hub dataset that has these columns")
-    guessed = guess(tasks, named, answer_type, hub) if tasks else None
+    guessed = guess(tasks, named, answer_type, hub, answer_is) if tasks else None
     with open(path, "x", encoding="utf-8") as f:
         f.write(_recipe(path, guessed))
     load_recipe(path)
@@ -109,6 +116,15 @@ tasks:
     lines = ["tasks:", *(f"  {key}: {yaml_text(value)}" for key, value in source.items())]
     lines += [f"  # {field}: {reason}" for field, reason in guessed.why.items()]
     bad = guessed.rows - guessed.usable
+    if "preset" in source:
+        settings = Source.model_validate(source)
+        columns = {field: column for field, column in settings.columns.model_dump().items() if column}
+        read = ", ".join(
+            f"{key}: {value}"
+            for key in ("answer_type", "answer_mark", "answer_is", "on_bad_row")
+            if (value := getattr(settings, key)) is not None
+        )
+        return "\n".join([*lines, f"  # which sets columns: {yaml_text(columns)}", f"  # and {read}"])
     on_bad_row = f"skip              # {bad} of {guessed.rows} rows read cannot be used" if bad else "fail"
     return "\n".join(
         [
@@ -121,6 +137,10 @@ tasks:
 
 
 def _held_out(guessed: Guess | None) -> str:
+    if guessed and presets.held_out_source(guessed.source):
+        return """\
+held_out:                       # the test split of the same data set
+  count: 200                    # of its questions, by hash of the id; default: all"""
     if guessed and guessed.columns["answer"] is None:
         return """\
 held_out:                       # the tasks have no answers, so evaluation needs questions that do
@@ -142,8 +162,8 @@ def _report(guessed: Guess) -> None:
     rows = f"{guessed.rows} rows" if guessed.complete else f"the first {guessed.rows} rows"
     show(f"read {rows} with source {guessed.source['source']}")
     for field, reason in guessed.why.items():
-        value = guessed.answer_type if field == "answer_type" else guessed.columns[field]
-        show(f"{field:<12}{value}: {reason}", 2)
+        given = {**guessed.columns, "answer_type": guessed.answer_type, **guessed.source}
+        show(f"{field:<12}{given[field]}: {reason}", 2)
     if bad := guessed.rows - guessed.usable:
         show(f"{bad} of these rows cannot be used; on_bad_row: skip leaves such rows out", 2, "yellow")
 

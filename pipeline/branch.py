@@ -11,6 +11,7 @@ from pipeline.errors import SelfloopError
 from pipeline.methods import load_method, method_stage, question_templates
 from pipeline.prompts import Prompts
 from pipeline.protocols import Proposals, ProposesQuestions
+from pipeline.publish.accumulate import always_with
 from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
 from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
@@ -105,14 +106,15 @@ def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
     own = (
         source.branched_from() or 0
     ) < number  # else the source shares that round with a run of yet another recipe
-    published = [PUBLISH, PAIRS] if alike == len(STAGES) and own and _published_alike(before, recipe) else []
+    whole = alike == len(STAGES) and own and _published_alike(before, recipe, number)
+    published = [PUBLISH, PAIRS] if whole else []
     names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
     return [name for name in names if round_.manifest(name) is not None]
 
 
 def _asked_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     """Tell whether both recipes ask a round the same questions: those drawn, and those the model writes."""
-    if (one.questions_per_round, one.new_questions) != (other.questions_per_round, other.new_questions):
+    if any(getattr(one, s) != getattr(other, s) for s in ("questions_per_round", "new_questions", "draw")):
         return False
     proposals = [_proposals(one, round_), _proposals(other, round_)]
     if proposals == [None, None]:
@@ -134,10 +136,11 @@ def _engines_alike(one: Recipe, other: Recipe) -> bool:
     return all(may_change(f"engine.{key}", other) for key, *_ in changed)
 
 
-def _published_alike(one: Recipe, other: Recipe) -> bool:
+def _published_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     sections = ("method", "filters", "held_out", "preferences", "prompts")
     same = all(getattr(one, s) == getattr(other, s) for s in sections)
-    return same and one.train.max_length == other.train.max_length
+    compared = [always_with(recipe.accumulate, round_) for recipe in (one, other)]
+    return same and compared[0] == compared[1] and one.train.max_length == other.train.max_length
 
 
 def _is_alike(round_: Round, name: str) -> bool:

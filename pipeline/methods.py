@@ -3,7 +3,10 @@
 What a method may do beyond that is in pipeline/protocols.py.
 """
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline import registry
 from pipeline.engines.base import Message
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SelfloopError, raised_at
 from pipeline.prompts import Prompts
 from pipeline.rows import Row
-from pipeline.stage import Stage
+from pipeline.stage import STAGES, Stage
 
 __all__ = ["Example", "Method", "Options", "Stage", "load_method", "method_class", "method_stage"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Options(BaseModel):
@@ -25,6 +30,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     # By value of the option `preset`: defaults of other options.
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    # Options that runs of older versions lack: at their default they are no part of a fingerprint.
+    late: ClassVar[tuple[str, ...]] = ()
     name: str
 
     @model_validator(mode="before")
@@ -33,7 +40,7 @@ class Options(BaseModel):
         if not (cls.presets and isinstance(data, dict)):
             return data
         preset = data.get("preset", cls.model_fields["preset"].default)
-        return {**cls.presets.get(preset, {}), **data} if isinstance(preset, str) else data
+        return _over(cls.presets.get(preset, {}), data) if isinstance(preset, str) else data
 
     @classmethod
     def of_preset(cls, preset: Any = None) -> dict[str, Any]:
@@ -48,7 +55,18 @@ class Options(BaseModel):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
-        return self.model_dump(mode="json")
+        known = type(self).model_fields
+        absent = {key for key in self.late if getattr(self, key) == known[key].default}
+        return self.model_dump(mode="json", exclude=absent)
+
+
+def _over(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given` with what it leaves out, in its sections too, taken from `preset`."""
+    merged = {**preset, **given}
+    for key, value in preset.items():
+        if isinstance(value, dict) and isinstance(given.get(key), dict):
+            merged[key] = _over(value, given[key])
+    return merged
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,13 +161,94 @@ def example_templates(method: Method) -> tuple[str, ...]:
 
 
 def method_class(recipe: Any) -> type[Method]:
-    """Return the class that the recipe's method.name points at."""
-    return registry.resolve("method", recipe.method["name"])
+    """Return the class that the recipe's method.name points at. Raises ConfigError for what it lacks."""
+    given = recipe.method["name"]
+    found = registry.resolve_class("method", given, Method, "Options", BaseModel)
+    name = getattr(found, "name", None)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        has = "has no `name`" if name is None else f"has the name {name!r}"
+        raise ConfigError(
+            f"method {given!r}: class {found.__name__} {has}; expected a line such as "
+            'name = "revise" in it: letters, digits, "_" and "-", for tables and datasets.'
+        )
+    return found
 
 
 def load_method(recipe: Any) -> Method:
-    """Return the recipe's method. Raises ConfigError when it cannot work with the rest of the recipe."""
-    return method_class(recipe)(recipe)
+    """Return the recipe's method. Raises ConfigError when it cannot work with the rest of the recipe, or
+    cannot be made at all.
+    """
+    cls = method_class(recipe)
+    with _own_code(cls.name, "__init__"):
+        return cls(recipe)
+
+
+def check_method(method: Method) -> None:
+    """Raise ConfigError for a method that lacks a stage or a template."""
+    with _own_code(method.name, "stages()"):
+        made = method.stages()
+    missing = [name for name in STAGES if name not in made] if isinstance(made, dict) else list(STAGES)
+    if missing:
+        raise ConfigError(
+            f"method {method.name}: stages() returns no stage for {', '.join(missing)}; expected all of "
+            f"{', '.join(STAGES)} (an empty Stage() passes rows through)."
+        )
+    used = {"question": question_templates(method), "examples": example_templates(method)}
+    for name, stage in made.items():
+        if not isinstance(stage, Stage):
+            raise ConfigError(
+                f"method {method.name}: stages() returns {stage!r} as {name}; expected a Stage(...)."
+            )
+        used[f"stage {name}"] = stage.prompts
+    for where, templates in used.items():
+        for template in templates:
+            try:
+                method.prompts.check(template)
+            except ConfigError as e:
+                raise ConfigError(f"method {method.name}, {where}: {e}") from None
+
+
+def check_question(method: Method, row: Row) -> None:
+    """Raise ConfigError if a method cannot ask the question in a task's row."""
+    with _own_code(method.name, "question()", row):
+        asked = method.question(row)
+    if not (isinstance(asked, list) and asked and all(map(_is_message, asked))):
+        raise ConfigError(
+            f"method {method.name}: question() returns {str(asked)[:80]}; expected a list of messages, as "
+            "self.prompts.render(...) returns it."
+        )
+
+
+def examples_of(method: Method, row: Row) -> list[Example]:
+    """Return a row's examples. Raises ConfigError, naming the row, if the method cannot make them."""
+    with _own_code(method.name, "examples()", row):
+        made = list(method.examples(row))
+        for example in made:
+            if not isinstance(example, Example) or not all(
+                map(_is_message, (*example.prompt, *example.completion))
+            ):
+                raise TypeError(f"{str(example)[:80]} is no Example(prompt, completion) of messages")
+    return made
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and {"role", "content"} <= message.keys()
+
+
+@contextmanager
+def _own_code(name: str, what: str, row: Row | None = None) -> Iterator[None]:
+    """Turn what a method's own code raises into one sentence, with the place and the row."""
+    try:
+        yield
+    except SelfloopError as e:  # says enough, but for whose row it is
+        if row is None:
+            raise
+        raise ConfigError(f"method {name}: {what} fails on row {row.id}: {e}") from e
+    except Exception as e:
+        on = "" if row is None else f" on row {row.id}, whose payload has {', '.join(sorted(row.payload))}"
+        raise ConfigError(
+            f"method {name}: {what} raises {type(e).__name__}: {e}{on} ({raised_at(e)})."
+        ) from e
 
 
 def method_stage(name: str, recipe: Any) -> Stage:

@@ -28,6 +28,10 @@ KEYS: dict[str, Key] = {
         "the question, instruction, document or first observation",
     ),
     "answer": Key("tasks", "verify", "ground truth; None where there is none. Unhinted prompts never see it"),
+    "answers": Key(
+        "tasks", "verify", "all right answers, the first of which is `answer`, where there are several"
+    ),
+    "turns": Key("tasks", "every prompt", "messages {role, content} before the question, in a conversation"),
     "answer_type": Key(
         "tasks",
         "verify, evaluate",

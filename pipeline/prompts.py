@@ -63,6 +63,10 @@ class Prompts:
         looked = " and ".join(str(folder) for folder in self._folders)
         raise ConfigError(f"no prompt template {step}.jinja in {looked}.{suggest(step, self.names())}")
 
+    def check(self, step: str) -> None:
+        """Raise ConfigError if there is no template `step`, or if it cannot be parsed."""
+        _parse(self._where(step), self.source(step))
+
     def render(self, step: str, **variables: object) -> list[Message]:
         """Render the template `step` to messages; empty turns are left out.
 
@@ -125,9 +129,9 @@ def read_replacements(value: Any, beside: Path) -> Any:
     """Return a recipe's `prompts` with files replaced by their text, so that the frozen recipe holds what was
     used.
 
-    `value` is a folder with <method>/<step>.jinja files, or maps template names to files or texts. Paths are
-    relative to the working directory or to `beside`, the recipe's folder. Raises ConfigError for a file that
-    cannot be read.
+    `value` is a folder with <method>/<step>.jinja files, or maps template names to files, texts, or names of
+    other shipped templates (direct/solve: direct/short). Paths are relative to the working directory or to
+    `beside`, the recipe's folder. Raises ConfigError for a file that cannot be read.
     """
     if isinstance(value, str):
         folder = _existing(value, beside)
@@ -141,10 +145,12 @@ def read_replacements(value: Any, beside: Path) -> Any:
 
 
 def _existing(path: str, beside: Path) -> Path:
-    if found := next((p for p in (Path(path), beside / path) if p.exists()), None):
+    shipped = [FOLDER / f"{path}.jinja"] if NAME.fullmatch(path) else []
+    if found := next((p for p in (*shipped, Path(path), beside / path) if p.exists()), None):
         return found
     raise ConfigError(
-        f"prompts: {path!r} is neither a file nor the text of a template (which begins with a line [[user]])"
+        f"prompts: {path!r} is neither a file, nor a shipped template's name, nor the text of a template "
+        f"(which begins with a line [[user]]).{suggest(path, SHIPPED.names())}"
     )
 
 

@@ -247,6 +247,15 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class Advises(Protocol):
+    """Says at the start of a run which settings do not fit what the method asks for. Default: nothing."""
+
+    def advice(self, tasks: Sequence[Row]) -> list[str]:
+        """Return one line per misfit, with a value that fits; `tasks` are some of the run's."""
+        ...
+
+
+@runtime_checkable
 class Reports(Protocol):
     """Writes its own report into the run directory, after publishing and after each evaluation."""
 

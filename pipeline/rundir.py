@@ -160,6 +160,8 @@ def may_change(key: str, recipe: Recipe) -> bool:
     sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
     sections["engine"] = recipe.engine
     allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
+    if recipe.train.kind in ("sft", "cpt"):
+        allowed.append("train.dpo")
     allowed += [
         f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
     ]

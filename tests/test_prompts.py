@@ -62,8 +62,8 @@ def test_text_that_goes_in_is_only_text(render: Render, text: str) -> None:
 
 @given(st.text())
 def test_any_question_stays_in_its_turn(question: str) -> None:
-    plain = prompts.render("direct/solve", question="why?", options=None)
-    filled = prompts.render("direct/solve", question=f"<{question}>", options=None)
+    plain = prompts.render("direct/solve", question="why?", options=None, answer_type="text")
+    filled = prompts.render("direct/solve", question=f"<{question}>", options=None, answer_type="text")
     assert [m["role"] for m in filled] == [m["role"] for m in plain]
     assert [m["content"].replace(f"<{question}>", "why?") for m in filled] == [m["content"] for m in plain]
 
@@ -160,14 +160,21 @@ def test_recipe_replaces_template(recipe_with: Callable[[str], Recipe], run: Run
     assert plain != asked
 
 
+def test_recipe_takes_another_shipped_template(recipe_with: Callable[[str], Recipe], run: RunDir) -> None:
+    recipe = recipe_with("{direct/solve: direct/short}")
+    run.freeze(recipe)  # with the text: a later version may ship another one
+    assert run.recipe().prompts == {"direct/solve": prompts.SHIPPED.source("direct/short")}
+
+
 @pytest.mark.parametrize(
     ("section", "problem"),
     [
+        ("{direct/solve: direct/shor}", "Did you mean 'direct/short'?"),
         ("{direct/solv: my/direct/solve.jinja}", "Did you mean 'direct/solve'?"),
-        ("{direct/solve: my/none.jinja}", "neither a file nor the text of a template"),
+        ("{direct/solve: my/none.jinja}", "neither a file, nor a shipped template"),
         (
             '{direct/solve: "[[user]]\\n{{ answer }}"}',
-            "uses answer; this template is given: options, question",
+            "uses answer; this template is given: answer_type, options, question",
         ),
         ('{direct/solve: "[[user]]\\n{{ question "}', "prompts: direct/solve (of the recipe)"),
         ("7", "prompts"),

@@ -45,7 +45,7 @@ def test_what_may_change(run: RunDir, make_recipe: Make, changes: dict[str, Any]
         ({"seed": 1}, "seed: 0 -> 1"),
         ({"sampling": {"temperature": 0.5}}, "sampling.temperature: 1.0 -> 0.5"),
         ({"method": {"name": "direct", "samples": 9}}, "method.samples: 4 -> 9"),
-        ({"train": {"learning_rate": 1}}, "train.learning_rate: 0.0002 -> 1.0"),
+        ({"train": {"learning_rate": 1}}, "train.learning_rate: None -> 1.0"),
         ({"train": {"lora": {}}}, "train.lora: None -> {"),
         ({"engine": {"kind": "scripted", "answers": "math:sqrt"}}, "engine.answers: 'hash' -> 'math:sqrt'"),
         ({"engine": {"kind": "vllm"}}, "engine.kind: 'scripted' -> 'vllm'"),
@@ -179,3 +179,12 @@ def test_rounds_in_order(run: RunDir) -> None:
     for name in ("010", "base", "002", "notes", "1000"):
         files.write_bytes(run.path("rounds", name, "x"), b"")
     assert run.rounds() == ["base", 2, 10, 1000]
+
+
+def test_settings_of_dpo_may_change_where_there_is_none(run: RunDir, make_recipe: Make) -> None:
+    """Or a new default of theirs would keep every supervised run from being resumed with its recipe."""
+    run.freeze(make_recipe(train={"dpo": {"loss_type": "sigmoid", "learning_rate": 1e-6}}))
+    (Path(run.root) / "rounds").mkdir()
+    assert run.freeze(make_recipe()).train.dpo.loss_type == ["sigmoid", "sft"]
+    with pytest.raises(StaleError, match="train.dpo.loss_type"):
+        run.freeze(make_recipe(train={"kind": "dpo", "dpo": {"loss_type": "ipo"}}))

@@ -2,22 +2,30 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from pipeline.config import presets
 from pipeline.config.section import Section
+from pipeline.errors import suggest
 
 
 class Columns(Section):
-    """Which column holds what. Without an id column, ids are hashes of the content."""
+    """Which column holds what. A dot leads into a nested column: `reward_model.ground_truth`, `answers.0`.
+
+    Without an id column, ids are hashes of the content.
+    """
 
     question: str = "question"
+    """A text, or a list of messages: its last user message is asked, with those before it."""
     answer: str | None = "answer"
-    """null if the tasks have no ground truth."""
+    """null if the tasks have no ground truth. Of a list each is right."""
     id: str | None = None
     solution: str | None = None
-    """Worked solution of a demonstration. An answer that it does not contain is marked after it."""
-    options: str | None = None
-    """List of the option texts of a multiple-choice question."""
+    """Worked solution of a demonstration. An answer that it does not contain is marked after it. Of a list of
+    messages it is the last of the assistant."""
+    options: str | list[str] | None = None
+    """The options of a multiple-choice question: a list, an object of texts by label or of lists `text` and
+    `label`, one text ("A) ... B) ..."), or a list of columns, one for each option."""
     document: str | None = None
     """The document a question is about. Confidence intervals then resample documents instead of questions."""
 
@@ -29,6 +37,10 @@ class Source(Section):
     """reasoning_gym, environment, jsonl, csv, parquet, hf, documents, or your own as `module:function`."""
     path: str | None = None
     """File, glob or folder; for hf a Hub name."""
+    preset: str | None = None
+    """The layout of a public data set, on the Hub or a copy of it: gsm8k, math, mmlu, mmlu_pro, arc, verl,
+    deepscaler, olympiadbench, messages, sharegpt. It sets columns, answer_type, answer_mark, answer_is,
+    on_bad_row, and the options that the Hub needs, where the recipe does not."""
     dataset: str | None = None
     """Name of the reasoning_gym dataset, or of the environment."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -39,8 +51,36 @@ class Source(Section):
     """Read at most this many rows; for reasoning_gym, how many to generate."""
     answer_type: Literal["number", "fraction", "percentage", "math", "choice", "boolean", "text"] = "number"
     """How answers are read and compared."""
+    answer_mark: str | None = Field(None, min_length=1)
+    """The answer is what follows the last occurrence of this text in its column, up to the end of the line,
+    such as `####`; boxed: what the last box of LaTeX holds."""
+    answer_is: Literal["index0", "index1", "letter", "text"] | None = None
+    """How the answer of a choice names its option. A number is an index from 0 or from 1, or the option's
+    text, and is refused until this says which."""
     on_bad_row: Literal["fail", "skip"] = "fail"
-    """skip records bad rows under tasks/rejected, counts them and reads on."""
+    """skip records bad rows under tasks/rejected, counts them and reads on. Rows that repeat an earlier one
+    are left out and counted, whatever this says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, data: Any) -> Any:
+        return presets.filled(data)
+
+    @field_validator("preset")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in presets.PRESETS:
+            known = ", ".join(presets.PRESETS)
+            raise ValueError(f"unknown preset {name!r}.{suggest(name, presets.PRESETS)} Known: {known}")
+        return name
+
+    @model_validator(mode="after")
+    def _of_a_choice(self) -> "Source":
+        if self.answer_is and self.answer_type != "choice":
+            raise ValueError(
+                f"answer_is: {self.answer_is} is about choices, but answer_type is {self.answer_type}"
+            )
+        return self
 
 
 class HeldOut(Section):
@@ -54,7 +94,8 @@ class HeldOut(Section):
     share: float = Field(0.2, gt=0, lt=1)
     """Share of the items, if `count` is not set."""
     source: Source | None = None
-    """Take the questions from this source instead, `count` of them or all; every task is then trained on."""
+    """Take the questions from this source instead, `count` of them or all. Every task that reads otherwise is
+    then trained on. With `tasks.preset` it is the test split, where there is one and `share` is not set."""
     ngram: int = Field(13, ge=2)
     """Published examples that share this many consecutive words with a held-out question are dropped."""
 
@@ -66,18 +107,32 @@ class Filters(Section):
     """Drop answers that were cut off: by the token limit, a content filter or an error of the server."""
     min_tokens: NonNegativeInt = 1
     max_tokens: PositiveInt | None = None
+    repetition_share: float | None = Field(0.4, gt=0, lt=1)
+    """Drop answers of which more than this share repeats: loops, or sentences that come three times and more.
+    null: any. Off where `repetition_limit` is set and this is not."""
+    repetition_limit: int | None = Field(None, ge=2)
+    """Drop answers in which one n-gram occurs this often, wherever. It also drops right solutions whose steps
+    are worded alike. null: any."""
     repetition_ngram: PositiveInt = 8
-    """Length in words of the n-grams that `repetition_limit` counts."""
-    repetition_limit: int = Field(4, ge=2)
-    """Drop answers in which one n-gram occurs this often."""
+    """Length in words of the shortest passage whose repetition counts."""
     own: list[str | dict[str, Any]] = Field(default_factory=list)
     """Filters of your own, called with a row: `module:Name`, or {use: module:Name, option: value}."""
     drop_duplicates: bool = True
-    """Drop exact duplicates among the answers to a question, over all rounds."""
+    """Drop exact duplicates among the answers to a question, over all rounds that are trained on together
+    (`accumulate`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_alone(cls, data: Any) -> Any:
+        """A recipe that sets the limit alone, as every run.yaml without the share does, has no share."""
+        if isinstance(data, dict) and data.get("repetition_limit") is not None:
+            return {"repetition_share": None, **data}
+        return data
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what outcomes depend on, as JSON."""
-        return self.model_dump(mode="json", exclude=None if self.own else {"own"})
+        absent = {"own": self.own, "repetition_share": self.repetition_share}
+        return self.model_dump(mode="json", exclude={key for key, value in absent.items() if not value})
 
 
 class Accumulate(Section):

@@ -25,6 +25,12 @@ ALWAYS = (
     *("train", "evaluate", "runner"),
 )
 Place = Callable[[Loc], str]  # where a key stands, for error messages
+# What a run.yaml without the key meant when it was written: defaults that have changed since.
+_FORMER: dict[tuple[str, ...], Any] = {
+    ("train", "learning_rate"): 2e-4,
+    ("train", "dpo", "learning_rate"): 1e-6,
+    ("train", "dpo", "loss_type"): ["sigmoid"],
+}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -93,6 +99,12 @@ def stored_data(path: str) -> tuple[dict[str, Any], dict[Loc, int]]:
             f"{e}\nselfloop wrote this file when the run was started. Restore it from a backup, or start "
             "again in a new run directory."
         ) from None
+    for (*sections, key), former in _FORMER.items():
+        at: Any = data
+        for section in sections:
+            at = at.setdefault(section, {}) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.setdefault(key, former)
     return data, lines
 
 
@@ -107,10 +119,10 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
         recipe = Recipe.model_validate(data)
     except ValidationError as e:
         raise ConfigError(_explain(e, Recipe, place, data)) from None
-    from pipeline.methods import Method  # which imports this package
+    from pipeline.methods import load_method, method_class  # which import this package
 
     try:
-        method = registry.resolve_class("method", recipe.method["name"], Method, "Options", BaseModel)
+        method = method_class(recipe)
     except ConfigError as e:
         raise ConfigError(f"{place(('method', 'name'))}: {e}") from None
     try:
@@ -120,7 +132,7 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
     prompts.Prompts.of(recipe).check_replaced()
-    method(recipe)  # refuses settings that contradict each other, before anything is stored
+    load_method(recipe)  # refuses settings that contradict each other, before anything is stored
     return recipe
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pipeline.config import presets
 from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Source
 from pipeline.config.engines import AnyEngine, VllmEngine
 from pipeline.config.section import Section
@@ -81,6 +82,29 @@ class Runner(Section):
     """Use the engines that `selfloop serve` started under this name."""
 
 
+class Draw(Section):
+    """Which questions a round may draw, by pass rate: the share of right answers in the last round that asked
+    a question. One that no round has asked is always drawn from; one out of bounds is not asked again."""
+
+    min_pass_rate: float = Field(0.0, ge=0, le=1)
+    """0.01 leaves out the questions that no answer solved."""
+    max_pass_rate: float = Field(1.0, ge=0, le=1)
+    """0.99 leaves out the questions that every answer solved."""
+
+    @property
+    def by_pass_rate(self) -> bool:
+        """Whether the bounds leave anything out."""
+        return (self.min_pass_rate, self.max_pass_rate) != (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Draw":
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ValueError(
+                f"min_pass_rate {self.min_pass_rate} is above max_pass_rate {self.max_pass_rate}"
+            )
+        return self
+
+
 class Recipe(Section):
     """One run."""
 
@@ -98,6 +122,7 @@ class Recipe(Section):
     """Size of a seeded sample of the tasks, drawn for each round. Default: all tasks."""
     new_questions: bool = False
     """Never draw a task that an earlier round has drawn."""
+    draw: Draw = Field(default_factory=Draw)
     sampling: Sampling = Field(default_factory=Sampling)
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "direct"})
     """The method's name and its own options."""
@@ -113,11 +138,21 @@ class Recipe(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
     runner: Runner = Field(default_factory=Runner)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _hold_out_test_split(cls, data: Any) -> Any:
+        """With a preset, models are by default evaluated on its test split."""
+        return presets.evaluated_on_test_split(data) if isinstance(data, dict) else data
+
     @model_validator(mode="after")
     def _complete(self) -> "Recipe":
         if self.new_questions and self.questions_per_round is None:
             raise ValueError(
                 "new_questions: true needs questions_per_round; otherwise every round uses all questions"
+            )
+        if self.new_questions and self.draw.by_pass_rate:
+            raise ValueError(
+                "draw has no effect with new_questions: true, where every question is asked once; remove one"
             )
         if not isinstance(self.method.get("name"), str):
             raise ValueError("method.name is missing: expected a method's name, such as direct")

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import orjson
 
 from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
@@ -32,15 +35,30 @@ class Mixture:
     subsample: int | None = None
     keep_real: bool = True
     keep_rounds: tuple[int, ...] = ()
+    distinct: bool = False  # of rows of several rounds that read the same, use those of the newest
 
 
-def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path]) -> Mixture:
+def always_with(policy: Accumulate, round: int) -> list[int]:
+    """Return the rounds before `round` that are in every mixture that `round` is in.
+
+    A row that repeats one of theirs adds nothing. With policy replace or window:k other earlier rounds drop
+    out of the mixture while `round` is still in it.
+    """
+    kind = policy.policy.partition(":")[0]
+    kept = {*policy.keep_rounds, *([REAL_ROUND] if policy.keep_real else [])}
+    return [r for r in range(round) if kind in ("all", "subsample") or r in kept]
+
+
+def mixture(
+    policy: Accumulate, round: int, available: Mapping[int, str | Path], distinct: bool = True
+) -> Mixture:
     """Return what a round trains on; `available` maps rounds to dataset folders, 0 to the demonstrations.
 
     all: rounds 0..r. replace: round r. window:k: rounds r-k+1..r. subsample:n: n rows of rounds 0..r. With
     `keep_real`, round 0 is always in, and a subsample has all its rows; without it, round 0 is a round like
     any other. `keep_rounds` does the same for the rounds it names. A run without demonstrations has no round
-    0. Raises StageError if the dataset of a round is missing, or if nothing is left to train on.
+    0. With `distinct`, rows of a window that read the same are used once; with other policies publishing
+    sees to that. Raises StageError if the dataset of a round is missing, or if nothing is left to train on.
     """
     kind, _, number = policy.policy.partition(":")
     first = {"all": 0, "subsample": 0, "replace": round, "window": round - int(number or 1) + 1}[kind]
@@ -58,7 +76,9 @@ def mixture(policy: Accumulate, round: int, available: Mapping[int, str | Path])
             f"(accumulate.policy {policy.policy})."
         )
     subsample = int(number) if kind == "subsample" else None
-    return Mixture(parts, subsample, policy.keep_real, tuple(policy.keep_rounds))
+    return Mixture(
+        parts, subsample, policy.keep_real, tuple(policy.keep_rounds), distinct and kind == "window"
+    )
 
 
 def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Dataset:
@@ -67,6 +87,8 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
     Raises DataError for a folder of another schema, StageError if the mixture has no rows at all.
     """
     pool = datasets.concatenate_datasets([_load(part, kind) for part in mixture.parts])
+    if mixture.distinct:
+        pool = pool.select(_newest(pool, kind))
     if not len(pool):
         folders = ", ".join(part.path for part in mixture.parts)
         raise StageError(f"there is nothing to train on: every dataset of the mixture is empty ({folders}).")
@@ -75,6 +97,25 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
     if mixture.subsample is not None:
         order = _draw(_exempt(pool, mixture), ids, mixture.subsample, seed)
     return pool.select(sorted(order, key=lambda i: (unit_interval(seed, "mixture", ids[i]), ids[i])))
+
+
+def _newest(pool: datasets.Dataset, kind: Kind) -> list[int]:
+    """Return the rows whose content no newer round has. White space does not tell contents apart."""
+    rounds = column(pool, "src_round")
+    newest: dict[bytes, int] = {}
+    keys = []
+    for i, row in enumerate(pool.select_columns(list(kind.content))):
+        keys.append(blake2b(orjson.dumps(_without_space(row)), digest_size=16).digest())
+        newest[keys[-1]] = max(int(rounds[i]), newest.get(keys[-1], 0))
+    return [i for i, key in enumerate(keys) if rounds[i] == newest[key]]
+
+
+def _without_space(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_space(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_space(value) for value in content]
+    return " ".join(content.split()) if isinstance(content, str) else content
 
 
 def _exempt(pool: datasets.Dataset, mixture: Mixture) -> np.ndarray:

@@ -1,10 +1,19 @@
 """Token counts of published rows, split into the same parts as by the trainers."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pipeline.engines.base import Message
 from pipeline.publish.loss_mask import IGNORED, mask_turns
+
+# What ends a document in pretraining, by model family: GPT, Qwen, SmolLM; Llama 3, Granite; Llama 2, Mistral;
+# Gemma; DeepSeek; Cohere; Kimi.
+_DOCUMENT_ENDS = (
+    *("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"),
+    *("<\uff5cend\u2581of\u2581sentence\uff5c>", "<EOS_TOKEN>", "[EOS]"),
+)
+_TURN_STARTS = ("<|im_start|>", "<|start|>", "<start_of_turn>", "<|turn>")
 
 
 def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Message]) -> tuple[int, int]:
@@ -28,9 +37,23 @@ def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Return a text's tokens as continued pretraining uses them: BOS (if there is one), text, EOS."""
+    """Return a text's tokens as continued pretraining uses them: BOS (if any), text, end of document.
+
+    A chat model's EOS ends a turn, not a document: texts end with the token that ended documents in
+    pretraining, where the tokenizer has one. A BOS that begins a turn is left out.
+    """
+    start, end = _document_ends(tokenizer)
+    return [*start, *tokenizer(text, add_special_tokens=False)["input_ids"], end]
+
+
+@lru_cache(maxsize=4)  # reading a vocabulary takes up to 0.1 s
+def _document_ends(tokenizer: Any) -> tuple[list[int], int]:
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return [*start, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    if tokenizer.eos_token in _DOCUMENT_ENDS:
+        return start, tokenizer.eos_token_id
+    known = tokenizer.get_vocab()
+    end = next((known[name] for name in _DOCUMENT_ENDS if name in known), tokenizer.eos_token_id)
+    return [] if tokenizer.bos_token in _TURN_STARTS else start, end
 
 
 def text_columns(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:

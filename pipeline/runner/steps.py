@@ -61,6 +61,7 @@ def _run_step(
             entry.dropped[verdict.reason] = entry.dropped.get(verdict.reason, 0) + 1
         else:
             entry.rows_out += 1
+            entry.rows_replaced += isinstance(verdict, Kept)
         if len(out) >= ROWS_PER_PART:
             out.flush()
     out.flush()

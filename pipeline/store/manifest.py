@@ -21,11 +21,15 @@ class PartEntry(BaseModel):
 
 
 class StepEntry(BaseModel):
-    """One step over all rows of the stage, such as deduplication: how many went in and what it dropped."""
+    """One step over all rows of the stage, such as deduplication: how many went in and what it dropped.
+
+    `rows_replaced` of `rows_out` were changed.
+    """
 
     name: str
     rows_in: int
     rows_out: int
+    rows_replaced: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
 
 

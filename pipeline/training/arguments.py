@@ -13,7 +13,8 @@ from pipeline.errors import ConfigError, suggest
 from pipeline.publish.kinds import DPO, SFT
 from pipeline.training.spec import TrainSpec
 
-CPU_TOKENS = 2048  # default size of a forward pass on a CPU, see micro_batch
+# Default size of a forward pass, see micro_batch.
+CPU_TOKENS, GPU_TOKENS = 2048, 16_384
 # Fields that selfloop sets but that the recipe's `extra` may override.
 _OVERRIDABLE = {
     "gradient_checkpointing",
@@ -22,6 +23,20 @@ _OVERRIDABLE = {
     "train_sampling_strategy",
     "dataloader_pin_memory",
     "precompute_ref_log_probs",
+}
+# Fields that TRL knows and that cannot work here, by their beginning.
+_SHARDED = "is not supported yet: every worker holds the whole model and the first one saves it. Remove it"
+_NO_EVALUATION = "needs an evaluation during the training; selfloop evaluates after it. Remove it"
+_REFUSED = {
+    "fsdp": _SHARDED,
+    "deepspeed": _SHARDED,
+    "parallelism_config": _SHARDED,
+    "eval_strategy": _NO_EVALUATION,
+    "load_best_model_at_end": _NO_EVALUATION,
+    "fp16": "is not supported: train.precision chooses fp32 or bf16. Remove it",
+    "push_to_hub": "is not supported: push the folder models/round-NNN yourself. Remove it",
+    "model_init_kwargs": "has no effect: selfloop loads the model itself. Remove it",
+    "padding_free": "mixes texts without FlashAttention, which selfloop does not load. Remove it",
 }
 
 
@@ -72,13 +87,14 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
 def micro_batch(train: Train, share: int, answers: int, use_gpu: bool) -> int:
     """Return how many rows (of `answers` texts) of a worker's `share` of a batch to process at once.
 
-    On a GPU, all of them. On a CPU, as many as fit into CPU_TOKENS at max_length: beyond that throughput does
-    not grow, memory does (2 MB a token for a model of 135M), and rows are padded to the longest. Measured
-    with four rows of up to 1,408 tokens: 49 tokens/s together, 83 one by one.
+    As many as fit into CPU_TOKENS or GPU_TOKENS at max_length. On a CPU, throughput does not grow beyond
+    that, memory does (2 MB a token for a model of 135M), and rows are padded to the longest. Measured with
+    four rows of up to 1,408 tokens: 49 tokens/s together, 83 one by one. On a GPU, GPU_TOKENS keep it busy,
+    and with gradient checkpointing a model of 8 billion parameters holds about 4 GiB of activations for them.
     """
-    if train.micro_batch_size or use_gpu:
-        return train.micro_batch_size or share
-    fit = max(1, CPU_TOKENS // (train.max_length * answers))
+    if train.micro_batch_size:
+        return train.micro_batch_size
+    fit = max(1, (GPU_TOKENS if use_gpu else CPU_TOKENS) // (train.max_length * answers))
     return max(n for n in range(1, min(share, fit) + 1) if share % n == 0)
 
 
@@ -100,12 +116,22 @@ def wants_bf16(precision: str, gpu: bool) -> bool:
     return computes_bf16()
 
 
+def wants_bf16_weights(precision: str, bf16: bool, lora: bool) -> bool:
+    """Tell whether to load the weights as bf16: where a recipe says so, and frozen ones under LoRA.
+
+    bf16 (8 bits of mantissa) loses AdamW's small updates, so weights that are trained stay fp32, adapters
+    too. Frozen weights are multiplied as bf16 anyway where `bf16` is on (wants_bf16).
+    """
+    return precision == "bf16" or (lora and bf16)
+
+
 def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[str]) -> str:
     """Return a config file with which `trl sft` (or `trl dpo`) repeats this training."""
     command, lora = spec.kind.command, spec.train.lora
+    half = wants_bf16_weights(spec.train.precision, bool(arguments.get("bf16")), bool(lora))
     settings = {
         "model_name_or_path": spec.model.path,
-        "dtype": "bfloat16" if spec.train.precision == "bf16" else "float32",
+        "dtype": "bfloat16" if half else "float32",
         "trust_remote_code": spec.trust_remote_code,
         "datasets": [{"path": folder} for folder in folders],
         **arguments,
@@ -171,14 +197,14 @@ def _kind_arguments(spec: TrainSpec, examples: int) -> dict[str, Any]:
 
 
 def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe's further TRL fields. Raises ConfigError for unknown or reserved ones."""
+    """Return the recipe's further TRL fields. Raises ConfigError for unknown, reserved or refused ones."""
     if not extra:
         return {}
     import trl
 
     config = trl.SFTConfig if spec.kind.command == SFT.command else trl.DPOConfig
     known = {field.name for field in fields(config)}
-    for name in extra:
+    for name, value in extra.items():
         if name in ours.keys() - _OVERRIDABLE:
             raise ConfigError(
                 f"{key}.{name}: selfloop sets this field from the keys next to {key}; change it there."
@@ -186,4 +212,8 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
         if name not in known:
             hint = suggest(name, known)
             raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
+        if name == "packing_strategy" and value != "bfd":
+            raise ConfigError(f"{key}.{name}: only bfd keeps the texts of a packed sequence whole and apart.")
+        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
+            raise ConfigError(f"{key}.{name}: {why}.")
     return dict(extra)

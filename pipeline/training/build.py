@@ -11,7 +11,7 @@ from trl.trainer import utils
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
 from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
-from pipeline.training.arguments import wants_bf16
+from pipeline.training.arguments import wants_bf16, wants_bf16_weights
 from pipeline.training.checkpoints import MarkComplete
 from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
 from pipeline.training.progress import ProgressWriter
@@ -27,9 +27,12 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
     datasets.disable_progress_bars()
     disable_progress_bar()
     arguments, trust, kind = config["arguments"], config["trust_remote_code"], KINDS[config["kind"]]
-    # bf16 weights (8 bits of mantissa) lose AdamW's small updates: the default is fp32 with bf16 arithmetic.
-    dtype = torch.bfloat16 if config["precision"] == "bf16" else torch.float32
     bf16 = wants_bf16(config["precision"], not arguments["use_cpu"])
+    adapters = bool(config["lora"] or config.get("adapter"))
+    half = wants_bf16_weights(
+        config["precision"], bf16, adapters
+    )  # adapters themselves are fp32: PEFT's default
+    dtype = torch.bfloat16 if half else torch.float32
     if bf16:
         # TRL multiplies the output layer's bf16 as fp32; bf16 units do so exactly, 2 to 4 times faster.
         torch.set_float32_matmul_precision("medium")

@@ -47,8 +47,10 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
             f"all {len(data)} {spec.kind.unit} are longer than train.max_length, {spec.train.max_length} "
             f"tokens (the shortest has {lengths.min()})."
         )
-    if spec.mixture.subsample is None and not left_out and measured is data:
-        folders = [part.path for part in spec.mixture.parts if read_json(f"{part.path}/{MANIFEST}")["rows"]]
+    rows = {part.path: read_json(f"{part.path}/{MANIFEST}")["rows"] for part in spec.mixture.parts}
+    whole = spec.mixture.subsample is None and len(data) == sum(rows.values())
+    if whole and not left_out and measured is data:
+        folders = [path for path, count in rows.items() if count]
     else:
         folders = [f"{spec.work}/dataset"]
         if not Path(folders[0], MANIFEST).exists():

@@ -41,16 +41,24 @@ class TrainSpec:
 
     @property
     def settings(self) -> Train:
-        """`train` as this training takes it: for DPO, with the steps, batch sizes and rate of train.dpo."""
+        """`train` as this training takes it: with a learning rate, for DPO that, the steps and the batch
+        sizes of train.dpo.
+        """
+        rate = {"learning_rate": self.rate[0]}
         if self.kind.command == SFT.command:
-            return self.train
+            return self.train.model_copy(update=rate)
         dpo = self.train.dpo
-        names = ("learning_rate", "epochs", "max_steps", "extra")
+        names = ("epochs", "max_steps", "extra")
         sizes = {
             "batch_size": dpo.batch_size or self.train.batch_size,
             "micro_batch_size": dpo.micro_batch_size or self.train.micro_batch_size,
         }
-        return self.train.model_copy(update={name: getattr(dpo, name) for name in names} | sizes)
+        return self.train.model_copy(update={name: getattr(dpo, name) for name in names} | sizes | rate)
+
+    @property
+    def rate(self) -> tuple[float, str]:
+        """The learning rate, and where it comes from."""
+        return self.train.rate("cpt" if self.kind.blocks else self.kind.command)
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,7 +5,7 @@ There is no comparison by substring and no fallback to the whole text; the relea
 (arXiv 2410.02108) had both and accepted wrong answers.
 """
 
-from stages.answers.compare import check_truth, equal, extract, normalized
+from stages.answers.compare import check_truth, difference, equal, extract, normalized
 from stages.answers.marks import Extraction, mark, on_a_line
 
-__all__ = ["Extraction", "check_truth", "equal", "extract", "mark", "normalized", "on_a_line"]
+__all__ = ["Extraction", "check_truth", "difference", "equal", "extract", "mark", "normalized", "on_a_line"]

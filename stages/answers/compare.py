@@ -1,14 +1,10 @@
 """Extract an answer, compare two, key one for a vote, check a ground truth."""
 
-import re
 from collections.abc import Sequence
 
-from stages.answers import symbolic
-from stages.answers.kinds import Reading, is_prose, read
+from stages.answers import numeric, symbolic
+from stages.answers.kinds import read
 from stages.answers.marks import Extraction, last_marked
-from stages.answers.numeric import read_number
-
-_NUMBER_COMMANDS = re.compile(r"\\(?:[dtc]?frac|times|cdot)")
 
 
 def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -> Extraction:
@@ -24,40 +20,39 @@ def extract(text: str, answer_type: str, options: Sequence[str] | None = None) -
     return Extraction(None, problem) if problem else Extraction(reading.text, "")
 
 
+def difference(pred: str, truth: str, answer_type: str, options: Sequence[str] | None = None) -> str:
+    """Return why `pred` is not equal to `truth`: '' if it is.
+
+    wrong: both are read, and have different values. not_comparable: that they differ is not certain, such as
+    70% and 70, or mathematics that is not understood. Otherwise the problem of the one that cannot be read.
+    Symmetric but for the last.
+    """
+    left, right = read(pred, answer_type, options), read(truth, answer_type, options)
+    if problem := left.problem or right.problem:
+        return problem
+    if answer_type == "math":
+        return symbolic.difference(left.text, right.text)
+    if answer_type in ("number", "fraction", "percentage"):
+        return numeric.difference(left.text, right.text, in_percent=answer_type == "percentage")
+    return "" if left.key == right.key else "wrong"
+
+
 def equal(pred: str, truth: str, answer_type: str, options: Sequence[str] | None = None) -> bool:
     """Tell whether two answers have the same value. Symmetric; False if either cannot be read."""
-    left, right = read(pred, answer_type, options), read(truth, answer_type, options)
-    if left.problem or right.problem:
-        return False
-    if left.key == right.key or answer_type != "math":
-        return left.key == right.key
-    if is_prose(left.text) or is_prose(right.text):
-        return False
-    if (a := _plain_number(left)) and (b := _plain_number(right)):
-        return a == b  # exact, whereas math-verify rounds to six decimals
-    return symbolic.same_value(left.text, right.text)
+    return not difference(pred, truth, answer_type, options)
 
 
 def normalized(pred: str, answer_type: str, options: Sequence[str] | None = None) -> str:
     """Return a key that equal answers share, for counting votes; '' if `pred` cannot be read.
 
-    For math, which `equal` does not compare by key, it is the expanded form: equal expressions whose
-    expansions differ count as different votes.
+    For math, which `equal` does not compare by key, "x = 5" and 5 share one, and 5 cm and 5 do not.
     """
     reading = read(pred, answer_type, options)
-    if reading.problem or answer_type != "math" or is_prose(reading.text):
+    if reading.problem or answer_type != "math":
         return reading.key
-    return _plain_number(reading) or symbolic.canonical(reading.text) or reading.key
+    return symbolic.canonical(reading.text)
 
 
 def check_truth(truth: str, answer_type: str, options: Sequence[str] | None = None) -> str:
     """Return the problem with a ground truth ('' if none); a source rejects it before generation."""
     return read(truth, answer_type, options).problem
-
-
-def _plain_number(reading: Reading) -> str:
-    """Return the value of a math answer that is a bare number, else ''. Letters are variables, not units."""
-    if any(c.isalpha() for c in _NUMBER_COMMANDS.sub("", reading.text)):
-        return ""
-    number = read_number(reading.text)
-    return "" if isinstance(number, str) else number.key

@@ -5,14 +5,13 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from string import ascii_uppercase
-from typing import NamedTuple
 
 from stages.answers.marks import MAX_ANSWER_CHARS, unwrap
-from stages.answers.numeric import read_number
+from stages.answers.numeric import read as read_number
+from stages.answers.reading import Options, Reading
+from stages.answers.symbolic import read as read_math
 
-Options = Sequence[str] | None
-
-_PROSE = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?: [^\W\d_]+)*[.!]?")
+_QUOTES = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
 _TRUTH_VALUES = {"true": "true", "yes": "true", "false": "false", "no": "false"}
 _LABEL = re.compile(
     r"(?:(?:option|choice)\s+)?(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])(?:\s*[.):\uff1a]|$))\s*", re.IGNORECASE
@@ -21,14 +20,6 @@ _FURTHER_LABEL = re.compile(
     r"(?:^|,|/|&|\bor\b|\band\b)\s*(?:option\s+|choice\s+)?\(?[A-Za-z]\)?(?:[.):]|\s*$)|\([B-Zb-z]\)",
     re.IGNORECASE,
 )
-
-
-class Reading(NamedTuple):
-    """An answer's own text, with either its key or the problem with it."""
-
-    text: str
-    key: str = ""
-    problem: str = ""
 
 
 def read(text: str, answer_type: str, options: Options = None) -> Reading:
@@ -43,38 +34,13 @@ def read(text: str, answer_type: str, options: Options = None) -> Reading:
 
 def text_key(text: str) -> str:
     """Return `text` NFKC-normalized, case-folded and single-spaced, without outer quotes and punctuation."""
-    text = " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = " ".join(text.translate(_QUOTES).split())
     return " ".join(text.strip(" \"'`*_.,;:!?\u2018\u2019\u201c\u201d\u00ab\u00bb").split()) or text
-
-
-def is_prose(text: str) -> bool:
-    """Tell whether a math answer is words ("no solution"), which computer algebra would read as a product."""
-    return _PROSE.fullmatch(text) is not None
-
-
-def _read_number(text: str, options: Options, in_percent: bool = False) -> Reading:
-    """By value and without tolerance: 50% is 0.5, 2.50 is 2.5, 1/2 is 0.5, but 1/3 is not 0.333.
-
-    `in_percent`, 50 is 50%, and a bare 0.5 is half a percent, never a guess at 50%. Of "18 - 9 = 9" the
-    number is what follows the last "="; an inequality has none.
-    """
-    left, equals, right = text.rpartition("=")
-    if equals and left.rstrip()[-1:] in ("<", ">", "!"):
-        return Reading(text, problem="not_a_number")
-    text = unwrap(right)
-    number = read_number(text) if text else "empty_answer"
-    if isinstance(number, str):
-        return Reading(text, problem=number)
-    return Reading(text, str(number.value) if in_percent else number.key)
 
 
 def _read_text(text: str, options: Options) -> Reading:
     return Reading(text, text_key(text))
-
-
-def _read_math(text: str, options: Options) -> Reading:
-    """The key only recognizes equal texts; the value takes computer algebra, see compare.py."""
-    return Reading(text, text_key(text) if is_prose(text) else "".join(text.split()))
 
 
 def _read_boolean(text: str, options: Options) -> Reading:
@@ -123,10 +89,10 @@ def _without_labels(options: Sequence[str]) -> Sequence[str]:
 
 
 READERS: dict[str, Callable[[str, Options], Reading]] = {
-    "number": _read_number,
-    "fraction": _read_number,
-    "percentage": partial(_read_number, in_percent=True),
-    "math": _read_math,
+    "number": read_number,
+    "fraction": read_number,
+    "percentage": partial(read_number, in_percent=True),
+    "math": read_math,
     "choice": _read_choice,
     "boolean": _read_boolean,
     "text": _read_text,

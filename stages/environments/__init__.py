@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from pipeline import registry
 from pipeline.errors import ConfigError, suggest
+from stages.environments.actions import Move
 from stages.environments.base import (
     REFLECT,
     REFLECT_REPLY,
@@ -25,6 +26,7 @@ __all__ = [
     "EnvOptions",
     "EnvTask",
     "Environment",
+    "Move",
     "ReplayError",
     "Split",
     "Step",

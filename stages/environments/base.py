@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import prompts
+from stages.environments.actions import Move, one_line
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -62,6 +63,9 @@ class Environment(ABC):
     rules_prompt: ClassVar[str] = ""
     # Default of method.environments, the instances in one stage worker; few if each is a process. None: any.
     at_once: ClassVar[int | None] = None
+    # Whether no task of one split is one of another, however alike their texts are: training data need not be
+    # searched for words of held-out tasks then, which tasks of one kind share.
+    disjoint_splits: ClassVar[bool] = True
     # The distribution that provides the game and whose version therefore decides what is played.
     package: ClassVar[str] = ""
     # Actions repeated to restore states, counted by `restore` in environments that cannot copy a state.
@@ -83,6 +87,19 @@ class Environment(ABC):
     def notes(self) -> list[str]:
         """Return what people should know about the tasks, such as omitted recipes, one line each."""
         return []
+
+    def parse(self, text: str) -> Move:
+        """Read a player's reply (without thoughts in tags): its turn, and the action for `step` in it.
+
+        The turn is a beginning of `text`, kept and learnt as it was written; what follows it is discarded.
+        Default: actions of one line. For code or tool calls return `actions.several_lines(text)`, or read
+        them your own way, and replace the templates agent_r/rules and agent_r/reflect to ask for that form.
+        """
+        return one_line(text)
+
+    def bare_turn(self, action: str) -> str:
+        """Return a turn with `action` but no thought, from which `parse` reads it back."""
+        return f"Action: {action}"
 
     @abstractmethod
     def tasks(self, split: Split) -> Iterator[EnvTask]:

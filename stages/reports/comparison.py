@@ -11,10 +11,10 @@ from pipeline.display import round_title
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
-from pipeline.statistics import Interval, resampled_means
+from pipeline.statistics import Interval, Term, difference
 from pipeline.store import files
 from stages.reports.table import interval, round_figures
-from stages.rounds.measures import correct_by_task, documents_by_task
+from stages.rounds.measures import correct_by_task, documents_by_task, stage_name
 
 LONGEST_SHOWN = 40  # characters of a setting in an arm's name
 RESAMPLES = 10_000
@@ -89,35 +89,79 @@ def _shown(recipe: dict[str, Any], key: str) -> str:
 def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, name: str | None = None) -> Interval:
     """Return accuracy in round `new` minus round `old`, averaged over the arm's runs, with a 95% interval.
 
-    Measured on the held-out set, or on the evaluation set `name`. The interval is a paired bootstrap over
-    each run's questions, or over their documents. It covers other questions, not other seeds: three seeds are
+    Measured on the held-out set, or on the evaluation set `name`, over the questions of both rounds. The
+    interval (statistics.difference) covers other questions, or documents, not other seeds: three seeds are
     too few to resample, so look at their single results for that.
     """
-    rng = np.random.default_rng(0)
-    means, resampled = [], []
+    terms = []
     for run in arm.runs:
         before, after = correct_by_task(run, old, name), correct_by_task(run, new, name)
-        both, documents = sorted(before.keys() & after.keys()), documents_by_task(run, new, name)
-        values = np.array([after[i] - before[i] for i in both])
-        means.append(values.mean())
-        clusters = [documents[i] for i in both] if documents else None
-        resampled.append(resampled_means(values, RESAMPLES, rng, clusters))
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-    return Interval(float(np.mean(means)), float(low), float(high))
+        both = before.keys() & after.keys()
+        terms += [
+            Term(sign / len(arm.runs), {i: right[i] for i in both})
+            for sign, right in ((1, after), (-1, before))
+        ]
+    return difference(terms, RESAMPLES, clusters=_documents(arm.runs, new, name))
+
+
+def arm_difference(arm: Arm, other: Arm, round_: RoundKey, name: str | None = None) -> dict[str, Any] | None:
+    """Return the accuracy of `arm` minus that of `other` in one round, paired by question, as `mean`, `low`,
+    `high` (95%) and `n`, the questions that both were asked; None if there are none.
+    """
+    answers = [[correct_by_task(run, round_, name) for run in one.runs] for one in (arm, other)]
+    both = set.intersection(*({i for right in runs for i in right} for runs in answers))
+    if not both:
+        return None
+    terms = [
+        Term(sign / len(runs), {i: value for i, value in right.items() if i in both})
+        for sign, runs in zip((1, -1), answers, strict=True)
+        for right in runs
+    ]
+    found = difference(terms, RESAMPLES, clusters=_documents([*arm.runs, *other.runs], round_, name))
+    return {**found._asdict(), "n": len(both)}
+
+
+def _documents(runs: Sequence[RunDir], round_: RoundKey, name: str | None) -> dict[str, str]:
+    """Return the document of each question in any of the runs; {} unless every question has one."""
+    each = [documents_by_task(run, round_, name) for run in runs]
+    return {i: document for one in each for i, document in one.items()} if all(each) else {}
 
 
 def compare(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
-    """Print one line per arm for each evaluation set, and return the figures.
-
-    A line has accuracy by round and seed, last round minus baseline, and, for the held-out set, cost.
+    """Return the figures of each arm, for the held-out set and under `sets` for the others: accuracy by round
+    and seed, last round minus baseline, and `against`, its difference from each arm named before it.
     """
-    summaries = [_summary(arm) for arm in arms(runs)]
+    found: list[dict[str, Any]] = []
+    for i, arm in enumerate(compared := arms(runs)):
+        found.append(_summary(arm, compared[:i]))
+    return found
+
+
+def print_comparison(summaries: Sequence[dict[str, Any]]) -> None:
+    """Print a line per arm for each evaluation set, and the arms against each other."""
     first = "round 0" if all(f["first"] == "round 0" for f in summaries) else "start"
     _print("held-out greedy accuracy: mean over seeds (each seed)", summaries, first, with_cost=True)
+    _print_against("held-out", summaries)
     for name in dict.fromkeys(name for f in summaries for name in f["sets"]):
         of_set = [{**f, **f["sets"][name]} for f in summaries if name in f["sets"]]
         _print(f"{name}: greedy accuracy: mean over seeds (each seed)", of_set, first)
-    return summaries
+        _print_against(name, of_set)
+
+
+def _print_against(name: str, summaries: Sequence[dict[str, Any]]) -> None:
+    pairs = [(f["arm"], against) for f in summaries for against in f["against"] if against["rounds"]]
+    if not pairs:
+        return
+    rounds = sorted({r for _, against in pairs for r in against["rounds"]}, key=int)
+    table = Table(title=f"{name}: arm against arm, paired by question [95%]", title_justify="left")
+    for column in ("arm", "against"):
+        table.add_column(column)
+    for r in rounds:
+        table.add_column(f"round {r}", justify="right")
+    for arm, against in pairs:
+        each = (against["rounds"].get(r) for r in rounds)
+        table.add_row(arm, against["arm"], *(interval(one, signed=True) if one else "" for one in each))
+    console.print(table)
 
 
 def _print(title: str, summaries: Sequence[dict[str, Any]], first: str, with_cost: bool = False) -> None:
@@ -136,7 +180,7 @@ def _print(title: str, summaries: Sequence[dict[str, Any]], first: str, with_cos
     console.print(table)
 
 
-def _summary(arm: Arm) -> dict[str, Any]:
+def _summary(arm: Arm, before: Sequence[Arm]) -> dict[str, Any]:
     keys: list[RoundKey] = [arm.first, *range(1, arm.rounds + 1)]
     rounds = [[f for run in arm.runs if (f := round_figures(run, r))] for r in keys]
     every = [f for seeds in rounds for f in seeds]
@@ -150,20 +194,36 @@ def _summary(arm: Arm) -> dict[str, Any]:
         "seeds": len(arm.runs),
         "rounds": arm.rounds,
         "first": round_title(arm.first),
-        **_accuracy(arm, rounds),
+        **_accuracy(arm, before, rounds),
         "generated_tokens": sum(f.get("generated_tokens", 0) for f in every),
         "minutes": sum(f["seconds"] for f in every) / 60,
         "sets": {
-            name: _accuracy(arm, [[f["sets"][name] for f in seeds] for seeds in rounds], name)
+            name: _accuracy(arm, before, [[f["sets"][name] for f in seeds] for seeds in rounds], name)
             for name in sets
         },
     }
 
 
-def _accuracy(arm: Arm, rounds: list[list[dict[str, Any]]], name: str | None = None) -> dict[str, Any]:
-    """Return one set's size, accuracy by round and seed, and last round minus baseline."""
+def _accuracy(
+    arm: Arm, before: Sequence[Arm], rounds: list[list[dict[str, Any]]], name: str | None = None
+) -> dict[str, Any]:
+    """Return one set's size, accuracy by round and seed, last round minus baseline, and the differences from
+    the arms `before` in every round that both have.
+    """
     return {
         "n": rounds[0][0]["n"],
         "accuracy": [[f["greedy"]["mean"] for f in seeds] for seeds in rounds],
         "last_minus_round_0": pooled_difference(arm, arm.rounds or arm.first, arm.first, name)._asdict(),
+        "against": [{"arm": other.name, "rounds": _by_round(arm, other, name)} for other in before],
     }
+
+
+def _by_round(arm: Arm, other: Arm, name: str | None) -> dict[str, dict[str, Any]]:
+    """Return arm_difference by round, for the rounds from 1 on in which both arms were asked `name`."""
+    stage = stage_name(name)
+    found = {}
+    for r in range(1, min(arm.rounds, other.rounds) + 1):
+        asked = all(run.manifest(run.stage(r, stage)) for run in (*arm.runs, *other.runs))
+        if asked and (between := arm_difference(arm, other, r, name)):
+            found[str(r)] = between
+    return found

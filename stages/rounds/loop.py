@@ -10,12 +10,13 @@ import itertools
 from typing import Any, Self
 
 from pipeline.config import Recipe, VllmEngine
+from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool
-from pipeline.errors import ConfigError, SelfloopError, StageError
+from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
-from pipeline.methods import Method, load_method, method_stage
+from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.protocols import UNTRAINED, ChoosesEngines, ProposesQuestions, Reports
+from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -26,6 +27,9 @@ from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.tasks.freeze import freeze
+from stages.tasks.general import conversations
+
+ADVISED_BY = 20  # tasks that a method sees before it advises
 
 
 class Loop:
@@ -34,7 +38,9 @@ class Loop:
     def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.method = load_method(recipe)
-        _check(self.method)
+        check_method(self.method)
+        published_rows.published_kind(self.method)
+        self._checked = self._said = False  # by check_training
         logs = run.path("logs") if run.local else None
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
@@ -84,6 +90,17 @@ class Loop:
             )
         return model
 
+    def check_training(self, say: bool = False) -> None:
+        """Raise ConfigError for settings that training would refuse, before anything is generated for it.
+
+        With `say`, print the learning rates, once.
+        """
+        if not self._checked:
+            training.check(self.recipe, self.method, lambda: self.base)
+        if say and not self._said:
+            console.print(training.rates(self.recipe, self.method), markup=False, style="dim")
+        self._checked, self._said = True, self._said or say
+
     async def stage(self, number: int, name: str) -> Manifest:
         """Run one of the four stages of a round."""
         if number < 1:
@@ -91,6 +108,7 @@ class Loop:
                 f"round {number} has no {name} stage: round 0 is trained on the demonstrations. Generation "
                 "starts in round 1."
             )
+        self.check_training()
         round_ = self.round(number)
         source = (
             await self._questions(round_)
@@ -152,6 +170,7 @@ class Loop:
         if done is not None and not files.exists(self.run.model(number)):
             return TrainResult(**files.read_json(files.join(self.run.stage(number, TRAIN), "train.json")))
         if done is None:
+            self.check_training(say=True)
             for pool in (
                 self.engines,
                 self.evaluators,
@@ -187,6 +206,8 @@ class Loop:
         """
         freeze(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
+        self.check_training(say=True)
+        self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
         shared = self.run.branched_from()
@@ -201,6 +222,23 @@ class Loop:
                 await self.stage(number, name)
             await self._finish(number)
         await self.free()
+
+    def _try_out(self) -> None:
+        """Ask one question and make the examples of one demonstration, before anything runs; read general
+        conversations; say which settings do not fit the method.
+        """
+        tried = {"held_out": check_question, "demonstrations": examples_of}
+        for name, function in tried.items():
+            folder = self.run.tasks(name)
+            if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
+                function(self.method, row)
+        if isinstance(self.method, MixesGeneral) and self.method.general:
+            for _ in conversations(self.method.general, self.recipe.seed):
+                pass  # a row that is no conversation would otherwise stop the run when it publishes
+        if isinstance(self.method, Advises):
+            some = list(itertools.islice(self.run.rows(self.run.tasks("train")), ADVISED_BY))
+            for line in self.method.advice(some):
+                console.print(f"note: {line}", markup=False)
 
     async def _finish(self, number: int) -> None:
         await self.publish(number)
@@ -231,19 +269,6 @@ class Loop:
                 "file system; on object stores only the stages "
                 "up to verify work."
             )
-
-
-def _check(method: Method) -> None:
-    """Raise ConfigError for a method that lacks a stage or publishes an unknown kind of dataset."""
-    made = method.stages()
-    missing = [name for name in STAGES if name not in made] if isinstance(made, dict) else list(STAGES)
-    if missing:
-        raise ConfigError(
-            f"method {method.name}: stages() returns no stage for {', '.join(missing)}; expected all of "
-            f"{', '.join(STAGES)} "
-            "(an empty Stage() passes rows through)."
-        )
-    published_rows.published_kind(method)
 
 
 def _present(model: ModelRef, what: str) -> ModelRef:

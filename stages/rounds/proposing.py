@@ -49,7 +49,8 @@ def stage(round_: Round, proposals: Proposals, recipe: Recipe) -> Stage:
     """Return the method's stage "propose", with the checks of new questions as its steps."""
 
     def pool() -> list[Known]:
-        held_out = [Known("", q) for questions in held_out_questions(round_).values() for q in questions]
+        asked = (asked for questions in held_out_questions(round_).values() for asked in questions)
+        held_out = [Known("", one.question) for one in asked]
         return [*_real(round_), *_demonstrated(round_), *_made(round_), *held_out]
 
     steps: dict[str, DatasetStep] = {"well_formed": well_formed(lambda: _real(round_))}
@@ -62,7 +63,7 @@ def stage(round_: Round, proposals: Proposals, recipe: Recipe) -> Stage:
         "method": made.config,
         "max_rouge": proposals.max_rouge,
         "ngram": recipe.held_out.ngram,
-        "held_out": {which: digest(questions) for which, questions in sets.items()},
+        "held_out": {which: decontaminate.digest_of(questions) for which, questions in sets.items()},
         "demonstrations": digest([k.id for k in _demonstrated(round_)]),
     }
     return replace(made, steps=steps, config=config)
@@ -73,7 +74,7 @@ def _held_out(
 ) -> Iterator[tuple[Row, Dropped | None]]:
     search = decontaminate.search_for(held_out_questions(round_)[which], round_.recipe.held_out.ngram)
     for row in rows():
-        yield row, search.leak(row.payload["question"], "")
+        yield row, search.leak(decontaminate.Asked.of(row.payload), "")
 
 
 def _real(round_: Round) -> list[Known]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
-from pipeline.methods import Example, Method
+from pipeline.methods import Example, Method, examples_of
 from pipeline.protocols import WritesTexts
 from pipeline.publish import DPO, KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
 from pipeline.rows import Dropped, Kept, Row
@@ -43,7 +43,7 @@ def drop_too_long(method: Method, tokenizer: Any, max_length: int) -> DatasetSte
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
         for row in rows():
-            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in method.examples(row)]
+            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in examples_of(method, row)]
             long = [i for i, n in enumerate(tokens) if n > max_length]
             outcome: Dropped | Kept | None = None
             if long and len(long) == len(tokens):

@@ -1,5 +1,8 @@
 """From verified rows to published datasets: duplicates across rounds, held-out leaks, length, caps and pairs
 are settled here.
+
+Rows are compared with those of the earlier rounds that are trained on whenever this one is (always_with):
+what only rounds outside the mixture say is no duplicate. Repetitions within a window are settled there.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +23,7 @@ from pipeline.protocols import (
     TrainsOnTexts,
 )
 from pipeline.publish import DPO, CardFacts, measure, publish
+from pipeline.publish.accumulate import always_with
 from pipeline.round import Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -51,7 +55,8 @@ async def publish_round(round_: Round) -> Manifest:
     config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
     general = _general(round_)
     config |= {"general": general.digest} if general else {}
-    stage = Stage(steps=steps, prompts=example_templates(method), config=config)
+    version = _version(round_, 0, recipe.filters.drop_duplicates)
+    stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
     own = partial(published_rows, partial(round_.rows, PUBLISH), number, recipe, method)
     for role in dataset_roles(recipe, method):
@@ -88,7 +93,8 @@ async def publish_pairs(round_: Round) -> Manifest:
         "wrong": judged.WRONG,
         **_shared_config(round_, PAIRS, 1),
     }
-    stage = Stage(steps=steps, prompts=example_templates(method), config=config)
+    version = _version(round_, 1, recipe.preferences.distinct)
+    stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     source = judged.judged_answers(round_)
     manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
     if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
@@ -97,11 +103,13 @@ async def publish_pairs(round_: Round) -> Manifest:
     return manifest
 
 
-def held_out_questions(round_: Round) -> dict[str, list[str]]:
+def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
     """Return the questions by evaluation set; each is searched by itself, as it reveals its own template."""
     run = round_.run
     sets = ("held_out", *(f"sets/{name}" for name in round_.recipe.evaluate.sets))
-    return {which: [row.payload["question"] for row in run.rows(run.tasks(which))] for which in sets}
+    return {
+        which: [decontaminate.Asked.of(row.payload) for row in run.rows(run.tasks(which))] for which in sets
+    }
 
 
 def _steps(round_: Round) -> dict[str, DatasetStep]:
@@ -122,18 +130,33 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
 
 
 def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
-    """Return what both kinds of publishing depend on: earlier rounds from `first` on, the evaluation sets,
-    the method.
+    """Return what both kinds of publishing depend on: the rounds from `first` on that rows are compared with,
+    the evaluation sets, the method.
     """
     run, recipe = round_.run, round_.recipe
     sets = {name: input_of(run, run.tasks(f"sets/{name}")).digest for name in recipe.evaluate.sets}
+    questions = (asked for which in held_out_questions(round_).values() for asked in which)
+    # Older versions drop other rows where questions have options, are games, or are written without spaces.
+    changed = {"held_out": 2} if any(map(decontaminate.is_searched_anew, questions)) else {}
     return {
+        **changed,
         "method": round_.method.options.fingerprint(),
         "max_length": recipe.train.max_length,
         "ngram": recipe.held_out.ngram,
-        "earlier": [r.input(stage).digest for r in round_.earlier(first) if r.manifest(stage)],
+        "earlier": [r.input(stage).digest for r in _compared(round_, first) if r.manifest(stage)],
         **({"sets": sets} if sets else {}),
     }
+
+
+def _compared(round_: Round, first: int) -> list[Round]:
+    """Return the rounds from `first` on whose rows this round's must not repeat."""
+    rounds = always_with(round_.recipe.accumulate, int(round_.number))
+    return [round_.at(number) for number in rounds if number >= first]
+
+
+def _version(round_: Round, first: int, distinct: bool) -> int:
+    """Return the version of a publishing stage: 2 where version 1 compared with more rounds (all earlier)."""
+    return 2 if distinct and len(_compared(round_, first)) < len(round_.earlier(first)) else 1
 
 
 def _general(round_: Round) -> Mixed | None:
@@ -155,8 +178,8 @@ def _text(row: Row) -> str:
 
 
 def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
-    """Yield question and answer of every row that an earlier round published, by the method's own text and by
-    `text`.
+    """Yield question and answer of every row that this round's must not repeat, by the method's own text and
+    by `text`.
     """
     method = round_.method
     for row in _earlier_rows(round_, PUBLISH, 0):
@@ -165,7 +188,7 @@ def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
 
 
 def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
-    for earlier in round_.earlier(first):
+    for earlier in _compared(round_, first):
         if earlier.manifest(stage):
             yield from earlier.rows(stage)
 

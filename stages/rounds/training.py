@@ -4,7 +4,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
+from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
 from pipeline.stage import TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
+from pipeline.training.checks import check_training
 from stages.rounds.published_rows import dataset_name, published_kind
 
 
@@ -28,6 +30,28 @@ def wants_pairs(recipe: Recipe, round_: int) -> bool:
     Round 0 does not: demonstrations come without wrong answers.
     """
     return recipe.train.kind in ("dpo", "sft_then_dpo") and round_ > 0
+
+
+def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef]) -> None:
+    """Raise ConfigError for settings with which a training of the run would fail to start."""
+    check_training(recipe.train, _kinds(recipe, method), base, recipe.model.trust_remote_code)
+
+
+def rates(recipe: Recipe, method: Method) -> str:
+    """Return a line that says with which learning rates the run trains, and where they come from."""
+    names = ["cpt" if kind.blocks else kind.command for kind in _kinds(recipe, method)]
+    found = {name: recipe.train.rate(name) for name in names}
+    said = "; ".join(f"{name} {rate:g} ({why})" for name, (rate, why) in found.items())
+    return f"learning rate: {said}"
+
+
+def _kinds(recipe: Recipe, method: Method) -> list[Kind]:
+    """Return what the rounds of a run train on."""
+    supervised = recipe.train.kind != "dpo" or recipe.demonstrations is not None
+    return [
+        *([published_kind(method)] if supervised else []),
+        *([DPO] if wants_pairs(recipe, 1) and recipe.rounds else []),
+    ]
 
 
 def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)) -> TrainResult:
@@ -155,7 +179,9 @@ def _mixture(round_: Round, kind: Kind, role: str = "") -> Mixture:
     number, name = int(round_.number), dataset_name(kind, role)
     folders = {r: round_.run.dataset(name, r) for r in range(number + 1)}
     available = {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))}
-    return mixture(round_.recipe.accumulate, number, available)
+    recipe = round_.recipe
+    distinct = recipe.preferences.distinct if kind == DPO else recipe.filters.drop_duplicates
+    return mixture(recipe.accumulate, number, available, distinct)
 
 
 def _rows(data: Mixture) -> int:

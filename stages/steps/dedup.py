@@ -5,13 +5,15 @@ from hashlib import blake2b
 
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
+from stages.steps.decontaminate import Asked
 
 Pairs = Callable[[], Iterable[tuple[str, str]]]
 
 
 def question_of(row: Row) -> str:
-    """Return the question with its options: what a row answers."""
-    return "\n".join([row.payload["question"], *(row.payload.get("options") or ())])
+    """Return the question with its options and the turns before it: what a row answers."""
+    asked = Asked.of(row.payload)
+    return "\n".join([asked.question, *asked.beside])
 
 
 def exact_duplicates(

@@ -14,10 +14,11 @@ from pipeline.registry import resolve
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep, Stage
+from stages.steps import loops
 
 # Finish reasons of answers that are not whole, in the words of any server.
 CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error"])
-CHARS_PER_WORD = 5  # in texts without spaces, this many characters count as a word
+CHARS_PER_WORD = 5  # what a word counts in characters, or in bytes
 
 Refusal = tuple[str, str] | None  # reason and detail; None lets the row pass
 # A filter of one's own, named in filters.own: a class that is built from its options and called with a row,
@@ -96,11 +97,20 @@ def _build(spec: str | dict[str, Any]) -> Filter:
 
 
 def repetition(text: str, filters: Filters) -> str:
-    """Return what a text repeats, and how often; "" if it does not loop.
+    """Return what a text repeats, and how much of it or how often; "" if `filters` allow it."""
+    if (limit := filters.repetition_share) is not None:
+        found = loops.repetition(text, filters.repetition_ngram * CHARS_PER_WORD)
+        if found.share > limit:
+            return f"{found.share:.0%} of the text repeats: {found.passage[:200]}"
+    return _counted(text, filters.repetition_ngram, filters.repetition_limit)
 
-    Words count, or characters within a stretch without spaces ("hahaha...", or Chinese).
+
+def _counted(text: str, ngram: int, limit: int | None) -> str:
+    """Return the first run of `ngram` words that occurs `limit` times, or of characters within a stretch
+    without spaces ("hahaha...", or Chinese).
     """
-    ngram, limit = filters.repetition_ngram, filters.repetition_limit
+    if limit is None:
+        return ""
     words, width = tuple(text.split()), ngram * CHARS_PER_WORD
     loop = " ".join(repeated(words, ngram, limit) or ())
     long = (word for word in words if not loop and len(word) >= width * limit)

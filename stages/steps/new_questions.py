@@ -19,6 +19,8 @@ from stages.steps.rouge import rouge_l
 MODEL_MADE = (
     4  # one in this many shown questions is model-written, where there are any (2 of 8 in self-instruct)
 )
+# Question marks: Latin, full-width, small, Arabic, Greek, Armenian, Ethiopic; and Japanese without one.
+QUESTION_ENDS = ("?", "\uff1f", "\ufe56", "\u061f", "\u037e", "\u055e", "\u1367", "か。")
 LENGTHS = (0.5, 2.0)  # length limits of a new question, relative to the shortest and the longest known one
 
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
@@ -60,7 +62,7 @@ def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
         known = [k.question for k in pool()]
         lengths = [len(decontaminate.words(q)) for q in known]
         shortest, longest = LENGTHS[0] * min(lengths), LENGTHS[1] * max(lengths)
-        begins = {decontaminate.words(q)[0] for q in known if not q.rstrip().endswith("?")}
+        begins = {decontaminate.words(q)[0] for q in known if not q.rstrip().endswith(QUESTION_ENDS)}
         for row in rows():
             yield row, malformed(row.payload["question"], shortest, longest, begins)
 
@@ -70,8 +72,8 @@ def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:
 def malformed(question: str, shortest: float, longest: float, begins: set[str]) -> Dropped | None:
     """Return why a text is no well-formed question, or None.
 
-    It has `shortest` to `longest` words, well-formed numbers, and a question mark, or a first word in
-    `begins` (as "Calculate").
+    It has `shortest` to `longest` words, well-formed numbers, and a question mark (of any script), or a first
+    word in `begins` (as "Calculate").
     """
     words = decontaminate.words(question)
     length = len(words)
@@ -79,7 +81,7 @@ def malformed(question: str, shortest: float, longest: float, begins: set[str]) 
         return Dropped("too_short", f"{length} words; the shortest allowed here has {shortest:g}", question)
     if length > longest:
         return Dropped("too_long", f"{length} words; the longest allowed here has {longest:g}", question)
-    if not question.endswith("?") and words[0] not in begins:
+    if not question.endswith(QUESTION_ENDS) and words[0] not in begins:
         return Dropped(
             "not_a_question",
             f"it has no question mark, and begins with {words[0]!r} as no known question without one does",

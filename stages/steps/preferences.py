@@ -22,7 +22,7 @@ from pipeline.protocols import MakesPairs, Pair
 from pipeline.publish import joint_tokens, token_lengths
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.stage import PAIRS, DatasetStep
-from stages.steps.decontaminate import HeldOut
+from stages.steps.decontaminate import Asked, HeldOut
 
 
 class Rules(NamedTuple):
@@ -117,7 +117,7 @@ class _Question:
 
     def _fault(self, row: Row, prompt: list[Message], reply: list[Message]) -> Dropped | None:
         for held_out in self._rules.held_out:
-            if leak := held_out.leak(row.payload["question"], text_of(reply)):
+            if leak := held_out.leak(Asked.of(row.payload), text_of(reply)):
                 return leak
         tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
         return (

@@ -82,8 +82,12 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
     extracted, problem = _extract(payload)
     if extracted is None:
         return Verdict(False, None, problem, None)
-    right = answers.equal(extracted, payload["answer"], payload["answer_type"], payload.get("options"))
-    return Verdict(right, extracted, "", None)
+    kind, options = payload["answer_type"], payload.get("options")
+    truths = payload.get("answers") or [payload["answer"]]
+    whys = [answers.difference(extracted, truth, kind, options) for truth in truths]
+    if "" in whys:
+        return Verdict(True, extracted, "", None)
+    return Verdict(False, extracted, next((why for why in whys if why != "wrong"), ""), None)
 
 
 def task_scorer(payload: dict[str, Any]) -> Verdict:

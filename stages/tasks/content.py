@@ -1,37 +1,27 @@
 """Turn a source's row into a task: columns to fields, values to text, and an id derived from the content."""
 
-import json
-import math
-from decimal import Decimal
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from pipeline.config import Source
-from pipeline.errors import nearest
 from pipeline.ids import ID_CHARS, digest
 from pipeline.rows import Row
 from stages.answers import check_truth
-from stages.tasks.records import RawRow, Written
+from stages.tasks import chats
+from stages.tasks.choices import Choices, as_letter, check_twins, read_options
+from stages.tasks.columns import look_up
+from stages.tasks.records import RawRow, UnusableError
+from stages.tasks.texts import is_blank, json_type, marked, text_of
 
 # Sources that generate their tasks, and need the whole of each again to score or replay it.
 WITH_ENTRY = ("reasoning_gym", "environment")
 
 
-class UnusableError(ValueError):
-    """A row cannot become a task; the message names the column and the reason."""
+class Question(NamedTuple):
+    """What a task asks: the last user message, and the messages before it."""
 
-
-def mapped_columns(source: Source) -> dict[str, str]:
-    """Return {field: column} for the columns that the recipe names."""
-    return {field: column for field, column in source.columns.model_dump().items() if column is not None}
-
-
-def missing(column: str, field: str, there: list[str]) -> str:
-    """Describe a missing column: which ones exist, and what to write into the recipe."""
-    near = nearest(column, there)
-    hint = " Without ground truth, set columns.answer: null." if field == "answer" else ""
-    if near:
-        hint = f" Did you mean columns.{field}: {near!r}?"
-    return f"no column {column!r} for the {field}; there are: {', '.join(map(repr, there)) or 'none'}.{hint}"
+    text: str
+    turns: chats.Turns
 
 
 def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
@@ -39,42 +29,45 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
 
     The id derives from columns.id if set, else from the content, never from the file or the position in it.
     """
-    values = {}
-    for field, column in mapped_columns(source).items():
-        if column not in raw.values:
-            raise UnusableError(missing(column, field, list(raw.values)))
-        values[field] = raw.values[column]
+    values = _values(raw.values, source)
     entry = raw.values.get("entry") if source.source in WITH_ENTRY else None
-    question = _text(values["question"], f"the question (column {source.columns.question!r})", numbers=False)
-    options = _options(values.get("options"))
-    solution = None
-    if not _is_blank(values.get("solution")):
-        solution = _text(values["solution"], "the solution", numbers=False)
-    answer = _answer(values, optional=entry is not None or (demonstration and solution is not None))
-    if answer is not None and entry is None and (problem := check_truth(answer, source.answer_type, options)):
-        raise UnusableError(f"the answer {answer[:80]!r} is not a {source.answer_type}: {problem}")
+    question = _question(values["question"], source.columns.question)
+    choices = read_options(values.get("options"), source.columns.options)
+    solution = _solution(values.get("solution"), source)
+    truths = _truths(
+        values, source, choices, optional=entry is not None or (demonstration and bool(solution))
+    )
+    answer = truths[0] if truths else None
+    if entry is None:
+        _check(truths, source, choices)
     if demonstration and answer is None and solution is None:
         raise UnusableError(
             "a demonstration needs an answer or a solution; set columns.answer or columns.solution"
         )
-    given = _text(values["id"], "the id") if "id" in values else raw.id
+    given = text_of(_single(values["id"], "the id"), "the id") if "id" in values else raw.id
+    options = choices.texts if choices else None
     # Two solutions of one question are two demonstrations, but a task is the same whatever its solution.
-    content = [question, answer, options, *([solution] if demonstration else [])]
+    content: list[Any] = [question.text, answer, options, *([solution] if demonstration else [])]
+    more: dict[str, Any] = {"answers": truths} if len(truths) > 1 else {}
+    more |= {"turns": question.turns} if question.turns else {}
+    if more:
+        content.append(more)
     row_id = digest(["content", *content] if given is None else ["given", given])[:ID_CHARS]
     payload = {
         "task_id": row_id,
-        "question": question,
+        "question": question.text,
         "answer": answer,
         "answer_type": source.answer_type,
         "options": options,
         "solution": solution,
         "entry": entry,
         "source": _origin(source, raw.where, given),
+        **more,
     }
     if raw.split is not None:
         payload["split"] = raw.split
     if "document" in values:
-        payload["document"] = _text(values["document"], "the document")
+        payload["document"] = text_of(_single(values["document"], "the document"), "the document")
     return Row(row_id, payload)
 
 
@@ -88,58 +81,84 @@ def _origin(source: Source, where: str, given: str | None) -> dict[str, Any]:
     return origin if given is None else origin | {"id": given}
 
 
-def _answer(values: dict[str, Any], optional: bool) -> str | None:
-    if "answer" not in values or (optional and _is_blank(values["answer"])):
+def _values(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """Return the values of the columns that the recipe names, by field."""
+    found: dict[str, Any] = {}
+    for field, column in source.columns:
+        if isinstance(column, list):
+            found[field] = [look_up(values, one, field) for one in column]
+        elif column is not None:
+            found[field] = look_up(values, column, field)
+    return found
+
+
+def _question(value: Any, column: str) -> Question:
+    what = f"the question (column {column!r})"
+    if turns := chats.messages(value, what):
+        text, before = chats.question_of(turns, what)
+        return Question(text_of(text, what, numbers=False), before)
+    return Question(text_of(_single(value, what), what, numbers=False), [])
+
+
+def _solution(value: Any, source: Source) -> str | None:
+    """Return the worked text without the answer's mark: of messages the last reply, of several the first."""
+    if turns := chats.messages(value, "the solution"):
+        value = chats.reply_of(turns)
+    if isinstance(value, list | tuple):
+        value = next((item for item in value if not is_blank(item)), None)
+    if is_blank(value):
         return None
-    if values["answer"] is None:
-        raise UnusableError("the answer is null; if no row has ground truth, set columns.answer: null")
-    return _text(values["answer"], "the answer")
+    text = text_of(value, "the solution", numbers=False)
+    mark = source.answer_mark
+    if mark and mark != "boxed" and mark in text:
+        text = text.rpartition(mark)[0].rstrip()
+    return text or None
 
 
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+def _truths(values: dict[str, Any], source: Source, choices: Choices | None, optional: bool) -> list[str]:
+    """Return the right answers, each once; none if the recipe names no column, or none is needed."""
+    if "answer" not in values or (optional and is_blank(values["answer"])):
+        return []
+    value = values["answer"]
+    if turns := chats.messages(value, "the answer"):
+        value = chats.reply_of(turns)
+    several = [item for item in value if item is not None] if isinstance(value, list | tuple) else [value]
+    if value is None or not several:
+        kind = "null" if value is None else "an empty list"
+        raise UnusableError(f"the answer is {kind}; if no row has ground truth, set columns.answer: null")
+    texts = [text_of(item, "the answer") for item in several]
+    if source.answer_mark:
+        texts = [marked(text, source.answer_mark) for text in texts]
+    if source.answer_type == "choice":
+        texts = [as_letter(text, choices, source.answer_is) for text in texts]
+    return list(dict.fromkeys(texts))
 
 
-def _text(value: Any, what: str, numbers: bool = True) -> str:
-    """Return a text as it is and, with `numbers`, a number as it is written. Errors call it `what`."""
-    number = isinstance(value, Written | int | Decimal) or (isinstance(value, float) and math.isfinite(value))
-    if not (numbers if number else isinstance(value, str)):
-        expected = "a text or a number" if numbers else "a text"
-        raise UnusableError(f"{what} is {json_type(value)}; expected {expected}")
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not text.strip():
-        raise UnusableError(f"{what} is empty")
-    if (nul := text.find("\0")) >= 0:
-        raise UnusableError(f"{what} has a NUL character at position {nul + 1}; is the file text?")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as e:
-        raise UnusableError(f"{what} has half of a surrogate pair at position {e.start + 1}") from None
-    return text
+def _check(truths: list[str], source: Source, choices: Choices | None) -> None:
+    """Raise UnusableError unless each answer is one of the task's type."""
+    for truth in truths:
+        if problem := check_truth(truth, source.answer_type, choices.texts if choices else None):
+            text = f"the answer {truth[:80]!r} is not a {source.answer_type}: {problem}"
+            raise UnusableError(text + _hint(truth, source))
+    check_twins(choices, truths)
 
 
-def _options(value: Any) -> list[str] | None:
-    """Return the option texts from a list, or from a list as JSON text (in a CSV cell)."""
-    if _is_blank(value):
-        return None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value, parse_int=Written, parse_float=Written)
-        except (ValueError, RecursionError) as e:
-            raise UnusableError(f'the options are not a JSON list, such as ["yes", "no"]: {e}') from None
+def _hint(truth: str, source: Source) -> str:
+    if source.answer_mark:
+        return ""
+    if "####" in truth:
+        return ". Set answer_mark: '####' (or preset: gsm8k) to read what follows it"
+    if "\\boxed" in truth:
+        return ". Set answer_mark: boxed to read what the last box holds"
+    return ""
+
+
+def _single(value: Any, what: str) -> Any:
+    """Return the only item of a list, or a value that is none. Raises UnusableError for several items."""
     if not isinstance(value, list | tuple):
-        raise UnusableError(f"the options are {json_type(value)}; expected a list of texts")
-    options = [_text(v, f"option {i}") for i, v in enumerate(value, 1)]
-    if len(options) < 2:
-        raise UnusableError(f"a choice among {len(options)} options; expected two or more")
-    if twins := [o for i, o in enumerate(options) if o in options[:i]]:
-        raise UnusableError(f"the option {twins[0][:80]!r} occurs twice")
-    return options
-
-
-def json_type(value: Any) -> str:
-    """Return what JSON calls the type of a value, for error messages."""
-    if isinstance(value, Written) or type(value) in (int, float):
-        return f"the number {str(value)[:80]}"
-    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "a text"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
+        return value
+    if len(value) == 1:
+        return value[0]
+    if value and all(isinstance(item, Mapping) for item in value):
+        raise UnusableError(f"{what} is a list of objects; expected messages {{role, content}} or a text")
+    raise UnusableError(f"{what} is a list of {len(value)}; expected one text ({json_type(value)})")

@@ -2,11 +2,13 @@
 
 import csv
 from collections.abc import Iterator
+from typing import Any
 
 from pipeline.config import Source
 from pipeline.errors import DataError
+from stages.tasks.columns import top_level
 from stages.tasks.paths import MAX_LINE, Line, not_utf8
-from stages.tasks.records import RAW_CHARS, BadRow, RawRow, check_header
+from stages.tasks.records import RAW_CHARS, BadRow, RawRow, Unreadable, check_header
 
 
 def csv_rows(path: str, lines: Iterator[Line], source: Source) -> Iterator[RawRow | BadRow]:
@@ -29,16 +31,14 @@ def csv_rows(path: str, lines: Iterator[Line], source: Source) -> Iterator[RawRo
 
     # The limit is process-wide; its default of 128 KiB is too small for a long document in a cell.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-    delimiter, header = _options(path, source)
-    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
+    dialect, header = _options(path, source)
+    reader = csv.reader(texts(), **dialect)
     while True:
         first, raw, problem = 0, "", ""
         try:
             cells = next(reader, None)
         except csv.Error as e:
-            unclosed = "a quote opened here is never closed, so the rest of the file became one cell"
-            text = unclosed if str(e) == "unexpected end of data" else f"invalid CSV: {e}"
-            cells, problem = [], problem or text
+            cells, problem = [], problem or _explained(path, str(e))
         if cells is None:
             return
         where = f"{path}:{first}"
@@ -50,23 +50,44 @@ def csv_rows(path: str, lines: Iterator[Line], source: Source) -> Iterator[RawRo
             continue
         elif header is None:
             header = cells
-            check_header(where, header)
+            check_header(where, header, top_level(source))
         elif len(cells) != len(header):
             columns = ", ".join(map(repr, header))
             problem = f"{len(cells)} cells, expected {len(header)}, one for each of {columns}"
             yield BadRow(where, problem, raw)
         else:
-            yield RawRow(where, dict(zip(header, cells, strict=True)))
+            values: dict[str, Any] = dict(zip(header, cells, strict=True))
+            if len(values) < len(header):
+                twins = {name for name in header if header.count(name) > 1}
+                values |= dict.fromkeys(twins, Unreadable("there is more than one of that name"))
+            yield RawRow(where, values)
 
 
-def _options(path: str, source: Source) -> tuple[str, list[str] | None]:
+def _explained(path: str, error: str) -> str:
+    """Say what the error of the csv module means, and what to do."""
+    if "new-line character" in error:
+        return rf"lines that end in CR only; convert them: tr '\r' '\n' < {path} > lines.csv"
+    unclosed = "a quote opened here is never closed, so the rest of the file became one cell"
+    text = unclosed if error == "unexpected end of data" else f"invalid CSV: {error}"
+    return f"{text}; if quotes are part of the text, set options.quote: none" if "NUL" not in error else text
+
+
+def _options(path: str, source: Source) -> tuple[dict[str, Any], list[str] | None]:
+    """Return the arguments of csv.reader, and the column names that the recipe gives."""
     delimiter = str(source.options.get("delimiter", "\t" if ".tsv" in path else ","))
     if len(delimiter) != 1:
         raise DataError(f"options.delimiter is {delimiter!r}; expected one character.")
+    quote = source.options.get("quote", '"')
+    if quote in ("none", None):
+        dialect: dict[str, Any] = {"quoting": csv.QUOTE_NONE}
+    elif isinstance(quote, str) and len(quote) == 1:
+        dialect = {"quotechar": quote, "strict": True}
+    else:
+        raise DataError(f"options.quote is {quote!r}; expected one character, or none.")
     header = source.options.get("header")
     if header is not None:
         if not (isinstance(header, list) and header and all(isinstance(name, str) for name in header)):
             expected = "expected column names, such as [question, answer]"
             raise DataError(f"options.header is {header!r}; {expected}.")
-        check_header("options.header", header)
-    return delimiter, header
+        check_header("options.header", header, header)
+    return {"delimiter": delimiter, **dialect}, header

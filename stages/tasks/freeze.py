@@ -10,7 +10,9 @@ from pipeline.rundir import RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from stages.steps import decontaminate
+from stages.steps.decontaminate import Asked
 from stages.steps.samples import demonstration
+from stages.tasks import told
 from stages.tasks.read import read_demonstrations, read_tasks
 from stages.tasks.records import BadRow, TaskSet
 from stages.tasks.split import same_question, split_held_out
@@ -75,6 +77,8 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     counts += [f"{len(demonstrations.rows)} demonstrations"] if recipe.demonstrations else []
     counts += [f"{len(task_set.rows)} of {name} to evaluate with" for name, task_set in sets.items()]
     _report(manifest, counts, len(rejected), run.tasks("rejected"))
+    for note in (note for task_set in (*read.values(), *sets.values()) for note in task_set.notes):
+        console.print(f"  {note}", markup=False)
 
 
 def source_seed(seed: int, which: str) -> int:
@@ -96,8 +100,9 @@ def _check_sets(run: RunDir, recipe: Recipe) -> None:
 def _read_split(recipe: Recipe) -> tuple[TaskSet, list[Row], list[Row]]:
     """Return all tasks, those to train on and the held-out ones.
 
-    With held_out.source every task is trained on, and its questions are held out: with a count, those of
-    the smallest hashes. Raises DataError if a question has the id of a task.
+    With held_out.source its questions are held out: with a count, those of the smallest hashes. Every task
+    that reads otherwise is then trained on. Raises DataError if none is left, and if a question has the id of
+    another task.
     """
     tasks = read_tasks(recipe.tasks, source_seed(recipe.seed, "tasks"))
     settings = recipe.held_out
@@ -107,10 +112,21 @@ def _read_split(recipe: Recipe) -> tuple[TaskSet, list[Row], list[Row]]:
     order = sorted(other.rows, key=lambda row: unit_interval(recipe.seed, "held_out", row.id))
     chosen = {row.id for row in order[: settings.count]}
     questions = [row for row in other.rows if row.id in chosen]
-    if twins := chosen & {row.id for row in tasks.rows}:
-        raise DataError(f"held_out.source has {len(twins)} of the tasks trained on. Provide other questions.")
-    rejected, duplicates = tasks.rejected + other.rejected, tasks.duplicates + other.duplicates
-    return TaskSet(tasks.rows + questions, rejected, duplicates, tasks.where), tasks.rows, questions
+    repeated = told.repeated_in(questions, tasks.rows, settings.ngram)
+    left_out = {row.id for row in repeated}
+    train = [row for row in tasks.rows if row.id not in left_out]
+    if clash := chosen & {row.id for row in train}:
+        raise DataError(f"held_out.source has {len(clash)} of the ids of the tasks. Provide other ids.")
+    if not train:
+        raise DataError("held_out.source contains every task. Provide other questions.")
+    read = TaskSet(
+        tasks.rows + questions,
+        tasks.rejected + other.rejected,
+        tasks.duplicates + other.duplicates,
+        tasks.where,
+        (*tasks.notes, *other.notes, *told.about_held_out(repeated)),
+    )
+    return read, train, questions
 
 
 def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
@@ -121,7 +137,11 @@ def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
     for row in demonstrations.rows:
         row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows)
-    return demonstrations
+    notes = (
+        *demonstrations.notes,
+        *told.about_answers(demonstrations, recipe.tasks.columns.answer is not None),
+    )
+    return demonstrations._replace(notes=notes)
 
 
 def _freeze_replay(run: RunDir, recipe: Recipe, asked: list[Row]) -> TaskSet:
@@ -133,7 +153,7 @@ def _freeze_replay(run: RunDir, recipe: Recipe, asked: list[Row]) -> TaskSet:
     if recipe.train.kind != "cpt" or settings.replay is None:
         return _EMPTY
     general = read_tasks(settings.replay, source_seed(recipe.seed, "replay"), "train.cpt.replay")
-    search = decontaminate.search_for((row.payload["question"] for row in asked), recipe.held_out.ngram)
+    search = decontaminate.search_for((Asked.of(row.payload) for row in asked), recipe.held_out.ngram)
     texts, held_out, leaking = [], [], []
     for row in general.rows:
         text = row.payload["question"]

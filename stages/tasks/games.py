@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.config import Source
 from pipeline.console import progress as console
 from pipeline.errors import DataError
-from stages.environments import Environment, EnvTask, Split, make
+from stages.environments import Environment, EnvTask, Split, find, make
 from stages.tasks.records import BadRow, RawRow, Repeat
 
 SOURCE = "environment"
@@ -52,6 +52,11 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
                 raise DataError(f"environment {env.name} has {text}.")
     finally:
         env.close()
+
+
+def has_disjoint_splits(source: Source) -> bool:
+    """Tell whether tasks of `source` cannot be held-out ones, by Environment.disjoint_splits."""
+    return source.source == SOURCE and find(source.dataset or "").disjoint_splits
 
 
 def inherit_environment(demonstrations: Source, tasks: Source) -> Source:
@@ -111,7 +116,9 @@ def _oracle_episode(env: Environment) -> list[dict[str, str]] | None:
     episode, reward = [], 0.0
     for action in env.oracle() or ():
         step = env.step(action)
-        episode.append({"action": action, "observation": step.observation})
+        said = env.bare_turn(action)
+        turn = {} if said == f"Action: {action}" else {"turn": said}
+        episode.append({"action": action, **turn, "observation": step.observation})
         reward = step.reward
         if step.done:
             break

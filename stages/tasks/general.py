@@ -5,6 +5,7 @@ eta. Here the weights are tokens: `agent_share` of each round's tokens with loss
 dataset's card reports the share that resulted.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,13 +16,15 @@ from pipeline.errors import DataError
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure
 from stages.steps.decontaminate import HeldOut
-from stages.tasks import BadRow, RawRow
+from stages.tasks import BadRow, RawRow, chats
+from stages.tasks.records import UnusableError
 
 RECORD = "general"
 
 
 class General(BaseModel):
-    """A file of conversations: a column of {role, content} messages, with loss on the assistant's turns."""
+    """A file of conversations: a column of {role, content} messages (or {from, value}), with loss on the
+    assistant's turns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,9 +51,7 @@ class Mixed:
         """Raises DataError, with file and line, for a row that is not a conversation."""
         self._general, self._tokenizer = general, tokenizer
         self._max_length, self._held_out = max_length, held_out
-        source = Source(source=general.source, path=general.path)
-        records = registry.resolve("source", general.source)(source, seed)
-        self._rows = {row["row_id"]: row for row in (_row(record, general, round_) for record in records)}
+        self._rows = {row["row_id"]: row for row in conversations(general, seed, round_)}
         self._order = sorted(self._rows, key=lambda i: (unit_interval(seed, RECORD, round_, i), i))
         self.digest = digest(sorted(self._rows))
         self.notes: list[str] = []
@@ -78,12 +79,21 @@ class Mixed:
         return chosen
 
 
+def conversations(general: General, seed: int, round_: int = 0) -> Iterator[PublishedRow]:
+    """Yield the conversations as rows of a round. Raises DataError for a row that is none."""
+    source = Source(source=general.source, path=general.path)
+    for record in registry.resolve("source", general.source)(source, seed):
+        yield _row(record, general, round_)
+
+
 def _row(record: Any, general: General, round_: int) -> PublishedRow:
     if not isinstance(record, RawRow):
         bad = isinstance(record, BadRow)
         where, problem = (record.where, record.problem) if bad else (general.path, "a repeated row")
         raise DataError(f"method.general: {where}: {problem}")
     messages = record.values.get(general.column)
+    if not _is_conversation(messages):
+        messages = _from_other_forms(messages)
     if not _is_conversation(messages):
         raise DataError(
             f"method.general: {record.where}: column {general.column!r} is not a conversation; expected a "
@@ -105,6 +115,14 @@ def _row(record: Any, general: General, round_: int) -> PublishedRow:
         method=RECORD,
     )
     return TURNS.row(lineage, turns=turns)
+
+
+def _from_other_forms(value: Any) -> chats.Turns | None:
+    """Return the messages of ShareGPT ({from, value}), or with further keys, such as a name."""
+    try:
+        return chats.messages(value, "the conversation")
+    except UnusableError:
+        return None
 
 
 def _is_conversation(messages: Any) -> bool:

@@ -6,9 +6,11 @@ from pipeline.config import Source
 from pipeline.errors import DataError, SelfloopError, raised_at
 from pipeline.registry import resolve
 from pipeline.rows import Row
-from stages.tasks.content import UnusableError, mapped_columns, missing, to_row
+from stages.tasks import told
+from stages.tasks.columns import is_there, mapped_columns, missing, top_level
+from stages.tasks.content import to_row
 from stages.tasks.games import inherit_environment
-from stages.tasks.records import BadRow, RawRow, Repeat, TaskSet
+from stages.tasks.records import BadRow, RawRow, Repeat, TaskSet, UnusableError
 
 SHOWN = 3  # bad rows in an error message
 
@@ -16,38 +18,42 @@ SHOWN = 3  # bad rows in an error message
 def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
     """Return the tasks of `source`.
 
-    `seed` is for sources that generate their tasks; `section` is the source's key in the recipe. Raises
-    DataError if the source cannot be read, if a column is in no row, if no row is usable, and, unless
-    on_bad_row is skip, if any row is not.
+    `seed` is for sources that generate their tasks; `section` is the source's key in the recipe. Rows that
+    repeat an earlier one are left out and counted. Raises DataError if the source cannot be read, if a column
+    is in no row, if no row is usable, and, unless on_bad_row is skip, if any row is not.
     """
     rows: dict[str, Row] = {}
     rejected: list[BadRow] = []
+    repeated, example = 0, ("", "")  # where a row is, and where the earlier one is that it repeats
     columns: dict[str, None] = {}  # of all rows, in order of appearance
-    repeats = raw_rows = 0
+    generated_twice = 0
     for record in _records(source, seed):
         if isinstance(record, Repeat):
-            repeats += 1
+            generated_twice += 1
         elif isinstance(record, BadRow):
             rejected.append(record)
         else:
-            raw_rows += 1
             columns.update(dict.fromkeys(record.values))
             try:
                 row = to_row(record, source, demonstration=section == "demonstrations")
-                if first := rows.get(row.id):
-                    what, where = "id" if source.columns.id else "content", first.payload["source"]["where"]
-                    raise UnusableError(f"duplicate {what}: the same as at {where}")
-                rows[row.id] = row
+                first = rows.setdefault(row.id, row)
+                if first is not row:
+                    same = (record.where, _check_same(row, first))
+                    example = example if repeated else same
+                    repeated += 1
             except UnusableError as e:
-                rejected.append(BadRow(record.where, str(e), repr(record.values)))
-    name = f"{section}: {source.path or source.dataset or source.source}"
-    if raw_rows:
+                rejected.append(BadRow(record.where, str(e), _raw(record, source)))
+    preset = f" (preset {source.preset})" if source.preset else ""
+    name = f"{section}: {source.path or source.dataset or source.source}{preset}"
+    if columns:
         # A column that no row has is a mistake in the recipe, not in the rows.
-        for field, column in mapped_columns(source).items():
-            if column not in columns:
+        for field, column in mapped_columns(source):
+            if not is_there(column, columns):
                 raise DataError(f"{name}: {missing(column, field, list(columns))}")
     _check_rejected(source, len(rows), rejected, section, name)
-    return TaskSet(list(rows.values()), rejected, repeats, name)
+    tasks = list(rows.values())
+    notes = (*_about_repeated(name, repeated, *example), *told.about(name, tasks))
+    return TaskSet(tasks, rejected, generated_twice + repeated, name, notes)
 
 
 def read_demonstrations(source: Source, seed: int, tasks: Source | None = None) -> TaskSet:
@@ -89,3 +95,27 @@ def _check_rejected(source: Source, usable: int, rejected: list[BadRow], section
         f"{name}: {len(rejected)} of {usable + len(rejected)} rows are unusable:\n{shown}{more}\n"
         f"{advice if usable else 'No usable row is left.'}"
     )
+
+
+def _check_same(row: Row, first: Row) -> str:
+    """Return where `first` is. Raises UnusableError if it is another task, with the same given id."""
+    where = str(first.payload["source"]["where"])
+    if any(
+        row.payload.get(key) != first.payload.get(key) for key in ("question", "options", "answer", "turns")
+    ):
+        raise UnusableError(f"duplicate id: the same as at {where}, of another task")
+    return where
+
+
+def _about_repeated(name: str, count: int, where: str, first: str) -> list[str]:
+    if not count:
+        return []
+    rows = (
+        "1 row repeats an earlier one and is" if count == 1 else f"{count} rows repeat earlier ones and are"
+    )
+    return [f"{name}: {rows} left out, such as {where}, which is the same as {first}"]
+
+
+def _raw(record: RawRow, source: Source) -> str:
+    """Return the columns that the recipe names as text, for people."""
+    return repr({name: record.values[name] for name in record.values if name in top_level(source)})

@@ -1,5 +1,7 @@
 """What a source yields, and the set that reading it gives."""
 
+from collections import ChainMap
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,18 +17,34 @@ class Written(str):
     __slots__ = ()
 
 
+class UnusableError(ValueError):
+    """A row cannot become a task; the message names the column and the reason."""
+
+
+class Unreadable(NamedTuple):
+    """Stands for a value that cannot be read, which matters only if its column is asked for."""
+
+    problem: str
+
+
 @dataclass(slots=True)
 class RawRow:
     """One row as its source has it. `where` is for people ("tasks.jsonl:17", "chain_sum[3]").
 
+    `values` may convert a value only when it is asked for; one that cannot be converted is `Unreadable`.
     A source that generates its tasks may set their ids, and their `split`: those of split test are then
     held out.
     """
 
     where: str
-    values: dict[str, Any]
+    values: Mapping[str, Any]
     id: str | None = None
     split: str | None = None
+
+
+def with_value(values: Mapping[str, Any], name: str, value: Any) -> Mapping[str, Any]:
+    """Return `values` with one more, without converting the others."""
+    return ChainMap({name: value}, values)  # type: ignore[arg-type]  # which is only read
 
 
 @dataclass(slots=True)
@@ -52,12 +70,13 @@ class Repeat:
 
 class TaskSet(NamedTuple):
     """The content of a source: usable rows, rejected ones (none unless on_bad_row is skip), the number of
-    repeats left out, and the source's name for people."""
+    repeats left out, the source's name for people, and sentences on what they should know."""
 
     rows: list[Row]
     rejected: list[BadRow]
     duplicates: int
     where: str
+    notes: tuple[str, ...] = ()
 
 
 def printable(text: str) -> str:
@@ -65,8 +84,8 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_header(where: str, header: list[str]) -> None:
-    """Raise DataError if two columns of the file at `where` have the same name."""
-    if twins := sorted({name for name in header if header.count(name) > 1}):
+def check_header(where: str, header: list[str], used: Collection[str]) -> None:
+    """Raise DataError if two columns of the file at `where` have the same name, and it is one of `used`."""
+    if twins := sorted({name for name in header if header.count(name) > 1 and name in used}):
         names = ", ".join(map(repr, twins))
         raise DataError(f"{where}: the column {names} occurs more than once; rename all but one.")

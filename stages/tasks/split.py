@@ -6,6 +6,7 @@ from pipeline.config import HeldOut
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
 from pipeline.rows import Row
+from stages.steps.decontaminate import Asked
 
 
 def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[Row], list[Row]]:
@@ -49,6 +50,7 @@ def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[
 
 
 def same_question(row: Row) -> tuple[str, ...]:
-    """Return what tasks that read the same share: question and options, without case and spacing."""
-    texts = [row.payload["question"], *(row.payload.get("options") or [])]
-    return tuple(" ".join(text.casefold().split()) for text in texts)
+    """Return what tasks that read the same share: question, options and earlier turns, without case and
+    spacing."""
+    asked = Asked.of(row.payload)
+    return tuple(" ".join(text.casefold().split()) for text in (asked.question, *asked.beside))

@@ -13,6 +13,7 @@ from pipeline.config import (
     OpenaiEngine,
     Recipe,
     ScriptedEngine,
+    Train,
     VllmEngine,
     build_recipe,
     dump_recipe,
@@ -23,6 +24,7 @@ from pipeline.config.training import SCHEDULERS
 from pipeline.errors import ConfigError
 from pipeline.methods import Method, Options
 from pipeline.store import files
+from stages.methods.direct.method import Direct
 from tests.conftest import tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
@@ -38,7 +40,6 @@ PLAIN = {
     ),
     *(
         "id",
-        "question",
         "min_tokens",
         "max_tokens",
         "temperature",
@@ -47,7 +48,7 @@ PLAIN = {
         "repetition_penalty",
         "stop",
     ),
-    *("r", "alpha", "dropout", "target_modules", "learning_rate", "weight_decay", "epochs"),
+    *("r", "alpha", "dropout", "target_modules", "weight_decay", "epochs"),
 }
 GOOD = """\
 name: test
@@ -305,6 +306,7 @@ def test_an_engine_setting_without_an_engine_section_is_vllm_s(tmp_path: Path) -
             "{lr_scheduler_type: cosin}",
             "train.lr_scheduler_type: unknown scheduler. Did you mean 'cosine'? Known: l",
         ),
+        ("{lr_scheduler_type: greedy}", "train.lr_scheduler_type: greedy follows evaluations"),
         ("{batch_size: 16, workers: 3}", "train.batch_size: 16 is not divisible by train.workers = 3"),
         ("{workers: 20}", "train.batch_size: 16 is not divisible by train.workers = 20"),
         (
@@ -430,6 +432,29 @@ class Unfinished(Method):
         return []
 
 
+class Nameless(Direct):
+    """A method without a name of its own, by mistake."""
+
+    name = None
+
+
+class Misnamed(Direct):
+    """A method whose name cannot be a folder's."""
+
+    name = "my method/2"
+
+
+class Failing(Direct):
+    """A method that cannot be made."""
+
+    Options = Options
+    name = "failing"
+
+    def __init__(self, recipe: Any) -> None:
+        super().__init__(recipe)
+        self.missing["key"] = 1
+
+
 class NotAMethod:
     """It has options, which are no class of options."""
 
@@ -441,9 +466,30 @@ class NotAMethod:
     [
         ("tests.config.test_load:Unfinished", "does not define examples, stages"),
         ("tests.config.test_load:NotAMethod", "expected a subclass of pipeline.methods.Method"),
+        ("tests.config.test_load:Nameless", "class Nameless has no `name`; expected a line such as"),
+        ("tests.config.test_load:Misnamed", "class Misnamed has the name 'my method/2'"),
+        ("tests.config.test_load:Failing", r"__init__ raises AttributeError: .*'missing' \(.*test_load.py:"),
         ("math:sqrt", "expected a subclass of pipeline.methods.Method"),
     ],
 )
 def test_a_method_of_one_s_own_that_is_none_is_refused(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         tiny_recipe(method={"name": name})
+
+
+@pytest.mark.parametrize(
+    ("train", "kind", "rate", "why"),
+    [
+        ({}, "sft", 1e-5, "the default for all weights"),
+        ({"lora": {}}, "sft", 1e-4, "the default with LoRA"),
+        ({"learning_rate": 3e-4, "lora": {}}, "sft", 3e-4, "train.learning_rate"),
+        ({"learning_rate": 3e-4}, "dpo", 5e-7, "the default for all weights"),
+        ({"lora": {}}, "dpo", 5e-6, "the default with LoRA"),
+        ({"dpo": {"learning_rate": 1e-6}}, "dpo", 1e-6, "train.dpo.learning_rate"),
+        ({}, "cpt", 5e-6, "the default for all weights"),
+    ],
+)
+def test_a_rate_that_is_not_set_depends_on_what_is_trained(
+    train: dict[str, Any], kind: str, rate: float, why: str
+) -> None:
+    assert Train(**train).rate(kind) == (rate, why)

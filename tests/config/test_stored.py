@@ -32,7 +32,7 @@ def cut_after(text: str) -> str:
         ("[" * 1000, "not valid YAML"),
         ("name: 2026-02-31", "not valid YAML"),
         (cut_after("tasks:\n"), "the file is cut off, its last sections are missing"),
-        (cut_after("learning_rate: 0.0"), "the file is cut off"),
+        (cut_after("warmup_share: 0.0"), "the file is cut off"),
         (cut_after("name: te"), "the file is cut off"),
         ("\x00\x01", "not valid YAML"),
         (cut_after("runner:\n  workers: 1\n"), "the file is cut off, its last sections are missing"),
@@ -96,3 +96,13 @@ def test_a_file_cut_anywhere_is_damaged(tmp_path_factory: pytest.TempPathFactory
         run.recipe()
     with pytest.raises(DamagedError):
         overview.overview(run)
+
+
+def test_a_default_that_has_changed_since_is_the_former_one(run: RunDir) -> None:
+    data = yaml.safe_load(WHOLE)
+    del data["train"]["learning_rate"], data["train"]["dpo"]["loss_type"]
+    files.write_bytes(run.path("run.yaml"), yaml.safe_dump(data).encode())
+    train = run.recipe().train
+    assert (train.learning_rate, train.dpo.loss_type, train.dpo.learning_rate) == (2e-4, ["sigmoid"], None)
+    files.write_bytes(run.path("run.yaml"), WHOLE.encode())
+    assert run.recipe().train == tiny_recipe().train

@@ -16,6 +16,7 @@ from pipeline.errors import SelfloopError
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from tests.conftest import tiny_recipe
+from tests.stages.reports.evaluated import evaluated
 
 NOT_JOBS = {
     "__init__",
@@ -155,15 +156,28 @@ def test_errors_leave_stdout_clean(selfloop, tmp_path: Path) -> None:
     assert failed.status == 2 and failed.out == "" and "run.yaml is missing" in failed.text
 
 
-def test_compare_prints_json_only(selfloop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tables(runs: list[RunDir]) -> list[dict[str, str]]:
-        print("a table")
-        return [{"arm": "direct"}]
-
-    monkeypatch.setattr("jobs.compare.compare_runs", tables)
-    monkeypatch.setattr("jobs.compare.existing_runs", lambda runs: runs)
-    assert json.loads(selfloop("compare", "x", "--json").out) == [{"arm": "direct"}]
-    assert selfloop("compare", "x").out == "a table\n"
+def test_compare_prints_json_only(selfloop, tmp_path: Path) -> None:
+    runs = [
+        evaluated(
+            tmp_path / name, {0: {"a": False, "b": True}, 1: {"a": True, "b": False}}, method=options
+        ).root
+        for name, options in (("one", {"name": "direct"}), ("two", {"name": "direct", "samples": 2}))
+    ]
+    printed = selfloop("compare", *runs, "--flips", "--json")
+    first, second = json.loads(printed.out)
+    assert printed.status == 0 and second["against"][0]["arm"] == first["arm"]
+    assert first["flips"][0]["won_questions"] == [
+        {
+            "task_id": "a",
+            "question": "What is a?",
+            "truth": "the a",
+            "old": "It is no a",
+            "new": "It is the a",
+        }
+    ]
+    tables = selfloop("compare", *runs, "--flips", "--limit", "1").out
+    assert "arm against arm, paired by question" in tables and "+1 -1" in tables and "It is no b" in tables
+    assert "What is" not in selfloop("compare", *runs).out
 
 
 @pytest.mark.parametrize("command", ["branch", "inspect", "scaling"])

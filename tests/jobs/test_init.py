@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Recipe, load_recipe
+from pipeline.config.presets import PRESETS
 from stages.tasks import read_tasks
+from tests.stages.tasks import layouts
 
 ROWS: list[dict[str, Any]] = [
     {"uid": f"q{i}", "prompt": f"What is {i} + 1?", "level": "easy", "target": i + 1} for i in range(10)
@@ -163,3 +165,36 @@ def test_a_written_recipe_runs(selfloop, local_ray) -> None:
         *("--set", "engine={kind: scripted}"),
     )
     assert made.status == 0 and "generate" in made.text, made.text
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_layouts_of_public_data_sets_are_recognized(
+    selfloop, elsewhere: Path, preset: str, kind: str
+) -> None:
+    path = layouts.write(elsewhere, preset, kind)
+    made = selfloop("init", "my.yaml", "--tasks", path.name)
+    assert made.status == 0 and f"preset      {preset}: the columns are those of" in made.text, made.text
+    recipe = load_recipe("my.yaml")
+    assert recipe.tasks.preset == preset
+    assert len(read_tasks(recipe.tasks, 0).rows) == len(layouts.ROWS[preset])
+
+
+def test_what_looks_like_a_public_data_set_is_not_guessed_at(selfloop) -> None:
+    rows = [{"question": f"{i}?", "choices": ["5", "6"], "answer": 1} for i in range(3)]
+    refused = selfloop("init", "my.yaml", "--tasks", jsonl("t.jsonl", rows))
+    assert refused.status == 2 and "set answer_is: index0, index1 or text" in refused.text
+    recipe = written(selfloop, "--tasks", "t.jsonl", "--answer-is", "index1")
+    assert recipe.tasks.preset is None and recipe.tasks.answer_is == "index1"
+    assert [row.payload["answer"] for row in read_tasks(recipe.tasks, 0).rows] == ["A"] * 3
+    assert (
+        "expected one of index0" in selfloop("init", "o.yaml", "--tasks", "t.jsonl", "--answer-is", "x").text
+    )
+
+
+def test_nested_columns_can_be_named(selfloop, elsewhere: Path) -> None:
+    path = layouts.write(elsewhere, "verl", "parquet").name
+    recipe = written(
+        selfloop, "--tasks", path, "--question", "prompt", "--answer", "reward_model.ground_truth"
+    )
+    assert [row.payload["answer"] for row in read_tasks(recipe.tasks, 0).rows] == ["34", "13", "42"]

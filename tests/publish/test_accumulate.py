@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
-from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
+from pipeline.publish.accumulate import Mixture, Part, always_with, load_mixture, mixture
 from pipeline.publish.dataset import publish, shares
 
 FOLDERS = {number: f"d/{number}" for number in range(5)}
@@ -51,6 +51,47 @@ def test_rounds_that_are_kept_whatever_the_policy(policy, keep_real, expected):
         part.round
         for part in mixture(Accumulate(policy=policy, keep_real=True, keep_rounds=[1]), 0, FOLDERS).parts
     ] == [0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "keep_real", "keep_rounds", "expected"),
+    [
+        ("all", True, [], [0, 1, 2, 3]),
+        ("subsample:7", False, [], [0, 1, 2, 3]),
+        ("replace", True, [], [0]),
+        ("replace", False, [], []),
+        ("window:3", True, [2, 9], [0, 2]),
+    ],
+)
+def test_rounds_that_a_later_one_is_never_without(policy, keep_real, keep_rounds, expected):
+    settings = Accumulate(policy=policy, keep_real=keep_real, keep_rounds=keep_rounds)
+    assert always_with(settings, 4) == expected
+    folders = {number: f"d/{number}" for number in range(10)}
+    mixtures = [{part.round for part in mixture(settings, r, folders).parts} for r in range(4, 10)]
+    with_4 = [rounds for rounds in mixtures if 4 in rounds]
+    assert set(expected) == {r for r in range(4) if all(r in rounds for rounds in with_4)}
+
+
+def test_a_window_uses_what_two_of_its_rounds_say_once(tmp_path, facts, rows):
+    """The copy of the newest round, white space aside: the older one leaves the window first."""
+    first, again = (
+        rows(4, 1),
+        [{**row, "src_round": 2, "row_id": f"again-{i}"} for i, row in enumerate(rows(3, 1))],
+    )
+    again[0]["completion"] = [
+        {"role": "assistant", "content": "  " + first[0]["completion"][0]["content"] + "\n"}
+    ]
+    again[1]["completion"] = [{"role": "assistant", "content": "something else"}]
+    for number, some in ((1, first), (2, again)):
+        publish(some, tmp_path / str(number), facts, 0)
+    folders = {number: tmp_path / str(number) for number in (1, 2)}
+
+    def used(policy: str, distinct: bool = True) -> set[str]:
+        return set(load_mixture(mixture(Accumulate(policy=policy), 2, folders, distinct), 0)["row_id"])
+
+    assert used("window:2") == {"again-0", "again-1", "again-2", "r1-1", "r1-3"}
+    assert used("replace") == {f"again-{i}" for i in range(3)}
+    assert len(used("window:2", distinct=False)) == len(used("all")) == 7
 
 
 def test_without_demonstrations_there_is_no_round_0():

@@ -77,12 +77,8 @@ def test_both_loaders_read_it_and_the_card_says_what_it_is(tmp_path: Any, tokeni
     )
     for row in loaded:
         ids = text_ids(tokenizer, row["text"])
-        assert (ids[0], ids[-1], len(ids)) == (
-            tokenizer.bos_token_id,
-            tokenizer.eos_token_id,
-            row["tokens_text"],
-        )
-        assert tokenizer.decode(ids[1:-1]) == row["text"]
+        assert len(ids) == row["tokens_text"]
+        assert tokenizer.decode(ids) == f"{row['text']}<|endoftext|>", "its BOS and EOS are those of turns"
     card = (folder / "README.md").read_text()
     for said in (
         "9 plain texts for continued pretraining",
@@ -92,6 +88,44 @@ def test_both_loaders_read_it_and_the_card_says_what_it_is(tmp_path: Any, tokeni
         "cuts the stream into blocks",
     ):
         assert said in card, said
+
+
+class _Tokenizer:
+    """A tokenizer of characters, with these special tokens."""
+
+    def __init__(self, bos: str | None, eos: str, *others: str) -> None:
+        self.bos_token, self.eos_token = bos, eos
+        self._vocabulary = {name: i for i, name in enumerate(filter(None, (bos, eos, *others)))}
+        self.bos_token_id = None if bos is None else self._vocabulary[bos]
+        self.eos_token_id = self._vocabulary[eos]
+
+    def get_vocab(self) -> dict[str, int]:
+        return self._vocabulary
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [100 + ord(c) for c in text]}
+
+    def ends(self) -> tuple[str, ...]:
+        names = {i: name for name, i in self._vocabulary.items()}
+        return tuple(names[i] for i in text_ids(self, "x") if i < 100)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends"),
+    [
+        ((None, "<|im_end|>", "<|endoftext|>"), ("<|endoftext|>",)),  # Qwen
+        ((None, "<|endoftext|>", "<|im_end|>"), ("<|endoftext|>",)),  # its base models
+        (("<|begin_of_text|>", "<|eot_id|>", "<|end_of_text|>"), ("<|begin_of_text|>", "<|end_of_text|>")),
+        (("<s>", "</s>"), ("<s>", "</s>")),
+        (("<s>", "<|endoftext|>", "</s>"), ("<s>", "<|endoftext|>")),  # Phi 3
+        (("<bos>", "<end_of_turn>", "<eos>"), ("<bos>", "<eos>")),
+        (("<a>", "<b>"), ("<a>", "<b>")),  # nothing is known of it
+    ],
+)
+def test_texts_end_as_documents_and_not_as_turns(
+    tokens: tuple[str | None, ...], ends: tuple[str, ...]
+) -> None:
+    assert _Tokenizer(*tokens).ends() == ends
 
 
 def test_rounds_accumulate_in_an_order_that_ids_decide(tmp_path: Any, tokenizer: Any) -> None:

@@ -72,6 +72,34 @@ def test_an_adapter_is_saved_alone_and_gone_on_with(
     )
 
 
+def test_under_lora_the_frozen_weights_are_bf16_and_the_adapters_fp32(
+    make_spec: Any, rounds: dict[int, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    """On a CPU as well; what is saved is the sum of both, rounded once."""
+    changes = {"lora": LORA, "precision": "bf16_autocast"}
+    arguments = {"max_steps": 6, "learning_rate": 2e-2, "save_strategy": "no", "logging_steps": 1}
+    trainer = build_trainer({**config(make_spec(), list(rounds.values()), **arguments), **changes})
+    kinds = {("lora_" in name, p.dtype) for name, p in trainer.model.named_parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert losses[-1] < losses[0] - 0.05
+    moments = [s["exp_avg"].dtype for s in trainer.optimizer.state.values()]
+    assert set(moments) == {torch.float32}, "AdamW's state is of the adapters alone"
+    assert len(moments) == sum("lora_" in name for name, _ in trainer.model.named_parameters())
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    name = "model.layers.0.self_attn.q_proj"
+    layer = model.base_model.model.get_submodule(name)
+    exact = layer.base_layer.weight.float() + layer.get_delta_weight("default").float()
+    save_model(model, trainer.processing_class, tmp_path / "merged")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert saved.dtype == torch.bfloat16
+    assert torch.equal(saved.get_submodule(name).weight, exact.to(torch.bfloat16))
+    full = build_trainer({**config(make_spec(), list(rounds.values())), "precision": "bf16_autocast"})
+    assert {p.dtype for p in full.model.parameters()} == {torch.float32}, "weights that are trained"
+
+
 def test_the_fingerprint_and_the_revision_cover_adapters(
     make_spec: Any, tiny_model: Path, folder: Path
 ) -> None:

@@ -86,7 +86,11 @@ def make_spec(tiny_model: Path, pairs: dict[int, Path], tmp_path: Path) -> Calla
             "cpus_per_worker": 1,
             **(train or {}),
         }
-        section = Train(kind="dpo", dpo={"batch_size": 4, "learning_rate": 1e-2, **dpo}, **settings)
+        section = Train(
+            kind="dpo",
+            dpo={"batch_size": 4, "learning_rate": 1e-2, "loss_type": "sigmoid", **dpo},
+            **settings,
+        )
         model = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
         chosen = mixture(Accumulate(policy=policy), 2, pairs)
         return TrainSpec(
@@ -110,6 +114,26 @@ def config(spec: TrainSpec, folders: list[Path], **arguments: Any) -> dict[str, 
         "precision": "fp32",
         "progress": f"{spec.work}/progress.jsonl",
     }
+
+
+def test_the_default_loss_also_teaches_the_chosen_answer(make_spec, pairs):
+    """The first loss is log 2 of DPO, plus the mean negative log-likelihood of a chosen token."""
+    import torch
+
+    assert Train().dpo.loss_type == ["sigmoid", "sft"]
+    spec = make_spec(loss_type=Train().dpo.loss_type, max_steps=1)
+    arguments = {"precompute_ref_log_probs": False, "save_strategy": "no"}
+    trainer = build_trainer(config(spec, list(pairs.values()), **arguments))
+    batch = next(iter(trainer.get_train_dataloader()))
+    chosen = {name: tensor.chunk(2)[0] for name, tensor in batch.items()}
+    labels = chosen["input_ids"].masked_fill(chosen["completion_mask"] == 0, -100)
+    with torch.no_grad():
+        plain = trainer.ref_model(input_ids=chosen["input_ids"], attention_mask=chosen["attention_mask"])
+        expected = torch.nn.functional.cross_entropy(
+            plain.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        )
+        loss = trainer.compute_loss(trainer.model, batch)
+    assert loss.item() == pytest.approx(0.6931 + expected.item(), abs=1e-3)
 
 
 def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):

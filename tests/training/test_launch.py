@@ -105,7 +105,7 @@ def test_what_cannot_work_is_said_before_anything_starts(local_ray, make_spec, r
         train(dataclasses.replace(make_spec(max_length=8), work=make_spec().work + "-8"))
 
 
-def test_on_a_cpu_a_forward_pass_has_no_more_tokens_than_pay(make_spec):
+def test_a_forward_pass_has_no_more_tokens_than_pay(make_spec):
     def sizes(use_gpu=False, **settings):
         made = trainer_arguments(make_spec(**{"batch_size": 8, **settings}), 10, use_gpu, False)
         return made["per_device_train_batch_size"], made["gradient_accumulation_steps"]
@@ -121,7 +121,9 @@ def test_on_a_cpu_a_forward_pass_has_no_more_tokens_than_pay(make_spec):
     assert sizes(max_length=4096) == (1, 8) and sizes(max_length=4096, micro_batch_size=4) == (4, 2), (
         "what is asked for is done"
     )
-    assert sizes(use_gpu=True, max_length=4096) == (8, 1)
+    assert sizes(use_gpu=True, max_length=2048) == (8, 1) and sizes(use_gpu=True, max_length=4096) == (4, 2)
+    assert sizes(use_gpu=True, max_length=65_536) == (1, 8)
+    assert sizes(use_gpu=True, max_length=65_536, micro_batch_size=2) == (2, 4)
     assert (
         most_tokens(Train(max_length=512)) == 2048 and most_tokens(Train(max_length=4096, kind="dpo")) == 8192
     )

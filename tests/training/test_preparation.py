@@ -1,6 +1,7 @@
 """What TRL makes of published data: the loss mask token by token, nothing cut, and batches that pad little."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_packing_keeps_every_token(make_spec, rounds):
         column(d, "tokens_prompt").sum() + column(d, "tokens_completion").sum() for d in folders
     )
     assert trainer.lengths.max() <= 128 and len(trainer.train_dataset) < 36
+
+
+def test_packed_texts_do_not_see_each_other(make_spec, rounds):
+    """The log-probability of a packed text is that of the text alone: neither its neighbours nor its place matter."""
+    import torch
+
+    packed = build_trainer(config(make_spec(packing=True), list(rounds.values())))
+    batch = next(iter(packed.get_train_dataloader()))
+    starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), batch["input_ids"].shape[1]]
+    assert len(starts) > 4 and "attention_mask" not in batch
+    model = packed.model.eval()
+    with torch.no_grad():
+        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
+        for start, end in itertools.pairwise(starts):
+            alone = model(input_ids=batch["input_ids"][:, start:end]).logits[0]
+            assert torch.allclose(together[start:end], alone, atol=1e-5)
 
 
 def test_nothing_is_written_into_published_folders(make_spec, rounds):

@@ -50,8 +50,10 @@ def test_trl_parses_every_key(make_spec, rounds, tmp_path):
         True,
         16,
         ["q_proj", "v_proj"],
-        "float32",
+        "bfloat16",  # the frozen weights
     )
+    full = dataclasses.replace(spec, train=spec.train.model_copy(update={"lora": None}))
+    assert yaml.safe_load(trainer_yaml(full, {"bf16": True}, []))["dtype"] == "float32"
 
 
 def test_a_round_without_rows_is_left_out_of_it(make_spec, rounds, tmp_path):

@@ -8,7 +8,7 @@ from pipeline.engines.base import Message, Sampling
 from pipeline.errors import EngineError
 from pipeline.runner.llm import LLM
 from stages.methods.agent_r.search.game import Game
-from stages.methods.agent_r.search.turns import exchange, normalize_action, parse_turn
+from stages.methods.agent_r.search.turns import exchange, normalize_action
 
 LONGEST_LOOP = 6
 
@@ -49,7 +49,7 @@ async def play(
                 raise
             episode.end = "refused"
             break
-        turn, action = parse_turn(reply.text)
+        turn, action = game.parse(reply.text)
         result = await asyncio.to_thread(game.step, action)
         conversation += exchange(turn, result.observation)
         episode.messages += conversation[-2:]
@@ -71,11 +71,6 @@ def loops(actions: Sequence[str], longest: int = LONGEST_LOOP) -> list[int]:
     ]
 
 
-def bare_turn(action: str) -> str:
-    """Return a turn with an action but no thought, as in demonstrations and replayed beginnings."""
-    return f"Action: {action}"
-
-
 def _replay(game: Game, before: Sequence[str]) -> list[Message]:
     game.start()
-    return [m for action in before for m in exchange(bare_turn(action), game.step(action).observation)]
+    return [m for action in before for m in exchange(game.bare_turn(action), game.step(action).observation)]

@@ -30,7 +30,7 @@ from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
 from stages.environments import find as find_environment
 from stages.methods.agent_r import plan
-from stages.methods.agent_r.episodes import LONGEST_LOOP, bare_turn, play
+from stages.methods.agent_r.episodes import LONGEST_LOOP, play
 from stages.methods.agent_r.options import AgentROptions
 from stages.methods.agent_r.records import judged_episode, make_record, transcript
 from stages.methods.agent_r.search import (
@@ -59,7 +59,9 @@ from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.tasks.general import General
 
 VERSION = 2
-SEARCH_VERSION = 3
+JUDGE_VERSION = 3
+SEARCH_VERSION = 4
+EPISODE_VERSION = 3
 RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
 
@@ -120,7 +122,7 @@ class AgentR(Method):
         replaying = {"alpha": o.alpha, **environment}
         return {
             "generate": Stage(self.generate, {}, (RULES,), searching, SEARCH_VERSION, search_facts),
-            "critique": Stage(self.critique, {}, judged, record, VERSION, record_facts),
+            "critique": Stage(self.critique, {}, judged, record, JUDGE_VERSION, record_facts),
             "filter": Stage(row=self.filter, config=splicing, version=VERSION),
             "verify": Stage(row=self.verify, config=replaying, version=VERSION),
         }
@@ -296,7 +298,7 @@ class AgentR(Method):
             return [Example(self.question(row), p["messages"], tuple(p["learn"]), p["kind"])]
         messages: list[Message] = []
         for step in p["entry"]["episode"]:
-            messages.append({"role": "assistant", "content": bare_turn(step["action"])})
+            messages.append({"role": "assistant", "content": step.get("turn", f"Action: {step['action']}")})
             messages.append({"role": "user", "content": step["observation"]})
         messages = messages[:-1]
         learn = tuple(m["role"] == "assistant" for m in messages)
@@ -316,7 +318,7 @@ class AgentR(Method):
 
     def _episodes(self, function: Any) -> Stage:
         config = {"depth": self.options.depth, **self._environment()}
-        return Stage(row=function, prompts=(RULES,), config=config, version=VERSION)
+        return Stage(row=function, prompts=(RULES,), config=config, version=EPISODE_VERSION)
 
     async def evaluate(self, row: Row, llm: LLM) -> Outcome:
         """One held-out task in, one row with its judged episodes out."""

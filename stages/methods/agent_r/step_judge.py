@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline import thoughts
 from pipeline.engines.base import Sampling
 from pipeline.errors import EngineError
 from pipeline.runner.llm import LLM
+from stages.environments.actions import unlabel
 from stages.methods.agent_r.search import Game, Node
-from stages.methods.agent_r.search.turns import unlabel_actions
 from stages.methods.agent_r.trajectories import steps_of
 
 JUDGE = "agent_r/judge"
@@ -54,10 +55,10 @@ class StepJudge:
                     raise
                 text = str(e)  # usually the episode is too long to be judged
                 break
-            text = reply.text.strip()
+            text = thoughts.without(reply.text)
             if label := parse_judgement(text):
                 break
-        reason = unlabel_actions(" ".join(text.rpartition("\n")[0].split())) if label else ""
+        reason = unlabel(" ".join(text.rpartition("\n")[0].split())) if label else ""
         return _judgement(node, label or UNCERTAIN, text, reason, label is not None)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stages.methods.entigraph import grounding
+
 _ARTICLE = re.compile(r"^(the|a|an)\s+")
 
 
@@ -58,11 +60,8 @@ def distinct(entities: Sequence[str]) -> list[str]:
 
 
 def occurrences(entity: str, document: str) -> int:
-    """Count how often a document names an entity, in whole words, in any case, with or without a plural s."""
-    words = [re.escape(word) for word in re.findall(r"\w+", normalize(entity))]
-    if not words:
-        return 0
-    return len(re.findall(r"\b" + r"\W+".join(words) + r"(?:s|es)?\b", document.casefold()))
+    """Count how often a document names an entity (see `grounding`)."""
+    return grounding.occurrences(normalize(entity), document)
 
 
 def most_frequent(entities: Sequence[str], document: str, most: int | None) -> list[str]:

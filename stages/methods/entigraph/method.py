@@ -17,12 +17,13 @@ answer to what a text says. Source: Yang et al. 2024.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline import thoughts
 from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import unit_interval
@@ -32,15 +33,16 @@ from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
 from pipeline.stage import DatasetStep
-from stages.methods.entigraph import copies, entities, plan
+from stages.methods.entigraph import advice, copies, entities, plan
 from stages.methods.entigraph.options import EntiGraphOptions
-from stages.methods.entigraph.texts import cap_tokens, title_of, whole_sentences
+from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.steps import filters
 from stages.steps.samples import answer_fields
+from stages.steps.sentences import whole_sentences
 
-VERSION = 3
+VERSION = 4
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"
-JUDGE, ASK = "entigraph/judge", "entigraph/ask"
+JUDGE, ASK, ASK_OPEN = "entigraph/judge", "entigraph/ask", "entigraph/ask_open"
 STYLES = ("simple", "encyclopedic", "scholarly")
 ASKED = {"entigraph": (ENTITIES, RELATION), "rephrase": (REPHRASE,), "raw": ()}
 WRITTEN_BY = {
@@ -70,10 +72,12 @@ class EntiGraph(Method):
     options: EntiGraphOptions
     dataset = "cpt"
     lineage: ClassVar[dict[str, str]] = {"form": "string", "entities": "strings"}
-    question_prompts = (ASK,)
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
+        asked = (recipe.held_out.source or recipe.tasks, *recipe.evaluate.sets.values())
+        choices = all(source.answer_type == "choice" for source in asked)
+        self.question_prompts = (ASK,) if choices else (ASK, ASK_OPEN)
         if recipe.train.kind != "cpt":
             raise ConfigError(
                 "method entigraph writes plain texts, not examples: set train.kind: cpt (it is "
@@ -152,7 +156,7 @@ class EntiGraph(Method):
             [reply] = await llm.ask(
                 ENTITIES, sampling=sampling, sample_index=attempt, json_schema=schema, document=document
             )
-            listed = entities.read(reply.text)
+            listed = entities.read(thoughts.without(reply.text))
             if reply.finish_reason == "length":
                 listed = f"cut off after {reply.completion_tokens} tokens"
             if isinstance(listed, str):
@@ -205,7 +209,7 @@ class EntiGraph(Method):
                 raise
             made = {**NOTHING, "finish_reason": "refused", "problem": str(e)}
             return self._row(row, llm, form, names, number, made, step)
-        made = answer_fields(reply)
+        made = answer_fields(reply) | {"text": thoughts.without(reply.text)}
         cut = reply.finish_reason == "length" and self.options.truncated == "cut"
         if cut and (whole := whole_sentences(made["text"])):
             made |= {"text": whole, "finish_reason": "cut"}
@@ -246,7 +250,7 @@ class EntiGraph(Method):
             JUDGE, sampling=sampling, json_schema=schema, document=made["question"], text=made["text"]
         )
         try:
-            judged = Judgement.model_validate_json(reply.text)
+            judged = Judgement.model_validate_json(thoughts.without(reply.text))
         except ValidationError:
             verdict = {"faithful": None, "problem": "unreadable", "raw": reply.text[:500]}
             return Kept([row.child("critique", 0, verdict=verdict)])
@@ -269,19 +273,19 @@ class EntiGraph(Method):
         o, text = self.options, made["text"]
         if malformed := filters.problem(row, self.recipe.filters):
             return *malformed, text
-        headings, wanted = (
-            sum(s.lstrip().startswith("#") for s in text.splitlines()),
-            len(made["entities"]) + 1,
-        )
-        if made["form"] in ("pair", "triple") and o.sections and o.check_sections and headings != wanted:
-            return "missing_sections", f"{headings} headings, expected {wanted}", text
+        wanted = len(made["entities"]) + 1 if made["form"] in ("pair", "triple") else 0
+        if o.sections and o.check_sections and (there := sections(text)) < wanted:
+            return "missing_sections", f"{there} sections, expected {wanted}", text
         if o.copy_chars and (run := copies.copied(text, document, o.copy_chars)):
             return "copied", run[:200], text
         return None
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks a question about the documents without showing them, after five solved ones."""
-        return self.prompts.render(ASK, question=row.payload["question"], options=row.payload.get("options"))
+        question, options = row.payload["question"], row.payload.get("options")
+        if not options and row.payload.get("answer_type") != "choice":
+            return self.prompts.render(ASK_OPEN, question=question)
+        return self.prompts.render(ASK, question=question, options=options)
 
     def examples(self, row: Row) -> list[Example]:
         """None: this method publishes texts."""
@@ -290,6 +294,10 @@ class EntiGraph(Method):
     def texts(self, row: Row) -> list[str]:
         """The text."""
         return [row.payload["text"]]
+
+    def advice(self, tasks: Sequence[Row]) -> list[str]:
+        """Name the kinds of request whose replies have too little room."""
+        return advice.advice(self.recipe, self.options, tasks)
 
     def verified_by(self, round_: int) -> str:
         """Nothing."""

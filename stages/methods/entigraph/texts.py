@@ -1,24 +1,42 @@
 """Small operations on documents and the texts written from them."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.ids import unit_interval
 from pipeline.rows import Dropped, Row
+from stages.tasks.documents import TITLE_WORDS
+
+_HEADING = re.compile(r"[ \t]*(?:#|(?:\d+[.)][ \t]*)?(\*\*|__)[^*_\n]+\1[ \t]*:?[ \t]*$)")
+_UNDERLINE = re.compile(r"[ \t]*(?:={3,}|-{3,})[ \t]*$")
 
 logger = logging.getLogger(__name__)
 
 
 def title_of(document: str) -> str:
-    """Return a document's title: its first line."""
-    return document.strip().split("\n", 1)[0].strip()
+    """Return a document's title: its first line, or the beginning of a first line that is a paragraph."""
+    return " ".join(document.strip().split("\n", 1)[0].split(" ")[:TITLE_WORDS]).strip()
 
 
-def whole_sentences(text: str) -> str:
-    """Return a text up to the end of its last whole sentence, "" without one."""
-    if text[-1:] in tuple(".!?"):
-        return text
-    return text[: max(text.rfind(mark) for mark in (". ", "! ", "? ", ".\n", "!\n", "?\n")) + 1].rstrip()
+def sections(text: str) -> int:
+    """Count the sections of a text: headings with something below them, in any form (marked with #, bold,
+    underlined), and a beginning without a heading that is no shorter than one of them.
+    """
+    parts, before = [0], ""
+    for line in text.splitlines():
+        if _HEADING.match(line):
+            parts.append(0)
+        elif _UNDERLINE.match(line):
+            if before.strip():
+                parts[-1] -= len(before.split())
+                parts.append(0)
+        else:
+            parts[-1] += len(line.split())
+        before = "" if _HEADING.match(line) or _UNDERLINE.match(line) else line
+    beginning, *headed = parts
+    headed = [words for words in headed if words]
+    return len(headed) + bool(beginning and headed and beginning >= min(headed))
 
 
 def cap_tokens(

@@ -28,26 +28,30 @@ from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
+from pipeline.stage import DatasetStep
 from stages import answers
 from stages.methods.regenesis import plan
 from stages.methods.regenesis.guidelines import REVISION
 from stages.methods.regenesis.leaks import leak
 from stages.methods.regenesis.options import ReGenesisOptions
-from stages.steps import filters, verifiers
+from stages.steps import filters, solved, verifiers
+from stages.steps.asking import SOLVE, TASK, as_text, ask, mark_asked_for, statement
+from stages.steps.dedup import question_of
+from stages.steps.mentions import What, mention
 from stages.steps.samples import answer_fields
 
-VERSION = 2
-SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
+VERSION = 3
 SELECT = "regenesis/select"
 ADAPT, STRUCTURE, EXECUTE = PLAIN = ("regenesis/adapt", "regenesis/structure", "regenesis/execute")
 HINTED = ("regenesis/hinted_adapt", "regenesis/hinted_structure", "regenesis/hinted_execute")
+REFUSED = "request_refused"
 
 
 class Start(NamedTuple):
     """What a chain starts from. `label` ("raw:7") is its place in row ids; `number` tells a question's equal
     prompts apart.
 
-    `refused` is why the engine rejected the request for a selection, if it did.
+    `stopped` is why the chain ends before it starts, with the `problem` in words: its selection is unusable.
     """
 
     label: str
@@ -55,7 +59,8 @@ class Start(NamedTuple):
     guideline: str
     type: str
     hint: str | None = None
-    refused: str = ""
+    stopped: str = ""
+    problem: str = ""
 
 
 class ReGenesis(Method):
@@ -70,6 +75,8 @@ class ReGenesis(Method):
         super().__init__(recipe)
         # A vote is for data without ground truth: where it decides, nothing may look at one.
         self._truth = recipe.verifier != "majority_vote"
+        mark = self.options.mark_answers
+        self._marks = mark_asked_for(self.prompts) == "line" if mark is None else mark
         if self.options.hinted_chains and not (self._truth and recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and "
@@ -79,20 +86,20 @@ class ReGenesis(Method):
     def stages(self) -> dict[str, Stage]:
         """Make chains; drop those that give the answer away; filter; verify."""
         o = self.options
-        critique = {"mark_answers": o.mark_answers, "leak_check": self._truth}
+        critique = {"mark_answers": self._marks, "leak_check": self._truth}
         names = {"guidelines", "n_selected", "use_raw", "raw_per_question", "sampling", "hinted_chains"}
         generate = o.model_dump(mode="json", include=names)
         shared = {"filter": filters.stage(self.recipe), "verify": verifiers.stage(self.recipe)}
         if o.hinted_chains:  # then generate decides as these do
             generate |= {"critique": critique, **{name: [s.version, s.config] for name, s in shared.items()}}
         select = (SELECT,) if o.n_selected or o.hinted_chains else ()
-        # SOLVE is not asked here, but what is trained depends on it.
-        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE)
-        return {
+        asked = (*select, *PLAIN, *(HINTED if o.hinted_chains else ()), SOLVE, TASK)
+        stages = {
             "generate": Stage(row=self.generate, prompts=asked, config=generate, version=VERSION),
             "critique": Stage(row=self.critique, config=critique, version=VERSION),
             **shared,
         }
+        return solved.skipping(stages, lambda row: not row.payload["hinted"]) if o.skip_solved else stages
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """What a row of a stage asks of the model."""
@@ -102,10 +109,12 @@ class ReGenesis(Method):
         """One question in, one row per chain out. All chains of the question run concurrently."""
         starts = [*await self._selections(row, llm, self.options.n_selected), *self._raw(row, llm)]
         chains = await self._chains(row, llm, starts)
-        if chains and all(chain.payload["stopped"] == "request_refused" for chain in chains):
+        if chains and all(chain.payload["stopped"] == REFUSED for chain in chains):
             raise EngineError(
                 f"every chain of the question was refused, the first with: {chains[0].payload['problem']}"
             )
+        if self.options.skip_solved:
+            chains = solved.counted(chains, sum(not self._problem(chain) for chain in chains))
         answer, hinted = row.payload["answer"], self.options.hinted_chains
         if hinted and answer is not None and not await self._any_accepted(chains):
             starts = await self._selections(row, llm, hinted, answer, len(chains))
@@ -135,19 +144,19 @@ class ReGenesis(Method):
         known = self.options.guidelines.values()
         offered = [g.text for g in known if hint is None or g.type != REVISION] or [g.text for g in known]
         sampling, task = self._sampling(llm, "select"), self._task(row)
-        chosen, refused = [""] * n, ""
         try:
             replies = await llm.ask(
                 SELECT, n=n, sampling=sampling, sample_index=first, task=task, guidelines=offered
             )
-            chosen = [reply.text.strip() for reply in replies]
+            chosen = [(reply.text.strip(), *_unusable("guideline", reply, SELECT)) for reply in replies]
         except EngineError as e:  # usually the list is too long for the model; other chains need none
             if not e.refused:
                 raise
-            refused = str(e)
+            chosen = [("", REFUSED, str(e))] * n
         label = "selected" if hint is None else "hinted"
         return [
-            Start(f"{label}:{i}", first + i, text, "selected", hint, refused) for i, text in enumerate(chosen)
+            Start(f"{label}:{i}", first + i, text, "selected", hint, *stopped)
+            for i, (text, *stopped) in enumerate(chosen)
         ]
 
     async def _chains(self, row: Row, llm: LLM, starts: list[Start]) -> list[Row]:
@@ -159,11 +168,11 @@ class ReGenesis(Method):
         """
         made: dict[str, Any] = {"adapted": "", "structure": "", "text": "", "stopped": "", "problem": ""}
         try:
-            made["stopped"] = await self._steps(row, llm, start, made)
+            await self._steps(row, llm, start, made)
         except EngineError as e:
             if not e.refused:
                 raise
-            made |= {"stopped": "request_refused", "problem": str(e)}
+            made |= {"stopped": REFUSED, "problem": str(e)}
         return row.child(
             "generate",
             f"{llm.round}/{start.label}",
@@ -176,44 +185,43 @@ class ReGenesis(Method):
             sampling=self._sampling(llm, "execute").as_json,
         )
 
-    async def _steps(self, row: Row, llm: LLM, start: Start, made: dict[str, Any]) -> str:
-        """Fill `made` step by step; return why the chain stopped, "" when it reached its path."""
+    async def _steps(self, row: Row, llm: LLM, start: Start, made: dict[str, Any]) -> None:
+        """Fill `made` step by step, with why the chain stopped if it did not reach its path."""
         adapt, structure, execute = PLAIN if start.hint is None else HINTED
         task = self._task(row)
-        if start.refused:
-            made["problem"] = start.refused
-            return "request_refused"
-        if not start.guideline:
-            return "empty_guideline"
-        made["adapted"] = (
-            await self._ask(llm, start, adapt, task=task, guideline=start.guideline)
-        ).text.strip()
-        if not made["adapted"]:
-            return "empty_guideline"
-        made["structure"] = (
-            await self._ask(llm, start, structure, task=task, guideline=made["adapted"])
-        ).text.strip()
-        if not made["structure"]:
-            return "empty_structure"
-        given = {"task": task, "options": row.payload.get("options"), "structure": made["structure"]}
-        made |= answer_fields(await self._ask(llm, start, execute, **given))
-        return ""
+        made |= {"stopped": start.stopped, "problem": start.problem}
+        if start.stopped:
+            return
+        given = start.guideline
+        for key, what, template in (("adapted", "guideline", adapt), ("structure", "structure", structure)):
+            reply = await self._ask(llm, start, template, task=task, guideline=given)
+            made[key] = given = reply.text.strip()
+            made["stopped"], made["problem"] = _unusable(what, reply, template)
+            if made["stopped"]:
+                return
+        task, options = (
+            as_text(self.question(row)),
+            row.payload.get("options"),
+        )  # the path ends as asked there
+        made |= answer_fields(
+            await self._ask(llm, start, execute, task=task, options=options, structure=given)
+        )
 
     async def _ask(self, llm: LLM, start: Start, template: str, **variables: Any) -> Completion:
         """Ask once. The answer is among the variables of hinted templates only."""
-        step = template.rsplit("/", 1)[1].removeprefix("hinted_")
         hint: dict[str, Any] = {} if start.hint is None else {"answer": start.hint}
-        sampling = self._sampling(llm, step)
+        sampling = self._sampling(llm, _step(template))
         return (await llm.ask(template, sampling=sampling, sample_index=start.number, **variables, **hint))[0]
 
     def _sampling(self, llm: LLM, step: str) -> Sampling:
         return getattr(self.options.sampling, step).applied_to(llm.sampling)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
-        """Drop chains that ended early or gave the answer away; mark the path's answer as the prompts ask.
+        """Drop chains that ended early, gave the answer away, or whose path refers to plan or hint; mark the
+        path's answer as the question asks.
 
-        Reasons: empty_guideline, empty_structure, request_refused, answer_leak_in_selection, _in_guideline,
-        _in_structure.
+        Reasons: empty_guideline, guideline_cut_off, empty_structure, structure_cut_off, request_refused,
+        answer_leak_in_selection, _in_guideline, _in_structure, mentions_plan, mentions_hint.
         """
         if problem := self._problem(row):
             return Dropped(*problem)
@@ -230,6 +238,10 @@ class ReGenesis(Method):
         for name, text in texts.items() if self._checks(chain) else ():
             if how := leak(text, chain):
                 return f"answer_leak_in_{name}", f"{how}: {chain['answer']!r}", text
+        shown: tuple[What, ...] = ("plan", "hint") if chain["hinted"] else ("plan",)
+        for what in shown:
+            if phrase := mention(what, chain["text"], question_of(row)):
+                return f"mentions_{what}", f"the path does not stand alone: {phrase!r}", chain["text"]
         return None
 
     def _checks(self, chain: dict[str, Any]) -> bool:
@@ -239,7 +251,7 @@ class ReGenesis(Method):
     def _marked(self, chain: dict[str, Any]) -> dict[str, str]:
         """Return {"text": the path plus a line with its answer}, or {} when there is nothing to add."""
         text = chain["text"]
-        if not self.options.mark_answers or answers.on_a_line(text):
+        if not self._marks or answers.on_a_line(text):
             return {}
         # A task's own scorer reads answers as they are written: as a number, "A=1, B=2" would be 2.
         kinds = ("text",) if self.recipe.verifier == "task_scorer" else (chain["answer_type"], "text")
@@ -260,13 +272,15 @@ class ReGenesis(Method):
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly, without guideline or structure."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
+        return ask(self.prompts, row.payload)
 
     def _task(self, row: Row) -> str:
-        """The question with its options, as it is asked plainly."""
-        return self.question(row)[-1]["content"]
+        """The question with its options."""
+        return statement(self.prompts, row.payload)
+
+    def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
+        """Leave out solved questions, with skip_solved."""
+        return {"skip_solved": solved.left_out} if self.options.skip_solved and round_ else {}
 
     def examples(self, row: Row) -> list[Example]:
         """Question and path."""
@@ -284,3 +298,23 @@ class ReGenesis(Method):
             f"Hinted examples (the answer was shown while the path was written): {hinted} of {total}{share}",
             f"Check that guidelines and structures do not contain the answer: {check}",
         ]
+
+
+def _step(template: str) -> str:
+    return template.rsplit("/", 1)[1].removeprefix("hinted_")
+
+
+def _unusable(what: str, reply: Completion, template: str) -> tuple[str, str]:
+    """Return why no chain continues with `reply`, and the problem in words: it is blank or was cut off.
+
+    ("", "") if it can be used.
+    """
+    if not reply.text.strip():
+        return f"empty_{what}", ""
+    if reply.finish_reason not in filters.CUT_SHORT:
+        return "", ""
+    setting = f"method.sampling.{_step(template)}.max_tokens"
+    return (
+        f"{what}_cut_off",
+        f"ended by {reply.finish_reason} after {reply.completion_tokens} tokens: raise {setting}",
+    )

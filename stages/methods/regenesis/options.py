@@ -21,16 +21,23 @@ class Steps(BaseModel):
     execute: StepSampling = Field(default_factory=StepSampling)
 
 
+def _all_steps(temperature: float, max_tokens: int) -> dict[str, dict[str, Any]]:
+    return {step: {"temperature": temperature, "max_tokens": max_tokens} for step in Steps.model_fields}
+
+
 class ReGenesisOptions(Options):
     """Options of `regenesis`."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"n_selected": 0, "use_raw": True},
-        "released-code": {"n_selected": 20, "use_raw": True},
+        "paper": {"n_selected": 0, "use_raw": True, "sampling": _all_steps(0.85, 2048)},
+        "released-code": {"n_selected": 20, "use_raw": True, "sampling": _all_steps(1.2, 2048)},
     }
+    late = ("skip_solved",)
     name: Literal["regenesis"] = "regenesis"
-    preset: Literal["paper", "released-code"] = "paper"
-    """paper: the raw guidelines; released-code: 20 selections as well."""
+    preset: Literal["paper", "released-code"] | None = None
+    """paper: the raw guidelines at temperature 0.85; released-code: 20 selections as well, at 1.2. Either
+    allows every step 2048 tokens. `sampling` goes before the preset, the preset before the recipe's sampling.
+    Both train with a learning rate of 1e-6, which is not the method's to set: see `train`."""
     guidelines: dict[int, Guideline] = Field(DEFAULT, validate_default=True)
     """A file of guidelines, frozen with the run."""
     n_selected: int = Field(0, ge=0)
@@ -43,10 +50,13 @@ class ReGenesisOptions(Options):
     """Sampling per step."""
     keep_per_question: int = Field(5, ge=1)
     """Accepted paths kept per question and round (seeded choice)."""
-    mark_answers: bool = True
-    """Append the line "Answer: ..." that the prompts ask for to a path whose answer is only boxed."""
+    mark_answers: bool | None = None
+    """Append the line "Answer: ..." to a path whose answer is only boxed. null: where the question's prompt
+    asks for such a line."""
     hinted_chains: int = Field(0, ge=0)
     """Chains that are shown the answer, for questions without an accepted path."""
+    skip_solved: bool = False
+    """Publish nothing of questions whose unhinted paths are all right."""
 
     @field_validator("guidelines", mode="before")
     @classmethod

@@ -15,6 +15,11 @@ from pipeline.rows import Row
 from stages.steps.filters import CUT_SHORT
 
 MIN_VERDICTS = 20  # with fewer, approving all of them may be chance
+MIN_WRONG, MIN_FOUND = (
+    5,
+    0.25,
+)  # a critic that finds a smaller share, of at least so many, finds them by chance
+PROBE = 2000  # verdicts held against the truth
 
 IsRight = Callable[[Row, str], bool | None]  # is a text a right answer to the row's question? None: unknown
 
@@ -29,14 +34,18 @@ def read_verdict(feedback: Completion, words: tuple[str, str]) -> bool | None:
     return match[1].casefold() == words[0].casefold() if match else None
 
 
-def base_rate(max_positive: float, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:
+def base_rate(
+    max_positive: float, is_right: IsRight, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]
+) -> dict[str, Any]:
     """Return how often the critic approves, and mean answer lengths, for critique's manifest.
 
     Rows have `initial_verdict` and, in phase 2, `approved`, the verdict on the refined answer (None:
     unparsable). `judged` and `positive` count the deciding verdicts: `approved` where there is one, else
-    `initial_verdict`. Raises StageError when more than `max_positive` of them are positive.
+    `initial_verdict`. When more than `max_positive` of phase 2's are positive, a warning is added, or
+    StageError raised if the truth shows that wrong answers are not found.
     """
     n: Counter[str] = Counter()
+    probe: list[Row] = []
     for row in kept:
         payload = row.payload
         verdict = payload.get("approved", payload["initial_verdict"])
@@ -47,17 +56,14 @@ def base_rate(max_positive: float, kept: Iterable[Row], dropped: Iterable[tuple[
         n["refined_verdicts"] += "approved" in payload
         n["positive"] += bool(verdict)
         n["unparsable"] += verdict is None
+        if payload.get("approved") is not None and len(probe) < PROBE:
+            probe.append(row)
     rows, judged, positive = n["rows"], n["rows"] - n["unparsable"], n["positive"]
     unparsable = n["unparsable"] + sum(reason == "unparsable_feedback" for reason, _ in dropped)
-    if judged >= MIN_VERDICTS and positive / judged > max_positive:
-        raise StageError(
-            f"the critic approved {_of(positive, judged, 'answers')}, more than method.max_positive = "
-            f"{max_positive:.0%} allows. A critic that approves everything filters nothing, and the next "
-            "model would learn whatever this one writes. Read what it wrote (selfloop inspect --stage "
-            "critique), then branch from the previous round (selfloop branch) with more or better meta-skill "
-            "data (method.meta_rounds, questions_per_round, method.annotator), more training on it (train), "
-            "or, if nearly all answers really are right, a higher method.max_positive."
-        )
+    warning = ""
+    if probe and judged >= MIN_VERDICTS and positive / judged > max_positive:
+        approved = f"the critic approved {_of(positive, judged, 'answers')}"
+        warning = _approves_too_much(approved, max_positive, is_right, probe)
     before, after = share(n["initial_tokens"], rows), share(n["refined_tokens"], rows)
     refined = f"{_of(positive, judged, 'refined answers')} and " if n["refined_verdicts"] else ""
     return {
@@ -70,10 +76,29 @@ def base_rate(max_positive: float, kept: Iterable[Row], dropped: Iterable[tuple[
         "initial_base_rate": share(n["initial_positive"], rows),
         "initial_mean_tokens": before,
         "refined_mean_tokens": after,
+        **({"warning": warning} if warning else {}),
         "note": f"the critic approved {refined}{_of(n['initial_positive'], rows, 'first answers')}; "
         f"{unparsable} verdicts could not be parsed; mean tokens {before or 0:.1f} before refinement, "
-        f"{after or 0:.1f} after",
+        f"{after or 0:.1f} after{warning and f'. Warning: {warning}'}",
     }
+
+
+def _approves_too_much(approved: str, max_positive: float, is_right: IsRight, judged: Iterable[Row]) -> str:
+    """Return a warning, or raise StageError if the truth shows that wrong answers are not found."""
+    wrong = [row for row in judged if is_right(row, row.payload["text"]) is False]
+    found = sum(not row.payload["approved"] for row in wrong)
+    by_truth = f"by the ground truth it found {_of(found, len(wrong), 'wrong ones')}"
+    if len(wrong) < MIN_WRONG or found >= MIN_FOUND * len(wrong):
+        why = by_truth if wrong else "no answer is known to be wrong"
+        return f"{approved}, more than method.max_positive = {max_positive:.0%}; {why}"
+    raise StageError(
+        f"{approved}, more than method.max_positive = {max_positive:.0%} allows, and {by_truth}. "
+        "Such a critic filters nothing, and the next model would learn whatever this one writes. "
+        "Read what it wrote (selfloop inspect --stage critique), then branch from the previous round "
+        "(selfloop branch) with more or better meta-skill data (method.meta_rounds, questions_per_round, "
+        "method.annotator), more training on it (train), or a higher method.max_positive, which lets the "
+        "run go on."
+    )
 
 
 def quality(is_right: IsRight, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:

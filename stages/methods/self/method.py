@@ -8,44 +8,44 @@ Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yield
 of refinement and of the direct answer, with the loss on the last turn only; earlier turns, the wrong first
 answer included, are context. The annotator is an endpoint. Without one it is the untrained model, shown
 worked examples and, for the feedback, the correct answer; `scaffold` also begins its texts for it. That
-deviates from the paper, and the dataset card says so. Its output is checked against the ground truth.
+deviates from the paper, and the dataset card says so. Its output is checked against the ground truth, and
+must not quote it (texts.py). Verdicts that train the critic are balanced (balance.py).
 
 Phase 2 is every later round: the verdict on the refined answer decides, not that on the first one, and no
 ground truth is used. What the truth would have said is counted once all rows are decided (critic.py). The
 model may also write new questions.
 
 generate writes answers; critique asks for everything else and stops the run when the critic approves nearly
-everything; filter is the shared one, on the refined answer; verify decides. Accumulating all rounds from the
-base model is the paper's restart. Source: Lu et al. 2023.
+everything, wrong answers included; filter is the shared one, on the refined answer; verify decides.
+Accumulating all rounds from the base model is the paper's restart. Source: Lu et al. 2023.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pipeline.engines.base import Completion, EngineSection, Message, Sampling
-from pipeline.errors import DataError
 from pipeline.ids import row_id
 from pipeline.methods import Example, Method, Stage
 from pipeline.protocols import UNTRAINED, Pair, Proposals, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
+from pipeline.stage import DatasetStep
 from stages import answers
-from stages.methods.self import critic, plan
+from stages.methods.self import balance, critic, plan, texts
+from stages.methods.self.annotator import Annotator
 from stages.methods.self.options import WITH_TRUTH, SelfOptions
-from stages.steps import filters, verifiers
+from stages.steps import filters, solved, verifiers
+from stages.steps.asking import SOLVE, TASK, ask
+from stages.steps.dedup import question_of
+from stages.steps.mentions import mention
 from stages.steps.new_questions import questions_in
 from stages.steps.samples import StepSampling, answer_fields
 
-VERSION = 2
-SOLVE = "direct/solve"  # training and evaluation ask as `direct` does, so that both can be compared
+VERSION = 3
 FEEDBACK, REFINE = "self/feedback", "self/refine"  # turns of the conversation that starts with the question
-HINTED_FEEDBACK, ANNOTATE_FEEDBACK = "self/hinted_feedback", "self/annotate_feedback"
-ANNOTATE_REFINE = "self/annotate_refine"
-OPENING_FEEDBACK, OPENING_REFINE = SCAFFOLD = ("self/opening_feedback", "self/opening_refine")
 NEW_QUESTIONS = "self/propose"
 META, EVOLVE = "meta_skill", "evolution"  # payload["phase"]
 
@@ -66,36 +66,31 @@ class SelfEvolution(Method):
         # A model that has been trained to answer continues a list once it has begun. Endpoints rarely support
         # prefill.
         self._opening = "" if recipe.engine.implementation.is_endpoint else "1."
+        self._annotator = Annotator(self.options, self.prompts, self._score, self._extract)
         self.options.refuse_contradictions(recipe)
 
     def stages(self) -> dict[str, Stage]:
         """Answer; critique, refine and judge; filter; decide. Before all that, propose questions."""
         o, sampling = self.options, self.options.sampling.model_dump(mode="json")
-        annotate: tuple[str, ...] = (ANNOTATE_FEEDBACK if o.annotator else HINTED_FEEDBACK, ANNOTATE_REFINE)
-        annotate += SCAFFOLD if o.scaffold else ()
         propose = {"wanted": o.new_questions.wanted, "propose": sampling["propose"], "opening": self._opening}
         generate = {"meta_rounds": o.meta_rounds, "samples": o.samples, "answer": sampling["answer"]}
         words, annotator = list(o.verdict_words), o.annotator_identity()
         shared = {"meta_rounds": o.meta_rounds, "verdict_words": words, "annotator": annotator}
-        critique = {**shared, "max_positive": o.max_positive, "scaffold": o.scaffold}
+        critique = {**shared, "max_positive": o.max_positive, "scaffold": o.scaffold, "bare": o.bare_answers}
         critique |= {step: sampling[step] for step in ("feedback", "refine")}
         checked = filters.stage(self.recipe)
-        return {
+        kept = {"keep_feedback": o.keep_feedback, "bare_answers": o.bare_answers}
+        stages = {
             "propose": Stage(row=self.propose, prompts=(NEW_QUESTIONS,), config=propose, version=VERSION),
             "generate": Stage(row=self.generate, prompts=(SOLVE,), config=generate, version=VERSION),
             "critique": Stage(
                 row=self.critique,
-                prompts=(SOLVE, FEEDBACK, REFINE, *annotate),
+                prompts=(SOLVE, TASK, FEEDBACK, REFINE, *self._annotator.templates),
                 config=critique,
                 version=VERSION,
-                summary=partial(critic.base_rate, o.max_positive),
+                summary=partial(critic.base_rate, o.max_positive, self._is_right),
             ),
-            "filter": replace(
-                checked,
-                row=self.filter,
-                config=checked.config | ({"keep_feedback": True} if o.keep_feedback else {}),
-                version=VERSION,
-            ),
+            "filter": replace(checked, row=self.filter, config=checked.config | kept, version=VERSION),
             "verify": Stage(
                 row=self.verify,
                 config={**shared, "verifier": self.recipe.verifier},
@@ -103,6 +98,7 @@ class SelfEvolution(Method):
                 summary=partial(critic.quality, self._is_right),
             ),
         }
+        return solved.skipping(stages, _approved_at_first) if o.skip_solved else stages
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """What a row of a stage asks of the model."""
@@ -139,34 +135,39 @@ class SelfEvolution(Method):
         answered = await llm.chat(self.question(row), step=SOLVE, n=self.options.samples, sampling=sampling)
         phase = META if int(llm.round) <= self.options.meta_rounds else EVOLVE
         common = {"phase": phase, "model": llm.model, "initial_sampling": sampling.as_json}
-        return Kept(
-            [
-                row.child(
-                    "generate",
-                    f"{llm.round}/{i}",
-                    sample=i,
-                    initial=c.text.strip(),
-                    initial_tokens=c.completion_tokens,
-                    initial_finish_reason=c.finish_reason,
-                    **common,
-                )
-                for i, c in enumerate(answered)
-            ]
-        )
+        rows = [
+            row.child(
+                "generate",
+                f"{llm.round}/{i}",
+                sample=i,
+                initial=c.text.strip(),
+                initial_tokens=c.completion_tokens,
+                initial_finish_reason=c.finish_reason,
+                **common,
+            )
+            for i, c in enumerate(answered)
+        ]
+        # Phase 1 needs answers that are right: the critic has to learn to approve as well.
+        skipping = self.options.skip_solved and phase == EVOLVE
+        return Kept(solved.counted(rows, len(rows)) if skipping else rows)
 
     async def critique(self, row: Row, llm: LLM) -> Outcome:
         """Have the answer critiqued and refined, and in phase 2 the refined one judged.
 
-        Drop reasons: empty_answer, unparsable_feedback.
+        Drop reasons: empty_answer, unparsable_feedback, truth_quoted.
         """
         initial, meta = row.payload["initial"], row.payload["phase"] == META
         if not initial:
             return Dropped("empty_answer", "the first answer is blank: there is nothing to critique")
-        feedback = await (self._annotated_feedback(row, llm) if meta else self._feedback(row, llm, initial))
+        annotator = self._annotator
+        feedback = await (annotator.feedback(row, llm) if meta else self._feedback(row, llm, initial))
         verdict = critic.read_verdict(feedback, self.options.verdict_words)
         if verdict is None:
             return Dropped("unparsable_feedback", self._expected(), feedback.text)
-        refine = self._annotated_refinement(row, llm, feedback) if meta else None
+        shown = meta and not self.options.annotator
+        if quoted := texts.quotes_truth(feedback.text, verdict, row.payload) if shown else "":
+            return Dropped("truth_quoted", f"a critic must find it: {quoted!r}", feedback.text)
+        refine = annotator.refinement(row, llm, feedback) if meta else None
         refined = await (refine or self._refinement(row, llm, initial, feedback))
         asked, refining = (
             getattr(self.options.sampling, step).applied_to(llm.sampling) for step in ("feedback", "refine")
@@ -178,8 +179,8 @@ class SelfEvolution(Method):
         }
         made |= answer_fields(refined)
         if meta:
-            annotator = llm.model if self.options.annotator else WITH_TRUTH
-            made |= {"annotator": annotator, "hinted": not self.options.annotator}
+            by = llm.model if self.options.annotator else WITH_TRUTH
+            made |= {"annotator": by, "hinted": not self.options.annotator}
         else:
             text = refined.text.strip()
             check = await self._feedback(row, llm, text) if text else None
@@ -189,9 +190,18 @@ class SelfEvolution(Method):
         return Kept([row.child("critique", 0, **made)])
 
     async def filter(self, row: Row, llm: LLM) -> Outcome:
-        """Apply the shared filters to the refined answer; feedback to train on must not loop either."""
+        """Apply the shared filters to the refined answer, which has to stand alone and, in phase 1, to show
+        its working; feedback to train on must not loop either.
+
+        Drop reasons beside the shared ones: mentions_feedback, bare_answer, feedback_repetition.
+        """
+        text, meta = row.payload["text"], row.payload["phase"] == META
         if problem := filters.problem(row, self.recipe.filters):
-            return Dropped(*problem, row.payload["text"])
+            return Dropped(*problem, text)
+        if phrase := mention("feedback", text, question_of(row)):
+            return Dropped("mentions_feedback", f"the answer does not stand alone: {phrase!r}", text)
+        if meta and not self.options.bare_answers and texts.is_bare(text):
+            return Dropped("bare_answer", "no working; method.bare_answers keeps such answers", text)
         feedback = row.payload["feedback"] if self._teaches_feedback(row) else ""
         if loop := filters.repetition(feedback, self.recipe.filters):
             return Dropped("feedback_repetition", loop, feedback)
@@ -216,14 +226,20 @@ class SelfEvolution(Method):
         if not meta and not p["approved"]:
             return Dropped("not_approved", p["check"], p["check"])
         read = self._extract(row, p["text"])
-        if (
-            read.answer is None and ":" not in self.recipe.verifier
-        ):  # a user's verifier reads answers its own way
+        if read.answer is None and not self._is_open(row):
             return Dropped(read.problem, raw=p["text"])
         verdict = verifiers.Verdict(True, read.answer, "", None)._asdict()
         return Kept(
             [row.child("verify", 0, verdict=verdict | {"by": "annotator" if meta else "the model itself"})]
         )
+
+    def _is_open(self, row: Row) -> bool:
+        """Tell whether no final answer has to be marked: there is none, or a user's verifier reads texts its
+        own way. A question that the model wrote is like the tasks it was made after.
+        """
+        made_up = "proposed_by" in row.payload
+        known = self.recipe.tasks.columns.answer if made_up else row.payload.get("answer")
+        return known is None or ":" in self.recipe.verifier
 
     def _expected(self) -> str:
         return 'expected a last line "Verdict: {}" or "Verdict: {}"'.format(*self.options.verdict_words)
@@ -264,50 +280,9 @@ class SelfEvolution(Method):
         turns = self._refine_turns(row, answer, feedback.text.strip())
         return (await llm.chat(turns, step=REFINE, sampling=sampling))[0]
 
-    async def _annotated_feedback(self, row: Row, llm: LLM) -> Completion:
-        """Ask the annotator.
-
-        Only the hinted template, and the opening that goes with it, are given the answer.
-        """
-        sampling = self.options.sampling.feedback.applied_to(llm.sampling)
-        variables = {"task": self._task(row), "initial": row.payload["initial"], **self._words}
-        if self.options.annotator:
-            return (await llm.ask(ANNOTATE_FEEDBACK, sampling=sampling, **variables))[0]
-        if row.payload.get("answer") is None:
-            raise DataError(
-                "the task has no ground truth to show to the annotating "
-                "model; set method.annotator to an endpoint"
-            )
-        opening = ""
-        if self.options.scaffold:
-            opening = await asyncio.to_thread(self._feedback_opening, row)  # a scorer may compute for seconds
-        variables["answer"] = row.payload["answer"]
-        [reply] = await llm.ask(HINTED_FEEDBACK, sampling=sampling, prefill=opening, **variables)
-        return replace(reply, text=opening + reply.text)
-
-    def _feedback_opening(self, row: Row) -> str:
-        initial = row.payload["initial"]
-        given, right = self._extract(row, initial).answer or "nothing", self._score(row, initial)
-        variables = {"answer": row.payload["answer"], "given": given, "right": right, **self._words}
-        return self.prompts.render(OPENING_FEEDBACK, **variables)[0]["content"]
-
-    async def _annotated_refinement(self, row: Row, llm: LLM, feedback: Completion) -> Completion:
-        task, options = self._task(row), row.payload.get("options")
-        variables = {"task": task, "options": options, "initial": row.payload["initial"], **self._words}
-        variables["feedback"] = feedback.text.strip()
-        opening = self.prompts.render(OPENING_REFINE)[0]["content"] if self.options.scaffold else ""
-        sampling = self.options.sampling.refine.applied_to(llm.sampling)
-        [reply] = await llm.ask(ANNOTATE_REFINE, sampling=sampling, prefill=opening, **variables)
-        return replace(reply, text=opening + reply.text)
-
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question plainly; feedback and refinement continue it."""
-        return self.prompts.render(
-            SOLVE, question=row.payload["question"], options=row.payload.get("options")
-        )
-
-    def _task(self, row: Row) -> str:
-        return self.question(row)[-1]["content"]
+        return ask(self.prompts, row.payload)
 
     def examples(self, row: Row) -> list[Example]:
         """The direct answer; of a meta-skill row also feedback and refinement, each with the turns before it
@@ -323,7 +298,20 @@ class SelfEvolution(Method):
         return examples
 
     def _teaches_feedback(self, row: Row) -> bool:
-        return row.payload.get("phase") in ((META, EVOLVE) if self.options.keep_feedback else (META,))
+        phases = (META, EVOLVE) if self.options.keep_feedback else (META,)
+        return row.payload.get("phase") in phases and not row.payload.get(balance.LEFT_OUT)
+
+    def _trains_critic(self, row: Row) -> bool:
+        """Tell whether a published row has its example of feedback, the second one."""
+        return self._teaches_feedback(row) and 1 not in row.payload.get("too_long_examples", ())
+
+    def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
+        """Leave out questions whose first answers were all approved, with skip_solved; balance verdicts."""
+        o, seed = self.options, self.recipe.seed
+        steps: dict[str, DatasetStep] = {"skip_solved": solved.left_out} if o.skip_solved and round_ else {}
+        if round_ and o.max_approving < 1:
+            steps["balance_verdicts"] = balance.balanced(o.max_approving, seed, self._trains_critic)
+        return steps
 
     def dedup_text(self, row: Row) -> str:
         """The refined answer; with the first one where the row teaches feedback on that."""
@@ -391,14 +379,20 @@ class SelfEvolution(Method):
         return f"{self.recipe.verifier}, of the first answer's verdict and of the refined answer"
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
-        """Say who wrote the meta-skill corpus, and who decided what is in it."""
-        annotators = sorted({row.payload.get("annotator", "") for row in rows})
-        return [self.options.card_note(annotator) for annotator in annotators]
+        """Say who wrote the meta-skill corpus, who decided what is in it, and what its verdicts are."""
+        published = list(rows)
+        annotators = sorted({row.payload.get("annotator", "") for row in published})
+        verdicts = balance.note(published, self._trains_critic)
+        return [*map(self.options.card_note, annotators), *([verdicts] if verdicts else [])]
 
     def pair_notes(self, round_: int) -> list[str]:
         """Say whose judgment the pairs rest on."""
         meta = round_ <= self.options.meta_rounds
         return [self.options.card_note(self.options.annotator_name() if meta else "")]
+
+
+def _approved_at_first(row: Row) -> bool:
+    return bool(row.payload["initial_verdict"])
 
 
 def _assistant(text: str) -> Message:

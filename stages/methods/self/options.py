@@ -43,11 +43,14 @@ class NewQuestions(BaseModel):
 class SelfOptions(Options):
     """Options of `self`."""
 
+    late = ("skip_solved",)
     name: Literal["self"] = "self"
     annotator: WorkerEngine | None = None
     """Endpoint that writes the meta-skill corpus; null: the untrained model, shown the ground truth."""
     scaffold: bool = False
     """Start the untrained annotator's texts for it, its feedback up to the verdict: for very small models."""
+    bare_answers: bool = False
+    """Keep refinements of phase 1 that are a final answer without working: for tasks that need none."""
     meta_rounds: int = Field(1, ge=1)
     """Rounds of phase 1."""
     samples: int = Field(1, ge=1)
@@ -57,7 +60,13 @@ class SelfOptions(Options):
     verdict_words: tuple[str, str] = ("correct", "incorrect")
     """The positive and the negative verdict; for open tasks e.g. [acceptable, needs work]."""
     max_positive: float = Field(0.95, gt=0, le=1)
-    """Stop the run when the critic approves more than this share."""
+    """When the critic of phase 2 approves a larger share, warn; stop the run if the ground truth shows that
+    it does not find wrong answers."""
+    max_approving: float = Field(0.6, gt=0, le=1)
+    """Largest share of approving verdicts in what trains the critic: others, in a seeded choice, give their
+    direct answer alone. 1: all are used."""
+    skip_solved: bool = False
+    """Publish nothing of questions whose first answers the critic of phase 2 all approved."""
     keep_feedback: bool = False
     """Train on feedback and refinement in phase 2 too, not on direct answers alone."""
     refine_in_evaluation: bool = True
@@ -77,7 +86,7 @@ class SelfOptions(Options):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the options, but of the annotator only what its texts depend on."""
-        return self.model_dump(mode="json", exclude={"annotator"}) | {"annotator": self.annotator_identity()}
+        return super().fingerprint() | {"annotator": self.annotator_identity()}
 
     def annotator_name(self) -> str:
         """Return the annotator's name in payload["annotator"] and on the dataset card."""

@@ -14,10 +14,10 @@ from pipeline.methods import Stage
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages.methods.self_lengthen.lengths import Demand, words
-from stages.methods.self_lengthen.long_texts import problem, repetition_rate
+from stages.methods.self_lengthen.long_texts import problem, repetition_rate, spoken
 from stages.steps.samples import StepSampling
 
-VERSION = 1
+VERSION = 2
 CONTROL = "self_lengthen/longer"
 LENGTH_SCORE = "length score: "  # followed by the kind of demand
 
@@ -58,6 +58,7 @@ async def _text(
     sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).applied_to(llm.sampling)
     instruction = row.payload["question"]
     [written] = await llm.ask(template, sampling=sampling, role=role, instruction=instruction)
+    written = spoken(written)
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)
     return {
         "text": written.text,

@@ -6,9 +6,13 @@ constants.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pipeline import thoughts
+from pipeline.engines.base import Completion
 from pipeline.ids import unit_interval
 from stages.methods.self_lengthen.lengths import is_chinese
+from stages.steps import sentences
 
 Problem = tuple[str, str]  # reason and detail
 
@@ -16,6 +20,9 @@ _ASCII_ENDS = ".!?\"')]}>`"
 ENDS = frozenset(_ASCII_ENDS + "\u2026\u201d\u2019")
 # A Chinese text may end with an English sentence.
 ENDS_CHINESE = ENDS | frozenset("\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300b\u3009")
+# Of other scripts; a text in kana may end as a Chinese one does, and Thai has no marks.
+_OTHER_ENDS = frozenset(sentences.MARKS) - ENDS_CHINESE
+_KANA, _THAI_END = re.compile("[\u3040-\u30ff]"), re.compile(f"[{sentences.UNMARKED}]")
 NGRAM, NGRAM_CHINESE = 10, 13
 CHATTER = ("revised", "revision", "response", "version", "paragraph")
 HEAD_LINES, TAIL_LINES = 2, 3
@@ -50,13 +57,23 @@ def problem(text: str, instruction: str = "", finish_reason: str = "stop") -> Pr
         return "empty_text", "the text is blank"
     if finish_reason != "stop":
         return "truncated", f"ended by {finish_reason}"
-    if body[-1] not in (ENDS_CHINESE if is_chinese(body) else ENDS):
+    if not _ends(body):
         return "unfinished", f"ends with {body[-1]!r}"
     if line := _chatter(body, instruction):
         return "chatter", line
     if run := repeated_run(body):
         return "repetition", f"twice: {run[:200]}"
     return None
+
+
+def _ends(body: str) -> bool:
+    ends = ENDS_CHINESE if is_chinese(body) or _KANA.search(body) else ENDS
+    return body[-1] in ends or body[-1] in _OTHER_ENDS or _THAI_END.match(body[-1]) is not None
+
+
+def spoken(reply: Completion) -> Completion:
+    """Return a reply without thoughts, which are no part of a text, of its length and of what is learnt."""
+    return replace(reply, text=thoughts.without(reply.text)) if thoughts.split(reply.text).thought else reply
 
 
 def repeated_run(text: str) -> str:

@@ -17,7 +17,8 @@ too, until a later step drops it with its reason.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.engines.base import Completion, Message
+from pipeline import thoughts
+from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Stage
@@ -25,14 +26,14 @@ from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM, together
-from stages.methods.self_lengthen import instructions, length_evaluation, length_report, plan
+from stages.methods.self_lengthen import advice, instructions, length_evaluation, length_report, plan
 from stages.methods.self_lengthen.extension import Rules, extend
 from stages.methods.self_lengthen.lengths import draw_demand, is_chinese, length_biased, states, words
-from stages.methods.self_lengthen.long_texts import problem, thinned
+from stages.methods.self_lengthen.long_texts import problem, spoken, thinned
 from stages.methods.self_lengthen.options import SelfLengthenOptions
 from stages.steps.samples import answer_fields
 
-VERSION = 1
+VERSION = 2
 INSTRUCT, JUDGE, WRITE, EXTEND = (
     f"self_lengthen/{step}" for step in ("instruct", "judge", "write", "extend")
 )
@@ -126,12 +127,12 @@ class SelfLengthen(Method):
         [written] = await llm.chat(
             turns, step=INSTRUCT, prefill=prefill, sampling=sampling, sample_index=number
         )
-        text = written.text.strip()
+        text = thoughts.without(written.text)
         if why := instructions.problem(text, written.finish_reason, known, o.similarity):
             return text, why
         judge = llm.sampling.override(temperature=0, top_p=1, top_k=0, max_tokens=8)
         asked: dict[str, Any] = {"instruction": text, "words": o.article_words}
-        [reply] = await llm.ask(JUDGE, sampling=judge, sample_index=number, **asked)
+        reply = await _answer(llm, JUDGE, judge, number, **asked)
         return text, None if instructions.agreed(reply.text) else ("instruction_unsuited", reply.text)
 
     async def _draft(self, row: Row, llm: LLM, slot: int, instruction: str, why: Problem, sample: int) -> Row:
@@ -147,6 +148,7 @@ class SelfLengthen(Method):
             [written] = await llm.chat(
                 self._write(instruction), step=WRITE, sample_index=number, role=GENERATOR
             )
+            written = spoken(written)
             made, why = answer_fields(written), problem(written.text, instruction, written.finish_reason)
             if why is None:
                 break
@@ -177,9 +179,8 @@ class SelfLengthen(Method):
 
         async def ask(text: str, beginning: str, number: int) -> Completion:
             turns, index = self._extend(instruction, text), offset + number
-            return (await llm.chat(turns, step=EXTEND, prefill=beginning, sample_index=index, role=EXTENDER))[
-                0
-            ]
+            [reply] = await llm.chat(turns, step=EXTEND, prefill=beginning, sample_index=index, role=EXTENDER)
+            return spoken(reply)
 
         text, attempts, why = await extend(
             ask, instruction, draft, Rules(o.micro_iterations, o.attempts, o.growth)
@@ -213,7 +214,7 @@ class SelfLengthen(Method):
             }
             sampling = llm.sampling.override(max_tokens=o.instruction_tokens, stop=("\n",))
             for number in range(o.demand_tries):
-                [reply] = await llm.ask(ASK_FOR_LENGTH, sampling=sampling, sample_index=number, **variables)
+                reply = await _answer(llm, ASK_FOR_LENGTH, sampling, number, **variables)
                 stated = reply.finish_reason == "stop" and states(reply.text, demand, asked)
                 if stated and instructions.keeps(asked, reply.text):
                     asked, wording = reply.text.strip(), "model"
@@ -265,6 +266,10 @@ class SelfLengthen(Method):
         """Words, repetition, rules and length scores of a set's texts, and of the control."""
         return length_evaluation.measures(rows)
 
+    def advice(self, tasks: Sequence[Row]) -> list[str]:
+        """Name the limits that are too small for the texts asked for."""
+        return advice.advice(self.recipe, self.options)
+
     def report(self, run: RunDir) -> None:
         """Write lengths.txt and lengths.png: text lengths per macro-iteration, and what every filter kept."""
         length_report.write(run)
@@ -281,6 +286,18 @@ class SelfLengthen(Method):
             "Instructions that ask for the length of their text: "
             f"{asking} of {total}, {own} in the model's words"
         ]
+
+
+async def _answer(llm: LLM, step: str, sampling: Sampling, number: int, **variables: Any) -> Completion:
+    """Return a short reply without thoughts. One that `sampling`, sized for the reply alone, cut off within a
+    thought is asked for again with the room of a text.
+    """
+    [reply] = await llm.ask(step, sampling=sampling, sample_index=number, **variables)
+    thought = reply.text.strip() or getattr(reply, "thought", None)
+    if thought and not thoughts.without(reply.text):
+        roomy = sampling.override(max_tokens=max(sampling.max_tokens, llm.sampling.max_tokens), stop=())
+        [reply] = await llm.ask(step, sampling=roomy, sample_index=number, **variables)
+    return spoken(reply)
 
 
 def _accepted(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:

@@ -15,12 +15,15 @@ from pipeline.branch import branch
 from pipeline.config import Recipe, build_recipe
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
+from pipeline.publish import SFT
+from pipeline.publish.accumulate import load_mixture
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.direct.method import Direct, DirectOptions
 from stages.reports.comparison import compare
 from stages.reports.table import rounds_table
+from stages.rounds import training
 from stages.rounds.loop import Loop
 from tests.conftest import tiny_recipe
 from tests.training.conftest import tiny_model
@@ -260,6 +263,35 @@ def test_removed_model_needed_only_for_evaluation(finished: tuple[RunDir, Recipe
         StageError, match="models/round-001 was removed, and the evaluation of round 1 needs it"
     ):
         iterate(other, recipe)
+
+
+def test_under_replace_the_same_answers_are_published_in_every_round(
+    finished: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
+    """Round 2 repeats what round 1 verified: a duplicate where both are trained on, and none under replace."""
+    run, recipe = finished
+    published = {}
+    for policy in ("all", "replace", "window:2"):
+        other = RunDir(tmp_path / policy.replace(":", "-"))
+        changed = recipe.model_copy(
+            update={"accumulate": recipe.accumulate.model_copy(update={"policy": policy})}
+        )
+        branch(run, other, changed, 1)
+        for stage in (*STAGES, "publish"):
+            shutil.rmtree(other.stage(2, stage), ignore_errors=True)
+        for dataset in Path(other.root, "datasets").glob("*/round-002"):
+            shutil.rmtree(dataset)
+        shutil.copytree(other.stage(1, "verify"), other.stage(2, "verify"))
+        path = Path(other.stage(2, "verify"), "manifest.json")
+        path.write_text(path.read_text().replace("rounds/001/", "rounds/002/"))
+        published[policy] = asyncio.run(Loop(other, changed).publish(2))
+    duplicates = {policy: m.steps[0].dropped.get("duplicate", 0) for policy, m in published.items()}
+    first = run.manifest(run.stage(1, "publish"))
+    assert duplicates["all"] >= first.rows_out > 0
+    assert duplicates["replace"] == duplicates["window:2"] == first.steps[0].dropped.get("duplicate", 0)
+    assert published["replace"].rows_out == first.rows_out
+    data = training._mixture(Loop(other, changed).round(2), SFT)
+    assert data.distinct and len(load_mixture(data, 0)) == 8 + first.rows_out
 
 
 def test_method_arm_continues_from_shared_rounds(finished: tuple[RunDir, Recipe], tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_branch_shares_pairs_and_intermediate_model(finished: tuple[RunDir, Reci
     run, recipe = finished
     other = RunDir(tmp_path / "other")
     changed = recipe.model_copy(
-        update={"accumulate": recipe.accumulate.model_copy(update={"policy": "replace"})}
+        update={"accumulate": recipe.accumulate.model_copy(update={"policy": "subsample:9"})}
     )
     branch(run, other, changed, 1)
     assert other.manifest(other.stage(2, "pairs")) == run.manifest(run.stage(2, "pairs"))

@@ -1,12 +1,15 @@
 """Held-out questions in the rows: exact, by n-gram, and what is only a template."""
 
+# ruff: noqa: RUF001
+
 import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.ids import digest
 from pipeline.rows import Row
-from stages.steps.decontaminate import held_out
+from stages.steps.decontaminate import Asked, digest_of, held_out, is_searched_anew
 
 STORY = "Tom walks to the old mill by the river and counts seven grey geese on the way home"
 
@@ -15,7 +18,7 @@ def row(question: str, text: str = "Answer: 5") -> Row:
     return Row(question, {"question": question, "text": text})
 
 
-def reasons(held: list[str], rows: list[Row], ngram: int = 13) -> list[str]:
+def reasons(held: list[str | Asked], rows: list[Row], ngram: int = 13) -> list[str]:
     step = cloudpickle.loads(cloudpickle.dumps(held_out(held, ngram)))
     return [verdict.reason if verdict else "kept" for _, verdict in step(lambda: iter(rows))]
 
@@ -85,3 +88,59 @@ def test_conservation(held: list[str], drawn: list[tuple[str, str]], ngram: int)
 def test_an_ngram_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one word"):
         held_out([], 0)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "小明家里有三只猫和两只狗，后来他又从邻居那里收养了一只小猫，请问他现在一共有多少只猫？",
+        "太郎くんはりんごを五個持っています。花子さんに二個あげました。残りはいくつですか。",
+        "สมชายมีแอปเปิลห้าผล เขาให้เพื่อนไปสองผล เขาเหลือแอปเปิลกี่ผล",
+    ],
+)
+def test_scripts_without_spaces(question: str):
+    longer, part = f"请先读题。{question}然后作答。", question[3:27]
+    rows = [
+        row(question),
+        row(f"「{question.rstrip('？。')}」"),
+        row(longer),
+        row("x", f"所以{part}是"),
+        row("她有四只鸟吗？"),
+    ]
+    assert reasons([question], rows) == [*["held_out_exact"] * 2, *["held_out_ngram"] * 2, "kept"]
+
+
+def test_options_and_earlier_turns_belong_to_the_question():
+    def choice(*options: str) -> dict:
+        return {"question": "Which is true?", "options": list(options), "text": "A"}
+
+    def chat(first: str) -> dict:
+        return {"question": "And then?", "turns": [{"role": "user", "content": first}], "text": "B"}
+
+    held = [Asked.of(choice("Ice is cold", "Ice is hot")), Asked.of(chat("Boil the water."))]
+    payloads = [
+        choice("ice is  cold.", "Ice is hot"),
+        choice("Fire is cold", "Fire is hot"),
+        {"question": "Which is true?", "text": "A"},
+        chat("Boil the water"),
+        chat("Chop the onions."),
+    ]
+    rows = [Row(str(i), payload) for i, payload in enumerate(payloads)]
+    verdicts = [verdict.reason if verdict else "kept" for _, verdict in held_out(held, 13)(lambda: rows)]
+    exact = "held_out_exact"
+    assert verdicts == [exact, "kept", exact, exact, "kept"]
+
+
+def test_tasks_of_an_environment_are_alike_without_a_leak():
+    payload = {"question": f"You are in a kitchen. {STORY}", "source": {"source": "environment"}}
+    assert reasons([Asked.of(payload)], [row(f"You are in a hall. {STORY}"), row(payload["question"])]) == [
+        "kept",
+        "held_out_exact",
+    ]
+    assert reasons([Asked.of(payload), STORY], [row("Now: " + STORY)]) == ["held_out_ngram"]
+
+
+def test_digests_of_plain_questions_are_those_of_their_texts():
+    assert digest_of([Asked("a"), Asked("b")]) == digest(["a", "b"])
+    assert digest_of([Asked("a", ("x",))]) != digest(["a"])
+    assert [is_searched_anew(Asked(q)) for q in ("a b", "多少?", "몇 개?")] == [False, True, False]

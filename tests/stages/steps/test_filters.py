@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.rows import Dropped, Kept, Row
-from stages.steps import filters
+from stages.steps import filters, loops
 from stages.steps.filters import cap_per_question, repeated
 from tests.conftest import tiny_recipe
+from tests.stages.steps import worked
 
 
 def outcome(text: str, finish_reason: str = "stop", tokens: int = 10, **settings):
@@ -57,30 +58,92 @@ def test_each_filter():
     assert reason("5", "stop", 8, max_tokens=8, min_tokens=8) == ""
 
 
-def test_repetition_of_words():
+@pytest.mark.parametrize("name", worked.RIGHT)
+def test_a_solution_whose_steps_are_worded_alike_is_no_loop(name: str) -> None:
+    assert reason(worked.RIGHT[name]) == ""
+
+
+@pytest.mark.parametrize("name", worked.LOOPS)
+def test_a_loop_is_dropped_and_shown(name: str) -> None:
+    dropped = outcome(worked.LOOPS[name])
+    assert dropped.reason == "repetition" and re.match(r"\d\d% of the text repeats: \S", dropped.detail)
+    assert reason(worked.LOOPS[name], repetition_share=None) == ""
+
+
+@given(st.text(alphabet="ab \n.1\u4e00\ud800", max_size=60), st.integers(1, 30), st.integers(1, 12))
+def test_the_share_that_repeats(text: str, times: int, shortest: int) -> None:
+    share = loops.repetition(text * times, shortest).share
+    assert 0 <= share <= 1
+    if (
+        times > 9
+        and any(c.isalpha() for c in text)
+        and len(" ".join(text.split()).encode("utf-8", "replace")) > 1
+    ):
+        assert share > 0.5
+
+
+def test_a_solution_that_is_there_twice_is_a_loop_only_when_nothing_else_is_said() -> None:
+    solution = "Tom had 20 nuts and ate 5, so 15 are left.\n\\boxed{15}\n"
+    assert reason(solution * 2) == "repetition"
+    assert (
+        reason(solution + "Let us check that with another way: 15 + 5 is 20, as it was.\n" + solution) == ""
+    )
+
+
+def test_counted_repetition_as_older_runs_have_it() -> None:
+    """Their run.yaml spells repetition_limit and knows no share: nothing changes for them."""
     sentence = "and then we add the two numbers once more. "
-    assert reason("First. " + sentence * 4) == "repetition"
-    assert reason("First. " + sentence * 3) == ""
+    old = {"repetition_ngram": 8, "repetition_limit": 4}
+    assert reason("First. " + sentence * 4, **old) == "repetition"
+    assert reason("First. " + sentence * 3, **old) == ""
     assert reason("First. " + sentence * 3, repetition_limit=3) == "repetition"
-    assert sentence[:20] in outcome(sentence * 4).detail
+    assert sentence[:20] in outcome(sentence * 4, **old).detail
+    assert reason("ha" * 200, **old) == reason("我们再加一次。" * 40, **old) == "repetition"
+    assert reason("-" * 80 + "\nAnswer: 5", **old) == ""
+    assert reason(worked.RIGHT["an eight-word phrase four times"], **old) == ""
+    assert reason("First. " + sentence * 3, **old, repetition_share=0.4) == "repetition", "both are asked for"
 
 
-def test_repetition_without_spaces():
-    assert reason("ha" * 200) == "repetition"
-    assert reason("我们再加一次。" * 40) == "repetition"
-    assert reason("-" * 80 + "\nAnswer: 5") == ""
+def test_an_old_run_has_the_fingerprint_it_had() -> None:
+    filters_ = Recipe(
+        name="r",
+        tasks={"source": "jsonl", "path": "x"},
+        filters={"repetition_ngram": 8, "repetition_limit": 4},
+    ).filters
+    assert filters_.fingerprint() == {
+        "drop_truncated": True,
+        "min_tokens": 1,
+        "max_tokens": None,
+        "repetition_ngram": 8,
+        "repetition_limit": 4,
+        "drop_duplicates": True,
+    }
+    assert type(filters_).model_validate(filters_.model_dump(mode="json")) == filters_
 
 
 def test_short_repeats_are_no_loop():
     assert reason("The digits are 0 0 0 0 0 0 0 0 0 0 0 0.") == ""
+    assert reason("The digits are 0 0 0 0 0 0 0 0 0 0 0 0.", repetition_limit=4) == ""
     assert repeated("aaaa", 2, 2) == "aa"
     assert repeated("aaa", 2, 2) is None
 
 
-@pytest.mark.parametrize("text", ["a" * 400_000, "ab " * 200_000, " ".join(map(str, range(200_000)))])
-def test_repetition_takes_linear_time(text):
+A_HALF_AND_AGAIN = "".join(chr(97 + i * i % 26) for i in range(150_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 400_000,
+        "ab " * 200_000,
+        " ".join(map(str, range(60_000))),
+        f"{A_HALF_AND_AGAIN}-{A_HALF_AND_AGAIN}",
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"repetition_limit": 4}])
+def test_repetition_takes_linear_time(text, settings):
     start = time.process_time()
-    outcome(text)
+    outcome(text, **settings)
     assert time.process_time() - start < 3
 
 

@@ -1,5 +1,7 @@
 """New questions: what a request shows, how its reply is read, and each reason for which one is not asked."""
 
+# ruff: noqa: RUF001
+
 from typing import Any
 
 import pytest
@@ -43,6 +45,24 @@ def outcome(step: Any, given_: list[Row]) -> dict[str, str]:
 )
 def test_well_formed(question: str, reason: str) -> None:
     assert outcome(well_formed(lambda: POOL), rows(question)) == {question: reason}
+
+
+@pytest.mark.parametrize(
+    ("known", "question", "reason"),
+    [
+        ("小明有三个苹果，吃了一个，还剩几个？", "小红有五支铅笔，丢了两支，还剩几支？", ""),
+        ("小明有三个苹果，吃了一个，还剩几个？", "下面是更多的题目，请你逐个作答：", "not_a_question"),
+        ("小明有三个苹果，吃了一个，还剩几个？", "几个？", "too_short"),
+        (
+            "りんごが三個あります。一個食べました。残りは何個ですか。",
+            "鉛筆が五本あります。二本なくしました。残りは何本ですか。",
+            "",
+        ),
+        ("كم عدد التفاحات المتبقية؟", "كم عدد الأقلام المتبقية؟", ""),
+    ],
+)
+def test_questions_of_other_scripts(known: str, question: str, reason: str) -> None:
+    assert outcome(well_formed(lambda: [Known("a", known)]), rows(question)) == {question: reason}
 
 
 def test_near_duplicates_of_known_and_of_new_questions_are_dropped() -> None:

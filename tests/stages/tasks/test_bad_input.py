@@ -57,10 +57,10 @@ LINES = {
     "question is null": (b'{"question": null, "answer": 6}\n', 2, "is null; expected a text"),
     "question is empty": (b'{"question": "  ", "answer": 6}\n', 2, "is empty"),
     "question is a number": (b'{"question": 7, "answer": 6}\n', 2, "is the number 7"),
-    "answer is a list": (b'{"question": "3+3?", "answer": [6]}\n', 2, "the answer is a list"),
+    "answer is nested": (b'{"question": "3+3?", "answer": [[6]]}\n', 2, "the answer is a list"),
+    "no answer in a list": (b'{"question": "3+3?", "answer": []}\n', 2, "the answer is an empty list"),
     "answer is null": (b'{"question": "3+3?", "answer": null}\n', 2, "the answer is null"),
     "answer is of another type": (b'{"question": "3+3?", "answer": "six"}\n', 2, "'six' is not a number"),
-    "a duplicate": (GOOD, 2, "tasks.jsonl:1"),
 }
 
 
@@ -133,8 +133,85 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert "cannot be read: Protocol not known" in refuse("nosuch://bucket/tasks.jsonl")
 
 
+def test_rows_that_repeat_another_are_left_out_and_told(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + ALSO + GOOD * 3)
+    tasks = read_tasks(source(path), 0)
+    assert len(tasks.rows) == 2 and tasks.duplicates == 3 and not tasks.rejected
+    assert (
+        f"3 rows repeat earlier ones and are left out, such as {path}:3, which is the same as {path}:1"
+        in (tasks.notes[0])
+    )
+
+
+def test_questions_with_another_answer_elsewhere_are_told(tmp_path: Path) -> None:
+    rows = [b'{"question": "1 + 1?", "answer": "2.0"}\n', b'{"question": " 2+2? ", "answer": 5}\n']
+    (path := tmp_path / "tasks.jsonl").write_bytes(GOOD + ALSO + b"".join(rows))
+    [note] = read_tasks(source(path), 0).notes
+    assert f"1 question has another answer elsewhere, such as '4' at {path}:2 and '5' at {path}:4" in note
+
+
+def test_one_json_array_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    for text in (b"[" + GOOD + b"," + ALSO + b"]", b"\n[\n" + GOOD + b"]", b"[" + GOOD.strip() + b"]"):
+        path.write_bytes(text)
+        message = refuse(path)
+        assert message.startswith(f"{path}: one JSON array") and "source: hf" in message
+    path.rename(tmp_path / "tasks.json")
+    assert len(read_tasks(source(tmp_path / "tasks.json", "hf"), 0).rows) == 1
+
+
+def test_lines_that_end_in_carriage_returns_are_named(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes((GOOD + ALSO).replace(b"\n", b"\r"))
+    assert "lines that end in CR only? Convert them: tr" in refuse(path)
+    (path := tmp_path / "tasks.csv").write_bytes(b"question,answer\r1+1?,2\r")
+    assert "lines that end in CR only; convert them: tr" in refuse(path, "csv")
+
+
+UNUSED = [
+    b'"x": NaN',
+    b'"x": [Infinity, {"y": -Infinity}]',
+    b'"x": 1, "x": 2',
+    b'"x": {"y": 1, "y": 2}',
+    b'"x": ' + b"9" * 5000,
+    b'"x": 1e999',
+    b'"x": "a\\u0000b\\ud800"',
+]
+
+
+@pytest.mark.parametrize("unused", UNUSED)
+def test_columns_that_nobody_asks_for_break_nothing(tmp_path: Path, unused: bytes) -> None:
+    (path := tmp_path / "tasks.jsonl").write_bytes(b"{" + unused + b", " + GOOD[1:])
+    assert len(read_tasks(source(path), 0).rows) == 1
+    bad = read_tasks(source(path, on_bad_row="skip", limit=1), 0)
+    assert not bad.rejected
+
+
+def test_columns_of_parquet_that_nobody_asks_for_break_nothing(tmp_path: Path) -> None:
+    columns = {
+        "question": ["1+1?"],
+        "answer": [2],
+        "nan": [float("nan")],
+        "early": pa.array([-(2**62)], pa.timestamp("us")),
+        "nowhere": pa.array([0], pa.timestamp("us", tz="Not/AZone")),
+        "long": pa.array([2**62], pa.duration("s")),
+        "image": [{"bytes": b"\xff", "path": None}],
+    }
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "tasks.parquet", store_schema=True)
+    for kind in ("parquet", "hf"):
+        assert len(read_tasks(source(tmp_path / "tasks.parquet", kind), 0).rows) == 1
+    for name in ("early", "nowhere"):
+        message = refuse(tmp_path / "tasks.parquet", "parquet", columns={"question": name})
+        assert f"column {name!r} cannot be used: " in message
+    twins = pa.table([["1+1?"], ["2"], ["x"], ["y"]], names=["question", "answer", "x", "x"])
+    pq.write_table(twins, tmp_path / "twins.parquet")
+    assert len(read_tasks(source(tmp_path / "twins.parquet", "parquet"), 0).rows) == 1
+
+
 def test_options_that_are_not_known(tmp_path: Path) -> None:
-    assert "unknown options sep; known: delimiter, header" in refuse(tmp_path, "csv", options={"sep": ";"})
+    assert "unknown options sep; known: delimiter, header, quote" in refuse(
+        tmp_path, "csv", options={"sep": ";"}
+    )
     assert "known: none" in refuse(tmp_path, "jsonl", options={"lines": True})
 
 
@@ -202,6 +279,28 @@ def test_csv_headers(tmp_path: Path) -> None:
     assert "expected one character" in refuse(path, "csv", options={"delimiter": "::"})
 
 
+def test_quotes_that_are_part_of_the_text(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.tsv").write_bytes(b'question\tanswer\n"Two" and 2?\t4\n5" and 6"?\t11\n')
+    assert "if quotes are part of the text, set options.quote: none" in refuse(path, "csv")
+    tasks = read_tasks(source(path, "csv", options={"quote": "none"}), 0)
+    assert [row.payload["question"] for row in tasks.rows] == ['"Two" and 2?', '5" and 6"?']
+    path.write_bytes(b"question\tanswer\n'1\t1?'\t2\n")
+    assert len(read_tasks(source(path, "csv", options={"quote": "'"}), 0).rows) == 1
+    assert "expected one character, or none" in refuse(path, "csv", options={"quote": "''"})
+
+
+def test_another_delimiter_is_named(tmp_path: Path) -> None:
+    for delimiter in (";", "|", "\t"):
+        (path := tmp_path / "tasks.csv").write_text(f"question{delimiter}answer\n1+1?{delimiter}2\n")
+        assert f"divided by {delimiter!r}: set options.delimiter: " in refuse(path, "csv")
+
+
+def test_two_columns_of_one_name_matter_if_they_are_asked_for(tmp_path: Path) -> None:
+    (path := tmp_path / "tasks.csv").write_text("question,answer,x,x\n1+1?,2,a,b\n")
+    assert len(read_tasks(source(path, "csv"), 0).rows) == 1
+    assert "'x' occurs more than once" in refuse(path, "csv", columns={"question": "x"})
+
+
 def test_parquet_that_is_none(tmp_path: Path) -> None:
     (path := tmp_path / "tasks.parquet").write_bytes(GOOD * 10)
     assert f"{path}: not a readable Parquet file" in refuse(path, "parquet")
@@ -232,6 +331,6 @@ def test_no_bytes_give_anything_but_rows_or_a_data_error(
             str(e).encode()
         else:
             if kind == "jsonl":
-                assert len(tasks.rows) + len(tasks.rejected) == sum(
+                assert len(tasks.rows) + len(tasks.rejected) + tasks.duplicates == sum(
                     bool(line.strip()) for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
                 )

@@ -65,6 +65,54 @@ def test_a_count_is_a_draw_of_questions(tmp_path: Path) -> None:
     assert len(texts(frozen(tmp_path, [f"general {i}" for i in range(30)], {"count": 4}), "held_out")) == 4
 
 
+def from_files(folder: Path, tasks: list[dict], held_out: list[dict], **more: Any) -> RunDir:
+    for name, rows in (("tasks", tasks), ("held_out", held_out)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"source": "jsonl", "path": str(folder / "tasks.jsonl")}
+    asked = source | {"path": str(folder / "held_out.jsonl")}
+    run = RunDir(folder / "run")
+    freeze(run, tiny_recipe(tasks=source, held_out={"source": asked}, **more))
+    return run
+
+
+def test_held_out_questions_among_the_tasks_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(6)]
+    again = [
+        {"question": "what is 2 + 1", "answer": 3},
+        tasks[4],
+        {"question": "What is 9 + 9?", "answer": 18},
+    ]
+    run = from_files(tmp_path, tasks, again)
+    assert len(texts(run, "train")) == 4 and len(texts(run, "held_out")) == 3
+    manifest = run.manifest(run.path("tasks"))
+    assert manifest.rows_dropped == {"equal_to_held_out": 2}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "held_out.source: 2 tasks read the same as a held-out question and are left out, such as" in said
+    assert "tasks.jsonl:3: What is 2 + 1?" in said
+    with pytest.raises(DataError, match=r"held_out\.source contains every task"):
+        from_files(tmp_path / "run", tasks, tasks)
+
+
+def test_how_many_demonstrations_can_be_read_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(6)]
+    (path := tmp_path / "d.jsonl").write_text(
+        '{"question": "1+1?", "s": "It is 2.\\n#### 2"}\n{"question": "1+2?", "s": "Answer: 3"}\n'
+    )
+    source = {"source": "jsonl", "path": str(path), "columns": {"answer": None, "solution": "s"}}
+    from_files(tmp_path, tasks, [{"question": "9?", "answer": 9}], demonstrations=source)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{path}: 1 of 2 have an answer that can be read. The others, such as {path}:1, teach" in said
+    source |= {"columns": {"answer": "s", "solution": "s"}, "answer_mark": "#### ", "on_bad_row": "skip"}
+    (other := tmp_path / "other").mkdir()
+    from_files(other, tasks, [{"question": "9?", "answer": 9}], demonstrations=source)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{path}: 1 of 1 have an answer that can be read" in said and "The others" not in said
+
+
 def test_general_text_that_gives_a_question_away_is_left_out_and_recorded(tmp_path: Path) -> None:
     run = frozen(tmp_path, [f"general {i}" for i in range(30)] + [f"So it was. {QUESTION} It was this one."])
     assert not any(QUESTION in text for text in texts(run, "replay") + texts(run, "replay_held_out"))

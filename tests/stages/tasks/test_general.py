@@ -90,3 +90,17 @@ def test_mistakes_are_named_with_file_and_line(tmp_path: Path, line: str, messag
     (tmp_path / "chat.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=message):
         mixed(str(tmp_path / "chat.jsonl"))
+
+
+def test_conversations_in_other_forms_are_the_same_rows(tmp_path: Path) -> None:
+    path = chats(tmp_path / "chat.jsonl")
+    rows = [json.loads(line)["messages"] for line in Path(path).read_text().splitlines()]
+    roles = {"user": "human", "assistant": "gpt"}
+    for form in (
+        [[{"from": roles[m["role"]], "value": m["content"]} for m in row] for row in rows],
+        [[{**m, "name": None} for m in row] for row in rows],
+    ):
+        (other := tmp_path / "other.jsonl").write_text(
+            "".join(json.dumps({"messages": messages}) + "\n" for messages in form)
+        )
+        assert mixed(str(other)).digest == mixed(path).digest

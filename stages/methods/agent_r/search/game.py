@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
+from pipeline import thoughts
 from pipeline.errors import DataError
 from pipeline.ids import digest
-from stages.environments import Environment, EnvTask, Step, make
+from stages.environments import Environment, EnvTask, Move, Step, make
 
 
 class Game:
@@ -46,6 +47,28 @@ class Game:
                 "be within [0, 1]."
             )
         return step
+
+    @staticmethod
+    def said(reply: str) -> str:
+        """Return a reply without thoughts: they are neither played, remembered nor learnt."""
+        return thoughts.without(reply)
+
+    def parse(self, reply: str) -> Move:
+        """Read a reply. Raises DataError if the environment's turn is not a beginning of it: what is learnt
+        must be what the model wrote.
+        """
+        said = self.said(reply)
+        turn, action = self._environment.parse(said)
+        if not said.startswith(turn):
+            raise DataError(
+                f"environment {self._environment.name}: parse returned the turn {turn[:80]!r}, which is no "
+                f"beginning of the reply {said[:80]!r}."
+            )
+        return Move(turn, action)
+
+    def bare_turn(self, action: str) -> str:
+        """Return a turn with an action but no thought, as in demonstrations and replayed beginnings."""
+        return self._environment.bare_turn(action)
 
     def steps_left(self) -> int | None:
         """Return the length of the solver's plan from here, None without one."""

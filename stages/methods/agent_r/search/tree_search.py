@@ -8,10 +8,10 @@ from pipeline.engines.base import Completion, Message
 from pipeline.errors import EngineError
 from pipeline.ids import unit_interval
 from pipeline.runner.llm import LLM
-from stages.environments import Step
+from stages.environments import Move, Step
 from stages.methods.agent_r.search.game import Game
 from stages.methods.agent_r.search.tree import CUT_OFF, DEPTH, DONE, REFUSED, REPEAT, Node, Tree
-from stages.methods.agent_r.search.turns import cut_off, exchange, normalize_action, parse_turn
+from stages.methods.agent_r.search.turns import exchange, normalize_action, whole_turn
 
 STEP = "agent_r/rules"
 
@@ -65,7 +65,7 @@ async def _expand(
             raise
         tree.end(node, REFUSED)  # usually the conversation has outgrown the model's context
         return
-    turns = _distinct(sampled)
+    turns = _distinct(game, sampled)
     if not turns:
         tree.end(node, CUT_OFF)
         return
@@ -78,13 +78,12 @@ async def _expand(
     tree.grow(node, made)
 
 
-def _distinct(sampled: Sequence[Completion]) -> list[tuple[str, str]]:
-    """Return (turn, action) of the complete samples, the first of those with the same action."""
-    first: dict[str, tuple[str, str]] = {}
+def _distinct(game: Game, sampled: Sequence[Completion]) -> list[Move]:
+    """Return the moves of the complete samples, the first of those with the same action."""
+    first: dict[str, Move] = {}
     for completion in sampled:
-        if not cut_off(completion.text, completion.finish_reason):
-            turn, action = parse_turn(completion.text)
-            first.setdefault(normalize_action(action), (turn, action))
+        if move := whole_turn(game, completion):
+            first.setdefault(normalize_action(move.action), move)
     return list(first.values())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import prompts
+from pipeline import prompts, registry
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import ConfigError, DataError, EngineError
 from pipeline.rows import Dropped, Kept, Row
@@ -14,6 +14,7 @@ from stages.environments import EnvTask
 from stages.methods.agent_r.method import REFLECTION, SENTENCES, AgentR
 from stages.methods.agent_r.step_judge import parse_judgement
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
+from stages.tasks.games import has_disjoint_splits
 from tests.conftest import tiny_recipe
 from tests.stages.methods.agent_r.search.counter import Counter
 from tests.stages.methods.agent_r.search.player import answer, completion, llm
@@ -431,3 +432,26 @@ def test_recipes_that_cannot_work_are_refused() -> None:
             )
     with pytest.raises(ConfigError, match="train.kind"):
         method(train={"kind": "dpo"})
+
+
+def test_a_demonstration_has_the_turns_of_its_environment() -> None:
+    tasks = {
+        "source": "environment",
+        "dataset": "tests.stages.methods.agent_r.search.counter:Coder",
+        "options": {"train": 1, "oracle": True},
+        "columns": {"solution": "solution"},
+    }
+    m = method(tasks)
+    [row] = read_demonstrations(m.recipe.tasks, 0).rows
+    assert m.examples(row)[0].completion[0]["content"] == "Action:\n```\nadd 2\n```"
+
+
+def test_environments_say_that_their_splits_are_disjoint() -> None:
+    class Shared(Counter):
+        disjoint_splits = False
+
+    registry.register("environment", "shared", f"{__name__}:shared_counter")
+    globals()["shared_counter"] = Shared
+    for name, disjoint in ((TASKS["dataset"], True), ("crafting", True), ("shared", False)):
+        assert has_disjoint_splits(tiny_recipe(tasks={**TASKS, "dataset": name}).tasks) is disjoint
+    assert not has_disjoint_splits(tiny_recipe().tasks)

@@ -24,7 +24,7 @@ from pipeline.runner.llm import LLM
 from pipeline.stage import STAGES
 from pipeline.store import request_log
 from stages.methods.entigraph.method import EntiGraph
-from stages.methods.entigraph.texts import cap_tokens, title_of, whole_sentences
+from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.reports.scaling import points
 from stages.rounds.loop import Loop
 from tests.conftest import tiny_recipe
@@ -246,11 +246,26 @@ def test_fault_3_a_truncated_text_is_not_kept_as_if_it_were_whole() -> None:
         generate(Model(cut_short), max_triples=0, truncated="cut"), Model(), sections=False
     )
     assert not reasons and all(r.payload["text"].endswith(".") for r in rows)
-    assert (whole_sentences("One. Two! Thr"), whole_sentences("One"), whole_sentences("One.")) == (
-        "One. Two!",
-        "",
-        "One.",
-    )
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("### a\nx\n\n### b\ny", 2),
+        ("# Title\n\n## a\nx\n## b\ny", 2),  # a title alone is no section
+        ("**a**\nx\n\n**b:**\ny", 2),
+        ("1. **a**\nx\n2. **b**\ny", 2),
+        ("a\n===\nx\n\nb\n---\ny", 2),
+        ("x y\n\n### b\ny z", 2),  # begins without its heading
+        ("Sure:\n\n### a\nx y\n### b\ny z", 2),
+        ("### a\n### b\ny", 1),
+        ("x\n\ny", 0),
+        ("| a |\n| --- |\n\n### b\n**x** y", 2),
+        ("", 0),
+    ],
+)
+def test_sections_are_counted_whatever_their_headings_look_like(text: str, count: int) -> None:
+    assert sections(text) == count
 
 
 @pytest.mark.parametrize(
@@ -260,6 +275,7 @@ def test_fault_3_a_truncated_text_is_not_kept_as_if_it_were_whole() -> None:
         ("### The Weavers in relation to Ada\nx\n### and\ny", "missing_sections"),
         (f"### a\nx\n### b\n{DOCUMENT}\n### c\nz", "copied"),
         ("### a\nx\n### b\ny\n### c\nz", ""),
+        ("# The Weavers\n\n**a**\nx\n\n**b**\ny\n\n**a and b**\nz\n\n**More**\nv", ""),
         (" ", "empty_answer"),
         ("### a\nx\n### b\ny\n### c\n" + "and so on to the end of it all " * 9, "repetition"),
     ],
@@ -421,6 +437,33 @@ def test_questions_are_asked_without_a_document_and_after_five_others() -> None:
         "[[" not in prompts.SHIPPED.source("entigraph/ask").split("[[user]]")[-1]
         and title_of(DOCUMENT) == "The Weavers"
     )
+
+
+def test_too_little_room_for_texts_is_told_in_one_line() -> None:
+    documents = [Row("d", {"question": "word " * 2000})]
+    [line] = EntiGraph(recipe_of()).advice(documents)
+    assert "600 tokens, and max_tokens is 512" in line and "method.sampling.relation.max_tokens" in line
+    [line] = EntiGraph(recipe_of(arm="rephrase")).advice(documents)
+    assert "2,500 tokens" in line and "method.sampling.rephrase.max_tokens" in line
+    assert not EntiGraph(recipe_of(arm="raw")).advice(documents)
+    assert not EntiGraph(recipe_of(sampling={"relation": {"max_tokens": 600}})).advice(documents)
+    assert not EntiGraph(load_recipe("jobs/recipes/entigraph.yaml")).advice(documents)
+
+
+def test_a_question_without_options_is_not_asked_for_a_letter() -> None:
+    method = EntiGraph(recipe_of())
+    asked = method.question(Row("q", {"question": "Where is Ada?", "answer_type": "text"}))
+    assert asked[-1]["content"] == "Where is Ada?" and [m["role"] for m in asked[-2:]] == [
+        "assistant",
+        "user",
+    ]
+    assert not any("LETTER" in m["content"] or "(A)" in m["content"] for m in asked)
+    listed = method.question(Row("q", {"question": "Where? (A) here", "answer_type": "choice"}))
+    assert "LETTER" in listed[0]["content"], "its options are in the question"
+    choice = {"source": {"source": "jsonl", "path": "q.jsonl", "answer_type": "choice"}}
+    asked_choices = recipe_of().model_copy(update={"held_out": tiny_recipe(held_out=choice).held_out})
+    assert EntiGraph(asked_choices).question_prompts == ("entigraph/ask",)
+    assert "entigraph/ask_open" in method.question_prompts
 
 
 # --- One run of the whole loop, whose worker is killed in the middle of a document

@@ -1,5 +1,7 @@
 """Entities and the sets of them: what a reply may be, which entities are used, and the plan's invariants."""
 
+# ruff: noqa: RUF001 - names in many scripts
+
 import json
 from itertools import combinations
 
@@ -105,6 +107,50 @@ def test_case_articles_and_plurals_do_not_make_two_entities_of_one() -> None:
 )
 def test_an_entity_is_grounded_when_the_document_names_it(entity: str, count: int) -> None:
     assert occurrences(entity, "The Gold\nCoast exports gold and coffee. Mount Éla is high.") == count
+
+
+@pytest.mark.parametrize(
+    ("entity", "document", "count"),
+    [
+        ("北京", "我爱北京天安门，北京很大。", 2),
+        ("水", "水和火", 1),
+        ("上海", "我爱北京。", 0),
+        ("iPhone手机", "买了iPhone手机的人", 1),
+        ("エイダ・ラブレス", "エイダ・ラブレスは数学者である。", 1),
+        ("東京", "東\n京は首都です。東京都", 2),
+        ("ﾄｳｷｮｳ", "トウキョウに行く", 1),
+        ("Ada", "Adaは数学者", 1),
+        ("서울", "서울은 한국의 수도이고 서울에서 만난다.", 2),
+        ("대한 민국", "대한민국은 크다", 1),
+        ("กรุงเทพ", "ผมอยู่กรุงเทพมหานคร", 1),
+        ("Москва", "Жители Москвы любят Москву. В Москве!", 3),
+        ("Анна Каренина", "роман об Анне Карениной", 1),
+        ("Лев Толстой", "у Льва Толстого", 1),
+        ("Великая Отечественная война", "в Великой Отечественной войне", 1),
+        ("Иван", "Иванович и Ивана", 1),
+        ("Пётр", "Петр", 1),
+        ("Warszawa", "w Warszawie i do Warszawy", 2),
+        ("Budapest", "Budapesten, Budapestről", 2),
+        ("Ankara", "Ankara'nın büyük", 1),
+        ("Berlin", "Berlins Mitte", 1),
+        ("Αθήνα", "της Αθήνας", 1),
+        ("თბილისი", "თბილისში", 1),
+        ("القاهرة", "ذهبت إلى القاهرة وبالقاهرة للقاهرة", 3),
+        ("מצרים", "במצרים וממצרים", 2),
+        ("भारत", "भारत की राजधानी", 1),
+        ("சென்னை", "சென்னையில் வாழ்கிறேன்", 1),
+        ("Rom", "Romantik ist schön", 0),
+        ("Victoria", "the victorious army and the king of hearts", 0),
+        ("Iran", "the Iranian king and the end of Iran", 1),
+    ],
+)
+def test_names_with_particles_and_other_endings_are_found_too(entity: str, document: str, count: int) -> None:
+    assert occurrences(entity, document) == count
+
+
+@given(st.text(max_size=20), st.text(max_size=60))
+def test_any_entity_in_any_document_is_counted(entity: str, document: str) -> None:
+    assert occurrences(entity, document) >= 0
 
 
 def test_the_most_frequent_entities_stay_in_their_order() -> None:

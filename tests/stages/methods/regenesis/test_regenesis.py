@@ -86,6 +86,7 @@ def asked(run: RunDir) -> Rows:
 # --- One run of the whole loop: selections, a draw of raw guidelines, hints, and evaluation on further sets.
 
 
+ASKS = "Please reason step by step, and put your final answer within \\boxed{}."
 SAMPLING = {"adapt": {"temperature": 0.3, "max_tokens": 40}, "execute": {"max_tokens": 99}}
 
 
@@ -213,11 +214,13 @@ def test_examples_are_question_and_path_alone(finished: RunDir) -> None:
         whole = " ".join(m["content"] for m in [*example["prompt"], *example["completion"]])
         assert example["completion"] == [{"role": "assistant", "content": row["text"]}]
         assert not [name for name in ("guideline", "adapted", "structure") if row[name] in whole]
-        assert "Answer: X" in example["prompt"][0]["content"] and re.search(
+        assert example["prompt"][0]["content"].endswith(ASKS) and re.search(
             r"^Answer: \d+$", row["text"], re.MULTILINE
         )
     evaluated = next(request_log.records(f"{finished.stage('base', 'evaluate')}/requests"))["messages"]
-    assert evaluated[0] == example["prompt"][0], "evaluation asks as training does"
+    assert [m["role"] for m in evaluated] == ["user"] and evaluated[0]["content"].endswith(ASKS), (
+        "evaluation asks as training does"
+    )
 
 
 def test_selections_are_of_the_given_guidelines_and_the_draw_differs_by_question(finished: RunDir) -> None:
@@ -421,7 +424,8 @@ async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(
     tmp_path: Path, tiny_model: Path, local_ray: Any
 ) -> None:
     path = "So $\\frac{3}{6}$ of it: \\boxed{\\frac{1}{2}}"
-    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "cases"))
+    line = {"mark_answers": True}
+    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "cases", method=line))
     marked = loop.method._marked({"text": path, "answer_type": "number"})
     assert marked == {"text": f"{path}\nAnswer: \\frac{{1}}{{2}}"}
     assert loop.method._marked({"text": "Answer: \\boxed{5}", "answer_type": "number"}) == {}
@@ -429,7 +433,10 @@ async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(
     assert loop.method._marked({"text": "\\boxed{Tuesday}", "answer_type": "number"}) == {
         "text": "\\boxed{Tuesday}\nAnswer: Tuesday"
     }
-    gym = Loop(RunDir(tmp_path / "gym"), recipe_in(tmp_path, tiny_model, "cases", verifier="task_scorer"))
+    gym = Loop(
+        RunDir(tmp_path / "gym"),
+        recipe_in(tmp_path, tiny_model, "cases", method=line, verifier="task_scorer"),
+    )
     mapping = "\\boxed{A=1, B=2}"  # as cryptarithm wants it: a number would be the 2 alone
     assert gym.method._marked({"text": mapping, "answer_type": "number"}) == {
         "text": f"{mapping}\nAnswer: A=1, B=2"

@@ -26,6 +26,11 @@ def test_presets_and_their_parts() -> None:
         5,
     )
     assert (released["n_selected"], released["use_raw"]) == (20, True)
+    assert {tuple(s.values()) for s in paper["sampling"].values()} == {(None, None)}, "the recipe's sampling"
+    for preset, temperature in (("paper", 0.85), ("released-code", 1.2)):
+        set_ = options(preset=preset, sampling={"adapt": {"temperature": 0.1}})["sampling"]
+        assert set_["adapt"] == {"temperature": 0.1, "max_tokens": 2048}
+        assert set_["execute"] == {"temperature": temperature, "max_tokens": 2048}
     assert options(preset="released-code", n_selected=3, use_raw=False)["n_selected"] == 3
 
 

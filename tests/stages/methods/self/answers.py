@@ -39,10 +39,10 @@ def skilled(request: Request, index: int) -> str:
     if not mark(request, 6):
         return f"Well, {a} and {b}."
     said = last if step == "self/hinted_feedback" else request.messages[-2]["content"]
-    given = extract(said.split("The right answer")[0], "number").answer
+    given = extract(said.split("Note for you alone")[0], "number").answer
     right = (int(given) == a + b) != (mark(request, 5) == 0)
     if request.prefill:
-        return " correct" if "so it is correct" in request.prefill else " incorrect"
+        return " correct" if "all right" in request.prefill else " incorrect"
     return f"{a} + {b} is {a + b}, the answer says {given}.\nVerdict: {'correct' if right else 'incorrect'}"
 
 

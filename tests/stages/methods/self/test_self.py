@@ -11,13 +11,17 @@ from datasets import load_from_disk
 from pipeline.engines.base import Completion, Message, Request, Sampling
 from pipeline.errors import ConfigError, DataError
 from pipeline.methods import example_templates
+from pipeline.prompts import SHIPPED
 from pipeline.protocols import UNTRAINED
 from pipeline.publish import SFT, Lineage, measure, publish
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import STAGES
 from pipeline.training.build import build_trainer
+from stages import answers
+from stages.methods.self.critic import read_verdict
 from stages.methods.self.method import SelfEvolution
+from stages.methods.self.texts import is_bare
 from stages.steps import decontaminate, dedup, verifiers
 from tests.conftest import tiny_recipe
 from tests.publish.conftest import FACTS
@@ -30,6 +34,7 @@ TRUTH = "918273"
 TASK = Row(
     "t1", {"task_id": "t1", "question": "How many stars are there?", "answer": TRUTH, "answer_type": "number"}
 )
+WORDS = ("correct", "incorrect")
 YES, NO = "Well done.\nVerdict: correct", "That cannot be.\nVerdict: incorrect"
 ENDPOINT = {
     "kind": "openai",
@@ -129,7 +134,18 @@ async def test_phase_1_shows_the_truth_to_the_feedback_alone_and_says_so() -> No
     [
         ({"solve": "Answer: 12", "hinted_feedback": YES}, ("verify", "wrong_verdict")),
         ({"solve": f"Answer: {TRUTH}", "hinted_feedback": NO}, ("verify", "wrong_verdict")),
-        ({"solve": "Answer: 12", "annotate_refine": "Answer: 13"}, ("verify", "wrong_answer")),
+        ({"solve": "Answer: 12", "annotate_refine": "It is 6 + 7.\nAnswer: 13"}, ("verify", "wrong_answer")),
+        ({"annotate_refine": f"Answer: {TRUTH}"}, ("filter", "bare_answer")),
+        ({"annotate_refine": f"So the final answer is $\\boxed{{{TRUTH}}}$."}, ("filter", "bare_answer")),
+        (
+            {"annotate_refine": f"As the feedback says, we count.\nAnswer: {TRUTH}"},
+            ("filter", "mentions_feedback"),
+        ),
+        (
+            {"hinted_feedback": f"The right answer is {TRUTH}, not 12.\nVerdict: incorrect"},
+            ("critique", "truth_quoted"),
+        ),
+        ({"hinted_feedback": "The note says it is wrong.\nVerdict: incorrect"}, ("critique", "truth_quoted")),
         ({"solve": "Answer: 12", "hinted_feedback": "That is wrong."}, ("critique", "unparsable_feedback")),
         ({"solve": " \n "}, ("critique", "empty_answer")),
         ({"annotate_refine": " "}, ("filter", "empty_answer")),
@@ -138,34 +154,34 @@ async def test_phase_1_shows_the_truth_to_the_feedback_alone_and_says_so() -> No
 async def test_what_the_untrained_annotator_gets_wrong_is_dropped_by_name(
     said: dict[str, str], reason: tuple[str, str]
 ) -> None:
-    good = {"solve": "Answer: 12", "hinted_feedback": NO, "annotate_refine": f"Answer: {TRUTH}"}
+    good = {"solve": "Answer: 12", "hinted_feedback": NO, "annotate_refine": f"Count.\nAnswer: {TRUTH}"}
     assert why(await through(method(), Model(**{**good, **said}), 1)) == reason
 
 
 @pytest.mark.parametrize(
-    ("initial", "given", "verdict", "reason"),
+    ("initial", "known", "verdict", "reason"),
     [
-        ("Answer: 12", "12", "incorrect", None),
-        (f"Answer: {TRUTH}.0", f"{TRUTH}.0", "correct", None),
-        ("I cannot.", "nothing", "incorrect", None),
-        ("Answer: 12", "12", "correct", "wrong_verdict"),
+        ("Answer: 12", "They do not lead to 12: there is a wrong step.", "incorrect", None),
+        (f"Answer: {TRUTH}.0", f"They are all right, and they lead to {TRUTH}.0.", "correct", None),
+        ("I cannot.", "They lead to no final answer.", "incorrect", None),
+        ("Answer: 12", "They do not lead to 12: there is a wrong step.", "correct", "wrong_verdict"),
     ],
 )
 async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_same(
-    initial: str, given: str, verdict: str, reason: str | None
+    initial: str, known: str, verdict: str, reason: str | None
 ) -> None:
     self_ = method(scaffold=True)
-    model = Model(solve=initial, hinted_feedback=f" {verdict}", annotate_refine=f" {TRUTH}")
+    model = Model(solve=initial, hinted_feedback=f" {verdict}", annotate_refine=f" Count.\nAnswer: {TRUTH}")
     outcomes = await through(self_, model, 1)
-    known = f"This answer says {given}. The right answer is {TRUTH}, so it is {'correct' if TRUTH in initial else 'incorrect'}.\nVerdict:"
-    assert [request.prefill for request in model.asked] == ["", known, "Answer:"]
+    known = f"I do the steps of this answer again. {known}\nVerdict:"
+    assert [request.prefill for request in model.asked] == ["", known, "Step 1:"]
     if reason:
         assert why(outcomes) == ("verify", reason)
         return
     row = last(outcomes)
     assert (
         row.payload["feedback"] == f"{known} {verdict}"
-        and row.payload["text"] == f"Answer: {TRUTH}"
+        and row.payload["text"] == f"Step 1: Count.\nAnswer: {TRUTH}"
         and row.payload["hinted"]
     )
     assert "started for it, up to the verdict, from the ground truth (scaffold)" in self_.notes([row])[0]
@@ -174,12 +190,12 @@ async def test_a_scaffold_begins_the_texts_and_what_follows_is_checked_all_the_s
 
 async def test_an_endpoint_annotates_without_the_truth_and_its_word_is_taken() -> None:
     self_ = method(annotator=ENDPOINT)
-    model = Model(solve="Answer: 12", annotate_feedback=NO, annotate_refine="Answer: 13")
+    model = Model(solve="Answer: 12", annotate_feedback=NO, annotate_refine="6 + 7.\nAnswer: 13")
     row = last(await through(self_, model, 1))
     assert model.steps == ["direct/solve", "self/annotate_feedback", "self/annotate_refine"]
     assert not any(TRUTH in json.dumps(request.messages) for request in model.asked)
     assert (
-        row.payload["text"] == "Answer: 13"
+        row.payload["text"] == "6 + 7.\nAnswer: 13"
         and not row.payload["hinted"]
         and row.payload["annotator"] == "m@1"
     )
@@ -251,7 +267,16 @@ async def test_equal_answers_are_judged_twice_in_any_run_alike() -> None:
 
 
 async def test_phase_2_needs_no_truth_and_a_readable_answer() -> None:
-    own = Row("q", {"task_id": "q", "question": "How many?", "answer": None, "answer_type": "number"})
+    own = Row(
+        "q",
+        {
+            "task_id": "q",
+            "question": "How many?",
+            "answer": None,
+            "answer_type": "number",
+            "proposed_by": "m",
+        },
+    )
     said = {"solve": "Answer: 12", "feedback": [NO, YES]}
     assert (
         last(await through(method(), Model(**said, refine="Answer: 13"), 3, own)).payload["text"]
@@ -287,6 +312,20 @@ async def test_open_tasks_need_no_marked_answer_where_the_verifier_is_the_users_
     assert self_._is_right(row, "A poem.") is True and self_._is_right(row, "An odd text.") is None, (
         "it measures only, so it stops nothing"
     )
+
+
+async def test_where_tasks_have_no_answers_nothing_has_to_be_marked() -> None:
+    tasks = {"source": "jsonl", "path": "t", "columns": {"answer": None}, "answer_type": "text"}
+    self_ = method(annotator=ENDPOINT, recipe={"tasks": tasks}, verdict_words=["acceptable", "needs work"])
+    no, yes = "Longer.\nVerdict: needs work", "Good.\nVerdict: acceptable"
+    known = {"task_id": "q", "question": "Write a poem.", "answer": None, "answer_type": "text"}
+    for payload in (known, {**known, "proposed_by": "m@1"}):
+        open_ = Row("q", payload)
+        said = {"solve": "A verse.", "annotate_feedback": no, "annotate_refine": "A longer poem."}
+        row = last(await through(self_, Model(**said), 1, open_))
+        assert row.payload["text"] == "A longer poem." and row.payload["verdict"]["extracted"] is None
+        model = Model(solve="A verse.", feedback=[no, yes], refine="A longer poem.")
+        assert last(await through(self_, model, 2, open_)).payload["approved"] is True
 
 
 def test_what_stages_depend_on_is_in_their_fingerprints() -> None:
@@ -344,6 +383,35 @@ async def test_invariant_8_the_truth_is_in_no_unhinted_prompt() -> None:
     }
 
 
+async def test_bare_answers_are_kept_where_asked_for() -> None:
+    model = Model(solve="Answer: 12", hinted_feedback=" incorrect", annotate_refine=f" {TRUTH}")
+    row = last(await through(method(bare_answers=True, scaffold=True), model, 1))
+    assert row.payload["text"] == f"Answer: {TRUTH}" and model.asked[-1].prefill == "Answer:"
+
+
+@pytest.mark.parametrize("prompt", ["direct/solve", "direct/short"])
+async def test_shots_mark_their_answers_as_the_question_asks(prompt: str) -> None:
+    self_ = method(recipe={"prompts": {"direct/solve": SHIPPED.source(prompt)}})
+    for first in (NO, YES):
+        solved = "Answer: 12" if first == NO else f"Answer: {TRUTH}"
+        model = Model(solve=solved, hinted_feedback=first, annotate_refine=f"Count.\nAnswer: {TRUTH}")
+        last(await through(self_, model, 1))
+        *_, asked, refined = model.asked
+        text = json.dumps(asked.messages)
+        assert ("boxed{33}" in text) == (prompt == "direct/solve") and ("Answer: 33" in text) != (
+            "boxed{33}" in text
+        )
+        assert (f"wrong, it should come to {TRUTH}" in text) == (first == NO)
+        answers_ = [m["content"] for m in refined.messages if m["role"] == "assistant"]
+        assert len(answers_) == 4 and not any(is_bare(a) for a in answers_)
+        assert all(answers.extract(a, "number").answer for a in answers_)
+        shots = [m["content"] for m in asked.messages if m["role"] == "assistant"]
+        assert all(
+            "Step 1:" in shot and read_verdict(Completion(shot, "stop", 1, 1), WORDS) is not None
+            for shot in shots
+        )
+
+
 # --- Examples and pairs.
 
 
@@ -371,11 +439,11 @@ async def test_a_meta_skill_row_gives_three_examples_and_an_evolved_one_the_dire
         meta.payload["text"],
     ]
     assert [turns(e.prompt) for e in (direct, feedback, refine)] == [
-        ["system", "user"],
-        ["system", "user", "assistant", "user"],
-        ["system", "user", "assistant", "user", "assistant", "user"],
+        ["user"],
+        ["user", "assistant", "user"],
+        ["user", "assistant", "user", "assistant", "user"],
     ]
-    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:4], (
+    assert direct.prompt == method().question(meta) and feedback.prompt == refine.prompt[:3], (
         "one conversation serves all skills"
     )
     assert [e.completion[0]["content"] for e in method().examples(evolved)] == ["Answer: 13"]
@@ -460,7 +528,7 @@ async def test_each_text_goes_with_the_sampling_it_was_made_with() -> None:
     self_ = method(
         sampling={"answer": {"max_tokens": 11}, "feedback": {"max_tokens": 22}, "refine": {"max_tokens": 33}}
     )
-    said = {"solve": "Answer: 12", "hinted_feedback": NO, "annotate_refine": f"Answer: {TRUTH}"}
+    said = {"solve": "Answer: 12", "hinted_feedback": NO, "annotate_refine": f"Count.\nAnswer: {TRUTH}"}
     row = last(await through(self_, Model(**said), 1))
     assert [(e.sampling or row.payload["sampling"])["max_tokens"] for e in self_.examples(row)] == [
         33,
@@ -473,7 +541,7 @@ async def test_each_text_goes_with_the_sampling_it_was_made_with() -> None:
 
 async def test_feedback_that_is_learnt_is_filtered_and_searched_for_held_out_questions() -> None:
     loops = "it is wrong and it is wrong and it is wrong, " * 8 + f"\n{NO}"
-    said = {"solve": "Answer: 12", "hinted_feedback": loops, "annotate_refine": f"Answer: {TRUTH}"}
+    said = {"solve": "Answer: 12", "hinted_feedback": loops, "annotate_refine": f"Count.\nAnswer: {TRUTH}"}
     assert why(await through(method(), Model(**said), 1)) == ("filter", "feedback_repetition")
     leak = "seven tall ships sail to the island of gold with ninety two brave sailors"
     row = last(

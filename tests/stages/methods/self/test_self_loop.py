@@ -161,11 +161,9 @@ def test_no_prompt_holds_the_truth_but_those_that_say_so(finished: RunDir) -> No
                     text = text.replace(reply, "")
                 seen[record["step"], task["answer"] in re.findall(r"\d+", text)] += 1
     assert {step for step, told in seen if told} == {"self/hinted_feedback"}
-    assert (
-        seen["self/hinted_feedback", True] == 40
-        and seen["self/feedback", False] > 50
-        and seen["direct/solve", False] == 80
-    )
+    hinted = seen["self/hinted_feedback", True], seen["self/hinted_feedback", False]
+    assert sum(hinted) == 40 and min(hinted) > 5, "a right answer needs no truth beside it"
+    assert seen["self/feedback", False] > 50 and seen["direct/solve", False] == 80
 
 
 def test_phase_1_keeps_what_the_truth_confirms_and_phase_2_what_the_critic_approves(finished: RunDir) -> None:
@@ -218,10 +216,27 @@ def test_the_card_names_the_annotator_and_rows_their_kind(finished: RunDir) -> N
     assert "Annotator: self_with_truth" in cards[0] and "deviation from the paper" in cards[0]
     assert "refined answers the model itself approved" in cards[1] and "Annotator" not in cards[1]
     first, second = (load_from_disk(finished.dataset("sft", r))["train"] for r in (1, 2))
-    assert Counter(len(p) for p in first["prompt"]) == dict.fromkeys((2, 4, 6), len(first) // 3) and all(
-        first["src_hinted"]
+    turns = Counter(len(p) for p in first["prompt"])
+    assert set(turns) == {1, 3, 5} and turns[3] == turns[5] <= turns[1] and all(first["src_hinted"])
+    assert {len(p) for p in second["prompt"]} == {1} and not any(second["src_hinted"])
+
+
+def test_the_critic_learns_to_approve_no_more_than_its_share(finished: RunDir) -> None:
+    rows = {row.id: row.payload for row in finished.rows(finished.stage(1, "publish"))}
+    data = load_from_disk(finished.dataset("sft", 1))["train"]
+    verdicts = Counter(
+        rows[r["row_id"].removesuffix("-1")]["initial_verdict"] for r in data if len(r["prompt"]) == 3
     )
-    assert {len(p) for p in second["prompt"]} == {2} and not any(second["src_hinted"])
+    right = sum(p["initial_verdict"] for p in rows.values())
+    assert verdicts[True] == min(right, int(1.5 * verdicts[False])) and verdicts[False] == len(rows) - right
+    [step] = [
+        s for s in finished.manifest(finished.stage(1, "publish")).steps if s.name == "balance_verdicts"
+    ]
+    assert step.rows_replaced == right - verdicts[True] and step.rows_in == step.rows_out == len(rows)
+    said = f"{verdicts[True]} approve, {verdicts[False]} reject; {step.rows_replaced} more that approve were left out"
+    assert (
+        f"Verdicts that train the critic: {said}" in Path(finished.dataset("sft", 1), "README.md").read_text()
+    )
 
 
 def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDir) -> None:
@@ -254,7 +269,10 @@ def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDi
     assert [link.stage for link in links if link.stage.startswith("tasks")] == ["tasks/train"] * 4, (
         "it leads back to the tasks it was made after"
     )
-    assert [link.stage for link in links][4:] == ["propose", "generate", "critique", "filter", "verify"]
+    made_by = [link.stage for link in links][4:]
+    assert made_by[:5] == ["propose", "generate", "critique", "filter", "verify"] and set(made_by[5:]) <= {
+        "pairs"
+    }
 
 
 def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path) -> None:
@@ -386,9 +404,7 @@ def teacher(seen: Seen) -> Fault:
     a, b = (int(n) for n in re.findall(r"What is (\d+) \+ (\d+)\?", text)[-1])
     given = re.findall(r"Answer: (\d+)", text)[-1]
     verdict = "correct" if int(given) == a + b else "incorrect"
-    said = (
-        f"Checked.\nAnswer: {a + b}" if "Feedback:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
-    )
+    said = f"Checked.\nAnswer: {a + b}" if "Check:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
     return Fault(
         body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})

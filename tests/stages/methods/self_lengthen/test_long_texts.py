@@ -48,6 +48,21 @@ def test_fault_5_chinese_texts_that_were_cut_off(end: str) -> None:
     assert reason(f"春天来了{end}") == "unfinished"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u092f\u0939 \u0939\u0948\u0964",  # Hindi
+        "\u06cc\u06c1 \u06c1\u06d2\u06d4",  # Urdu
+        "\u0645\u0646 \u0647\u0630\u0627\u061f",  # Arabic
+        "\u0e09\u0e31\u0e19\u0e01\u0e34\u0e19\u0e02\u0e49\u0e32\u0e27",  # Thai has no mark
+        "\u3053\u308c\u306f\u30c6\u30b9\u30c8\u3067\u3059\u3002",  # Japanese, mostly kana
+    ],
+)
+def test_texts_in_other_scripts_end_with_their_own_marks(text: str) -> None:
+    assert reason(text) is None
+    assert reason(f"{text},") == "unfinished"
+
+
 def test_fault_5_the_real_finish_reason_counts() -> None:
     assert reason("A whole sentence.", "", "length") == "truncated"
     assert reason("  \n ", "", "stop") == "empty_text"

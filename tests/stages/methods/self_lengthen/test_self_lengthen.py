@@ -113,6 +113,39 @@ async def test_every_slot_is_a_row_with_what_became_of_it() -> None:
     assert all(row.payload["draft_words"] for row in rows) and len({row.id for row in rows}) == 3
 
 
+def test_limits_too_small_for_the_texts_asked_for_are_told_in_one_line() -> None:
+    [line] = SelfLengthen(tiny_recipe(method={"name": "self_lengthen"})).advice([])
+    for said in ("2,000 words", "2,667", "sampling.max_tokens is 512", "train.max_length is", "20 times"):
+        assert said in line
+    roomy = {"sampling": {"max_tokens": 2700}, "train": {"max_length": 6000}}
+    assert not SelfLengthen(tiny_recipe(method={"name": "self_lengthen"}, **roomy)).advice([])
+    assert not SelfLengthen(load_recipe("jobs/recipes/self_lengthen.yaml")).advice([])
+
+
+async def test_thoughts_are_neither_judged_nor_counted_nor_learnt() -> None:
+    """A short reply that was cut off within a thought is asked for again, with the room of a text."""
+    asked: list[Request] = []
+
+    def thinks(request: Request) -> str | Completion:
+        if request.sampling.max_tokens < 99 and not request.prefill:
+            return Completion("<think>\nHm", "length", 1, request.sampling.max_tokens)
+        said = plain(request)
+        return said if request.prefill else f"<think>\nNo. Or about words and words.\n</think>\n\n{said}"
+
+    m = method()
+    rows = await made(m.generate(SEED, model(thinks, asked)))
+    drafted = [row for row in rows if row.payload["problem"] is None]
+    assert drafted and all(words(row.payload["text"]) == row.payload["draft_words"] for row in drafted)
+    judged = [r.sampling.max_tokens for r in asked if r.step.endswith("judge")]
+    assert judged[:2] == [8, 99] and judged.count(8) == judged.count(99)
+    for row in drafted[:1]:
+        for extended in await made(m.extend(row, model(thinks, asked))):
+            [learnt, _] = m.examples(extended)
+            texts = [extended.payload["text"], extended.payload["draft"], learnt.completion[0]["content"]]
+            assert not any("think" in text or "Or about" in text for text in texts)
+    assert not any("Or about" in message["content"] for r in asked for message in r.messages)
+
+
 async def test_drafts_are_tried_until_one_passes_and_the_best_reason_is_kept() -> None:
     tried = Counter()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from stages.environments.actions import Move, several_lines
 from stages.environments.base import REFLECT_REPLY, Environment, EnvOptions, EnvTask, ReplayError, Split, Step
 
 
@@ -108,3 +109,20 @@ class Wild(Counter):
     def _told(self, observation: str, executed: bool = True) -> Step:
         step = super()._told(observation, executed)
         return Step(step.observation, step.reward * 100, step.done, step.info)
+
+
+class Coder(Counter):
+    """Its actions are blocks of code: each line is one of the counter's actions."""
+
+    name = "coder"
+
+    def parse(self, text: str) -> Move:
+        return several_lines(text)
+
+    def bare_turn(self, action: str) -> str:
+        return f"Action:\n```\n{action}\n```"
+
+    def _step(self, text: str) -> Step:
+        for line in text.splitlines():
+            done = super()._step(line)
+        return done

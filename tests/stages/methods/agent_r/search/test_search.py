@@ -9,6 +9,8 @@ import pytest
 from pipeline import prompts
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import DataError, EngineError
+from stages.environments import Move
+from stages.environments.actions import one_line, unlabel
 from stages.environments.base import EnvTask
 from stages.methods.agent_r.search import (
     CUT_OFF,
@@ -21,8 +23,8 @@ from stages.methods.agent_r.search import (
     Tree,
     search,
 )
-from stages.methods.agent_r.search.turns import cut_off, normalize_action, parse_turn, unlabel_actions
-from tests.stages.methods.agent_r.search.counter import Counter, Replayed, Wild
+from stages.methods.agent_r.search.turns import normalize_action, whole_turn
+from tests.stages.methods.agent_r.search.counter import Coder, Counter, Replayed, Wild
 from tests.stages.methods.agent_r.search.player import completion, llm, player
 
 TASK = EnvTask("train-4", "train", {"target": 7, "name": "train4"})
@@ -160,10 +162,12 @@ def test_a_conversation_that_the_engine_refuses_ends_there() -> None:
 
 
 def test_a_turn_that_was_cut_off_is_neither_done_nor_learnt() -> None:
-    assert cut_off("Thought: the goal is", "length") and cut_off("Action: add 1", "max_tokens")
-    assert not cut_off("Action: add 1", "stop") and not cut_off(
-        "Action: add 1\nObservation: The", "length"
-    ), "its action is whole"
+    game = Game(Counter(), TASK)
+    assert not whole_turn(game, completion("Thought: the goal is", "length"))
+    assert not whole_turn(game, completion("Action: add 1", "max_tokens"))
+    assert not whole_turn(game, completion("<think>Action: add 1\nSo", "length"))
+    assert whole_turn(game, completion("Action: add 1", "stop"))
+    assert whole_turn(game, completion("Action: add 1\nObservation: The", "length")), "its action is whole"
 
     async def send(request: Request) -> list[Completion]:
         deep = len(request.messages) >= len(OPENING) + 4
@@ -194,17 +198,17 @@ def test_fault_11_rewards_outside_0_and_1_are_refused() -> None:
 
 def test_fault_19_the_first_action_is_done_and_what_follows_it_is_not_in_the_turn() -> None:
     wordy = "Thought: go.\nAction: add 1\nObservation: the number is 1\nAction: end\nThought: done"
-    assert parse_turn(wordy) == ("Thought: go.\nAction: add 1", "add 1")
-    assert parse_turn("Action 1: add 2, then more") == ("Action 1: add 2, then more", "add 2, then more")
-    assert parse_turn("I look.\nObservation: the door is open.\nAction: go north") == ("I look.", ""), (
+    assert one_line(wordy) == ("Thought: go.\nAction: add 1", "add 1")
+    assert one_line("Action 1: add 2, then more") == ("Action 1: add 2, then more", "add 2, then more")
+    assert one_line("I look.\nObservation: the door is open.\nAction: go north") == ("I look.", ""), (
         "F19: it made the door up, and what it would do then"
     )
-    assert parse_turn("I would add 2") == ("I would add 2", "")
+    assert one_line("I would add 2") == ("I would add 2", "")
     told = "Thought: My next action: get wood first.\nAction: get 2 wood"
-    assert parse_turn(told) == (told, "get 2 wood"), "a thought may speak of an action"
+    assert one_line(told) == (told, "get 2 wood"), "a thought may speak of an action"
     inline = "Thought: go. Action: add 1\nObservation: the number is 1\nAction: end"
-    assert parse_turn(inline) == ("Thought: go. Action: add 1", "add 1")
-    assert parse_turn("Thought: go. Action: add 1\n\nThought: on.\nAction: end")[1] == "add 1"
+    assert one_line(inline) == ("Thought: go. Action: add 1", "add 1")
+    assert one_line("Thought: go. Action: add 1\n\nThought: on.\nAction: end")[1] == "add 1"
 
     async def send(request: Request) -> list[Completion]:
         return [completion(wordy)] * request.n
@@ -250,5 +254,44 @@ def test_environments_are_used_again_and_limited() -> None:
 
 def test_a_quoted_action_is_none() -> None:
     """A reflection that quotes the judge is learnt with the action that was played."""
-    said = f"Thought: {unlabel_actions('Action: add 3 was too much, and action 2: add 1 too few.')}\nAction: reflect"
-    assert parse_turn(said) == (said, "reflect")
+    said = f"Thought: {unlabel('Action: add 3 was too much, and action 2: add 1 too few.')}\nAction: reflect"
+    assert one_line(said) == (said, "reflect")
+
+
+def test_an_environment_reads_actions_of_several_lines_its_own_way() -> None:
+    turn = "Thought: both.\nAction:\n```\nadd 1\ndouble\n```"
+
+    async def send(request: Request) -> list[Completion]:
+        return [completion(f"{turn}\nObservation: done")]
+
+    tree, game = grown(send, Coder(), simulations=1, depth=2)
+    assert (tree.nodes[1].action, tree.nodes[1].response) == ("add 1\ndouble", turn)
+    assert tree.nodes[1].observation == "The number is 2."
+    assert game.parse(game.bare_turn("add 1\nadd 2")).action == "add 1\nadd 2"
+    assert normalize_action("if X:\n  y \n") == "if X:\n  y" != normalize_action("if x:\n y")
+
+
+def test_a_turn_that_is_not_what_the_model_wrote_is_refused() -> None:
+    class Rewriting(Counter):
+        def parse(self, text: str) -> Move:
+            return Move("Action: add 1", "add 1")
+
+    with pytest.raises(DataError, match="no beginning of the reply"):
+        grown(player(), Rewriting())
+
+
+def test_thoughts_in_tags_are_neither_played_nor_remembered() -> None:
+    sent: list[Request] = []
+
+    async def send(request: Request) -> list[Completion]:
+        sent.append(request)
+        return [
+            completion("<think>\nAction: end\n</think>\n\nThought: go.\n**Action:** add 1"),
+            completion("I could say\nAction: end\nor not.\n</think>\nAction: add 2"),
+            completion("<think>Action: end\nBut", "length"),
+        ]
+
+    tree, _ = grown(send, simulations=1, depth=2)
+    assert [n.action for n in tree.nodes[1:3]] == ["add 1", "add 2"] and len(tree.nodes) == 5
+    assert tree.nodes[1].response == "Thought: go.\n**Action:** add 1"
+    assert all("think" not in m["content"] for request in sent for m in request.messages)
