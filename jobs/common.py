@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import stages  # noqa: F401 - registers the built-in methods, sources and verifiers
 from pipeline.config import Recipe, load_recipe
-from pipeline.console import console
+from pipeline.console import progress as messages
 from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
 from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
@@ -47,9 +46,8 @@ AddressOption = Annotated[
         "--address", help="Ray cluster; default: the one this job was submitted to, else a local one"
     ),
 ]
+OldOutOption = Annotated[str | None, typer.Option("--out", hidden=True)]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON only")]
-
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # A wrong path on the command line, or a file that was moved.
 BAD_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -93,6 +91,10 @@ def recipe_path(name: str) -> str:
 
     A path into jobs/ or jobs/recipes/ that does not exist here is taken for the shipped recipe of that name.
     """
+    if not name.strip():
+        raise ConfigError(
+            "RECIPE is empty (an unset variable?): a YAML file, or a name of `selfloop recipes`."
+        )
     if os.path.isfile(name) or "://" in name:
         return name
     folder, file = os.path.split(name)
@@ -103,9 +105,11 @@ def recipe_path(name: str) -> str:
     if path and folder in ("jobs", os.path.join("jobs", "recipes")):
         messages.print(f"{name}: no such file; using the shipped recipe {path}", markup=False, style="dim")
         return str(path)
-    nearby = [str(p) for p in Path(folder or ".").glob("*.yaml")]
-    near = f"{name}.yaml" if f"{name}.yaml" in nearby else nearest(file.removesuffix(".yaml"), shipped)
-    near = near or nearest(name, nearby)
+    if os.path.isdir(name):
+        raise ConfigError(f"{name} is a folder; expected a recipe, a YAML file such as {name}/run.yaml.")
+    nearby = {p.stem: str(p) for p in Path(folder or ".").glob("*.yaml")}
+    stem = file.removesuffix(".yaml")
+    near = nearby.get(stem) or nearest(stem, shipped) or nearby.get(nearest(stem, nearby) or "")
     hint = f" Did you mean {near!r}?" if near else ""
     raise ConfigError(
         f"{name}: no such recipe, neither a file nor one that ships with selfloop.{hint} "
@@ -121,6 +125,7 @@ def open_run(
     from pipeline import cluster  # imports Ray, which read-only jobs do without
 
     cluster.check_run_path(run)
+    check_run(run)
     directory = RunDir(run)
     with run_lock(directory.local):
         settings = _settings(directory, recipe, overrides)
@@ -145,8 +150,19 @@ def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None
     return directory.recipe()
 
 
+def check_run(run: str, option: str = "--run") -> None:
+    """Raise ConfigError for a run directory that is empty text, a file, or below one."""
+    if not run.strip():
+        raise ConfigError(f"{option} is empty (an unset variable?): give the path of the run directory.")
+    path = Path(run).absolute()
+    if "://" not in run and (file := next((p for p in (path, *path.parents) if p.is_file()), None)):
+        raise ConfigError(f"{option} {run}: {file} is a file; expected the folder of a run.")
+
+
 def existing_runs(runs: list[str]) -> list[RunDir]:
     """Return the run directories to compare. Raises SelfloopError for one without a run, or named twice."""
+    for run in runs:
+        check_run(run, "RUN")
     directories = [RunDir(run) for run in runs]
     for directory in directories:
         if not directory.exists():
@@ -167,8 +183,18 @@ def default_run(recipe: Recipe) -> str:
 
 
 def say(text: str, style: str = "") -> None:
-    """Print plain text, without reading markup in it."""
-    console.print(text, markup=False, style=style)
+    """Print plain text about what is going on to stderr, without reading markup in it."""
+    messages.print(text, markup=False, style=style)
+
+
+def one_name(to: str | None, out: str | None) -> str | None:
+    """Return the value of --to, or of --out, as it was called before."""
+    if out is None:
+        return to
+    if to is not None:
+        raise ConfigError(f"--to {to} and --out {out} are the same option: give --to alone.")
+    say("note: --out is now called --to", style="dim")
+    return out
 
 
 def as_module(argv: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.common import JsonOption, RunOption, main
+from jobs.common import JsonOption, OldOutOption, RunOption, check_run, main, one_name
 from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, show_train
 from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
@@ -41,10 +41,9 @@ def inspect(
             "--tree", metavar="ROW_ID", help="draw the search tree of a row of generate", show_default=False
         ),
     ] = None,
-    out: Annotated[
+    to: Annotated[
         str | None,
         typer.Option(
-            "--out",
             "--to",
             metavar="FILE",
             help="with --tree: also draw it into a file, .svg or .html",
@@ -52,23 +51,26 @@ def inspect(
         ),
     ] = None,
     as_json: JsonOption = False,
+    out: OldOutOption = None,
 ) -> None:
     """Show the state of a run, or one stage with examples. Read-only; a running stage is not disturbed."""
+    file = one_name(to, out)
+    check_run(run)
     directory = RunDir(run)
     key = parse_round(round)
     recipe = overview.recipe_of(directory)
     if stage is None and (dropped or failed):
         option = "--dropped" if dropped else "--failed"
         raise ConfigError(f"{option}: name the stage with --stage (one of {', '.join(STAGE_NAMES)}).")
-    if out is not None and tree is None:
-        raise ConfigError("--out: name the tree with --tree ROW_ID.")
+    if file is not None and tree is None:
+        raise ConfigError("--to: name the tree with --tree ROW_ID.")
     if tree is not None:
         key = round_with_tree(directory, tree) if key is None else key
         key = _round_of(directory, key, "generate", recipe)
         if as_json:
             print_json(trees(directory, key, tree))
         else:
-            show_tree(directory, key, tree, out, full)
+            show_tree(directory, key, tree, file, full)
     elif stage is None:
         _whole_run(directory, key, as_json)
     else:

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, SetOption, default_run, main, open_run, recipe_path, say
+from jobs.common import AddressOption, SetOption, check_run, default_run, main, open_run, recipe_path, say
+from jobs.planning import show_plan
+from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
+from pipeline.errors import ConfigError
 from pipeline.rundir import RunDir
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
+from stages.rounds.plan import plan as make_plan
 
 
 def iterate(
@@ -23,6 +27,16 @@ def iterate(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="print the recipe with every default, and exit")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="say what the run will take, and exit: tokens, minutes, memory, disk"),
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", min=1, help="with --plan: measure it on this many questions", show_default=False
+        ),
+    ] = None,
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
@@ -33,11 +47,27 @@ def iterate(
     if print_config:
         print(dump_recipe(settings), end="")
         return
-    with open_run(run or default_run(settings), recipe, overrides, address) as (directory, settings):
+    if sample and not plan:
+        raise ConfigError("--sample measures for --plan: give both.")
+    folder = default_run(settings) if run is None else run
+    if plan:
+        _plan(settings, folder, sample or 0, address)
+        return
+    with open_run(folder, recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
         asyncio.run(_run(directory, settings))
         rounds_table(directory)
         say(f"inspect the results: selfloop inspect --run {directory.root}")
+
+
+def _plan(recipe: Recipe, run: str, sample: int, address: str | None) -> None:
+    from pipeline import cluster
+
+    cluster.check_run_path(run)
+    check_run(run)
+    if sample:
+        cluster.connect(address or recipe.runner.address)
+    show_plan(make_plan(recipe, RunDir(run), Machine.here(), sample))
 
 
 async def _run(run: RunDir, recipe: Recipe) -> None:

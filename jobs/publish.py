@@ -1,6 +1,7 @@
 """Publish a round's verified rows as a dataset: python -m jobs.publish --run DIR --round K"""
 
-from jobs.common import main, say
+from jobs.common import main
+from jobs.showing import show
 from jobs.stage import round_job
 from pipeline.overview import published
 from stages.rounds.loop import Loop
@@ -9,7 +10,7 @@ from stages.rounds.loop import Loop
 async def _publish(loop: Loop, round_: int) -> None:
     await loop.publish(round_)
     for dataset in published(loop.run, round_):
-        say(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})")
+        show(f"published: {dataset['path']} ({dataset['rows']} {dataset['unit']})")
 
 
 publish = round_job(

@@ -9,6 +9,7 @@ from rich.table import Table
 from jobs.common import JsonOption, main, recipe_path
 from jobs.showing import print_json, show
 from pipeline.console import console
+from pipeline.errors import ConfigError
 from pipeline.places import RECIPES
 
 FIELDS = ("takes", "needs")
@@ -23,10 +24,11 @@ def recipes(
     """List the shipped recipes with what they do and how long they take, or print one of them."""
     if name is not None:
         path = Path(recipe_path(name))
+        text = _text(path)
         if as_json:
-            print_json(head(path) | {"text": path.read_text("utf-8")})
+            print_json(head(path) | {"text": text})
         else:
-            print(path.read_text("utf-8"), end="")
+            print(text, end="")
         return
     heads = [head(path) for path in sorted(RECIPES.glob("*.yaml"), key=lambda p: (p.stem != "quickstart", p))]
     if as_json:
@@ -45,7 +47,7 @@ def recipes(
 
 def head(path: Path) -> dict[str, str]:
     """Return what a recipe's first comment lines declare: its summary, then `takes:` and `needs:`."""
-    lines = path.read_text("utf-8").splitlines()
+    lines = _text(path).splitlines()
     declared = {"name": path.stem, "summary": lines[0].removeprefix("#").strip() if lines else ""}
     declared |= dict.fromkeys(FIELDS, "")
     for line in lines[1:]:
@@ -54,6 +56,13 @@ def head(path: Path) -> dict[str, str]:
             break
         declared[key] = value.strip()
     return declared | {"path": str(path)}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Accuracy against tokens in continued pretraining: python -m jobs.scaling RUN RUN ... [--out FILE.png]"""
+"""Accuracy against tokens in continued pretraining: python -m jobs.scaling RUN RUN ... [--to FILE.png]"""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.common import JsonOption, existing_runs, main, say
-from jobs.showing import print_json
+from jobs.common import JsonOption, OldOutOption, existing_runs, main, one_name
+from jobs.showing import print_json, show
 from pipeline.console import console
 from pipeline.statistics import Interval
 from stages.reports.scaling import Point, draw, fits, points
@@ -19,17 +19,21 @@ def scaling(
         list[str],
         typer.Argument(help="run directories with train.kind cpt: the arms and token budgets to compare"),
     ],
-    out: Annotated[str, typer.Option("--out", "--to", help="file for the plot")] = "scaling.png",
+    to: Annotated[
+        str | None, typer.Option("--to", help="file for the plot; default: scaling.png", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
+    out: OldOutOption = None,
 ) -> None:
     """Print and plot accuracy against training tokens, with two fits and their held-out errors.
 
     All runs are compared with the untrained model, and with the first run named.
     """
+    plot = one_name(to, out) or "scaling.png"
     compared = existing_runs(runs)
     measured = points(compared)
     curves = fits(measured)
-    draw(measured, curves, out)
+    draw(measured, curves, plot)
     if as_json:
         rows = [
             {name: v._asdict() if isinstance(v, Interval) else v for name, v in p._asdict().items()}
@@ -42,16 +46,16 @@ def scaling(
             }
             for arm, c in curves.items()
         }
-        print_json({"points": rows, "fits": fitted, "plot": out})
+        print_json({"points": rows, "fits": fitted, "plot": plot})
         return
     console.print(_table(measured, compared[0].recipe().method.get("arm", "the first")))
     for arm, both in curves.items():
         for name, fit in both.items():
             error = "too few points" if fit.held_out_error is None else f"{fit.held_out_error:.2%}"
-            say(f"{arm}: {name.replace('_', ' ')}: held-out error {error}")
+            show(f"{arm}: {name.replace('_', ' ')}: held-out error {error}")
     if not curves:
-        say("no arm has three token budgets, so no curve was fitted")
-    say(f"plot: {out}")
+        show("no arm has three token budgets, so no curve was fitted")
+    show(f"plot: {plot}")
 
 
 def _table(measured: Sequence[Point], first: str) -> Table:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.common import JsonOption, RunOption, main
+from jobs.common import JsonOption, RunOption, check_run, main
 from jobs.inspect import RoundChoice, parse_round
 from jobs.rendering import show_payload
 from jobs.showing import print_json, show, show_field
@@ -32,6 +32,7 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Show a row's way from its seed task through every request to the published example. Read-only."""
+    check_run(run)
     directory = RunDir(run)
     links = find(directory, row, parse_round(round))
     if as_json:

@@ -81,7 +81,7 @@ def save(drawing: Drawing, out: str, title: str) -> None:
     """Write a drawing as .svg or .html, with model text escaped. Raises ConfigError for another ending."""
     ending = Path(out).suffix.lower()
     if ending not in (".svg", ".html"):
-        raise ConfigError(f"--out {out!r}: expected a file that ends in .svg or .html")
+        raise ConfigError(f"--to {out!r}: expected a file that ends in .svg or .html")
     recorder = Console(
         record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor", force_terminal=True
     )

@@ -2,13 +2,14 @@
 
 import os
 import shlex
+import socket
 import sys
 from pathlib import Path
 
 import grpc
 import ray
 
-from pipeline.errors import SelfloopError
+from pipeline.errors import ConfigError, SelfloopError
 from pipeline.places import CHECKOUT, PROJECT
 
 CONNECT_SECONDS = 10.0
@@ -29,7 +30,7 @@ def connect(address: str | None = None) -> None:
     ):
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
+    if not address or address == "local":
         # Workers import what the driver does: this package, and the user's modules beside the recipe.
         search = [
             *([str(PROJECT)] if CHECKOUT else []),
@@ -42,6 +43,7 @@ def connect(address: str | None = None) -> None:
         # Without "local", Ray joins the cluster that last ran on this machine, or waits for it.
         ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         return
+    check_address(address)
     try:
         _check_answers(address)
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
@@ -53,11 +55,36 @@ def connect(address: str | None = None) -> None:
         ) from None
 
 
+def check_address(address: str) -> None:
+    """Raise ConfigError for what is no address of a cluster: Ray would look for it, for minutes."""
+    scheme, _, rest = address.rpartition("://")
+    if scheme in ("http", "https"):
+        raise ConfigError(
+            f"--address {address}: this is where jobs are submitted (`ray job submit --address {address} -- "
+            "python -m jobs...`). Expected host:port of the head node (6379 by default), ray://host:port, or "
+            "auto."
+        )
+    host, _, port = rest.rpartition(":")
+    named = address in ("auto", "local") or (scheme and scheme != "ray")  # a provider's own addresses
+    if not named and not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(
+            f"--address {address!r}: expected host:port of the head node (such as 10.0.0.1:6379), "
+            "ray://host:port, auto, or local."
+        )
+
+
 def _check_answers(address: str) -> None:
-    """Raise ConnectionError when nothing at host:port speaks gRPC: `ray.init` would try for ten minutes."""
+    """Raise ConnectionError when nothing at host:port answers: `ray.init` would try for ten minutes."""
     target = address.removeprefix("ray://")
-    if not target.rpartition(":")[2].isdigit() or os.environ.get("RAY_USE_TLS", "0") != "0":
-        return  # "auto" and its like are resolved by Ray; with TLS a plain channel would not get through
+    host, _, port = target.rpartition(":")
+    if "://" in target or not port.isdecimal():
+        return  # "auto" and its like are resolved by Ray
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as e:
+        raise ConnectionError(f"{e.strerror or e} (tried for up to {CONNECT_SECONDS:.0f} s).") from None
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return  # a plain channel would not get through
     with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(CONNECT_SECONDS)

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from pipeline import sample_rows
-from pipeline.console import console
+from pipeline.console import progress as console
 from pipeline.engines.base import EngineStatus
 from pipeline.printable import one_line
 from pipeline.rundir import RunDir

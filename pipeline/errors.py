@@ -47,11 +47,32 @@ class DamagedError(DataError, ValueError):
 
     @classmethod
     def of(cls, path: str, why: object) -> "DamagedError":
-        """Return the error for one file of a stage."""
-        return cls(
-            f"{path}: {why}. Restore it from a backup, or delete this stage's folder and everything derived "
-            "from it, then rerun."
+        """Return the error for one file of a run."""
+        return cls(f"{path}: {why}. Restore it from a backup, or {_without(path)}")
+
+
+def _without(path: str) -> str:
+    """Return how to go on without a file of a run. Whatever else is lost, the request log stays."""
+    folder, _, name = path.rpartition("/")
+    at = max(("rounds", "tasks", "datasets"), key=lambda name: path.rfind(f"/{name}/"))
+    at = at if f"/{at}/" in path else ""
+    if at == "tasks":
+        return "start again in a new run directory."
+    if at == "datasets":
+        return "delete its folder, which the same command then writes again."
+    if name == "manifest.json":
+        return "delete this file: the same command writes it again from the parts beside it."
+    if name.endswith(".arrow"):
+        folder = folder.removesuffix("/rows").removesuffix("/dropped").removesuffix("/failed")
+        return (
+            f"delete the files named {name} and manifest.json in {folder} and its folders rows, dropped and "
+            "failed, and the folders of what was made of its rows since, then rerun. Leave its folder "
+            "requests alone: the finished requests in it are not sent again."
         )
+    return (
+        "delete it and the folders of what was made from it since, then rerun. Leave folders named requests "
+        "alone: the finished requests in them are not sent again."
+    )
 
 
 class StageError(SelfloopError):

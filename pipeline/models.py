@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.console import console
+from pipeline.console import progress as console
 from pipeline.errors import ConfigError, suggest
 from pipeline.store.files import atomic_folder, read_json, write_json
 

@@ -4,8 +4,8 @@ from posixpath import basename
 from typing import Any
 
 import orjson
-import yaml
 
+from pipeline.config import stored_data
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.stage import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
@@ -43,12 +43,13 @@ def recipe_of(run: RunDir) -> dict[str, Any]:
     if not run.exists():
         raise SelfloopError(f"{run.root}: no run here (run.yaml is missing). Start one with: {start}")
     path = run.path("run.yaml")
-    try:
-        recipe = yaml.safe_load(files.read_bytes(path))
-        if not recipe["method"]["name"] or not recipe["model"]["base"] or not recipe["engine"]["kind"]:
-            raise TypeError
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-        raise SelfloopError(f"{path}: not the recipe of a run. Was it changed by hand?") from None
+    recipe, _ = stored_data(path)
+    texts = (recipe["method"].get("name"), recipe["model"].get("base"), recipe["engine"].get("kind"))
+    expected = isinstance(recipe.get("rounds"), int) and isinstance(
+        recipe["evaluate"].get("base_model"), bool
+    )
+    if not expected or not all(isinstance(text, str) for text in (recipe.get("name"), *texts)):
+        raise SelfloopError(f"{path}: not the recipe of a run. Was it changed by hand?")
     return recipe
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.rows import Row
-from pipeline.rundir import RunDir
+from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep, Stage
 
@@ -40,6 +40,44 @@ class Pair:
     sampling: Any = (
         None  # sampling parameters (JSON) of both answers, where they differ from the chosen row's
     )
+
+
+class Asks(NamedTuple):
+    """Requests of one kind that a row makes: how many, and how long prompt and completion are."""
+
+    step: str = ""  # the template; "": the method's question, exactly as asked
+    least: int = 1  # requests per row
+    most: int = 1
+    n: int = 1  # completions per request
+    max_tokens: int | None = None  # of a completion; None: the recipe's
+    share: float = 0.5  # of max_tokens that a completion is taken to need
+    before: float = 0  # tokens of earlier texts in the prompt, beside template and question
+    total: int = 0  # completion tokens of all requests together, where the method sets them
+
+
+class Work(NamedTuple):
+    """What one row of a stage asks for, and into how many rows it becomes at least and at most."""
+
+    asks: tuple[Asks, ...] = ()
+    least: int = 0
+    most: int = 1
+
+
+@runtime_checkable
+class Plans(Protocol):
+    """Says beforehand what a row asks of the model, for `selfloop iterate --plan`.
+
+    Default: a stage without templates asks nothing; of another stage nothing is known.
+    """
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """Return the work of one row, or None for the default.
+
+        `stage` is one of the round's, or "publish" (rows: examples per verified row), "evaluate" and
+        "evaluate-<set>" (for a method that Evaluates) or "improve" (per answer, see RefinesAnswers).
+        Bounds hold unless replies are blank, refused or fail.
+        """
+        ...
 
 
 @runtime_checkable

@@ -42,6 +42,42 @@ def test_submit_line() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://head:8265",
+        "https://head",
+        "head",
+        "head:",
+        ":6379",
+        "head:port",
+        "head:0",
+        "ray://head",
+        "10.0.0.1:99999",
+    ],
+)
+def test_what_is_no_address_is_refused_before_ray_looks_for_it(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with pytest.raises(SelfloopError, match=rf"--address '?{address}.*host:port"):
+        cluster.connect(address)
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_a_closed_port_and_an_unknown_host_are_errors_at_once(
+    monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for address, why in ((f"127.0.0.1:{port}", "refused"), (f"no-such-host.invalid:{port}", "")):
+        with pytest.raises(SelfloopError, match=rf"cannot connect to Ray at {prefix}{address}: .*{why}"):
+            cluster.connect(f"{prefix}{address}")
+
+
 @pytest.mark.parametrize("prefix", ["", "ray://"])
 def test_a_dead_address_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)

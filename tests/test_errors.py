@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from pipeline.errors import EngineDied, EngineError, EngineLost, nearest, suggest
+from pipeline.errors import DamagedError, EngineDied, EngineError, EngineLost, nearest, suggest
 
 
 def test_hints() -> None:
@@ -30,3 +30,28 @@ def test_a_refused_request_is_neither_retryable_nor_a_dead_engine_s(
     error: EngineError, refused: bool
 ) -> None:
     assert error.refused is refused is pickle.loads(pickle.dumps(error)).refused
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("rounds/001/generate/part-0-1.arrow", "delete the files named part-0-1.arrow and manifest.json in "),
+        (
+            "rounds/001/verify/rows/part-0-1.arrow",
+            "/rounds/001/verify and its folders rows, dropped and failed",
+        ),
+        ("rounds/001/verify/failed/part-0-1.arrow", "/rounds/001/verify and its folders rows"),
+        ("rounds/001/verify/manifest.json", "delete this file"),
+        ("rounds/001/train/progress.jsonl", "Leave folders named requests alone"),
+        ("tasks/train/part-0-1.arrow", "start again in a new run directory"),
+        (
+            "datasets/sft/round-001/manifest.json",
+            "delete its folder, which the same command then writes again",
+        ),
+    ],
+)
+def test_the_advice_on_a_damaged_file_keeps_the_request_log(path: str, says: str) -> None:
+    text = str(DamagedError.of(f"/tasks/rounds/r/{path}", "damaged"))
+    assert text.startswith(f"/tasks/rounds/r/{path}: damaged. Restore it from a backup, or ") and says in text
+    if path.endswith("1.arrow") and "rounds" in path:
+        assert "Leave its folder requests alone" in text

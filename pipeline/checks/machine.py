@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -15,6 +17,48 @@ from pipeline.engines.reaper import MARK
 GIB = 2**30
 SHM_ENOUGH = 2 * GIB
 MEMORY_ENOUGH = 6 * GIB
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # features of a CPU that multiplies bf16 numbers
+
+
+class Gpu(NamedTuple):
+    """A GPU's name and its memory in bytes."""
+
+    name: str
+    memory: int
+
+
+class Machine(NamedTuple):
+    """This machine: usable cores, whether they multiply bf16, free memory in bytes, GPUs."""
+
+    cores: int
+    bf16: bool
+    memory: int
+    gpus: tuple[Gpu, ...] = ()
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Look at this machine, without loading CUDA."""
+        usable, free = len(os.sched_getaffinity(0)), psutil.virtual_memory().available
+        limit = memory_limit()
+        memory = free if limit is None else min(free, limit)
+        return cls(max(1, int(min(usable, cpu_quota() or usable))), bool(_BF16 & _flags()), memory, gpus())
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use, as nvidia-smi lists them; none where it fails."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        out = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        found = [line.rsplit(",", 1) for line in out.splitlines() if "," in line]
+        listed = tuple(Gpu(name.strip(), int(mib) * 2**20) for name, mib in found)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        listed
+        if visible is None
+        else listed[: len([v for v in visible.split(",") if v.strip() not in ("", "-1")])]
+    )
 
 
 def cores() -> Iterator[Finding]:
@@ -31,13 +75,9 @@ def cores() -> Iterator[Finding]:
 
 def features() -> Iterator[Finding]:
     """Check that the CPU computes in bf16 natively."""
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
+    if not (flags := _flags()):
         return
-    line = re.search(r"^(?:flags|Features)[^:]*:(.*)", info, re.MULTILINE)
-    flags = set(line[1].split()) if line else set()
-    if fast := sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"}):
+    if fast := sorted(flags & _BF16):
         yield ok("cpu", f"native bf16 ({', '.join(fast)})")
     elif flags & {"avx512f", "avx2"}:
         text = "no avx512_bf16 or amx_bf16: engines and training compute in fp32, at about half the speed"
@@ -109,6 +149,16 @@ def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
             continue
         return int(text) if text.isdigit() and int(text) < 1 << 60 else None
     return None
+
+
+def _flags() -> set[str]:
+    """Return the CPU's features; none where /proc does not tell."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    line = re.search(r"^(?:flags|Features)[^:]*:(.*)", info, re.MULTILINE)
+    return set(line[1].split()) if line else set()
 
 
 def _marked() -> dict[str, dict[int, int]]:

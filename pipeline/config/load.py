@@ -3,7 +3,7 @@
 import copy
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline import prompts, registry
+from pipeline.config.data import Source
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
 from pipeline.engines.base import EngineSection
@@ -18,6 +19,11 @@ from pipeline.errors import ConfigError, DamagedError, nearest
 from pipeline.store import files
 
 Loc = tuple[str | int, ...]
+# Sections that `dump_recipe` has always written.
+ALWAYS = (
+    *("model", "engine", "tasks", "held_out", "sampling", "method", "filters", "accumulate"),
+    *("train", "evaluate", "runner"),
+)
 Place = Callable[[Loc], str]  # where a key stands, for error messages
 # What a run.yaml without the key meant when it was written: defaults that have changed since.
 _FORMER: dict[tuple[str, ...], Any] = {
@@ -54,15 +60,40 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = build_recipe(data, place)
     for key, problem in recipe.train.mistakes():
         raise ConfigError(f"{place(('train', *key))}: {problem}")
+    for loc, source in _sources(recipe):
+        try:
+            registry.resolve("source", source.source)
+        except ConfigError as e:
+            raise ConfigError(f"{place((*loc, 'source'))}: {e}") from None
     return recipe
+
+
+def _sources(recipe: Recipe) -> Iterator[tuple[Loc, Source]]:
+    """Yield the recipe's sources, each with where it is."""
+    replay = recipe.train.cpt.replay
+    single = (("tasks",), recipe.tasks), (("demonstrations",), recipe.demonstrations)
+    further = (("held_out", "source"), recipe.held_out.source), (("train", "cpt", "replay"), replay)
+    sets = ((("evaluate", "sets", name), source) for name, source in recipe.evaluate.sets.items())
+    yield from ((loc, source) for loc, source in (*single, *further, *sets) if source is not None)
 
 
 def stored_recipe(path: str) -> Recipe:
     """Read the run.yaml of a run. Raises FileNotFoundError, DamagedError, or ConfigError for a bad value."""
+    data, lines = stored_data(path)
+    return build_recipe(data, lambda loc: _place(path, lines, {}, loc))
+
+
+def stored_data(path: str) -> tuple[dict[str, Any], dict[Loc, int]]:
+    """Return the values in a run.yaml as they are, and their lines. Raises as `stored_recipe` does."""
     try:
         data, node = _read(path)
-        if "runner" not in data:  # one of the last sections of every run.yaml: defaults must not fill the gap
+        lines = _lines(path, node)
+        # dump_recipe spells out every value and ends the last line: defaults must not fill a gap.
+        runner = data.get("runner")
+        if not isinstance(runner, dict) or "engine_pool" not in runner or missing(data):
             raise ConfigError(f"{path}: the file is cut off, its last sections are missing")
+        if not files.read_bytes(path).endswith(b"\n"):
+            raise ConfigError(f"{path}: the file is cut off in its last line")
     except ConfigError as e:
         raise DamagedError(
             f"{e}\nselfloop wrote this file when the run was started. Restore it from a backup, or start "
@@ -74,8 +105,12 @@ def stored_recipe(path: str) -> Recipe:
             at = at.setdefault(section, {}) if isinstance(at, dict) else None
         if isinstance(at, dict):
             at.setdefault(key, former)
-    lines = _lines(path, node)
-    return build_recipe(data, lambda loc: _place(path, lines, {}, loc))
+    return data, lines
+
+
+def missing(data: dict[str, Any]) -> list[str]:
+    """Return the sections that every run.yaml has had since the first version, and this one has not."""
+    return [name for name in ALWAYS if not isinstance(data.get(name), dict)]
 
 
 def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(str, loc))) -> Recipe:
@@ -86,7 +121,10 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
         raise ConfigError(_explain(e, Recipe, place, data)) from None
     from pipeline.methods import load_method, method_class  # which import this package
 
-    method = method_class(recipe)
+    try:
+        method = method_class(recipe)
+    except ConfigError as e:
+        raise ConfigError(f"{place(('method', 'name'))}: {e}") from None
     try:
         recipe.method = method.Options.model_validate(recipe.method).model_dump(mode="json")
     except ValidationError as e:
@@ -112,7 +150,9 @@ def _read(path: str) -> tuple[dict[str, Any], yaml.Node]:
         text = files.read_bytes(path).decode()
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError) as e:
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror or e}") from None
+    except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {e}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

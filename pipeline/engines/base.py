@@ -23,7 +23,7 @@ SCORED = {"prompt_logprobs": 0}
 class Sampling(BaseModel):
     """Sampling parameters, under vLLM's names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)

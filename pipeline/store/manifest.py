@@ -117,5 +117,6 @@ def read_manifest(folder: str) -> Manifest | None:
         return None
     except ValueError as e:
         raise StageError(
-            f"{path}: not a manifest that this version can read ({e}). To redo the stage, delete its folder."
+            f"{path}: not a manifest that this version can read ({e}). Delete this file: the same command "
+            "writes it again from the parts beside it."
         ) from None

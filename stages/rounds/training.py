@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Recipe
-from pipeline.console import console
+from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
 from pipeline.methods import Method

@@ -1,7 +1,7 @@
 """Read tasks and demonstrations once, split off the held-out set, and freeze all of it in the run."""
 
 from pipeline.config import Recipe, Source
-from pipeline.console import console
+from pipeline.console import progress as console
 from pipeline.errors import DataError, StaleError
 from pipeline.ids import ID_CHARS, digest, unit_interval
 from pipeline.prompts import Prompts, using

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config import Source
-from pipeline.console import console
+from pipeline.console import progress as console
 from pipeline.errors import DataError
 from stages.environments import Environment, EnvTask, Split, find, make
 from stages.tasks.records import BadRow, RawRow, Repeat

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipeline import overview
 from pipeline.config import VllmEngine, dump_recipe, load_recipe, stored_recipe
 from pipeline.errors import ConfigError, DamagedError, SelfloopError
 from pipeline.rundir import RunDir
@@ -32,6 +35,9 @@ def cut_after(text: str) -> str:
         (cut_after("warmup_share: 0.0"), "the file is cut off"),
         (cut_after("name: te"), "the file is cut off"),
         ("\x00\x01", "not valid YAML"),
+        (cut_after("runner:\n  workers: 1\n"), "the file is cut off, its last sections are missing"),
+        (cut_after("evaluate:\n"), "the file is cut off"),
+        (WHOLE.removesuffix("l\n"), "the file is cut off in its last line"),
     ],
 )
 def test_a_damaged_file_is_one_clear_error(run: RunDir, text: str, said: str) -> None:
@@ -80,6 +86,16 @@ def test_a_run_that_could_never_train_still_opens(run: RunDir, train: dict[str, 
     assert run.recipe().train.batch_size == 16
     with pytest.raises(ConfigError, match=r"run.yaml:\d+: train"):
         load_recipe(run.path("run.yaml"))
+
+
+@given(st.integers(0, len(WHOLE) - 1))
+def test_a_file_cut_anywhere_is_damaged(tmp_path_factory: pytest.TempPathFactory, at: int) -> None:
+    run = RunDir(tmp_path_factory.mktemp("cut"))
+    files.write_bytes(run.path("run.yaml"), WHOLE[:at].encode())
+    with pytest.raises(DamagedError):
+        run.recipe()
+    with pytest.raises(DamagedError):
+        overview.overview(run)
 
 
 def test_a_default_that_has_changed_since_is_the_former_one(run: RunDir) -> None:

@@ -311,14 +311,13 @@ def selfloop(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command line in this process: selfloop("inspect", "--run", ...)."""
     from rich.console import Console
 
-    from jobs import common, showing
+    from jobs import showing
     from jobs.cli import app
-    from pipeline import display
     from stages.reports import table as report
 
     monkeypatch.setenv("RAY_ADDRESS", "")
     plain = Console(highlight=False, soft_wrap=True, width=150)  # writes to what stdout is at the time
-    for module in (common, display, showing, report):
+    for module in (showing, report):
         monkeypatch.setattr(module, "console", plain)
     import jobs.rendering
 

@@ -10,14 +10,26 @@ import pytest
 import typer
 
 from jobs import cli
-from jobs.common import as_module, existing_runs, job
+from jobs.common import as_module, existing_runs, job, say
+from pipeline.config import dump_recipe
 from pipeline.errors import SelfloopError
 from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from tests.conftest import tiny_recipe
 from tests.stages.reports.evaluated import evaluated
 
-NOT_JOBS = {"__init__", "__main__", "cli", "common", "guess", "stage", "trees", "rendering", "showing"}
+NOT_JOBS = {
+    "__init__",
+    "__main__",
+    "cli",
+    "common",
+    "guess",
+    "planning",
+    "stage",
+    "trees",
+    "rendering",
+    "showing",
+}
 
 
 def test_every_job_is_a_command():
@@ -168,10 +180,119 @@ def test_compare_prints_json_only(selfloop, tmp_path: Path) -> None:
     assert "What is" not in selfloop("compare", *runs).out
 
 
-@pytest.mark.parametrize(
-    ("command", "options"),
-    [("branch", ("--to", "--out")), ("inspect", ("--out", "--to")), ("scaling", ("--out", "--to"))],
-)
-def test_output_options_have_both_spellings(command: str, options: tuple[str, ...]) -> None:
-    [option] = [p for p in cli.load(command).params if "--out" in p.opts]
-    assert tuple(option.opts) == options
+@pytest.mark.parametrize("command", ["branch", "inspect", "scaling"])
+def test_output_goes_to_and_the_old_word_is_still_read(selfloop, command: str, tmp_path: Path) -> None:
+    options = {name: p for p in cli.load(command).params for name in p.opts}
+    assert options["--out"].hidden and not options["--to"].hidden
+    run = RunDir(tmp_path / "run")
+    run.freeze(tiny_recipe())
+    where = ["--run", run.root] if command == "inspect" else [run.root]
+    both = selfloop(command, *where, "--to", "a", "--out", "b")
+    assert both.status == 2 and "--to a and --out b are the same option" in both.text
+    assert "note: --out is now called --to" in selfloop(command, *where, "--out", tmp_path / "x").text
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> dict[str, str]:
+    """Things that are no run directory."""
+    whole = dump_recipe(tiny_recipe(engine={"kind": "vllm"}))
+    contents = {"cut": whole[: whole.index("runner:")], "empty": "", "list": "- 1\n", "torn": whole[:-3]}
+    contents |= {"half": whole[: whole.index("  part_rows")]}
+    for name, text in contents.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.yaml").write_text(text)
+    (tmp_path / "folder" / "run.yaml").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    names = [*contents, "folder", "file", "nothing", "loop", "absent", "file/below"]
+    return {name: str(tmp_path / name) for name in names} | {"": ""}
+
+
+READERS = [
+    ("inspect", "--run", "RUN"),
+    ("inspect", "--run", "RUN", "--stage", "generate", "--json"),
+    ("trace", "--run", "RUN", "abcdef"),
+    ("compare", "RUN"),
+    ("scaling", "RUN"),
+    ("branch", "RUN", "--to", "TO"),
+    *((stage, "--run", "RUN", "--round", "1") for stage in ("generate", "verify", "publish", "train")),
+    ("evaluate", "--run", "RUN", "--base"),
+]
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=lambda a: a[0])
+def test_what_is_no_run_is_one_sentence(
+    selfloop, wrong: dict[str, str], arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name, run in wrong.items():
+        filled = [{"RUN": run, "TO": tmp_path / "to"}.get(a, a) for a in arguments]
+        found = selfloop(*filled)
+        assert found.status == 2 and found.out == "" and found.text.startswith("error: "), (name, found.text)
+        assert "Traceback" not in found.text
+        if name in ("cut", "torn", "half") and arguments[0] != "trace":
+            assert "the file is cut off" in found.text
+    assert not (tmp_path / "to").exists()
+
+
+def test_what_is_no_recipe_is_one_sentence(selfloop, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.yaml").touch()
+    says = {
+        "folder": "is a folder",
+        "binary.yaml": "UTF-8",
+        "empty.yaml": "expected a mapping",
+        "no.yaml": "no such",
+    }
+    for name, words in says.items():
+        for command in (
+            ["iterate", "RECIPE", "--plan"],
+            ["recipes", "RECIPE"],
+            ["serve", "RECIPE", "--name", "x"],
+        ):
+            found = selfloop(*(tmp_path / name if a == "RECIPE" else a for a in command))
+            if name == "empty.yaml" and command[0] == "recipes":
+                continue
+            assert found.status == 2 and found.out == "" and words in found.text, (name, command, found.text)
+    assert "RECIPE is empty" in selfloop("iterate", "").text
+
+
+def test_settings_that_cannot_be(selfloop) -> None:
+    says = {
+        "tasks.source=nope": "tasks.source: unknown source 'nope'",
+        "held_out={source: {source: 'a:b'}}": "held_out.source.source: source 'a:b' points at 'a:b', which",
+        "method.name=nope": "method.name: unknown method 'nope'",
+        "engine.kind=a:b": "engine.kind=a:b: engine.kind",  # not an emoji
+        "train.learning_rate=.inf": "finite number",
+        "sampling.temperature=.inf": "finite number",
+        "train.epochs=.nan": "train.epochs",
+        "rounds=1e9": "valid integer",
+    }
+    for override, words in says.items():
+        found = selfloop("iterate", "quickstart", "--print-config", "--set", override)
+        assert found.status == 2 and found.out == "" and words in found.text, found.text
+    found = selfloop("iterate", "quickstart", "--print-config", "--set", "engine=null")
+    assert found.status == 2 and "engine" in found.text
+
+
+def test_a_setting_of_a_section_that_the_recipe_lacks(selfloop, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: x\ntasks: {source: jsonl, path: x.jsonl}\n")
+    for override, value in (("engine.replicas=2", "replicas: 2"), ("train.lora.r=4", "r: 4")):
+        shown = selfloop("iterate", recipe, "--print-config", "--set", override)
+        assert shown.status == 0 and value in shown.out
+    wrong = selfloop("iterate", recipe, "--print-config", "--set", "engine.replica=2")
+    assert wrong.status == 2 and "did you mean 'replicas'" in wrong.text
+
+
+def test_an_empty_run_is_not_the_default_one(selfloop) -> None:
+    for more in ([], ["--plan"]):
+        found = selfloop("iterate", "quickstart", "--run", "", *more)
+        assert found.status == 2 and "--run is empty" in found.text
+
+
+def test_progress_is_not_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    say("run: [here] :bee:")
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == "run: [here] :bee:\n"

@@ -146,7 +146,7 @@ def test_no_run(selfloop, tmp_path: Path):
     empty = selfloop("inspect", "--run", tmp_path)
     assert empty.status == 2 and "run.yaml is missing" in empty.text
     (tmp_path / "run.yaml").write_text("- not a recipe")
-    assert "not the recipe of a run" in selfloop("inspect", "--run", tmp_path).text
+    assert "expected a mapping of settings" in selfloop("inspect", "--run", tmp_path).text
 
 
 def test_fresh_run(selfloop, tmp_path: Path, make_recipe):

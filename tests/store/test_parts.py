@@ -245,7 +245,7 @@ def test_a_part_that_is_damaged_or_gone_is_named(tmp_path: Path, share: float | 
             lambda: list(parts.read_rows(str(path))),
             lambda: list(search.with_ids(str(path), {"k1"})),
         ):
-            with pytest.raises(DamagedError, match=f"{path}: damaged .*delete this stage's folder"):
+            with pytest.raises(DamagedError, match=f"{path}: damaged .*delete the files named part-"):
                 read()
     path.unlink()
     with pytest.raises(DamagedError, match=f"{path}: missing, but a manifest.json lists it"):

@@ -23,10 +23,13 @@ from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import Example, Method, Stage
+from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
 from stages.environments import find as find_environment
+from stages.methods.agent_r import plan
 from stages.methods.agent_r.episodes import LONGEST_LOOP, play
 from stages.methods.agent_r.options import AgentROptions
 from stages.methods.agent_r.records import judged_episode, make_record, transcript
@@ -123,6 +126,10 @@ class AgentR(Method):
             "filter": Stage(row=self.filter, config=splicing, version=VERSION),
             "verify": Stage(row=self.verify, config=replaying, version=VERSION),
         }
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, self.recipe.evaluate.samples, stage)
 
     def _environment(self) -> dict[str, Any]:
         """Return what the environment's texts and rewards depend on, beside the tasks themselves."""

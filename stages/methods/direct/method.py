@@ -9,9 +9,12 @@ from pydantic import Field
 from pipeline.engines.base import Message
 from pipeline.errors import EngineError
 from pipeline.methods import Example, Method, Options, Stage
+from pipeline.protocols import Work
 from pipeline.rows import Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep
+from stages.methods.direct import plan
 from stages.steps import filters, solved, verifiers
 from stages.steps.asking import SOLVE, ask
 from stages.steps.samples import answer_fields
@@ -50,6 +53,10 @@ class Direct(Method):
             "verify": verifiers.stage(self.recipe),
         }
         return solved.skipping(stages) if self.options.skip_solved else stages
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, stage)
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One question in, k answers out, or as many more as the token budget pays for."""

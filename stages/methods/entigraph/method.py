@@ -28,10 +28,12 @@ from pipeline.engines.base import Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import Example, Method, Stage
+from pipeline.protocols import Work
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
 from pipeline.stage import DatasetStep
-from stages.methods.entigraph import advice, copies, entities
+from stages.methods.entigraph import advice, copies, entities, plan
 from stages.methods.entigraph.options import EntiGraphOptions
 from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.steps import filters
@@ -105,6 +107,10 @@ class EntiGraph(Method):
             "filter": Stage(row=self.filter, steps=steps, config=checks, version=VERSION),
             "verify": Stage(),
         }
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, stage)
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One document in, one row per text out.

@@ -24,10 +24,13 @@ from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import Example, Method, Stage
+from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
 from pipeline.stage import DatasetStep
 from stages import answers
+from stages.methods.regenesis import plan
 from stages.methods.regenesis.guidelines import REVISION
 from stages.methods.regenesis.leaks import leak
 from stages.methods.regenesis.options import ReGenesisOptions
@@ -97,6 +100,10 @@ class ReGenesis(Method):
             **shared,
         }
         return solved.skipping(stages, lambda row: not row.payload["hinted"]) if o.skip_solved else stages
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, self.recipe.sampling.max_tokens, stage)
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """One question in, one row per chain out. All chains of the question run concurrently."""

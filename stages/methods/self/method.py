@@ -28,12 +28,13 @@ from typing import Any
 from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.ids import row_id
 from pipeline.methods import Example, Method, Stage
-from pipeline.protocols import UNTRAINED, Pair, Proposals
+from pipeline.protocols import UNTRAINED, Pair, Proposals, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep
 from stages import answers
-from stages.methods.self import balance, critic, texts
+from stages.methods.self import balance, critic, plan, texts
 from stages.methods.self.annotator import Annotator
 from stages.methods.self.options import WITH_TRUTH, SelfOptions
 from stages.steps import filters, solved, verifiers
@@ -98,6 +99,10 @@ class SelfEvolution(Method):
             ),
         }
         return solved.skipping(stages, _approved_at_first) if o.skip_solved else stages
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, self.recipe.sampling.max_tokens, stage, round_)
 
     def engine(self, stage: str, round_: int) -> EngineSection | str | None:
         """The annotator critiques in phase 1; the round's model does everything else itself."""

@@ -22,10 +22,11 @@ from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Stage
+from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
-from pipeline.rundir import RunDir
+from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM, together
-from stages.methods.self_lengthen import advice, instructions, length_evaluation, length_report
+from stages.methods.self_lengthen import advice, instructions, length_evaluation, length_report, plan
 from stages.methods.self_lengthen.extension import Rules, extend
 from stages.methods.self_lengthen.lengths import draw_demand, is_chinese, length_biased, states, words
 from stages.methods.self_lengthen.long_texts import problem, spoken, thinned
@@ -88,6 +89,10 @@ class SelfLengthen(Method):
             "filter": Stage(self.accept, longer, (), grown, VERSION),
             "verify": Stage(self.ask_for_length, {}, (ASK_FOR_LENGTH, WITH_LENGTH), asked, VERSION),
         }
+
+    def work(self, stage: str, round_: RoundKey) -> Work | None:
+        """What a row of a stage asks of the model."""
+        return plan.work(self.options, self.recipe.sampling.max_tokens, stage, round_)
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """A seed in, the drafts of its new instructions out.

@@ -273,7 +273,7 @@ def test_round_without_pairs(
                 asyncio.run(loop.train(1))
             continue
         asyncio.run(loop.train(1))
-        assert "warning: round 1 has no preference pair" in " ".join(capsys.readouterr().out.split())
+        assert "warning: round 1 has no preference pair" in " ".join(capsys.readouterr().err.split())
         assert result(run, 1)["kind"] == "sft" and not Path(run.stage(1, "train_sft")).exists()
 
 

@@ -1,0 +1,128 @@
+"""How `iterate --plan` shows a plan, in 100 columns."""
+
+import math
+import textwrap
+from collections.abc import Iterable
+
+from jobs.showing import show
+from pipeline.estimates import Need
+from pipeline.rundir import RoundKey
+from stages.rounds.plan import Line, Plan
+from stages.rounds.planned import Span
+
+WIDTHS = (7, 22, 13, 13, 13, 13, 11)
+HEADS = ("round", "stage", "rows", "requests", "prompt tok.", "new tok.", "minutes")
+NOTHING = Span()
+SHOWN = 4  # rounds beside the untrained model and round 0; those in between are summed up
+COLUMNS, GIB = 100, 2**30
+
+
+def show_plan(plan: Plan) -> None:
+    """Print a plan: stages, totals, memory, disk, how it was reckoned, and what does not fit."""
+    recipe, counts = plan.recipe, plan.tasks
+    head = (
+        f"{recipe.name}: method {recipe.method['name']}, model {recipe.model.base} "
+        f"({number(plan.size.parameters)} parameters), engine {recipe.engine.kind}"
+    )
+    sets = "".join(f", {n} of {name}" for name, n in counts.items() if name in recipe.evaluate.sets)
+    tasks = (
+        f"tasks: {counts['train']} to train on, {counts['held_out']} held out, "
+        f"{counts['demonstrations']} demonstrations{sets}"
+    )
+    show(_wrapped(head), style="bold")
+    show(_wrapped(tasks))
+    show()
+    show(_row(HEADS))
+    for line in _shortened(plan.lines):
+        show(_row(_cells(line)))
+    show(_row(_cells(_total([line for line in plan.lines if not line.done], "", "left in all"))))
+    show()
+    for need in plan.needs:
+        show(_wrapped(_memory(need)))
+    free = "" if plan.free is None else f"; {plan.free / GIB:.1f} GiB are free"
+    show(f"disk: about {plan.disk / GIB:.1f} GiB for models, checkpoints and texts{free}")
+    for note in plan.notes:
+        show(_wrapped(note))
+    for problem in plan.problems:
+        show(_wrapped(f"PROBLEM: {problem}"), style="red")
+
+
+def number(value: float) -> str:
+    """Return a number in at most six characters."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scaled = value / (1e3 if unit == "k" else size)
+            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+    return f"{value:,.0f}"
+
+
+def span(value: Span, digits: int | None = None) -> str:
+    """Return a number, or the two it lies between."""
+    if math.isnan(value.high):
+        return "?"
+    low, high = (number(v) if digits is None or v >= 100 else f"{v:.{digits}f}" for v in value)
+    return low if low == high else f"{low}-{high}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "".join(f"{c[: w - 1]:<{w}}" for c, w in zip(cells, WIDTHS, strict=True)).rstrip()
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False))
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    title, rows = str(line.round), "" if line.rows is NOTHING else span(line.rows)
+    asked = [span(line.requests), span(line.prompt), span(line.completion)]
+    if line.trains:
+        asked = [f"{asked[0]} steps", "", asked[2]]
+    elif not line.known:
+        asked = ["unknown", "", ""]
+    elif not line.requests.high:
+        asked = ["", "", ""]
+    return (title, line.stage, rows, *asked, _minutes(line))
+
+
+def _minutes(line: Line) -> str:
+    if line.done:
+        return "done"
+    if line.seconds is None:
+        return "?"
+    return span(line.seconds.times(1 / 60), 1) if line.seconds.high else ""
+
+
+def _shortened(lines: list[Line]) -> list[Line]:
+    """Sum up the rounds between the first ones and the last."""
+    rounds: list[RoundKey] = list(
+        dict.fromkeys(line.round for line in lines if line.round not in ("base", 0))
+    )
+    if len(rounds) <= SHOWN:
+        return lines
+    between = rounds[2:-1]
+    summed = _total(
+        [line for line in lines if line.round in between], f"{between[0]}-{between[-1]}", "all stages"
+    )
+    first = [line for line in lines if line.round not in (*between, rounds[-1])]
+    return [*first, summed, *(line for line in lines if line.round == rounds[-1])]
+
+
+def _total(lines: list[Line], title: str, stage: str) -> Line:
+    """Return the sums of lines; rows of stages that follow one another are not added up."""
+    asking = [line for line in lines if not line.trains and line.known]
+    requests, prompt, completion = (
+        _sum(getattr(line, name) for line in asking) for name in ("requests", "prompt", "completion")
+    )
+    seconds = _sum(line.seconds for line in lines if line.seconds is not None)
+    return Line(title, stage, NOTHING, requests, prompt, completion, seconds)
+
+
+def _sum(values: Iterable[Span]) -> Span:
+    known = [value for value in values if not math.isnan(value.high)]
+    return Span(sum(v.low for v in known), sum(v.high for v in known))
+
+
+def _memory(need: Need) -> str:
+    parts = " + ".join(f"{size / GIB:.1f} {name}" for name, size in need.parts.items())
+    times = f" in each of {need.processes} processes" if need.processes > 1 else ""
+    return f"{need.name}: about {need.total / GIB:.1f} GiB of {need.available / GIB:.1f} ({parts}{times})"
