@@ -62,7 +62,7 @@ class Sandbox:
     """Sandbox processes for this process. Thread-safe: a call waits for a free one."""
 
     def __init__(self, unisolated: bool = False, size: int | None = None) -> None:
-        """`unisolated` runs programs even where the kernel grants no namespaces: with the rights of this user."""
+        """`unisolated` runs programs where the kernel grants no namespaces, with the rights of this user."""
         self._unisolated = unisolated
         self._free: queue.SimpleQueue[subprocess.Popen[str] | None] = queue.SimpleQueue()
         for _ in range(size or len(os.sched_getaffinity(0))):
@@ -90,8 +90,8 @@ class Sandbox:
             problem = hello.get("problem") or "it did not start"
             raise ConfigError(
                 f"code_tests: this machine gives no isolation for model-written programs ({problem}). Allow "
-                "user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with --security-opt "
-                "seccomp=unconfined), or accept the risk with SELFLOOP_UNISOLATED=1."
+                "user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with "
+                "--security-opt seccomp=unconfined), or accept the risk with SELFLOOP_UNISOLATED=1."
             )
         _PROCESSES.append(process)
         return process

@@ -11,7 +11,12 @@ from typing import Any
 
 from stages.sandbox import wire
 
-_RAISED = {name: value for name, value in vars(builtins).items() if isinstance(value, type)}
+# What a program may raise in its tests. Unicode errors want further arguments.
+_RAISED: dict[str, type[Exception]] = {
+    name: value
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, UnicodeError)
+}
 SHOWN = 300  # characters of a failed test in the report
 
 
@@ -20,7 +25,7 @@ class ProgramGoneError(BaseException):
 
 
 class Remote:
-    """An object in the program: its methods can be called, it can be iterated; it equals nothing but itself."""
+    """An object in the program: it has methods and may be iterated; it equals nothing but itself."""
 
     def __init__(self, program: "Program", number: int) -> None:
         self._program, self._number = program, number
@@ -86,18 +91,14 @@ class Program:
         return self.decode(reply["value"])
 
     def exchange(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Send a call and return the reply. Raises what the program raised, if that is a built-in exception."""
+        """Send a call and return the reply. Raises what the program raised, if it is a built-in exception."""
         try:
             wire.send(self._channel, call)
         except OSError:
             raise ProgramGoneError("the program ended before its tests") from None
         reply = self._receive()
         if "raised" in reply:
-            kind = _RAISED.get(reply["raised"])
-            fitting = (
-                kind if kind and issubclass(kind, Exception) and kind is not AssertionError else RuntimeError
-            )
-            raise fitting(reply["detail"]) if fitting not in _NEED_MORE else RuntimeError(reply["detail"])
+            raise _RAISED.get(reply["raised"], RuntimeError)(reply["detail"])
         return reply
 
     def decode(self, value: Any) -> Any:
@@ -114,9 +115,6 @@ class Program:
             return wire.receive(self._channel)
         except (EOFError, OSError, ValueError):
             raise ProgramGoneError("the program ended before its tests") from None
-
-
-_NEED_MORE = {UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError}
 
 
 class Cases:

@@ -34,7 +34,8 @@ def encode(value: Any, refer: Refer | None = None, depth: int = 0) -> Any:
         return value if abs(value) < 1 << 53 else {"int": hex(value)}
     if kind in (float, complex, Decimal, Fraction):
         return {kind.__name__: repr(value) if kind is not Fraction else str(value)}
-    for base in (list, tuple, set, frozenset):
+    bases: tuple[Any, ...] = (list, tuple, set, frozenset)
+    for base in bases:
         if isinstance(value, base):
             return {base.__name__: [encode(v, refer, depth + 1) for v in base.__iter__(value)]}
     if isinstance(value, dict):
@@ -42,11 +43,13 @@ def encode(value: Any, refer: Refer | None = None, depth: int = 0) -> Any:
         return {"dict": [[encode(k, refer, depth + 1), encode(v, refer, depth + 1)] for k, v in items]}
     if isinstance(value, (bytes, bytearray)):
         return {"bytes": bytes(value).hex()}
-    for base in (bool, int, float, str):
-        if isinstance(value, base):  # a subclass: its data, without its methods
-            return encode(
-                base(base.__str__(value)) if base is str else base.__add__(value, base(0)), refer, depth
-            )
+    # Of a subclass, its data without its methods.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return encode(int.__add__(value, 0), refer, depth)
+    if isinstance(value, float):
+        return encode(float.__add__(value, 0.0), refer, depth)
     if refer is None:
         raise NotPlainError(f"a {kind.__name__} cannot be passed to the program")
     return {"object": refer(value)}

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -38,7 +38,7 @@ def variants(solution: str) -> list[str]:
 class Mutation(ast.NodeTransformer):
     """Changes the n-th place that can be changed."""
 
-    swaps = {
+    swaps: ClassVar = {
         ast.Add: ast.Sub,
         ast.Sub: ast.Add,
         ast.Mult: ast.Add,
@@ -53,7 +53,14 @@ class Mutation(ast.NodeTransformer):
         ast.Or: ast.And,
     }
 
-    names = {"max": "min", "min": "max", "sorted": "list", "sum": "len", "lower": "upper", "append": "count"}
+    names: ClassVar = {
+        "max": "min",
+        "min": "max",
+        "sorted": "list",
+        "sum": "len",
+        "lower": "upper",
+        "append": "count",
+    }
 
     def __init__(self, place: int) -> None:
         self.left = place
@@ -111,6 +118,7 @@ def passes(code: str, tests: list[str]) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_no_verdict_is_wrong() -> None:
     right = [(task, text) for task in TASKS for text in variants(task["solution"])]
     wrong = [(task, code) for task in TASKS for code in itertools.islice(mutants(task), MUTANTS)]
