@@ -26,5 +26,6 @@ register("environment", "scienceworld", "stages.environments.scienceworld:Scienc
 
 register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
+register("verifier", "code_tests", "stages.steps.code_tests:code_tests")
 # What evaluation scores single answers with, since a vote needs many.
 register("verifier", "majority_vote", "stages.steps.verifiers:ground_truth")

@@ -1,0 +1,40 @@
+"""The verifier code_tests: run the program in an answer against its task's tests, in a sandbox."""
+
+import functools
+import os
+from typing import Any
+
+from pipeline.errors import DataError
+from stages.sandbox import Job, Sandbox
+from stages.sandbox.layouts import read_program
+from stages.steps.verifiers import Verdict
+
+UNISOLATED = "SELFLOOP_UNISOLATED"  # run programs even where the kernel grants no isolation
+_PROBLEMS = {"unsupported": "tests_unsupported"}
+
+
+@functools.cache
+def sandbox() -> Sandbox:
+    """Return this process's sandbox."""
+    return Sandbox(unisolated=os.environ.get(UNISOLATED) == "1")
+
+
+def code_tests(payload: dict[str, Any]) -> Verdict:
+    """Correct if all tests pass; the score is the share that do.
+
+    Problems: no_program, tests_unsupported (a test hands the program something that is no plain data). Raises
+    DataError for a task without tests, ConfigError where programs cannot be isolated.
+    """
+    tests = payload.get("tests")
+    if not tests:
+        raise DataError(
+            f"task {payload.get('task_id')!r} has no tests: verifier code_tests needs tasks.columns.tests"
+        )
+    program = read_program(payload["text"])
+    if program is None:
+        return Verdict(False, None, "no_program", None)
+    outcome = sandbox().run(Job(code=program, **tests))
+    problem = _PROBLEMS.get(outcome.error.partition(":")[0], "")
+    share = outcome.passed / outcome.total if outcome.total else 0.0
+    right = bool(outcome.total) and outcome.passed == outcome.total and not problem
+    return Verdict(right, program, problem, share)
