@@ -11,7 +11,6 @@ from pipeline.errors import SelfloopError
 from pipeline.methods import load_method, method_stage, question_templates
 from pipeline.prompts import Prompts
 from pipeline.protocols import Proposals, ProposesQuestions
-from pipeline.publish.accumulate import always_with
 from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
 from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
@@ -139,7 +138,7 @@ def _engines_alike(one: Recipe, other: Recipe) -> bool:
 def _published_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     sections = ("method", "filters", "held_out", "preferences", "prompts")
     same = all(getattr(one, s) == getattr(other, s) for s in sections)
-    compared = [always_with(recipe.accumulate, round_) for recipe in (one, other)]
+    compared = [recipe.accumulate.always_with(round_) for recipe in (one, other)]
     return same and compared[0] == compared[1] and one.train.max_length == other.train.max_length
 
 

@@ -145,6 +145,15 @@ class Accumulate(Section):
     keep_rounds: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     """Always include these rounds as well."""
 
+    def always_with(self, round: int) -> list[int]:
+        """Return the rounds before `round` that are in every mixture that `round` is in.
+
+        A row that repeats one of theirs adds nothing. With policy replace or window:k other earlier rounds
+        drop out of the mixture while `round` is still in it.
+        """
+        every = self.policy.partition(":")[0] in ("all", "subsample")
+        return [r for r in range(round) if every or r in self.keep_rounds or (r == 0 and self.keep_real)]
+
 
 class Preferences(Section):
     """Pairs of a right and a wrong answer to one question, published if `train.kind` asks for them."""

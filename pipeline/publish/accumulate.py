@@ -38,17 +38,6 @@ class Mixture:
     distinct: bool = False  # of rows of several rounds that read the same, use those of the newest
 
 
-def always_with(policy: Accumulate, round: int) -> list[int]:
-    """Return the rounds before `round` that are in every mixture that `round` is in.
-
-    A row that repeats one of theirs adds nothing. With policy replace or window:k other earlier rounds drop
-    out of the mixture while `round` is still in it.
-    """
-    kind = policy.policy.partition(":")[0]
-    kept = {*policy.keep_rounds, *([REAL_ROUND] if policy.keep_real else [])}
-    return [r for r in range(round) if kind in ("all", "subsample") or r in kept]
-
-
 def mixture(
     policy: Accumulate, round: int, available: Mapping[int, str | Path], distinct: bool = True
 ) -> Mixture:

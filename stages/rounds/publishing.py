@@ -1,8 +1,9 @@
 """From verified rows to published datasets: duplicates across rounds, held-out leaks, length, caps and pairs
 are settled here.
 
-Rows are compared with those of the earlier rounds that are trained on whenever this one is (always_with):
-what only rounds outside the mixture say is no duplicate. Repetitions within a window are settled there.
+Rows are compared with those of the earlier rounds that are trained on whenever this one is
+(Accumulate.always_with): what only rounds outside the mixture say is no duplicate. Repetitions within a
+window are settled in the mixture.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,6 @@ from pipeline.protocols import (
     TrainsOnTexts,
 )
 from pipeline.publish import DPO, CardFacts, measure, publish
-from pipeline.publish.accumulate import always_with
 from pipeline.round import Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -150,7 +150,7 @@ def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
 
 def _compared(round_: Round, first: int) -> list[Round]:
     """Return the rounds from `first` on whose rows this round's must not repeat."""
-    rounds = always_with(round_.recipe.accumulate, int(round_.number))
+    rounds = round_.recipe.accumulate.always_with(int(round_.number))
     return [round_.at(number) for number in rounds if number >= first]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
-from pipeline.publish.accumulate import Mixture, Part, always_with, load_mixture, mixture
+from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.dataset import publish, shares
 
 FOLDERS = {number: f"d/{number}" for number in range(5)}
@@ -65,7 +65,7 @@ def test_rounds_that_are_kept_whatever_the_policy(policy, keep_real, expected):
 )
 def test_rounds_that_a_later_one_is_never_without(policy, keep_real, keep_rounds, expected):
     settings = Accumulate(policy=policy, keep_real=keep_real, keep_rounds=keep_rounds)
-    assert always_with(settings, 4) == expected
+    assert settings.always_with(4) == expected
     folders = {number: f"d/{number}" for number in range(10)}
     mixtures = [{part.round for part in mixture(settings, r, folders).parts} for r in range(4, 10)]
     with_4 = [rounds for rounds in mixtures if 4 in rounds]
