@@ -1,7 +1,7 @@
 """Calls with a hard CPU limit: functions that some arguments keep busy forever run in a helper process.
 
-Python cannot interrupt a call from outside, and SIGALRM works in the main thread only, where no Ray actor runs
-its rows. Without a limit, one answer such as 9**9**9 in a scorer's formula takes a stage worker down.
+Python cannot interrupt a call from outside, and SIGALRM works in the main thread only, where no Ray actor
+runs its rows. Without a limit, one answer such as 9**9**9, which a scorer evaluates, takes a worker down.
 """
 
 import atexit
