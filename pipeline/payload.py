@@ -35,12 +35,13 @@ KEYS: dict[str, Key] = {
     "answer_type": Key(
         "tasks",
         "verify, evaluate",
-        "number, fraction, percentage, math, choice, boolean or text",
+        "number, fraction, percentage, math, choice, boolean, text or code",
     ),
     "answer_marks": Key(
         "tasks", "verify, publish, evaluate", "words before an answer, if the recipe sets them"
     ),
     "options": Key("tasks", "prompts, verify", "texts of a multiple-choice question"),
+    "tests": Key("tasks", "verify, evaluate", "tests of the program that the question asks for"),
     "solution": Key("tasks", "publish", "worked solution of a demonstration"),
     "document": Key("tasks", "evaluate", "what the question is about: intervals resample documents"),
     "source": Key(

@@ -26,6 +26,11 @@ class Columns(Section):
     options: str | list[str] | None = None
     """The options of a multiple-choice question: a list, an object of texts by label or of lists `text` and
     `label`, one text ("A) ... B) ..."), or a list of columns, one for each option."""
+    tests: str | None = None
+    """Tests of the program that a question asks for (verifier: code_tests): test code, a list of asserts, or
+    {inputs, outputs, fn_name}."""
+    entry_point: str | None = None
+    """Name of the function that the tests call, where they do not say it themselves."""
     document: str | None = None
     """The document a question is about. Confidence intervals then resample documents instead of questions."""
 
@@ -39,8 +44,8 @@ class Source(Section):
     """File, glob or folder; for hf a Hub name."""
     preset: str | None = None
     """The layout of a public data set, on the Hub or a copy of it: gsm8k, math, mmlu, mmlu_pro, arc, verl,
-    deepscaler, olympiadbench, messages, sharegpt. It sets columns, answer_type, answer_mark, answer_is,
-    on_bad_row, and the options that the Hub needs, where the recipe does not."""
+    deepscaler, olympiadbench, humaneval, mbpp, apps, messages, sharegpt. It sets columns, answer_type,
+    answer_mark, answer_is, on_bad_row, and the options that the Hub needs, where the recipe does not."""
     dataset: str | None = None
     """Name of the reasoning_gym dataset, or of the environment."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -49,8 +54,10 @@ class Source(Section):
     columns: Columns = Field(default_factory=Columns)
     limit: PositiveInt | None = None
     """Read at most this many rows; for reasoning_gym, how many to generate."""
-    answer_type: Literal["number", "fraction", "percentage", "math", "choice", "boolean", "text"] = "number"
-    """How answers are read and compared."""
+    answer_type: Literal["number", "fraction", "percentage", "math", "choice", "boolean", "text", "code"] = (
+        "number"
+    )
+    """How answers are read and compared. code: a program, judged by its tests."""
     answer_mark: str | None = Field(None, min_length=1)
     """The answer is what follows the last occurrence of this text in its column, up to the end of the line,
     such as `####`; boxed: what the last box of LaTeX holds."""

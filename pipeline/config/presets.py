@@ -29,6 +29,7 @@ class Preset(NamedTuple):
 
 _MATH = {"answer_type": "math", "on_bad_row": "skip"}
 _CHOICE = {"answer_type": "choice", "on_bad_row": "skip"}
+_CODE = {"answer_type": "code", "on_bad_row": "skip"}
 _CHAT = {"answer_type": "text", "on_bad_row": "skip"}
 
 PRESETS: dict[str, Preset] = {
@@ -83,6 +84,24 @@ PRESETS: dict[str, Preset] = {
         _MATH,
         {"Hothan/OlympiadBench": Published("OE_TO_maths_en_COMP")},
         frozenset({"question", "solution", "final_answer", "is_multiple_answer"}),
+    ),
+    "humaneval": Preset(
+        {"question": "prompt", "answer": None, "tests": "test", "entry_point": "entry_point"},
+        _CODE,
+        {"openai/openai_humaneval": Published(train="test")},
+        frozenset({"task_id", "prompt", "canonical_solution", "test", "entry_point"}),
+    ),
+    "mbpp": Preset(
+        {"question": "text", "answer": None, "tests": "test_list"},
+        _CODE,
+        {"google-research-datasets/mbpp": Published("full", test="test")},
+        frozenset({"task_id", "text", "code", "test_list"}),
+    ),
+    "apps": Preset(
+        {"question": "question", "answer": None, "tests": "input_output"},
+        _CODE,
+        {"codeparrot/apps": Published(test="test")},
+        frozenset({"question", "solutions", "input_output", "difficulty"}),
     ),
     "messages": Preset(
         {"question": "messages", "answer": None, "solution": "messages"},

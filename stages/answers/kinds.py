@@ -54,6 +54,10 @@ def _bare(text: str) -> str:
     return text
 
 
+def _read_code(text: str, options: Options) -> Reading:
+    return Reading(text, text)
+
+
 def _read_text(text: str, options: Options) -> Reading:
     return Reading(text, text_key(text))
 
@@ -66,4 +70,5 @@ READERS: dict[str, Callable[[str, Options], Reading]] = {
     "choice": read_choice,
     "boolean": read_boolean,
     "text": _read_text,
+    "code": _read_code,
 }

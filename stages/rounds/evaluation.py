@@ -60,12 +60,17 @@ def resumed_stage(recipe: Recipe) -> Stage:
 
 
 def verifier_of(recipe: Recipe, name: str | None) -> str:
-    """Return the verifier of a set's answers: reasoning_gym's own scorer for questions from there."""
+    """Return the verifier of a set's answers: reasoning_gym's own scorer for questions from there, tests for
+    programs.
+    """
     if name is None:
         return recipe.verifier
-    if recipe.evaluate.sets[name].source == "reasoning_gym":
+    questions = recipe.evaluate.sets[name]
+    if questions.source == "reasoning_gym":
         return "task_scorer"
-    return "ground_truth" if recipe.verifier == "task_scorer" else recipe.verifier
+    if questions.answer_type == "code":
+        return "code_tests"
+    return "ground_truth" if recipe.verifier in ("task_scorer", "code_tests") else recipe.verifier
 
 
 def check_tasks(run: RunDir, recipe: Recipe) -> None:
@@ -99,6 +104,14 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
             "needs; only those of source: reasoning_gym have one. Use verifier: ground_truth, or your own as "
             "module:function, and a new run directory."
         )
+    untested = sum(not task.get("tests") for task in tasks)
+    if how == "code_tests" and untested:
+        return (
+            f"{untested} of {len(tasks)} questions have no tests, which verifier: code_tests runs. Name "
+            "their column (columns.tests), and use a new run directory."
+        )
+    if how in ("ground_truth", "majority_vote") and untested < len(tasks):
+        return "the questions ask for programs: set verifier: code_tests, and use a new run directory."
     if how == "loglikelihood" and (without := max(without_options, unanswered)):
         return (
             f"{without} of {len(tasks)} questions have no options or no answer, and evaluate.how: "

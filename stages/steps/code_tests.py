@@ -10,7 +10,6 @@ from stages.sandbox.layouts import read_program
 from stages.steps.verifiers import Verdict
 
 UNISOLATED = "SELFLOOP_UNISOLATED"  # run programs even where the kernel grants no isolation
-_PROBLEMS = {"unsupported": "tests_unsupported"}
 
 
 @functools.cache
@@ -34,7 +33,11 @@ def code_tests(payload: dict[str, Any]) -> Verdict:
     if program is None:
         return Verdict(False, None, "no_program", None)
     outcome = sandbox().run(Job(code=program, **tests))
-    problem = _PROBLEMS.get(outcome.error.partition(":")[0], "")
+    problem = "tests_unsupported" if outcome.error.startswith("unsupported:") else ""
     share = outcome.passed / outcome.total if outcome.total else 0.0
     right = bool(outcome.total) and outcome.passed == outcome.total and not problem
-    return Verdict(right, program, problem, share)
+    failed = "" if right else f"{outcome.passed} of {outcome.total} tests pass. {outcome.error}"
+    return Verdict(right, program, problem, share, failed)
+
+
+code_tests.waits = True  # type: ignore[attr-defined]

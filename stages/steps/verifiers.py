@@ -5,6 +5,7 @@ A verifier is a plain function from a payload to a Verdict. A recipe names one o
 module:function`.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
@@ -25,7 +26,7 @@ MIN_VOTES = 2
 
 class Verdict(NamedTuple):
     """`extracted` is the marked answer (None: unreadable), `problem` why it cannot be right, `score` the
-    scorer's, if any.
+    scorer's, if any, `detail` what was found wrong, for people.
 
     An answer that is not correct and has no `problem` counts as wrong, and may become the rejected side of a
     preference pair. One that cannot be compared with the truth (70% with 70) has the problem not_comparable.
@@ -35,6 +36,11 @@ class Verdict(NamedTuple):
     extracted: str | None
     problem: str
     score: float | None
+    detail: str = ""
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return what a row keeps of it; the detail goes with the row that is dropped."""
+        return {name: getattr(self, name) for name in ("correct", "extracted", "problem", "score")}
 
 
 Scorer = Callable[[dict[str, Any]], Verdict]
@@ -89,11 +95,13 @@ def verifier_in(verify: Stage) -> str | None:
 
 
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
-    verdict = score(row.payload)
+    # One that waits for other processes would keep the worker's other rows waiting.
+    waits = getattr(score, "waits", False)
+    verdict = await asyncio.to_thread(score, row.payload) if waits else score(row.payload)
     if verdict.correct:
-        return Kept([row.child("verify", 0, verdict=verdict._asdict())])
-    detail = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"
-    return Dropped(verdict.problem or "wrong_answer", detail, row.payload["text"])
+        return Kept([row.child("verify", 0, verdict=verdict.to_payload())])
+    found = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"
+    return Dropped(verdict.problem or "wrong_answer", verdict.detail or found, row.payload["text"])
 
 
 def ground_truth(payload: dict[str, Any]) -> Verdict:
@@ -168,9 +176,10 @@ def read_answer(payload: dict[str, Any], answer_type: str | None = None) -> answ
 
 def judge_loosely(verifier: str, payload: dict[str, Any], strict: Verdict) -> bool | None:
     """Tell whether an answer is right if the text is read loosely (`answers.guess`): a measure of ability
-    where a model does not keep to the format. None for a verifier of the user's own, which reads for itself.
+    where a model does not keep to the format. None for programs, and for a verifier of the user's own, which
+    reads for itself.
     """
-    if ":" in verifier:
+    if ":" in verifier or verifier == "code_tests":
         return None
     if strict.correct:
         return True
@@ -219,7 +228,7 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
             yield row, Dropped(_unlike(row, said[row.payload["task_id"], winner]), detail, text)
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
-            yield Row(row.id, {**row.payload, "verdict": verdict._asdict()}, row.parents), None
+            yield Row(row.id, {**row.payload, "verdict": verdict.to_payload()}, row.parents), None
 
 
 def _unlike(row: Row, winner: str) -> str:

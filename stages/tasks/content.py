@@ -7,6 +7,7 @@ from pipeline.config import Source
 from pipeline.ids import ID_CHARS, digest
 from pipeline.rows import Row
 from stages.answers import check_truth
+from stages.sandbox.layouts import TestsError, read_tests
 from stages.tasks import chats
 from stages.tasks.choices import Choices, as_letter, check_twins, read_options
 from stages.tasks.columns import look_up
@@ -50,6 +51,7 @@ def to_row(raw: RawRow, source: Source, demonstration: bool) -> Row:
     content: list[Any] = [question.text, answer, options, *([solution] if demonstration else [])]
     more: dict[str, Any] = {"answers": truths} if len(truths) > 1 else {}
     more |= {"turns": question.turns} if question.turns else {}
+    more |= {"tests": _tests(values)} if "tests" in values else {}
     if more:
         content.append(more)
     row_id = digest(["content", *content] if given is None else ["given", given])[:ID_CHARS]
@@ -113,6 +115,14 @@ def _solution(value: Any, source: Source) -> str | None:
     if mark and mark != "boxed" and mark in text:
         text = text.rpartition(mark)[0].rstrip()
     return text or None
+
+
+def _tests(values: dict[str, Any]) -> dict[str, Any]:
+    name = values.get("entry_point")
+    try:
+        return read_tests(values["tests"], None if is_blank(name) else text_of(name, "the entry point"))
+    except TestsError as e:
+        raise UnusableError(f"tests: {e}") from None
 
 
 def _truths(values: dict[str, Any], source: Source, choices: Choices | None, optional: bool) -> list[str]:

@@ -230,7 +230,7 @@ class SelfEvolution(Method):
         read = self._extract(row, p["text"])
         if read.answer is None and not self._is_open(row):
             return Dropped(read.problem, raw=p["text"])
-        verdict = verifiers.Verdict(True, read.answer, "", None)._asdict()
+        verdict = verifiers.Verdict(True, read.answer, "", None).to_payload()
         return Kept(
             [row.child("verify", 0, verdict=verdict | {"by": "annotator" if meta else "the model itself"})]
         )
