@@ -149,8 +149,10 @@ def _failed(round_: Round) -> Iterator[Row]:
 async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: LLM) -> Outcome:
     settings, question = recipe.evaluate, method.question(row)
     limit = settings.max_tokens or recipe.sampling.max_tokens
-    surest = Sampling(temperature=0, max_tokens=limit, stop=recipe.sampling.stop)
-    varied = Sampling(temperature=settings.temperature, max_tokens=limit, stop=recipe.sampling.stop)
+    ends = recipe.sampling.extra.get("stop_token_ids")  # an answer ends where it does in generation
+    same: Any = {"stop": recipe.sampling.stop, **({"extra": {"stop_token_ids": ends}} if ends else {})}
+    surest = Sampling(temperature=0, max_tokens=limit, **same)
+    varied = Sampling(temperature=settings.temperature, max_tokens=limit, **same)
     greedy = await llm.chat(question, step="greedy", sampling=surest)
     sampled: list[Completion] = []
     if settings.samples:
