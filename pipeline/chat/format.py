@@ -87,7 +87,7 @@ class Chat:
             return ""
         fitting = thoughts.TAGS if self.thinking == "inline" else (self.tags,)
         own = any(thought.startswith(tags[0]) and thought.endswith(tags[1]) for tags in fitting)
-        return (thought if own else f"{begin}\n{inner}\n{end}") + gap
+        return thought + gap if own else f"{begin}\n{inner}\n{end}{gap or _GAP}"
 
 
 def hidden_tokens(special_tokens: Iterable[str]) -> re.Pattern[str]:

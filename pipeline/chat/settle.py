@@ -73,7 +73,7 @@ def _settled(model: ModelRef, settings: bytes, stop: tuple[int, ...], turns: boo
         thinking=thinking,
         tags=found.tags,
         opened=opened(render),
-        special=found.thinks and _special(tokenizer),
+        special=found.thinks and _special(tokenizer, found.template),
         stop=further,
     )
     tokenizer.chat_template = render.template
@@ -254,7 +254,8 @@ def stop_ids(path: str, tokenizer: Any) -> set[int]:
     return {i for i in (*listed, tokenizer.eos_token_id) if i is not None}
 
 
-def _special(tokenizer: Any) -> bool:
-    """Tell whether thoughts are delimited by special tokens."""
+def _special(tokenizer: Any, template: str) -> bool:
+    """Tell whether a template delimits thoughts by special tokens."""
+    marks = [mark for mark in thoughts.MARKS if mark in template]
     tokens = (token for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return any(token.content in mark for token in tokens for mark in thoughts.MARKS)
+    return any(token.content in mark for token in tokens for mark in marks)

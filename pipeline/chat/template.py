@@ -20,7 +20,7 @@ REFUSALS = (TemplateError, TypeError, ValueError, KeyError, IndexError, Attribut
 SWITCHES = ("enable_thinking", "thinking")  # variables with which templates turn thoughts on and off
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # TRL's markers, which are no plain Jinja
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-_END = "{{- '' }}"  # after a block, Jinja would cut the template's first line break
+_END = "{{- '' ~ '' }}"  # after a block, Jinja would cut the template's first line break
 # Puts each system message in front of the next user turn.
 _FOLD = """\
 {%- set folded = namespace(turns=[], system='') %}\

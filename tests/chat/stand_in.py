@@ -1,5 +1,7 @@
 """Chat templates without their models: a tokenizer that stands in for the one that a template was made for."""
 
+import copy
+import importlib.util
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -25,27 +27,21 @@ _WORDS = (
 VLLM = "vllm/transformers_utils/chat_templates"
 
 
-def stand_in(template: str) -> Any:
-    """Return SmolLM2's tokenizer with `template`, whose special tokens are added to it."""
-    tokenizer = AutoTokenizer.from_pretrained(_packaged())
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Split(Regex(_WORDS), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    special = sorted(set(_SPECIAL.findall(template)))
-    tokenizer.add_tokens(
-        [AddedToken(t, special=True, normalized=False) for t in special], special_tokens=True
-    )
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>")])
+def stand_in(template: str, eos: str = "<|im_end|>") -> Any:
+    """Return SmolLM2's tokenizer with `template`, and the special tokens of all shipped templates."""
+    tokenizer = copy.copy(_tokenizer())
     tokenizer.chat_template = template
+    tokenizer._special_tokens_map = {**tokenizer._special_tokens_map, "eos_token": eos}
     return tokenizer
 
 
+@lru_cache
 def shipped_templates() -> dict[str, str]:
     """Return the chat templates in the installed packages, TRL's and then vLLM's, by name."""
-    import trl
-
-    packages = Path(trl.__file__).parents[1]
-    files = [*packages.glob("trl/chat_templates/*.jinja"), *packages.glob(f"{VLLM}/*.jinja")]
+    spec = importlib.util.find_spec("trl")
+    assert spec is not None and spec.origin is not None
+    packages = Path(spec.origin).parents[1]
+    files = [*sorted(packages.glob("trl/chat_templates/*.jinja")), *sorted(packages.glob(f"{VLLM}/*.jinja"))]
     return {file.stem: file.read_text(encoding="utf-8") for file in files}
 
 
@@ -55,5 +51,14 @@ def trl_template(name: str) -> str:
 
 
 @lru_cache
-def _packaged() -> str:
-    return resolve_model(PACKAGED).path
+def _tokenizer() -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(PACKAGED).path)
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Split(Regex(_WORDS), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    special = sorted({t for text in shipped_templates().values() for t in _SPECIAL.findall(text)})
+    tokenizer.add_tokens(
+        [AddedToken(t, special=True, normalized=False) for t in special], special_tokens=True
+    )
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>")])
+    return tokenizer
