@@ -54,7 +54,7 @@ class Round:
         """The recipe's method."""
         return load_method(self.recipe)
 
-    @property
+    @cached_property
     def settled(self) -> Settled:
         """The base model, with how conversations with it are written."""
         return settle(self.recipe, self.method.dataset)
