@@ -41,7 +41,8 @@ def verdict(name: str, text: str) -> Verdict:
         answers = dict.fromkeys(answers, "no: for lists of texts and images")
         system = thoughts = "-"
     short = {kind: _short(why) for kind, why in answers.items()}
-    return Verdict(system, thoughts, end_of_turn(render, set())[0] or "none", short["sft"], short["turns"])
+    end = end_of_turn(render, set())[0]
+    return Verdict(system, thoughts, f"`{end}`" if end else "none", short["sft"], short["turns"])
 
 
 def _checked(name: str, found: Template, kind: str) -> str:
@@ -73,11 +74,11 @@ def _short(answer: str) -> str:
 
 
 def main() -> None:
-    """Print the table, TRL's versions for training (which are remedies) in the rows of their originals."""
+    """Print the table."""
     print("| template | system | thoughts | end of turn | examples | episodes |\n" + "| --- " * 6 + "|")
     for name, text in shipped_templates().items():
-        row = verdict(name, text)
-        print(f"| {name} | {row.system} | {row.thoughts} | `{row.end}` | {row.examples} | {row.episodes} |")
+        cells = [cell.replace("|", r"\|") for cell in verdict(name, text)]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -14,33 +14,33 @@ from tests.benchmarks.chat_templates import Verdict, verdict
 from tests.chat.stand_in import shipped_templates, stand_in, trl_template
 
 TABLE = {
-    "qwen2_5": ("native", "none", "<|im_end|>", "yes", "yes"),
-    "qwen3": ("native", "kept", "<|im_end|>", "yes", "no: rewrites earlier turns; `qwen3_training`"),
-    "qwen3_training": ("native", "kept", "<|im_end|>", "yes", "yes"),
+    "qwen2_5": ("native", "none", "`<|im_end|>`", "yes", "yes"),
+    "qwen3": ("native", "kept", "`<|im_end|>`", "yes", "no: rewrites earlier turns; `qwen3_training`"),
+    "qwen3_training": ("native", "kept", "`<|im_end|>`", "yes", "yes"),
     "qwen3_5_think": (
-        *("native", "kept", "<|im_end|>", "yes"),
+        *("native", "kept", "`<|im_end|>`", "yes"),
         "no: rewrites earlier turns; `qwen3_5_think_training`",
     ),
     "qwen3_5_nothink": (
-        *("native", "off", "<|im_end|>", "yes"),
+        *("native", "off", "`<|im_end|>`", "yes"),
         "no: rewrites earlier turns; `qwen3_5_nothink_training`",
     ),
-    "qwen3_8": ("native", "kept", "<|im_end|>", "yes", "yes"),
+    "qwen3_8": ("native", "kept", "`<|im_end|>`", "yes", "yes"),
     "deepseek_r1_distill": (
-        *("native", "lost", "<\uff5cend▁of▁sentence\uff5c>"),
+        *("native", "lost", "`<\uff5cend▁of▁sentence\uff5c>`"),
         *("no: loses thoughts; `deepseek_r1_distill_training`", "no: rewrites earlier turns"),
     ),
-    "gemma": ("folded", "none", "<end_of_turn>", "yes", "yes"),
-    "gemma3": ("native", "none", "<end_of_turn>", "yes", "yes"),
-    "llama3": ("native", "none", "<|eot_id|>", "yes", "yes"),
-    "phi3": ("native", "none", "<|end|>", "yes", "no: rewrites earlier turns"),
+    "gemma": ("folded", "none", "`<end_of_turn>`", "yes", "yes"),
+    "gemma3": ("native", "none", "`<end_of_turn>`", "yes", "yes"),
+    "llama3": ("native", "none", "`<|eot_id|>`", "yes", "yes"),
+    "phi3": ("native", "none", "`<|end|>`", "yes", "no: rewrites earlier turns"),
     "glm4moe": (
         *("native", "kept", "none"),
         *["no: no end token; `glm4moe_training`"] * 2,
     ),
-    "gptoss": ("native", "kept", "<|return|>", "yes", "no: rewrites earlier turns"),
-    "nemotron_3_nano": ("native", "kept", "<|im_end|>", "yes", "yes"),
-    "smolvlm": ("-", "-", "<|im_start|>", *["no: for lists of texts and images"] * 2),
+    "gptoss": ("native", "kept", "`<|return|>`", "yes", "no: rewrites earlier turns"),
+    "nemotron_3_nano": ("native", "kept", "`<|im_end|>`", "yes", "yes"),
+    "smolvlm": ("-", "-", "`<|im_start|>`", *["no: for lists of texts and images"] * 2),
     "template_chatml": ("native", "none", "none", *["no: no end token"] * 2),
 }
 
