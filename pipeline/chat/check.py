@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import thoughts
-from pipeline.chat.settle import ANSWER, Settled, end_of_turn, remedy, said
+from pipeline.chat.abilities import ANSWER, end_of_turn, remedy, said
+from pipeline.chat.settle import Settled
 from pipeline.chat.template import REFUSALS, Renderer, additions, read_template, training_template
 from pipeline.engines.base import Message
 from pipeline.errors import ConfigError, DataError

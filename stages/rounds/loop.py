@@ -10,8 +10,9 @@ import itertools
 from dataclasses import replace
 from typing import Any, Self
 
+from pipeline.chat.abilities import ASKED
 from pipeline.chat.check import check
-from pipeline.chat.settle import ASKED, Settled, settle
+from pipeline.chat.settle import Settled, settle
 from pipeline.config import Recipe, VllmEngine
 from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pipeline.chat import PLAIN
+from pipeline.chat.abilities import ASKED, TOLD, Template, end_of_turn
 from pipeline.chat.check import check
-from pipeline.chat.settle import ASKED, TOLD, Settled, Template, end_of_turn
+from pipeline.chat.settle import Settled
 from pipeline.errors import ConfigError
 from pipeline.models import ModelRef
 from tests.chat.stand_in import shipped_templates, stand_in

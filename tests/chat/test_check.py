@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from pipeline.chat import PLAIN
+from pipeline.chat.abilities import ASKED, TOLD
 from pipeline.chat.check import check, control_token
-from pipeline.chat.settle import ASKED, TOLD, Settled
+from pipeline.chat.settle import Settled
 from pipeline.errors import ConfigError
 from pipeline.models import ModelRef
 from pipeline.thoughts import MARKS
