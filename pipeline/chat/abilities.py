@@ -91,7 +91,11 @@ class Template:
 
     def _default(self) -> Policy:
         plain = self.render()
-        if self.switch and self._same({self.switch: False}):
+        if self.switch in self.given:
+            off = not self.given[self.switch]
+        else:
+            off = self.switch is not None and self._same({self.switch: False})
+        if off:
             return "strip"
         if keeps_thought(plain, self.tags):
             return "train"

@@ -78,6 +78,8 @@ def test_variables_reach_the_template_and_an_unknown_one_is_named(make: Make) ->
     settled = make(trl_template("qwen3"), chat_template_kwargs={"enable_thinking": False})
     assert prompt(settled).endswith("</think>\n\n") and settled.model.chat.thinking == "strip"
     assert json.loads(settled.model.chat.kwargs) == {"enable_thinking": False}
+    on = make(trl_template("gemma4_v5"), chat_template_kwargs={"enable_thinking": True})
+    assert on.model.chat.thinking == "train"
     with pytest.raises(ConfigError, match=r"reads no 'enable_thinkin'\. Did you mean 'enable_thinking'\?"):
         make(trl_template("qwen3"), chat_template_kwargs={"enable_thinkin": False})
 
