@@ -4,6 +4,7 @@ python -m jobs.serve RECIPE --name NAME [--model PATH] | --status | --stop
 """
 
 import asyncio
+import dataclasses
 import os
 from typing import Annotated, Any
 
@@ -89,7 +90,9 @@ def _connect(address: str | None) -> None:
 
 
 async def _start(settings: Recipe, name: str, model: str | None, logs: str | None) -> None:
+    from pipeline.chat.settle import settle
     from pipeline.engines import replica
+    from pipeline.methods import method_class
     from pipeline.models import resolve_model
 
     if replica.named_replicas(name):
@@ -99,6 +102,7 @@ async def _start(settings: Recipe, name: str, model: str | None, logs: str | Non
         )
     config: Any = settings.engine
     ref = resolve_model(model or settings.model.base, None if model else settings.model.revision)
+    ref = dataclasses.replace(ref, chat=settle(settings, method_class(settings).dataset).model.chat)
     show(f"loading {ref.name}@{ref.revision[:12]} (engines: {config.replicas}); this takes a minute or so")
     replicas = replica.start_replicas(config, logs, name)
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.chat.format import PLAIN, Chat
 from pipeline.console import progress as console
 from pipeline.errors import ConfigError, suggest
 from pipeline.store.files import atomic_folder, read_json, write_json
@@ -29,12 +30,19 @@ class ModelRef:
     """A model on this machine: folder, short name, and revision (Hub commit, or hash of the folder's files).
 
     `adapters` are the LoRA adapters to serve with it, as pairs of role and folder. The revision covers them.
+    `chat` is how conversations with it are written (pipeline.chat.settle).
     """
 
     path: str
     name: str
     revision: str
     adapters: tuple[tuple[str, str], ...] = ()
+    chat: Chat = PLAIN
+
+    @property
+    def label(self) -> str:
+        """Return "name@revision", with a digest of `chat` unless that is a plain model's."""
+        return f"{self.name}@{self.revision[:12]}" + (f"+{self.chat.digest}" if self.chat.digest else "")
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}"
@@ -83,7 +91,8 @@ def with_adapters(base: ModelRef, folder: str, roles: Sequence[str]) -> ModelRef
     total = hashlib.sha256(base.revision.encode())
     for role, path in adapters:
         total.update(f"{role}\0{folder_revision(Path(path))}\n".encode())
-    return ModelRef(base.path, Path(folder).name, total.hexdigest()[:_REVISION_CHARS], adapters)
+    revision = total.hexdigest()[:_REVISION_CHARS]
+    return ModelRef(base.path, Path(folder).name, revision, adapters, base.chat)
 
 
 def folder_revision(folder: Path) -> str:
@@ -202,6 +211,11 @@ def _check_weights(folder: Path) -> None:
     """Raise ConfigError unless the folder holds a model whose weights are safetensors."""
     if not (folder / "config.json").exists():
         raise ConfigError(f"model.base: {folder} has no config.json, so it is not a model folder.")
+    if quantized := read_json(str(folder / "config.json")).get("quantization_config"):
+        raise ConfigError(
+            f"model.base: {folder} is quantized ({quantized.get('quant_method', 'quantization_config')}), "
+            "and quantized weights cannot be trained and saved again. Use the model that it was made from."
+        )
     if any(folder.glob("*.safetensors")):
         return
     if any(folder.glob("*.bin")):

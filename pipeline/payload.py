@@ -53,6 +53,9 @@ KEYS: dict[str, Key] = {
     "split": Key("tasks", "generate", "train or test, where the source itself separates them"),
     # an answer, as a model gives it
     "text": Key("generate", "filter, verify, publish", "what the model learns to write"),
+    "thought": Key(
+        "generate", "publish", "what the model thought before `text`, with its tags (model.thinking)"
+    ),
     "finish_reason": Key("generate", "filter", "how the engine ended the text: stop, length, ..."),
     "prompt_tokens": Key("generate", "inspect", "tokens of the prompt"),
     "completion_tokens": Key("generate", "filter", "tokens of the text"),

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
+from pipeline.chat import Chat
+from pipeline.chat.settle import Settled, settle
 from pipeline.config import Recipe
 from pipeline.errors import StageError
 from pipeline.ids import digest
 from pipeline.methods import Method, load_method
-from pipeline.models import resolve_model
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store.manifest import Manifest
@@ -54,10 +55,19 @@ class Round:
         return load_method(self.recipe)
 
     @cached_property
+    def settled(self) -> Settled:
+        """The base model, with how conversations with it are written."""
+        return settle(self.recipe, self.method.dataset)
+
+    @property
     def tokenizer(self) -> Any:
-        """The base model's tokenizer."""
-        model = self.recipe.model
-        return _tokenizer(model.base, model.revision, model.trust_remote_code)
+        """The base model's tokenizer, with the chat template that the run uses."""
+        return self.settled.tokenizer
+
+    @property
+    def chat(self) -> Chat:
+        """How conversations with the model are written."""
+        return self.settled.model.chat
 
     def at(self, number: RoundKey) -> "Round":
         """Return another round of the same run."""
@@ -82,12 +92,3 @@ class Round:
     def input(self, stage: str) -> Input:
         """Return a finished stage's output as another stage's input."""
         return input_of(self.run, self.folder(stage))
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(base: str, revision: str | None, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer  # takes a second, which stages do without
-
-    return AutoTokenizer.from_pretrained(
-        resolve_model(base, revision).path, trust_remote_code=trust_remote_code
-    )

@@ -15,9 +15,12 @@ TAGS = (
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
     ("<|channel>thought", "<channel|>"),
 )
+MARKS = tuple(mark for tags in TAGS for mark in tags)
 _OPEN, _CLOSE = ("|".join(re.escape(tag) for tag in side) for side in zip(*TAGS, strict=True))
 _BEGUN_IN_PROMPT = re.compile(f"^.*(?:{_CLOSE})", re.DOTALL)
 _UNFINISHED = re.compile(f"(?:{_OPEN}).*$", re.DOTALL)
+_CLOSING = frozenset(close for _, close in TAGS)
+_ANY = re.compile(f"{_OPEN}|{_CLOSE}")
 
 
 class Split(NamedTuple):
@@ -31,7 +34,7 @@ def split(text: str) -> Split:
     """Divide `text`. A thought may have been opened by the prompt, and may be cut off: the answer is then
     what stands before it.
     """
-    if not re.search(f"{_OPEN}|{_CLOSE}", text):
+    if not occurs(text):
         return Split("", text)
     thoughts, text = _whole(text)
 
@@ -47,6 +50,27 @@ def split(text: str) -> Split:
 def without(text: str) -> str:
     """Return the answer in `text`, without thoughts and outer white space."""
     return split(text).answer.strip()
+
+
+def occurs(text: str) -> bool:
+    """Tell whether a thought begins or ends in `text`."""
+    return _ANY.search(text) is not None
+
+
+def begins(text: str) -> bool:
+    """Tell whether `text` begins with a thought: its opening tag, or a closing one that the prompt opened."""
+    first = _ANY.search(text)
+    return first is not None and (first[0] in _CLOSING or not text[: first.start()].strip())
+
+
+def unfinished(text: str) -> bool:
+    """Tell whether `text` ends within a thought."""
+    return _UNFINISHED.search(_whole(text)[1]) is not None
+
+
+def inner(thought: str) -> str:
+    """Return a thought without its tags."""
+    return _ANY.sub("", thought).strip()
 
 
 def _whole(text: str) -> tuple[list[str], str]:

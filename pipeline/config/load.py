@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline import prompts, registry
+from pipeline.chat.template import read_template
 from pipeline.config.data import Source
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
@@ -52,6 +53,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     if "prompts" in data:
         data["prompts"] = prompts.read_replacements(data["prompts"], Path(path).parent)
+    if isinstance(data.get("model"), dict) and "chat_template" in data["model"]:
+        data["model"]["chat_template"] = read_template(data["model"]["chat_template"], Path(path).parent)
     lines = _lines(path, node)
 
     def place(loc: Loc) -> str:

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.config import presets
 from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Source
@@ -22,6 +30,32 @@ class Model(Section):
     revision: str | None = None
     """Hub revision. A folder's revision is the hash of its files."""
     trust_remote_code: bool = False
+    chat_template: str | None = None
+    """A Jinja file, or the name of one of TRL's templates (qwen3_training). Its text is stored with the run.
+    Generation, token counts, training and evaluation render with it, and trained models are saved with it.
+    Default: the model's own. One that refuses or drops system messages gets them in front of the user's."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the template, such as {enable_thinking: false}, for all of the above. An endpoint gets
+    them in each request's body (null in `engine.extra_body` takes them out again)."""
+    thinking: Literal["strip", "keep", "train"] | None = None
+    """What becomes of a model's thoughts (`<think>...</think>` and the like, or what an endpoint sends
+    apart). Verification, filters and later prompts only see the answer without them; one that is cut off
+    within its thought is dropped as unfinished_thought. strip: the template's switch (enable_thinking) is
+    turned off, and thoughts are thrown away. keep: the switch is on, thoughts are stored with the row
+    (payload key `thought`) and not trained: the model learns to answer without. train: they are stored, and
+    trained with the answer that they led to. Default: train if the template thinks and can render thoughts
+    within a trained answer; strip if it cannot, if it does not think unless told to, and for conversations of
+    many turns. A template without thoughts of its own trains those that a model writes into its text, and
+    leaves out what an endpoint sends apart."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        given = {"messages", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize"}
+        for name in value:
+            if not name.isidentifier() or name in given:
+                raise ValueError(f"{name!r} cannot be set; expected variables such as enable_thinking")
+        return value
 
 
 class Evaluate(Section):

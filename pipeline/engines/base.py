@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from pipeline import registry
-from pipeline.errors import EngineDied
+from pipeline.errors import EngineDied, EngineError
 
 if TYPE_CHECKING:
     from pipeline.models import ModelRef
@@ -73,13 +73,16 @@ class Request:
     _key: tuple[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def key(self, model: str) -> str:
-        """Return the key under which the answer is stored. `model` is "name@revision"."""
+        """Return the key under which the answer is stored. `model` is "name@revision". Raises EngineError."""
         cached = self._key  # the row's LLM and the log both ask
         if cached is None or cached[0] != model:
             parts = [model, self.messages, self.prompt, self.prefill, self.sampling.as_json, self.n, self.row]
             parts += [self.sample_index, self.json_schema, *([self.role] if self.role else [])]
-            key = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
-            cached = (model, key)
+            try:
+                data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+            except orjson.JSONEncodeError as e:  # half of a surrogate pair, most likely
+                raise EngineError(f"the request cannot be written as JSON: {e}") from None
+            cached = (model, hashlib.sha256(data).hexdigest()[:32])
             object.__setattr__(self, "_key", cached)
         return cached[1]
 
@@ -90,6 +93,8 @@ class Completion:
 
     `finish_reason` is "stop", "length" or the endpoint's own word. `prefill_logprobs` has one value per token
     of the request's prefill if `sampling.extra` contains SCORED; the very first token of a prompt has none.
+    `thought` is what the model thought before it answered, where it comes apart from `text`; LLM.chat takes
+    the thoughts within `text` out of it.
     """
 
     text: str
@@ -98,10 +103,11 @@ class Completion:
     completion_tokens: int
     logprobs: list[float] | None = None
     prefill_logprobs: list[float] | None = None
+    thought: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the completion as a JSON object, without log-probabilities that are not set."""
-        optional = ("logprobs", "prefill_logprobs")
+        """Return the completion as a JSON object, without log-probabilities or a thought if it has none."""
+        optional = ("logprobs", "prefill_logprobs", "thought")
         record = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in record.items() if value is not None or name not in optional}
 
@@ -199,7 +205,7 @@ class Engine(ABC):
     @classmethod
     def model_name(cls, config: Any, model: "ModelRef") -> str:
         """Return the model that answers, with its revision, for fingerprints and requests' keys."""
-        return config.kind if cls.is_endpoint else f"{model.name}@{model.revision[:12]}"
+        return config.kind if cls.is_endpoint else model.label
 
     async def start(self) -> None:  # noqa: B027 - optional
         """Connect or load, on the event loop that will send the requests. Raises ConfigError, EngineDied."""

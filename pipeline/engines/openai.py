@@ -7,17 +7,21 @@ and httpx cost 4-10 ms of it per request.
 import asyncio
 import os
 from itertools import chain
+from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from pipeline.chat.format import PLAIN
 from pipeline.config import OpenaiEngine
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
-from pipeline.engines.openai_format import NoContent, build_body, read_reply
+from pipeline.engines.openai_format import HalfCharacter, NoContent, build_body, read_reply
 from pipeline.engines.retry import Failure, Retrier, retry_after_seconds
 from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost
+from pipeline.ids import digest
+from pipeline.models import ModelRef
 
 SHOWN = 500  # characters of a reply that an error message shows
 KEPT = 20_000  # characters of a reply that an error keeps as `raw`
@@ -34,9 +38,13 @@ class OpenAIClient(Engine):
 
     Config = OpenaiEngine
 
-    def __init__(self, config: OpenaiEngine) -> None:
-        """Raises ConfigError when `config.base_url` is not a URL. Nothing is opened before `start`."""
+    def __init__(self, config: OpenaiEngine, template_kwargs: dict[str, Any] | None = None) -> None:
+        """Raises ConfigError when `config.base_url` is not a URL. Nothing is opened before `start`.
+
+        `template_kwargs` are variables of the chat template, sent with every conversation.
+        """
         super().__init__(config)
+        self._template_kwargs = template_kwargs or {}
         base = _checked(config.base_url)
         self._urls = {
             path: (base / path).with_query(base.query) for path in ("chat/completions", "completions")
@@ -51,9 +59,17 @@ class OpenAIClient(Engine):
         return f"OpenAIClient({self.config.base_url!r}, model={self.config.model!r}, {self.status()})"
 
     @classmethod
-    def model_name(cls, config: OpenaiEngine, model: object) -> str:
-        """The endpoint's model, whatever the recipe trains."""
-        return f"{config.model}@{config.base_url}"
+    def create(cls, config: OpenaiEngine, model: ModelRef, **options: Any) -> Self:
+        """Create a client. Of the recipe's model it takes the variables of the chat template alone."""
+        return cls(config, orjson.loads(model.chat.kwargs))
+
+    @classmethod
+    def model_name(cls, config: OpenaiEngine, model: ModelRef) -> str:
+        """The endpoint's model, whatever the recipe trains, with a digest of the template's variables."""
+        kwargs = model.chat.kwargs
+        return f"{config.model}@{config.base_url}" + (
+            "" if kwargs == PLAIN.kwargs else f"+{digest(kwargs)[:8]}"
+        )
 
     @property
     def retries(self) -> int:
@@ -128,7 +144,7 @@ class OpenAIClient(Engine):
         """Return the samples from number `first` on: at least one, at most `n`, as the endpoint likes."""
         url = self._urls["completions" if request.messages is None else "chat/completions"]
         try:
-            data = orjson.dumps(build_body(request, self.config, n, first))
+            data = orjson.dumps(build_body(request, self.config, n, first, self._template_kwargs))
         except orjson.JSONEncodeError as e:
             raise EngineError(f"the request cannot be written as JSON: {e}") from e
         logprobs = request.sampling.logprobs is not None
@@ -173,6 +189,7 @@ class OpenAIClient(Engine):
             return Failure(
                 f"malformed reply of {_shown(url)} (status 200), {cause}: {raw[:SHOWN]}",
                 raw=raw[:KEPT],
+                retryable=not isinstance(e, HalfCharacter),
                 of_request=isinstance(e, NoContent),
             )
         if logprobs and any(c.logprobs is None for c in completions):

@@ -86,7 +86,8 @@ class EngineReplica:
         old = self._model
         if self._engine is None or model is None or old is None:
             return False
-        if model.adapters or old.adapters:  # an engine gets its adapters when it starts
+        # An engine gets its adapters and its way of writing conversations when it starts.
+        if model.adapters or old.adapters or model.chat != old.chat:
             return False
         if not differ_in_weights_only(old.path, model.path):
             return False

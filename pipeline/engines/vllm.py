@@ -2,11 +2,15 @@
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from jinja2 import TemplateError
+
+from pipeline.chat.format import hidden_tokens
 from pipeline.config import VllmEngine
 from pipeline.engines import cpu
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
@@ -41,6 +45,7 @@ class VllmClient(Engine):
         self._engine: Any = None
         self._reaper: Reaper | None = None
         self._on_cpu = False
+        self._hidden: re.Pattern[str] | None = None
         self._queue = EngineStatus(0, 0)
 
     @classmethod
@@ -81,6 +86,8 @@ class VllmClient(Engine):
             self._engine = AsyncLLM.from_engine_args(engine_args, stat_loggers=[self._queue_logger()])
         except (RuntimeError, ValueError, OSError) as e:
             raise EngineDied(f"vLLM did not start with {model.path}: {type(e).__name__}: {e}") from e
+        if model.chat.special:  # they come with the text, and the other special tokens are taken out here
+            self._hidden = hidden_tokens(self._engine.get_tokenizer().all_special_tokens)
 
     async def reload(self, model: str) -> None:
         """Swap in the weights in folder `model`, in a second instead of a start.
@@ -112,7 +119,7 @@ class VllmClient(Engine):
                 final = output
         except EngineDeadError as e:
             raise EngineDied(f"vLLM's engine ended: {e}") from e
-        except (VLLMClientError, ValueError, TypeError) as e:
+        except (VLLMClientError, TemplateError, ValueError, TypeError) as e:
             raise EngineError(f"vLLM refused the request: {e}") from e
         finally:
             self._open.discard(number)
@@ -123,7 +130,7 @@ class VllmClient(Engine):
         scored = self._prefill_logprobs(request, final) if final.prompt_logprobs is not None else None
         return [
             Completion(
-                o.text,
+                self._text(request, o.text),
                 o.finish_reason,
                 prompt_tokens,
                 len(o.token_ids),
@@ -183,8 +190,16 @@ class VllmClient(Engine):
             add_generation_prompt=not request.prefill,
             continue_final_message=bool(request.prefill),
             return_dict=False,
+            **({"chat_template": self._model.chat.template} if self._model.chat.template else {}),
         )
         return {"prompt_token_ids": ids}
+
+    def _text(self, request: Request, text: str) -> str:
+        """Return an answer's text, with the beginning of a thought that the prompt ends with."""
+        if request.messages is None:
+            return text
+        text = self._hidden.sub("", text) if self._hidden else text
+        return text if request.prefill else self._model.chat.opened + text
 
     def _prefill_logprobs(self, request: Request, final: Any) -> list[float]:
         """Return the log-probabilities of all tokens after the prefix shared with the prompt, as in TRL."""
@@ -213,6 +228,11 @@ class VllmClient(Engine):
         s = request.sampling
         params = s.model_dump(exclude={"extra", "seed"}) | s.extra
         params["stop"] = list(s.stop)
+        chat = self._model.chat
+        if chat.stop and request.messages is not None:
+            params["stop_token_ids"] = [*(params.get("stop_token_ids") or ()), *chat.stop]
+        if chat.special and request.messages is not None:
+            params.setdefault("skip_special_tokens", False)
         # A per-request seed crashes the CPU engine ("CPU Generator does not use offset").
         if s.seed is not None and not self._on_cpu:
             params["seed"] = s.seed + request.sample_index

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pipeline.chat import PLAIN, Chat
 from pipeline.engines.base import SCORED, Completion, Message, Request, Sampling
 from pipeline.errors import EngineError
 from pipeline.prompts import SHIPPED, Prompts
@@ -19,7 +20,7 @@ class LLM:
     Every finished request is durable before its completions are returned.
     """
 
-    __slots__ = ("_asked", "_send", "model", "prompts", "round", "row", "sampling")
+    __slots__ = ("_asked", "_chat", "_send", "model", "prompts", "round", "row", "sampling")
 
     def __init__(
         self,
@@ -29,13 +30,15 @@ class LLM:
         sampling: Sampling,
         round: int | str = 0,
         prompts: Prompts = SHIPPED,
+        chat: Chat = PLAIN,
     ) -> None:
-        """`model` is "name@revision"; `sampling` is the recipe's, used unless a call brings its own.
+        """`model` is "name@revision"; `sampling` is the recipe's, used unless a call brings its own; `chat`
+        divides answers from thoughts.
 
         `round` belongs into the ids of sampled rows, since each round asks the same questions again.
         """
         self._send, self.row, self.model, self.sampling, self.round = send, row, model, sampling, round
-        self.prompts = prompts
+        self.prompts, self._chat = prompts, chat
         self._asked: dict[str, int] = {}
 
     async def ask(
@@ -74,7 +77,8 @@ class LLM:
         sample_index: int | None = None,
         role: str = "",
     ) -> list[Completion]:
-        """Return `n` completions of a conversation, from the adapter called `role` where there is one.
+        """Return `n` completions of a conversation, from the adapter called `role` where there is one. Their
+        texts are without thoughts (Chat.divided).
 
         The k-th identical call of a row is a new sample, not the first one again. Calls that run concurrently
         reach this point in no fixed order: give those that may be identical a `sample_index` each, so that a
@@ -96,7 +100,7 @@ class LLM:
             again = self._asked.get(key := request.key(self.model), 0)
             self._asked[key] = again + 1
             request = replace(request, sample_index=again) if again else request
-        return await self._send(request)
+        return [self._chat.divided(completion) for completion in await self._send(request)]
 
     async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:
         """Return the log-probability of each token of `text` after `prompt`, without a chat template.

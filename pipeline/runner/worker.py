@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline import registry
+from pipeline.chat import PLAIN
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle
@@ -101,6 +102,7 @@ class StageWorker:
         self._prompts = Prompts.of(spec.recipe)
         self._engine = spec.engine.connect() if spec.engine else None
         self._model = spec.engine.model_name if spec.engine else ""
+        self._chat = spec.engine.model.chat if spec.engine else PLAIN
         self._slots = asyncio.Semaphore(self._runner.in_flight)
         self._parts = PartWriter(spec.rows_folder, spec.folder, spec.writer)
         self._log: request_log.RequestLogWriter | None = None
@@ -176,7 +178,7 @@ class StageWorker:
         cost, spec = Counts(), self._spec
         try:
             send = lambda request: self._send(request, cost)  # noqa: E731
-            llm = LLM(send, row.id, self._model, spec.recipe.sampling, spec.round, self._prompts)
+            llm = LLM(send, row.id, self._model, spec.recipe.sampling, spec.round, self._prompts, self._chat)
             outcome = storable(await self._outcome(row, llm))
             self._watch_outage(outcome)
             if self._problem:

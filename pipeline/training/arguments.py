@@ -11,7 +11,7 @@ from pipeline.config import Train
 from pipeline.engines.cpu import computes_bf16
 from pipeline.errors import ConfigError, suggest
 from pipeline.publish.kinds import DPO, SFT
-from pipeline.training.spec import TrainSpec
+from pipeline.training.spec import TEMPLATE_FILE, TrainSpec
 
 # Default size of a forward pass, see micro_batch.
 CPU_TOKENS, GPU_TOKENS = 2048, 16_384
@@ -137,6 +137,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         **arguments,
         "output_dir": str(Path(spec.work) / f"trl-{command}"),  # not over the run's own checkpoints
     }
+    if spec.model.chat.template and command == SFT.command:
+        settings["chat_template_path"] = str(Path(spec.work) / TEMPLATE_FILE)
     if command != SFT.command and settings.get("train_sampling_strategy") == "group_by_length":
         # TRL by itself knows the lengths of supervised examples only.
         settings["train_sampling_strategy"] = "random"
@@ -152,6 +154,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
     notes = [f"The same training with TRL's own command line: trl {command} --config trainer.yaml"]
     if spec.train.workers > 1:
         notes.append(f"It ran on {spec.train.workers} workers: add --num_processes {spec.train.workers}")
+    if spec.model.chat.template and command != SFT.command:
+        notes.append(f"Not the same in one point: it rendered with {TEMPLATE_FILE}, beside this file.")
     if spec.reference:
         notes.append(
             f"Not the same in one point: its reference was {spec.reference.path}; this command uses the "

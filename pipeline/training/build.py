@@ -4,10 +4,11 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForCausalLM, PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer import utils
 
+from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
 from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
@@ -38,7 +39,7 @@ def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGro
         torch.set_float32_matmul_precision("medium")
     if arguments["use_cpu"]:
         _score_only_completions()
-    tokenizer = AutoTokenizer.from_pretrained(config["model"], trust_remote_code=trust)
+    tokenizer = load_tokenizer(config["model"], config.get("chat_template", ""), trust)
     model = AutoModelForCausalLM.from_pretrained(
         config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust
     )

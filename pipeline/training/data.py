@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.card import CardFacts
@@ -63,9 +64,7 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
 
 def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:
     """Return `data` itself if a sample of its counts fits the model's tokenizer, else a recounted copy."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, trust_remote_code=spec.trust_remote_code)
+    tokenizer = load_tokenizer(spec.model.path, spec.model.chat.template, spec.trust_remote_code)
     for i in np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int):
         row = data[int(i)]
         if any(row[name] != value for name, value in spec.kind.token_columns(tokenizer, row).items()):

@@ -24,7 +24,7 @@ from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
-from pipeline.training.spec import REFERENCE_FILE, TrainResult, TrainSpec, fingerprint
+from pipeline.training.spec import REFERENCE_FILE, TEMPLATE_FILE, TrainResult, TrainSpec, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +59,14 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
     bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)
     arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16)
+    if spec.model.chat.template:
+        write_bytes(str(work / TEMPLATE_FILE), spec.model.chat.template.encode())
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
     config = {
         "kind": spec.kind.name,
         "model": spec.model.path,
+        "chat_template": spec.model.chat.template,
+        "stop_ids": list(spec.model.chat.stop),
         "reference": spec.reference.path if spec.reference else None,
         "trust_remote_code": spec.trust_remote_code,
         "datasets": data.folders,

@@ -23,7 +23,8 @@ def train_loop(config: dict[str, Any]) -> None:
     """Train, resuming from the last complete checkpoint, and save the model; runs in every Ray Train worker.
 
     `config` holds JSON values: kind (name of the dataset's kind), model, reference (dpo: folder or None),
-    trust_remote_code, datasets (folders), arguments (fields of TRL's config), lora (or None), adapter (folder
+    trust_remote_code, chat_template ("": the model's own), stop_ids (further ends of turns), datasets
+    (folders), arguments (fields of TRL's config), lora (or None), adapter (folder
     of one to continue, or None), merge (false: save the adapter alone), precision, threads (or None), out,
     progress (file), reference_file (dpo), log (file; the rank goes before its suffix), lock (file).
     """
@@ -53,7 +54,19 @@ def _train(config: dict[str, Any]) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
+        _stop_at(model, config.get("stop_ids", []))
         save_model(model, trainer.processing_class, Path(config["out"]), config["merge"])
+
+
+def _stop_at(model: PreTrainedModel, ids: list[int]) -> None:
+    """Have the saved model stop at further tokens wherever it is served."""
+    settings = getattr(model, "generation_config", None)
+    if ids and settings is not None:
+        known = settings.eos_token_id
+        settings.eos_token_id = [
+            *(known if isinstance(known, list) else [known] if known is not None else []),
+            *ids,
+        ]
 
 
 def _agreed(checkpoint: Path | None) -> Path | None:

@@ -15,6 +15,7 @@ from pipeline.store.manifest import read_manifest
 
 # Settings without influence on the result; changing them does not make a finished training stale.
 _NO_INFLUENCE = {"start", "workers", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"}
+TEMPLATE_FILE = "chat_template.jinja"  # the one it renders with, where that is not the model's own
 REFERENCE_FILE = "reference.arrow"  # DPO: the reference's log-probabilities of each pair, computed once
 
 
@@ -95,7 +96,8 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
             ) from None
     exclude = _NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}
     inputs = {
-        "model": {"revision": spec.model.revision},
+        "model": {"revision": spec.model.revision}
+        | ({"chat": chat} if (chat := spec.model.chat.digest) else {}),
         "data": data | _draw(spec.mixture),
         "train": spec.settings.model_dump(mode="json", exclude=exclude),
         "seed": spec.seed,

@@ -7,8 +7,12 @@ the base model when there were no demonstrations to train a round 0 on.
 
 import functools
 import itertools
+from dataclasses import replace
 from typing import Any, Self
 
+from pipeline.chat.abilities import ASKED
+from pipeline.chat.check import check
+from pipeline.chat.settle import Settled, settle
 from pipeline.config import Recipe, VllmEngine
 from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool
@@ -17,6 +21,7 @@ from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
+from pipeline.publish import CPT
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -50,8 +55,14 @@ class Loop:
 
     @functools.cached_property
     def base(self) -> ModelRef:
-        """The untrained model."""
-        return resolve_model(self.recipe.model.base, self.recipe.model.revision)
+        """The untrained model. Raises ConfigError if its chat template cannot carry the run's conversations.
+
+        Says once what is unlike a plain model.
+        """
+        settled = settle(self.recipe, self.method.dataset)
+        for note in (*settled.notes, *self._check_template(settled)):
+            console.print(note, markup=False)
+        return settled.model
 
     def round(self, number: RoundKey) -> Round:
         """Return the context of a round."""
@@ -67,10 +78,11 @@ class Loop:
             return None
         folder = self.run.model(round_)
         if not files.exists(folder):  # what it generated is still there, and names its revision
-            return ModelRef(folder, folder.rsplit("/", 1)[1], files.read_json(recorded)["revision"])
+            revision = files.read_json(recorded)["revision"]
+            return ModelRef(folder, folder.rsplit("/", 1)[1], revision, chat=self.base.chat)
         if self.recipe.train.adapters:
             return with_adapters(self.base, folder, self.method.roles)
-        return resolve_model(folder)
+        return replace(resolve_model(folder), chat=self.base.chat)
 
     def generator(self, round_: int) -> ModelRef:
         """Return the model that generates a round: that of the round before, or the base model.
@@ -260,6 +272,18 @@ class Loop:
         """
         await self.engines.leave()
         await self.evaluators.leave()
+
+    def _check_template(self, settled: Settled) -> list[str]:
+        """Check the chat template with a question as the method asks it, where a local model is asked one."""
+        trains = self.method.dataset != CPT.name
+        asks = self.recipe.engine.implementation.serves_trained_models
+        asks |= self.recipe.evaluate.how == "generate"
+        if not (trains or asks) or settled.tokenizer is None:
+            return []
+        tasks = self.run.tasks("train")
+        row = next(self.run.rows(tasks), None) if self.run.manifest(tasks) else None
+        question = self.method.question(row) if row else [ASKED]
+        return check(settled, question, self.method.dataset, trains)
 
     def _report(self) -> None:
         if isinstance(self.method, Reports):

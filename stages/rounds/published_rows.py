@@ -1,8 +1,11 @@
 """From a round's rows to the rows of its dataset: examples, conversations, texts or pairs, with lineage."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from pipeline.chat import PLAIN, Chat
+from pipeline.chat.check import control_token
 from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.methods import Example, Method, examples_of
@@ -35,15 +38,29 @@ def dataset_name(kind: Kind, role: str = "") -> str:
     return f"{kind.name}-{role}" if role else kind.name
 
 
-def drop_too_long(method: Method, tokenizer: Any, max_length: int) -> DatasetStep:
+def examples(method: Method, row: Row, chat: Chat) -> list[Example]:
+    """Return a row's examples, with or without thoughts as the run trains them."""
+    return [
+        replace(e, completion=chat.completion(e.completion, row.payload)) for e in examples_of(method, row)
+    ]
+
+
+def drop_too_long(method: Method, tokenizer: Any, max_length: int, chat: Chat = PLAIN) -> DatasetStep:
     """Return a step that drops rows that the trainer would truncate; here they are counted and stored.
 
-    A row is dropped only if all its examples are too long; otherwise TOO_LONG in its payload lists those.
+    A row is dropped only if all its examples are too long; otherwise TOO_LONG in its payload lists those. A
+    row that spells out a special token in an answer is dropped as control_token.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
         for row in rows():
-            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in examples_of(method, row)]
+            made = examples(method, row, chat)
+            answers = "\n".join(m["content"] for e in made for m in e.completion)
+            if token := control_token(tokenizer, answers):
+                detail = f"an answer spells out {token}, which would end or begin a turn"
+                yield row, Dropped("control_token", detail, row.payload["text"])
+                continue
+            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in made]
             long = [i for i, n in enumerate(tokens) if n > max_length]
             outcome: Dropped | Kept | None = None
             if long and len(long) == len(tokens):
@@ -57,14 +74,21 @@ def drop_too_long(method: Method, tokenizer: Any, max_length: int) -> DatasetSte
 
 
 def published_rows(
-    rows: Callable[[], Iterable[Row]], round_: int, recipe: Recipe, method: Method, role: str = ""
+    rows: Callable[[], Iterable[Row]],
+    round_: int,
+    recipe: Recipe,
+    method: Method,
+    role: str = "",
+    chat: Chat = PLAIN,
 ) -> Iterator[PublishedRow]:
     """Yield the dataset rows of a round's rows, only those of `role` if there is one.
 
     Real is what no model wrote: round 0, and source texts published unchanged.
     """
     kind = published_kind(method)
-    gives: Callable[[Row], list[Any]] = method.texts if isinstance(method, WritesTexts) else method.examples
+    gives: Callable[[Row], list[Any]] = (
+        method.texts if isinstance(method, WritesTexts) else lambda row: examples(method, row, chat)
+    )
     for row in rows():
         real = round_ == 0 or not row.payload["model"]
         for i, item in enumerate(gives(row)):

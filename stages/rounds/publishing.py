@@ -58,7 +58,7 @@ async def publish_round(round_: Round) -> Manifest:
     version = _version(round_, 0, recipe.filters.drop_duplicates)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
-    own = partial(published_rows, partial(round_.rows, PUBLISH), number, recipe, method)
+    own = partial(published_rows, partial(round_.rows, PUBLISH), number, recipe, method, chat=round_.chat)
     for role in dataset_roles(recipe, method):
         folder = run.dataset(dataset_name(kind, role), number)
         if not _is_wanted(folder, manifest):
@@ -82,6 +82,7 @@ async def publish_pairs(round_: Round) -> Manifest:
         recipe.train.max_length,
         recipe.seed,
         lambda: _earlier_rows(round_, PAIRS, 1),
+        round_.chat,
     )
     steps: dict[str, DatasetStep] = {}
     if recipe.preferences.distinct:
@@ -121,7 +122,7 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
     texts = method.trained_texts if isinstance(method, TrainsOnTexts) else (lambda row: [_text(row)])
     for which, questions in held_out_questions(round_).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, texts)
-    steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length)
+    steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length, round_.chat)
     if method.keep_per_question and round_.number:
         steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
     if isinstance(method, AddsPublishSteps):
@@ -145,6 +146,7 @@ def _shared_config(round_: Round, stage: str, first: int) -> dict[str, Any]:
         "ngram": recipe.held_out.ngram,
         "earlier": [r.input(stage).digest for r in _compared(round_, first) if r.manifest(stage)],
         **({"sets": sets} if sets else {}),
+        **({"chat": round_.chat.digest} if round_.chat.digest else {}),
     }
 
 

@@ -75,7 +75,7 @@ def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[
                 **files.read_json(done)
             )  # the model in between was removed to save space: not needed any more
         _train(round_, SFT, start, None, TRAIN_SFT, between)
-        start = resolve_model(between)
+        start = replace(resolve_model(between), chat=base.chat)
     reference = base if recipe.train.dpo.reference == "base" and base.revision != start.revision else None
     return _train(round_, kinds[-1], start, reference, TRAIN, run.model(number))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.chat import UNFINISHED
 from pipeline.config import Filters, Recipe
 from pipeline.errors import ConfigError
 from pipeline.ids import unit_interval
@@ -17,7 +18,7 @@ from pipeline.stage import DatasetStep, Stage
 from stages.steps import loops
 
 # Finish reasons of answers that are not whole, in the words of any server.
-CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error"])
+CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error", UNFINISHED])
 CHARS_PER_WORD = 5  # what a word counts in characters, or in bytes
 
 Refusal = tuple[str, str] | None  # reason and detail; None lets the row pass
@@ -29,8 +30,8 @@ Filter = Callable[[Row], Refusal]
 def stage(recipe: Recipe) -> Stage:
     """Return the filter stage for `recipe.filters`.
 
-    Drop reasons: empty_answer, truncated, too_few_tokens, too_many_tokens, repetition, and those of
-    filters.own.
+    Drop reasons: unfinished_thought, empty_answer, truncated, too_few_tokens, too_many_tokens, repetition,
+    and those of filters.own.
     """
     _own(orjson.dumps(recipe.filters.own))  # an error in them is an error before the first request
     config = {
@@ -53,6 +54,8 @@ def problem(row: Row, filters: Filters) -> Refusal:
 
 def refused(text: str, tokens: int, finish_reason: str, filters: Filters) -> Refusal:
     """Return reason and detail of the first built-in filter that refuses an answer."""
+    if finish_reason == UNFINISHED and (filters.drop_truncated or not text.strip()):
+        return UNFINISHED, f"cut off within its thought after {tokens} tokens"
     if not text.strip():
         return "empty_answer", "the text is blank"
     if filters.drop_truncated and finish_reason in CUT_SHORT:

@@ -1,18 +1,21 @@
 """Preference pairs: a round's right answers against its wrong ones, question by question.
 
 Rows in are answers, rows out are pairs. An answer in a pair is done; any other is dropped with the reason why
-it is in none: held_out_exact, held_out_ngram and too_long are faults of the answer, same_text, earlier_pair
-and length_mismatch of every pair it could be in; over_cap means that other pairs were drawn, no_counterpart
-that there is no usable answer on the other side.
+it is in none: held_out_exact, held_out_ngram, control_token and too_long are faults of the answer, same_text,
+earlier_pair and length_mismatch of every pair it could be in; over_cap means that other pairs were drawn,
+no_counterpart that there is no usable answer on the other side.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
 from typing import Any, NamedTuple
 
 import orjson
 
+from pipeline.chat import PLAIN, Chat
+from pipeline.chat.check import control_token
 from pipeline.config import Preferences
 from pipeline.engines.base import Message
 from pipeline.errors import StageError
@@ -34,6 +37,7 @@ class Rules(NamedTuple):
     max_length: int
     seed: int
     earlier: Callable[[], Iterable[Row]] = tuple
+    chat: Chat = PLAIN
 
 
 def pair_up(method: Method, rules: Rules) -> DatasetStep:
@@ -96,7 +100,9 @@ class _Question:
                     "answer, the rejected one "
                     "a wrong answer to the same question, or an earlier version in the same row."
                 )
-            yield pair
+            sides = ((pair.chosen, pair.chosen_row), (pair.rejected, pair.rejected_row))
+            chosen, rejected = (self._rules.chat.completion(reply, row.payload) for reply, row in sides)
+            yield replace(pair, chosen=chosen, rejected=rejected)
 
     def _usable(self, pair: Pair) -> Row | None:
         """Return the pair as a row, or None if something is wrong with it, which is noted for the answers at
@@ -119,6 +125,8 @@ class _Question:
         for held_out in self._rules.held_out:
             if leak := held_out.leak(Asked.of(row.payload), text_of(reply)):
                 return leak
+        if token := control_token(self._rules.tokenizer, text_of(reply)):
+            return Dropped("control_token", f"an answer spells out {token}")
         tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
         return (
             Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None

@@ -24,8 +24,9 @@ class StepSampling(BaseModel):
 
 
 def answer_fields(completion: Completion) -> dict[str, Any]:
-    """Return the payload fields of a sampled answer."""
+    """Return the payload fields of a sampled answer; `thought` is there if the answer has one to keep."""
     return {
+        **({"thought": completion.thought} if completion.thought else {}),
         "text": completion.text.strip(),
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,

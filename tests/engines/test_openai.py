@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.chat import Chat
 from pipeline.config import OpenaiEngine
 from pipeline.engines import retry
 from pipeline.engines.base import Completion, EngineStatus, Request, Sampling
@@ -20,6 +21,7 @@ from pipeline.engines.openai import OpenAIClient
 from pipeline.engines.openai_format import apportion, build_body
 from pipeline.engines.retry import Retrier, retry_after_seconds
 from pipeline.errors import ConfigError, EngineDied, EngineError, EngineLost
+from pipeline.models import ModelRef
 from pipeline.retries import MAX_BACKOFF, MAX_RETRY_AFTER
 from tests.engines.server import Fault, LocalServer, Seen, in_order, shares
 
@@ -544,3 +546,47 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+# Thoughts, parts and characters that nothing can store
+
+
+async def test_reasoning_that_comes_apart_is_the_thought(server: LocalServer) -> None:
+    for name in ("reasoning_content", "reasoning"):
+        message = {"content": "Answer: 7", name: "By counting."}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        [answer] = await outcome(server, fixed(choices=choices))
+        server.requests = 0
+        assert (answer.text, answer.thought) == ("Answer: 7", "By counting.")
+        assert answer.to_json()["thought"] == "By counting."
+    [plain] = await outcome(server, fixed("Answer: 7"))
+    assert plain.thought is None and "thought" not in plain.to_json()
+
+
+async def test_content_in_parts_is_joined(server: LocalServer) -> None:
+    parts = [{"type": "text", "text": "Answer: "}, {"type": "image_url"}, {"type": "text", "text": "7"}]
+    choices = [{"index": 0, "message": {"content": parts}, "finish_reason": "stop"}]
+    [answer] = await outcome(server, fixed(choices=choices))
+    assert answer.text == "Answer: 7"
+
+
+async def test_half_a_character_fails_its_row_for_good_and_at_once(server: LocalServer) -> None:
+    body = b'{"choices": [{"index": 0, "message": {"content": "a \\ud83d b"}, "finish_reason": "stop"}]}'
+    with pytest.raises(EngineError, match="half of a surrogate pair") as caught:
+        await outcome(server, Fault(body=body))
+    assert not caught.value.retryable and server.requests == 1
+    with pytest.raises(EngineError, match="cannot be written as JSON"):
+        chat("a \ud83d b").key("m")
+
+
+async def test_variables_of_the_chat_template_are_sent_and_null_takes_them_away(server: LocalServer) -> None:
+    config = OpenaiEngine(kind="openai", base_url=server.url, model="tiny")
+    model = ModelRef("", "m", "1", chat=Chat(kwargs='{"enable_thinking":false}'))
+    body = build_body(chat(), config, template_kwargs={"enable_thinking": False})
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "chat_template_kwargs" not in build_body(Request(prompt="x"), config, template_kwargs={"a": 1})
+    config = config.model_copy(update={"extra_body": {"chat_template_kwargs": None}})
+    assert "chat_template_kwargs" not in build_body(chat(), config, template_kwargs={"a": 1})
+    plain = OpenAIClient.model_name(config, ModelRef("", "m", "1"))
+    assert plain == f"tiny@{server.url}" and OpenAIClient.model_name(config, model).startswith(f"{plain}+")
+    assert OpenAIClient.create(config, model)._template_kwargs == {"enable_thinking": False}

@@ -123,3 +123,10 @@ def test_models_that_differ_in_their_weights_only(tmp_path: Path) -> None:
     )
     (tmp_path / "b" / "tokenizer.json").write_text("{}")
     assert not differ_in_weights_only(a, b)
+
+
+def test_a_quantized_model_is_refused_with_its_method(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    with pytest.raises(ConfigError, match=r"is quantized \(gptq\).*Use the model that it was made from"):
+        resolve_model(str(tmp_path))
