@@ -87,7 +87,8 @@ def main(function: Callable[..., Any]) -> None:
 
 
 def recipe_path(name: str) -> str:
-    """Return the path of a recipe: a file, or a shipped recipe by name ("quickstart", with or without .yaml).
+    """Return the path of a recipe: a file, or a shipped recipe by name ("quickstart", "laptop/gsm8k", with or
+    without .yaml).
 
     A path into jobs/ or jobs/recipes/ that does not exist here is taken for the shipped recipe of that name.
     """
@@ -97,24 +98,30 @@ def recipe_path(name: str) -> str:
         )
     if os.path.isfile(name) or "://" in name:
         return name
-    folder, file = os.path.split(name)
-    shipped = {path.stem: path for path in RECIPES.glob("*.yaml")}
-    path = shipped.get(file.removesuffix(".yaml"))
-    if path and not folder:
+    shipped, plain = shipped_recipes(), name.removesuffix(".yaml")
+    if path := shipped.get(plain):
         return str(path)
-    if path and folder in ("jobs", os.path.join("jobs", "recipes")):
+    if path := shipped.get(plain.removeprefix("jobs/").removeprefix("recipes/")):
         messages.print(f"{name}: no such file; using the shipped recipe {path}", markup=False, style="dim")
         return str(path)
     if os.path.isdir(name):
         raise ConfigError(f"{name} is a folder; expected a recipe, a YAML file such as {name}/run.yaml.")
+    folder, stem = os.path.split(plain)
     nearby = {p.stem: str(p) for p in Path(folder or ".").glob("*.yaml")}
-    stem = file.removesuffix(".yaml")
-    near = nearby.get(stem) or nearest(stem, shipped) or nearby.get(nearest(stem, nearby) or "")
+    near = nearby.get(stem) or nearest(plain, shipped) or nearest(stem, shipped)
+    near = near or nearby.get(nearest(stem, nearby) or "")
     hint = f" Did you mean {near!r}?" if near else ""
     raise ConfigError(
         f"{name}: no such recipe, neither a file nor one that ships with selfloop.{hint} "
         "`selfloop recipes` lists those that ship; `selfloop init my.yaml` writes a new one."
     )
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the shipped recipes by name, quickstart first and those in folders last."""
+    named = {p.relative_to(RECIPES).with_suffix("").as_posix(): p for p in RECIPES.rglob("*.yaml")}
+    order = sorted(named, key=lambda name: (name != "quickstart", "/" in name, name))
+    return {name: named[name] for name in order}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs.common import JsonOption, main, recipe_path
+from jobs.common import JsonOption, main, recipe_path, shipped_recipes
 from jobs.showing import print_json, show
 from pipeline.console import console
 from pipeline.errors import ConfigError
@@ -30,7 +30,7 @@ def recipes(
         else:
             print(text, end="")
         return
-    heads = [head(path) for path in sorted(RECIPES.glob("*.yaml"), key=lambda p: (p.stem != "quickstart", p))]
+    heads = [head(path) for path in shipped_recipes().values()]
     if as_json:
         print_json(heads)
         return
@@ -41,14 +41,16 @@ def recipes(
         needs = f"; needs {h['needs']}" if h["needs"] else ""
         table.add_row(h["name"], h["summary"], f"{h['takes']}{needs}")
     console.print(table, soft_wrap=False)
-    show("Each runs without a GPU or Java, and wants about 6 GiB of free memory.")
+    show("Those without a need run without a GPU or Java, and want about 6 GiB of free memory.")
     show("Start one: selfloop iterate NAME    read one: selfloop recipes NAME    your own: selfloop init")
 
 
 def head(path: Path) -> dict[str, str]:
     """Return what a recipe's first comment lines declare: its summary, then `takes:` and `needs:`."""
     lines = _text(path).splitlines()
-    declared = {"name": path.stem, "summary": lines[0].removeprefix("#").strip() if lines else ""}
+    inside = path.is_relative_to(RECIPES)
+    name = path.relative_to(RECIPES).with_suffix("").as_posix() if inside else path.stem
+    declared = {"name": name, "summary": lines[0].removeprefix("#").strip() if lines else ""}
     declared |= dict.fromkeys(FIELDS, "")
     for line in lines[1:]:
         key, _, value = line.removeprefix("#").strip().partition(":")

@@ -151,8 +151,8 @@ def lines_of(truth: str | None) -> Lines:
     return "paragraph" if all(line.strip() for line in inner) else "rest"
 
 
-def mark(answer: str, words: Words = ()) -> str:
-    r"""Return the line "Answer: ..." from which `extract` reads `answer` back.
+def mark(answer: str, words: Words = (), boxed: bool = False) -> str:
+    r"""Return the line "Answer: ..." from which `extract` reads `answer` back; `boxed`, \boxed{...} alone.
 
     Several lines (a grid) stand below the mark, and are read back with the `lines` of a truth that has
     several. What would be read otherwise ("the answer is blowing in the wind") goes into a box.
@@ -160,6 +160,7 @@ def mark(answer: str, words: Words = ()) -> str:
     answer, word = answer.strip(), (words or WORDS)[0]
     line = f"{word}: {' '.join(answer.split())}"
     forms = [f"{word}:\n{answer}" if "\n" in answer else line, f"{word}: \\boxed{{{answer}}}"]
+    forms = [f"\\boxed{{{answer}}}", *forms] if boxed else forms
     lines, wanted = lines_of(answer), unwrap(answer)
     return next((f for f in forms if _same(last_marked(f, words, lines).answer, wanted)), line)
 

@@ -34,11 +34,14 @@ def answer_fields(completion: Completion) -> dict[str, Any]:
     }
 
 
-def demonstration(payload: dict[str, Any]) -> str:
-    """Return a demonstration's text: its worked solution, if any, with the final answer marked at its end."""
+def demonstration(payload: dict[str, Any], boxed: bool = False) -> str:
+    """Return a demonstration's text: its worked solution, if any, with the final answer marked at its end.
+
+    `boxed` marks it in a box, for a prompt that asks for one.
+    """
     solution, answer = (payload.get("solution") or "").strip(), payload.get("answer")
     if answer is None:
         return solution
     kind, options, words = payload["answer_type"], payload.get("options"), payload.get("answer_marks") or ()
     marked = solution and extract(solution, kind, options, words, lines_of(answer)).answer is not None
-    return solution if marked else f"{solution}\n{mark(answer, words)}".strip()
+    return solution if marked else f"{solution}\n{mark(answer, words, boxed)}".strip()

@@ -10,6 +10,7 @@ from pipeline.rundir import RunDir
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from stages.steps import decontaminate
+from stages.steps.asking import mark_asked_for
 from stages.steps.decontaminate import Asked
 from stages.steps.samples import demonstration
 from stages.tasks import told
@@ -142,8 +143,9 @@ def _freeze_demonstrations(run: RunDir, recipe: Recipe) -> TaskSet:
         seed = source_seed(recipe.seed, "demonstrations")
         demonstrations = read_demonstrations(recipe.demonstrations, seed, recipe.tasks)
         _set_marks(recipe, demonstrations.rows)
+    boxed = mark_asked_for(Prompts.of(recipe)) == "box"
     for row in demonstrations.rows:
-        row.payload["text"] = demonstration(row.payload)  # from here on it is an answer like any other
+        row.payload["text"] = demonstration(row.payload, boxed)  # from here on it is an answer like any other
     _write(run, "demonstrations", demonstrations.rows)
     notes = (
         *demonstrations.notes,

@@ -231,9 +231,8 @@ class SelfEvolution(Method):
         if read.answer is None and not self._is_open(row):
             return Dropped(read.problem, raw=p["text"])
         verdict = verifiers.Verdict(True, read.answer, "", None).to_payload()
-        return Kept(
-            [row.child("verify", 0, verdict=verdict | {"by": "annotator" if meta else "the model itself"})]
-        )
+        verdict["by"] = "annotator" if meta else "the model itself"
+        return Kept([row.child("verify", 0, verdict=verdict)])
 
     def _is_open(self, row: Row) -> bool:
         """Tell whether no final answer has to be marked: there is none, or a user's verifier reads texts its
