@@ -9,7 +9,9 @@ import typer
 
 from jobs.common import AddressOption, JsonOption, main
 from jobs.showing import print_json, show
-from pipeline.checks import Finding, machine, problem, ray_cluster, software, storage
+from pipeline.checks import Finding, machine, ok, problem, ray_cluster, software, storage, warning
+from stages.sandbox import isolation_problem
+from stages.sandbox.client import ADVICE, MEANS
 
 _LOOK = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "problem": ("PROBLEM ", "red")}
 
@@ -52,7 +54,14 @@ def _findings(run: str | None, address: str | None, quick: bool) -> Iterator[Fin
         yield problem("run directory", f"{file} is a file, not a folder", "Choose another --run directory.")
     elif run is not None:
         yield from storage.run_directory(run)
+    yield _sandbox()
     yield from ray_cluster.ray(address, quick)
+
+
+def _sandbox() -> Finding:
+    if why := isolation_problem():
+        return warning("sandbox", f"no isolation for programs (verifier code_tests): {why}", ADVICE)
+    return ok("sandbox", f"programs (verifier code_tests) run with {MEANS}")
 
 
 def _file_in_the_way(run: str) -> Path | None:

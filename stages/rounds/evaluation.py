@@ -26,7 +26,7 @@ from pipeline.store import files
 from stages.answers import normalized
 from stages.rounds import closed_book
 from stages.rounds.measures import STAGE, measures, reference, stage_name
-from stages.steps import verifiers
+from stages.steps import code_tests, verifiers
 from stages.steps.samples import answer_fields
 
 VERSION = 3
@@ -79,6 +79,8 @@ def check_tasks(run: RunDir, recipe: Recipe) -> None:
     first = [row.payload for row in islice(run.rows(run.tasks("train")), 1)]  # all have the same columns
     if problem := _problem(verifier, first):
         raise DataError(f"tasks: {problem}")
+    if verifier == "code_tests":
+        code_tests.check_isolation()
 
 
 def check_answers(run: RunDir, recipe: Recipe) -> None:

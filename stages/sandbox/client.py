@@ -15,6 +15,12 @@ from pipeline.errors import ConfigError, StageError
 
 _SERVER = Path(__file__).with_name("server.py")
 _ATTEMPTS = 2
+MEANS = "user, mount, process, network and IPC namespaces, a read-only root, seccomp, resource limits"
+ADVICE = (
+    "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with --security-opt "
+    "seccomp=unconfined), or accept the risk with SELFLOOP_UNISOLATED=1."
+)
+NO_ISOLATION = f"this machine gives no isolation for model-written programs ({{problem}}). {ADVICE}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Sandbox:
         """`unisolated` runs programs where the kernel grants no namespaces, with the rights of this user."""
         self._unisolated = unisolated
         self._free: queue.SimpleQueue[subprocess.Popen[str] | None] = queue.SimpleQueue()
-        for _ in range(size or len(os.sched_getaffinity(0))):
+        self._size = size or len(os.sched_getaffinity(0))
+        for _ in range(self._size):
             self._free.put(None)
 
     def run(self, job: Job) -> Outcome:
@@ -82,30 +89,31 @@ class Sandbox:
             self._free.put(process)
         raise StageError(f"the sandbox process died {_ATTEMPTS} times over one program")
 
+    def close(self) -> None:
+        """End the sandbox processes. Waits for programs that are running; the next `run` starts new ones."""
+        for _ in range(self._size):
+            if process := self._free.get():
+                _stop(process)
+        for _ in range(self._size):
+            self._free.put(None)
+
     def _start(self) -> subprocess.Popen[str]:
         process = _server()
         hello = json.loads(process.stdout.readline() or "{}") if process.stdout else {}
         if not hello.get("isolated") and not self._unisolated:
             _stop(process)
-            problem = hello.get("problem") or "it did not start"
-            raise ConfigError(
-                f"code_tests: this machine gives no isolation for model-written programs ({problem}). Allow "
-                "user namespaces (sysctl kernel.unprivileged_userns_clone=1, or a container with "
-                "--security-opt seccomp=unconfined), or accept the risk with SELFLOOP_UNISOLATED=1."
-            )
+            raise ConfigError(NO_ISOLATION.format(problem=hello.get("problem") or "it did not start"))
         _PROCESSES.append(process)
         return process
 
 
 @functools.cache
-def describe_isolation() -> str:
-    """Return in one line what keeps programs in on this machine, or why nothing does."""
+def isolation_problem() -> str:
+    """Return why this machine isolates no programs; "" if it does."""
     process = _server()
     hello = json.loads(process.stdout.readline() or "{}") if process.stdout else {}
     _stop(process)
-    if hello.get("isolated"):
-        return "user, mount, process, network and IPC namespaces, a read-only root, seccomp, resource limits"
-    return f"none: {hello.get('problem') or 'the sandbox process did not start'}"
+    return "" if hello.get("isolated") else hello.get("problem") or "the sandbox process did not start"
 
 
 _PROCESSES: list["subprocess.Popen[str]"] = []

@@ -152,7 +152,7 @@ class Case:
             else f": {type(error).__name__}: {error}"
         )
         self._cases.error = self._cases.error or f"{self._source[:SHOWN]}{said[:SHOWN]}"
-        return isinstance(error, Exception)
+        return isinstance(error, Exception) and not isinstance(error, wire.NotPlainError)
 
 
 class _Counted(ast.NodeTransformer):
@@ -176,6 +176,8 @@ def run_asserts(tests: str, entry_point: str, program: Program, cases: Cases) ->
         exec(compiled, names)
         if callable(check := names.get("check")) and entry_point:
             check(names[entry_point])
+    except wire.NotPlainError:
+        raise
     except Exception as e:
         cases.total += 1
         cases.error = cases.error or f"{type(e).__name__}: {e}"[:SHOWN]

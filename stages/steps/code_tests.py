@@ -4,18 +4,37 @@ import functools
 import os
 from typing import Any
 
-from pipeline.errors import DataError
-from stages.sandbox import Job, Sandbox
+from pipeline.console import progress
+from pipeline.errors import ConfigError, DataError
+from stages.sandbox import Job, Sandbox, isolation_problem
+from stages.sandbox.client import MEANS, NO_ISOLATION
 from stages.sandbox.layouts import read_program
 from stages.steps.verifiers import Verdict
 
 UNISOLATED = "SELFLOOP_UNISOLATED"  # run programs even where the kernel grants no isolation
 
 
+def unisolated() -> bool:
+    """Tell whether programs may run where the kernel grants no isolation."""
+    return os.environ.get(UNISOLATED) == "1"
+
+
+def check_isolation() -> None:
+    """Say what keeps programs in on this machine.
+
+    Raises ConfigError if nothing does, unless that is allowed.
+    """
+    problem = isolation_problem()
+    if problem and not unisolated():
+        raise ConfigError(f"verifier code_tests: {NO_ISOLATION.format(problem=problem)}")
+    means = f"NO isolation ({problem})" if problem else MEANS
+    progress.print(f"code_tests: programs run with {means}", markup=False)
+
+
 @functools.cache
 def sandbox() -> Sandbox:
     """Return this process's sandbox."""
-    return Sandbox(unisolated=os.environ.get(UNISOLATED) == "1")
+    return Sandbox(unisolated())
 
 
 def code_tests(payload: dict[str, Any]) -> Verdict:

@@ -11,12 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 from pipeline.places import PROJECT
-from stages.sandbox import Job, Outcome, Sandbox, describe_isolation
+from stages.sandbox import Job, Outcome, Sandbox, isolation_problem
 from stages.sandbox.layouts import read_program, read_tests
 
-pytestmark = pytest.mark.skipif(
-    describe_isolation().startswith("none"), reason=f"isolation: {describe_isolation()}"
-)
+pytestmark = pytest.mark.skipif(bool(isolation_problem()), reason=f"no isolation: {isolation_problem()}")
 
 TASKS = [json.loads(line) for line in (PROJECT / "data" / "code" / "tasks.jsonl").read_text().splitlines()]
 STEPS = 3_000  # lines that a mutant may execute here

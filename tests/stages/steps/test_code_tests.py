@@ -10,14 +10,12 @@ from pipeline.config import Source
 from pipeline.errors import DataError
 from pipeline.prompts import SHIPPED
 from stages.rounds.evaluation import _problem
-from stages.sandbox import describe_isolation
+from stages.sandbox import isolation_problem
 from stages.steps.asking import ask
 from stages.steps.code_tests import code_tests
 from stages.tasks.read import read_tasks
 
-isolated = pytest.mark.skipif(
-    describe_isolation().startswith("none"), reason=f"isolation: {describe_isolation()}"
-)
+isolated = pytest.mark.skipif(bool(isolation_problem()), reason=f"no isolation: {isolation_problem()}")
 TESTS = {"asserts": "assert f(1) == 2\nassert f(2) == 4", "entry_point": "f"}
 
 
