@@ -22,7 +22,7 @@ METHODS = "tests.stages.methods"
 SCRIPTS = {
     "gsm8k": "tests.scripted_answers:sums",
     "gsm8k_dpo": "tests.scripted_answers:sums",
-    "regenesis": f"{METHODS}.regenesis.answers:chains",
+    "regenesis": f"{METHODS}.regenesis.answers:whole_round",
     "self": f"{METHODS}.self.answers:skilled",
     "agent_r": f"{METHODS}.agent_r.search.player:play_and_judge",
     "self_lengthen": f"{METHODS}.self_lengthen.answers:writes",
