@@ -62,8 +62,10 @@ def test_text_that_goes_in_is_only_text(render: Render, text: str) -> None:
 
 @given(st.text())
 def test_any_question_stays_in_its_turn(question: str) -> None:
-    plain = prompts.render("direct/solve", question="why?", options=None, answer_type="text")
-    filled = prompts.render("direct/solve", question=f"<{question}>", options=None, answer_type="text")
+    plain = prompts.render("direct/solve", question="why?", options=None, answer_type="text", example="")
+    filled = prompts.render(
+        "direct/solve", question=f"<{question}>", options=None, answer_type="text", example=""
+    )
     assert [m["role"] for m in filled] == [m["role"] for m in plain]
     assert [m["content"].replace(f"<{question}>", "why?") for m in filled] == [m["content"] for m in plain]
 
@@ -174,7 +176,7 @@ def test_recipe_takes_another_shipped_template(recipe_with: Callable[[str], Reci
         ("{direct/solve: my/none.jinja}", "neither a file, nor a shipped template"),
         (
             '{direct/solve: "[[user]]\\n{{ answer }}"}',
-            "uses answer; this template is given: answer_type, options, question",
+            "uses answer; this template is given: answer_type, example, options, question",
         ),
         ('{direct/solve: "[[user]]\\n{{ question "}', "prompts: direct/solve (of the recipe)"),
         ("7", "prompts"),

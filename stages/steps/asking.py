@@ -16,7 +16,8 @@ def ask(prompts: Prompts, task: Mapping[str, Any]) -> list[Message]:
     Turns before the question (a system prompt, earlier turns of a chat) come first. A model gets one system
     message: the task's own, and then that of the template.
     """
-    question = prompts.render(SOLVE, answer_type=task.get("answer_type"), **_task(task))
+    given = {"answer_type": task.get("answer_type"), "example": _example(task.get("tests") or {})}
+    question = prompts.render(SOLVE, **given, **_task(task))
     asked = [*(task.get("turns") or ()), *question]
     system = "\n\n".join(m["content"] for m in asked if m["role"] == "system")
     rest = [m for m in asked if m["role"] != "system"]
@@ -40,6 +41,15 @@ def mark_asked_for(prompts: Prompts) -> Literal["line", "box", ""]:
     source = prompts.source(SOLVE)
     on_a_line = any(word in source for word in ("answer_mark", "Answer:", f"{prompts.answer_mark}:"))
     return "line" if on_a_line else "box" if "\\boxed" in source else ""
+
+
+def _example(tests: Mapping[str, Any]) -> str:
+    """Return a test that tells what a program has to define, where only its tests say so."""
+    if calls := tests.get("calls"):
+        arguments = ", ".join(map(repr, calls[0]["input"]))
+        return f"assert {tests['entry_point']}({arguments}) == {calls[0]['output']!r}"
+    asserts = [] if tests.get("entry_point") else tests.get("asserts", "").splitlines()
+    return next((line.strip() for line in asserts if line.lstrip().startswith("assert")), "")
 
 
 def _task(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline import thoughts
+from pipeline.chat import UNFINISHED
 from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
@@ -293,11 +294,10 @@ async def _answer(llm: LLM, step: str, sampling: Sampling, number: int, **variab
     thought is asked for again with the room of a text.
     """
     [reply] = await llm.ask(step, sampling=sampling, sample_index=number, **variables)
-    thought = reply.text.strip() or getattr(reply, "thought", None)
-    if thought and not thoughts.without(reply.text):
+    if reply.finish_reason == UNFINISHED:
         roomy = sampling.override(max_tokens=max(sampling.max_tokens, llm.sampling.max_tokens), stop=())
         [reply] = await llm.ask(step, sampling=roomy, sample_index=number, **variables)
-    return spoken(reply)
+    return reply
 
 
 def _accepted(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:

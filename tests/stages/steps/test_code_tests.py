@@ -1,6 +1,5 @@
 """The verifier code_tests, and tasks with tests."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from stages.sandbox import isolation_problem
 from stages.steps.asking import ask
 from stages.steps.code_tests import code_tests
 from stages.tasks.read import read_tasks
+from tests.stages.tasks import layouts
 
 isolated = pytest.mark.skipif(bool(isolation_problem()), reason=f"no isolation: {isolation_problem()}")
 TESTS = {"asserts": "assert f(1) == 2\nassert f(2) == 4", "entry_point": "f"}
@@ -57,53 +57,28 @@ def test_a_task_without_tests_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "row", "tests"),
+    ("preset", "tests", "shown"),
     [
-        (
-            "humaneval",
-            {
-                "task_id": "HumanEval/0",
-                "prompt": 'def f(x):\n    """Double x."""\n',
-                "canonical_solution": "    return 2 * x\n",
-                "test": "def check(candidate):\n    assert candidate(1) == 2\n",
-                "entry_point": "f",
-            },
-            {"asserts": "def check(candidate):\n    assert candidate(1) == 2\n", "entry_point": "f"},
-        ),
+        ("humaneval", {"asserts": layouts.HUMANEVAL[0]["test"], "entry_point": "double"}, ""),
         (
             "mbpp",
-            {
-                "task_id": 1,
-                "text": "Write a function f that doubles.",
-                "code": "def f(x): return 2 * x",
-                "test_list": ["assert f(1) == 2", "assert f(2) == 4"],
-                "test_setup_code": "",
-                "challenge_test_list": [],
-            },
-            {"asserts": "assert f(1) == 2\nassert f(2) == 4", "entry_point": ""},
+            {"asserts": "assert double(1) == 2\nassert double(2) == 4", "entry_point": ""},
+            "such as `assert double(1) == 2`.",
         ),
-        (
-            "apps",
-            {
-                "problem_id": 0,
-                "question": "Double the number.",
-                "solutions": json.dumps(["print(2 * int(input()))"]),
-                "input_output": json.dumps({"inputs": ["1\n"], "outputs": ["2\n"]}),
-                "difficulty": "introductory",
-                "url": "",
-                "starter_code": "",
-            },
-            {"streams": [{"input": "1\n", "output": "2\n"}], "entry_point": ""},
-        ),
+        ("apps", {"streams": [{"input": "1\n", "output": "2\n"}], "entry_point": ""}, ""),
     ],
 )
 def test_public_layouts_become_tasks_with_tests(
-    preset: str, row: dict[str, Any], tests: dict[str, Any], tmp_path: Path
+    preset: str, tests: dict[str, Any], shown: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    source = Source.model_validate(
-        {"source": "jsonl", "path": str(tmp_path / "rows.jsonl"), "preset": preset}
-    )
-    [task] = read_tasks(source, seed=0).rows
+    path = layouts.write(tmp_path, preset, "jsonl")
+    task, *_ = read_tasks(Source(source="jsonl", path=str(path), preset=preset), seed=0).rows
     assert task.payload["tests"] == tests
-    assert "```python" in ask(SHIPPED, task.payload)[-1]["content"]
+    asked = ask(SHIPPED, task.payload)[-1]["content"]
+    assert "```python" in asked and ("such as" in asked) == bool(shown) and shown in asked
+
+
+def test_a_called_function_is_named(tmp_path: Path) -> None:
+    tests = {"calls": [{"input": [1, "a"], "output": [2]}], "entry_point": "pair"}
+    asked = ask(SHIPPED, payload("", tests=tests))[-1]["content"]
+    assert "`assert pair(1, 'a') == [2]`" in asked

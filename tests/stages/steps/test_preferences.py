@@ -284,7 +284,7 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
         ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),
-        ({"train": {"dpo": {"loss_weights": [1, 2]}}}, "loss_weights has 2 numbers for 1 losses"),
+        ({"train": {"dpo": {"loss_weights": [1, 2, 3]}}}, "loss_weights has 3 numbers for 2 losses"),
         ({"train": {"dpo": {"betta": 1}}}, "did you mean 'beta'"),
     ],
 )

@@ -210,6 +210,56 @@ SHAREGPT = [
     for row in CHAT
 ]
 
+HUMANEVAL = [
+    {
+        "task_id": f"HumanEval/{i}",
+        "prompt": f'def {name}(x: int) -> int:\n    """ Return {what}. """\n',
+        "canonical_solution": f"    return {body}\n",
+        "test": f"METADATA = {{}}\n\n\ndef check(candidate):\n    assert candidate(3) == {value}\n",
+        "entry_point": name,
+    }
+    for i, (name, what, body, value) in enumerate(
+        [("double", "twice x", "2 * x", 6), ("square", "x times x", "x * x", 9)]
+    )
+]
+MBPP = [
+    {
+        "task_id": i,
+        "text": f"Write a function to {what} a number.",
+        "code": f"def {name}(x):\r\n  return {body}",
+        "test_list": tests,
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    }
+    for i, (what, name, body, tests) in enumerate(
+        [
+            ("double", "double", "2 * x", ["assert double(1) == 2", "assert double(2) == 4"]),
+            ("square", "square", "x * x", ["assert square(3) == 9"]),
+        ]
+    )
+]
+APPS = [
+    {
+        "problem_id": i,
+        "question": question,
+        "solutions": json.dumps([program]),
+        "input_output": json.dumps(cases),
+        "difficulty": "introductory",
+        "url": "https://example.org",
+        "starter_code": "",
+    }
+    for i, (question, program, cases) in enumerate(
+        [
+            ("Double a number.", "print(2 * int(input()))", {"inputs": ["1\n"], "outputs": ["2\n"]}),
+            (
+                "Square a number.",
+                "def square(x): return x * x",
+                {"fn_name": "square", "inputs": [[3]], "outputs": [[9]]},
+            ),
+        ]
+    )
+]
+
 ROWS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": GSM8K,
     "math": MATH,
@@ -219,6 +269,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "verl": VERL,
     "deepscaler": DEEPSCALER,
     "olympiadbench": OLYMPIADBENCH,
+    "humaneval": HUMANEVAL,
+    "mbpp": MBPP,
+    "apps": APPS,
     "messages": CHAT,
     "sharegpt": SHAREGPT,
 }

@@ -88,7 +88,7 @@ def test_held_out_questions_among_the_tasks_are_left_out_and_said(
     assert len(texts(run, "train")) == 4 and len(texts(run, "held_out")) == 3
     manifest = run.manifest(run.path("tasks"))
     assert manifest.rows_dropped == {"equal_to_held_out": 2}
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert "held_out.source: 2 tasks read the same as a held-out question and are left out, such as" in said
     assert "tasks.jsonl:3: What is 2 + 1?" in said
     with pytest.raises(DataError, match=r"held_out\.source contains every task"):
@@ -104,12 +104,12 @@ def test_how_many_demonstrations_can_be_read_is_said(
     )
     source = {"source": "jsonl", "path": str(path), "columns": {"answer": None, "solution": "s"}}
     from_files(tmp_path, tasks, [{"question": "9?", "answer": 9}], demonstrations=source)
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert f"{path}: 1 of 2 have an answer that can be read. The others, such as {path}:1, teach" in said
     source |= {"columns": {"answer": "s", "solution": "s"}, "answer_mark": "#### ", "on_bad_row": "skip"}
     (other := tmp_path / "other").mkdir()
     from_files(other, tasks, [{"question": "9?", "answer": 9}], demonstrations=source)
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert f"{path}: 1 of 1 have an answer that can be read" in said and "The others" not in said
 
 

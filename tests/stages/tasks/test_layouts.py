@@ -25,6 +25,9 @@ ANSWERS: dict[str, list[str | None]] = {
     "verl": ["34", "13", "42"],
     "deepscaler": ["42", "\\frac{x}{2}"],
     "olympiadbench": ["$3$", "$11$", "$2015$"],
+    "humaneval": [None, None],
+    "mbpp": [None, None],
+    "apps": [None, None],
     "messages": [None, None],
     "sharegpt": [None, None],
 }
@@ -47,6 +50,15 @@ BY_HAND: dict[str, dict[str, Any]] = {
         "answer_type": "math",
         "columns": {"answer": "final_answer.0", "solution": "solution.0"},
     },
+    "humaneval": {
+        "answer_type": "code",
+        "columns": {"question": "prompt", "answer": None, "tests": "test", "entry_point": "entry_point"},
+    },
+    "mbpp": {
+        "answer_type": "code",
+        "columns": {"question": "text", "answer": None, "tests": "test_list"},
+    },
+    "apps": {"answer_type": "code", "columns": {"answer": None, "tests": "input_output"}},
     "messages": {
         "answer_type": "text",
         "columns": {"question": "messages", "answer": None, "solution": "messages"},
