@@ -258,14 +258,14 @@ async def test_nothing_moves(stages: Stages) -> None:
         StageError,
         match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running",
     ) as e:
-        await stages(factory("plain"), no_progress_seconds=6)
+        await stages(factory("plain"), no_progress_seconds=15)
     assert "generate" in str(e.value)
 
 
 async def test_a_stage_function_blocks(stages: Stages) -> None:
     """The worker cannot answer: the watch must not wait for it."""
     with pytest.raises(StageError, match="a worker has not answered for .*its stage function blocks"):
-        await stages(factory("blocks"), no_progress_seconds=4)
+        await stages(factory("blocks"), no_progress_seconds=15)
 
 
 async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:
