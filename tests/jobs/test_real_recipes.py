@@ -71,7 +71,8 @@ def small(name: str, folder: Path, model: Path) -> Recipe:
     text["engine"] = {"kind": "scripted", "answers": SCRIPTS[name.partition("/")[2]]}
     text["train"] |= {"max_steps": 1, "batch_size": 2, "max_length": 256, "precision": "fp32"}
     text["train"]["lora"] = {"r": 4, "alpha": 8}
-    text.setdefault("evaluate", {})["bootstrap"] = 100
+    text.setdefault("evaluate", {}).update(bootstrap=100, base_model=False)
+    text["evaluate"].get("sets", {}).pop("prompts", None)
     text["sampling"]["max_tokens"] = 200
     if "questions_per_round" in text:
         text["questions_per_round"] = 12
@@ -84,11 +85,12 @@ def small(name: str, folder: Path, model: Path) -> Recipe:
         game = {"dataset": f"{METHODS}.agent_r.search.counter:Counter", "options": {"train": 6, "test": 4}}
         text["tasks"] |= game
         del text["demonstrations"]
-        text["method"] |= {"depth": 5, "alpha": [0.5]}
-        text["questions_per_round"] = 6
+        text["method"] |= {"depth": 5, "simulations": 4, "alpha": [0.5]}
+        text["questions_per_round"] = 3
     if kind == "self_lengthen":
         text["method"] |= {"article_words": 20, "demand_unit": 20, "draft_tries": 2, "attempts": 2}
-        text["held_out"], text["questions_per_round"] = {"count": 4}, 6
+        text["method"] |= {"instructions": 3, "drafts": 1, "extensions": 1, "length_bias": []}
+        text["held_out"], text["questions_per_round"] = {"count": 2}, 3
         text["evaluate"]["max_tokens"] = 200
     if kind == "entigraph":
         given = write_inputs(folder / "inputs")
