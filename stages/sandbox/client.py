@@ -98,11 +98,10 @@ class Sandbox:
             self._free.put(None)
 
     def _start(self) -> subprocess.Popen[str]:
-        process = _server()
-        hello = json.loads(process.stdout.readline() or "{}") if process.stdout else {}
-        if not hello.get("isolated") and not self._unisolated:
+        process, problem = _server()
+        if problem and not self._unisolated:
             _stop(process)
-            raise ConfigError(NO_ISOLATION.format(problem=hello.get("problem") or "it did not start"))
+            raise ConfigError(NO_ISOLATION.format(problem=problem))
         _PROCESSES.append(process)
         return process
 
@@ -110,21 +109,25 @@ class Sandbox:
 @functools.cache
 def isolation_problem() -> str:
     """Return why this machine isolates no programs; "" if it does."""
-    process = _server()
-    hello = json.loads(process.stdout.readline() or "{}") if process.stdout else {}
+    process, problem = _server()
     _stop(process)
-    return "" if hello.get("isolated") else hello.get("problem") or "the sandbox process did not start"
+    return problem
 
 
 _PROCESSES: list["subprocess.Popen[str]"] = []
 
 
-def _server() -> "subprocess.Popen[str]":
+def _server() -> "tuple[subprocess.Popen[str], str]":
+    """Start a sandbox process; return it, and why it isolates nothing ("" if it does)."""
     command = [sys.executable, "-I", str(_SERVER)]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}  # no secrets of ours
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd="/"
     )
+    assert process.stdout  # a pipe
+    hello = json.loads(process.stdout.readline() or "{}")
+    isolated, problem = hello.get("isolated"), hello.get("problem")
+    return process, "" if isolated else problem or "the sandbox process did not start"
 
 
 def _exchange(process: "subprocess.Popen[str]", line: str) -> str:

@@ -44,6 +44,8 @@ def isolate() -> int:
 
     Returns in a child, the first process of that namespace, which the kernel kills with its parent.
     """
+    if not isolation.supported():
+        raise OSError("not Linux on x86_64 or aarch64")
     isolation.new_user()
     new = isolation.NEW_MOUNTS | isolation.NEW_NETWORK | isolation.NEW_IPC | isolation.NEW_UTS
     isolation.unshare(new | isolation.NEW_PIDS)
@@ -78,7 +80,7 @@ class Child:
         stdin: bytes = b"",
         scratch: bool = True,
     ) -> None:
-        self.output, self._written = b"", 0
+        self.output = b""
         self._limit = limits["output"]
         self.reader, writer = os.pipe()
         if pids is not None:
@@ -143,7 +145,7 @@ def _run_tests(job: dict[str, Any], pids: int | None) -> dict[str, Any]:
         program.serve(job["code"], theirs)
 
     def check() -> None:
-        _keep_only(ours.fileno(), report=1)
+        _keep_only(ours.fileno())
         cases = tests.Cases()
         try:
             connected = tests.Program(ours)
@@ -208,7 +210,7 @@ def _wait(children: list[Child], seconds: float, until: Child) -> bool:
     return False
 
 
-def _keep_only(*numbers: int, report: int | None = None) -> None:
+def _keep_only(*numbers: int) -> None:
     """Close every descriptor but the standard streams and `numbers`."""
     keep = sorted({0, 1, 2, *numbers})
     for low, high in zip(keep, [*keep[1:], 4096], strict=True):
