@@ -91,7 +91,7 @@ class Environment(ABC):
     def parse(self, text: str) -> Move:
         """Read a player's reply (without thoughts in tags): its turn, and the action for `step` in it.
 
-        The turn is a beginning of `text`, kept and learnt as it was written; what follows it is discarded.
+        The turn is a beginning of `text`, kept and learned as it was written; what follows it is discarded.
         Default: actions of one line. For code or tool calls return `actions.several_lines(text)`, or read
         them your own way, and replace the templates agent_r/rules and agent_r/reflect to ask for that form.
         """

@@ -1,4 +1,4 @@
-"""Questions that a model always answers right, from which nothing is learnt: left out of publishing.
+"""Questions that a model always answers right, from which nothing is learned: left out of publishing.
 
 generate counts a question's answers (`counted`), verify finds that none was wrong (`marked`), and publishing
 drops those rows (`left_out`). Preference pairs need a wrong answer, so such a question has none anyway.

@@ -159,6 +159,7 @@ _DECODER = json.JSONDecoder(
 
 
 def check_options(source: Source, known: tuple[str, ...]) -> None:
+    """Raise DataError for options that the source does not have."""
     if unknown := sorted(set(source.options) - set(known)):
         unknown_names, known_names = ", ".join(unknown), ", ".join(known) or "none"
         raise DataError(f"source {source.source}: unknown options {unknown_names}; known: {known_names}.")

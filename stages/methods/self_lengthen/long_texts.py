@@ -72,7 +72,7 @@ def _ends(body: str) -> bool:
 
 
 def spoken(reply: Completion) -> Completion:
-    """Return a reply without thoughts, which are no part of a text, of its length and of what is learnt."""
+    """Return a reply without thoughts, which are no part of a text, of its length and of what is learned."""
     return replace(reply, text=thoughts.without(reply.text)) if thoughts.split(reply.text).thought else reply
 
 

@@ -50,11 +50,11 @@ class Game:
 
     @staticmethod
     def said(reply: str) -> str:
-        """Return a reply without thoughts: they are neither played, remembered nor learnt."""
+        """Return a reply without thoughts: they are neither played, remembered nor learned."""
         return thoughts.without(reply)
 
     def parse(self, reply: str) -> Move:
-        """Read a reply. Raises DataError if the environment's turn is not a beginning of it: what is learnt
+        """Read a reply. Raises DataError if the environment's turn is not a beginning of it: what is learned
         must be what the model wrote.
         """
         said = self.said(reply)
