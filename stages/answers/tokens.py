@@ -44,7 +44,8 @@ lceil rceil degree langle rangle angle begin end
 _SHORT_WORDS = words("or and if no on is in to at of bn mn tn")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<number>[0-9]+(?:\.[0-9]*)?\\(?:overline|bar|dot)\s*(?:\{[0-9]+\}|[0-9])(?:[0-9]*\\dot\s*(?:\{[0-9]\}|[0-9]))?"
+    r"|(?P<number>[0-9]+(?:\.[0-9]*)?\\(?:overline|bar|dot)\s*(?:\{[0-9]+\}|[0-9])"
+    r"(?:[0-9]*\\dot\s*(?:\{[0-9]\}|[0-9]))?"
     r"|[0-9]+\.[0-9]*\([0-9]+\)|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+(?![0-9.]))?)"
     r"|\\(?:text|textbf|textit|textrm|mbox|mathrm|mathit|operatorname\*?)\s*\{(?P<text>[^{}]*)\}"
     r"|\\mathbf\s*(?:\{(?P<bold>[A-Za-z])\}|(?P<bold2>[A-Za-z]))"

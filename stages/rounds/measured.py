@@ -39,7 +39,8 @@ class Measured(NamedTuple):
 
     def per_row(self) -> tuple[float, float, float, float]:
         """Return rows out, requests, prompt and completion tokens for each row in."""
-        return tuple(n / max(1, self.rows) for n in (self.out, self.requests, self.prompt, self.completion))  # type: ignore[return-value]
+        rows = max(1, self.rows)
+        return self.out / rows, self.requests / rows, self.prompt / rows, self.completion / rows
 
     @property
     def answer_tokens(self) -> float:
