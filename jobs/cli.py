@@ -22,6 +22,8 @@ COMMANDS = {
     "train": "One round: train on the accumulated data.",
     "evaluate": "One round: measure the model on the held-out set.",
     "inspect": "Look at a run and its rows, even while it is running.",
+    "export": "Write a stage's rows as a table: Parquet, JSON lines, CSV or a dataset.",
+    "query": "Ask a run with SQL: dropped rows, requests, rounds.",
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Start a run from a round of another one, with other settings.",
     "compare": "Compare runs by method and policy.",

@@ -91,6 +91,15 @@ def parse_round(text: str | None) -> RoundKey | None:
     return int(text)
 
 
+def check_stage(stage: str, recipe: dict[str, Any]) -> None:
+    """Raise ConfigError for a name that no stage of a run with this recipe has."""
+    names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
+    if stage not in names:
+        near = nearest(stage, names)
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise ConfigError(f"--stage {stage!r}: no such stage{hint}. Stages are {', '.join(names)}.")
+
+
 def _whole_run(run: RunDir, round_: RoundKey | None, as_json: bool) -> None:
     facts = overview.overview(run)
     if round_ is not None:
@@ -128,13 +137,9 @@ def _stage_facts(
     run: RunDir, round_: RoundKey | None, stage: str, recipe: dict[str, Any], kinds: list[str], n: int
 ) -> dict[str, Any]:
     """Return a stage's counts with `n` examples: of rows and rejects, or only of these `kinds` of rejects."""
-    sets = overview.evaluation_sets(recipe)
-    names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in sets))
-    if stage not in names:
-        near = nearest(stage, names)
-        hint = f" (did you mean {near!r}?)" if near else ""
-        raise ConfigError(f"--stage {stage!r}: no such stage{hint}. Stages are {', '.join(names)}.")
+    check_stage(stage, recipe)
     if stage == "tasks":
+        sets = overview.evaluation_sets(recipe)
         return _task_facts(run, [*TASK_SETS, *(f"sets/{name}" for name in sets)], kinds, n)
     round_ = _round_of(run, round_, stage, recipe)
     facts: dict[str, Any] = {"run": run.root, "round": round_, "stage": stage}
