@@ -7,6 +7,7 @@ rounds/001/<stage>/         parts, dropped/, failed/, requests/, fingerprint.jso
 datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (episodes), cpt (texts)
 models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
 evaluation/round-001.json   (and base.json)
+error.json                  what ended the last start, if an error did
 branch.json                 in a branch: its source, and the last round that both share
 logs/
 """
