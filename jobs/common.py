@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.store.lock import run_lock
+from pipeline.trackers import tracked
 
 RunOption = Annotated[
     str,
@@ -136,8 +137,10 @@ def open_run(
     cluster.check_run_path(run)
     check_run(run)
     directory = RunDir(run)
-    with run_lock(directory.local):
+    with ExitStack() as resources:
+        resources.enter_context(run_lock(directory.local))
         settings = _settings(directory, recipe, overrides)
+        resources.enter_context(tracked(directory, settings))
         cluster.connect(address or settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, releasing engines and locks.
         # Installed after connecting, because Ray sets a handler of its own.

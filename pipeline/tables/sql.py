@@ -25,9 +25,7 @@ def answered(sql: str, names: list[str], table: Callable[[str], Table]) -> Itera
     try:
         import duckdb
     except ImportError:
-        raise SelfloopError(
-            "selfloop query needs the package duckdb: pip install 'selfloop[query]'"
-        ) from None
+        raise SelfloopError("selfloop query needs the package duckdb: pip install duckdb") from None
     _check(duckdb, sql)
     with tempfile.TemporaryDirectory(prefix="selfloop-query-") as aside:
         limits = {"enable_external_access": "false", "temp_directory": f"{aside}/spilled"}

@@ -34,7 +34,8 @@ _REFUSED = {
     "eval_strategy": _NO_EVALUATION,
     "load_best_model_at_end": _NO_EVALUATION,
     "fp16": "is not supported: train.precision chooses fp32 or bf16. Remove it",
-    "push_to_hub": "is not supported: push the folder models/round-NNN yourself. Remove it",
+    "push_to_hub": "is not supported: `selfloop push RUN --to OWNER/NAME --models` pushes. Remove it",
+    "report_to": "is not set here: the recipe's section `track` names the trackers. Remove it",
     "model_init_kwargs": "has no effect: selfloop loads the model itself. Remove it",
     "padding_free": "mixes texts without FlashAttention, which selfloop does not load. Remove it",
 }
