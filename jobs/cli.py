@@ -29,6 +29,7 @@ COMMANDS = {
     "branch": "Start a run from a round of another one, with other settings.",
     "compare": "Compare runs by method and policy.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
+    "push": "Push datasets and models to the Hub, with cards.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",
 }

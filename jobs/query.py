@@ -89,7 +89,7 @@ def _round_records(run: RunDir) -> list[Record]:
 
 def _list_tables(run: RunDir, names: list[str], as_json: bool) -> None:
     about = {"rounds": ROUNDS, **views.VIEWS}
-    tables = [
+    tables: list[dict[str, Any]] = [
         {"table": n, "holds": about.get(n, "the rows that this stage passed on"), "columns": _columns(run, n)}
         for n in names
     ]

@@ -24,8 +24,10 @@ AT_ONCE = 50  # rows that are decoded from Arrow together
 REJECTS = ("dropped", "failed")
 # A payload key with the name of one of these becomes the column payload_<key>.
 RESERVED = {"round", "stage", "set", *REJECT}
-STAGE_FACTS = ("state", "in", "done", "out", "prompt_tokens", "completion_tokens", "requests_sent")
-STAGE_FACTS += ("requests_from_log", "seconds", "model", "passes_through")
+STAGE_FACTS = (
+    *("state", "in", "done", "out", "prompt_tokens", "completion_tokens"),
+    *("requests_sent", "requests_from_log", "seconds", "model", "passes_through"),
+)
 
 VIEWS = {
     "stages": "a line for each stage of a round: rows in and out, tokens, seconds",

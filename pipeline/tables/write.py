@@ -20,8 +20,6 @@ MARKER = "dataset_dict.json"  # `datasets` writes it: a folder with it may be re
 # What a spreadsheet takes for a formula, and what only looks like one.
 FORMULA, NUMBER = r"^[=+\-@\t\r]", r"^[+-]?\d+([.,]\d+)*%?$"
 
-Schema, Batches = pa.Schema, Iterator[pa.RecordBatch]
-
 
 def format_of(target: str) -> str:
     """Return the format that a path asks for, "folder" for one without an ending. Raises ConfigError."""
@@ -64,32 +62,32 @@ def write_table(table: Table, target: str, spreadsheet: bool = False) -> tuple[i
 
 
 class Seen:
-    """Batches, counted as they pass."""
+    """Iterator[pa.RecordBatch], counted as they pass."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self.rows, self._batches = 0, batches
 
-    def __iter__(self) -> Batches:
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
         for batch in self._batches:
             self.rows += batch.num_rows
             yield batch
 
 
-def parquet(file: BinaryIO, schema: Schema, batches: Any) -> None:
+def parquet(file: BinaryIO, schema: pa.Schema, batches: Any) -> None:
     """Write a Parquet file."""
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in _groups(batches):
             writer.write_table(pa.Table.from_batches(group))
 
 
-def jsonl(file: BinaryIO, schema: Schema, batches: Any) -> None:
+def jsonl(file: BinaryIO, schema: pa.Schema, batches: Any) -> None:
     """Write a JSON object per line; every line has every column."""
     for batch in batches:
         for record in batch.to_pylist():
             file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def csv(file: BinaryIO, schema: Schema, batches: Any, spreadsheet: bool = False) -> int:
+def csv(file: BinaryIO, schema: pa.Schema, batches: Any, spreadsheet: bool = False) -> int:
     """Write a CSV file with structs and lists as JSON; return how many cells begin like a formula."""
     flat = pa.schema([(f.name, pa.string() if pa.types.is_nested(f.type) else f.type) for f in schema])
     formulas = 0
@@ -115,13 +113,13 @@ def spool(table: Table, path: str) -> None:
     _arrow(path, schema, table.arrow(schema))
 
 
-def _arrow(path: str, schema: Schema, batches: Any) -> None:
+def _arrow(path: str, schema: pa.Schema, batches: Any) -> None:
     with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
-def _folder(target: str, schema: Schema, batches: Any) -> None:
+def _folder(target: str, schema: pa.Schema, batches: Any) -> None:
     import datasets
 
     datasets.disable_progress_bars()

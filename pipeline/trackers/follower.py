@@ -20,11 +20,11 @@ from typing import Any
 
 from pipeline import overview
 from pipeline.errors import SelfloopError
+from pipeline.redact import redacted
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.trackers.backends import Session, Tracker, backend
 from pipeline.trackers.points import Point, points
-from pipeline.trackers.redact import redacted
 
 POLL_SECONDS = 2.0
 AT_ONCE = 200  # points between two notes of what was sent

@@ -113,7 +113,7 @@ def _interval(name: str, value: Any) -> dict[str, Any]:
 
 
 def _named(prefix: str, metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the finite numbers, under names that every tracker takes. None is the beginning of another's path:
+    """Return the finite numbers, under names that every tracker takes. No name is a folder of another one:
     MLflow keeps each in a file of that name.
     """
     return {

@@ -210,6 +210,8 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
     config = trl.SFTConfig if spec.kind.command == SFT.command else trl.DPOConfig
     known = {field.name for field in fields(config)}
     for name, value in extra.items():
+        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
+            raise ConfigError(f"{key}.{name}: {why}.")
         if name in ours.keys() - _OVERRIDABLE:
             raise ConfigError(
                 f"{key}.{name}: selfloop sets this field from the keys next to {key}; change it there."
@@ -219,6 +221,4 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
             raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
         if name == "packing_strategy" and value != "bfd":
             raise ConfigError(f"{key}.{name}: only bfd keeps the texts of a packed sequence whole and apart.")
-        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
-            raise ConfigError(f"{key}.{name}: {why}.")
     return dict(extra)

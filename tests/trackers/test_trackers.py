@@ -14,11 +14,11 @@ import yaml
 from pipeline import trackers
 from pipeline.config import dump_recipe
 from pipeline.errors import ConfigError
+from pipeline.redact import HIDDEN, redacted
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from pipeline.trackers.follower import Follower
 from pipeline.trackers.points import points
-from pipeline.trackers.redact import HIDDEN, redacted
 from tests.conftest import tiny_recipe
 from tests.jobs.conftest import built
 
