@@ -126,7 +126,9 @@ def _print_table(columns: list[str], rows: Iterator[tuple[Any, ...]], limit: int
                 show_field(printable(name), text, width=max(map(len, columns)) + 2, full=full)
             show()
     else:
-        grid = Grid(*map(printable, columns), show_edge=False, pad_edge=False)
+        grid = Grid(show_edge=False, pad_edge=False)
+        for name in columns:
+            grid.add_column(printable(name), overflow="fold")
         for row in shown:
             grid.add_row(*(Text(printable(text) if full else one_line(text, CELL)) for text in row))
         console.print(grid, soft_wrap=False)
