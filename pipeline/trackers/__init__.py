@@ -16,6 +16,7 @@ from pipeline.printable import one_line
 from pipeline.rundir import RunDir
 from pipeline.trackers.backends import backend, missing_package
 
+SILENT_SECONDS = 5.0  # before people are told what the command waits for
 START_SECONDS = 30.0  # that a process may take until it reads its stdin, on a busy machine
 END_SECONDS = 60.0  # for a tracker to send and store the rest, once the run has ended
 
@@ -27,15 +28,15 @@ def tracked(run: RunDir, recipe: Recipe, seconds: float = END_SECONDS) -> Iterat
     A tracker whose package is not installed is named, and left out. Raises ConfigError for a tracker of the
     user's own that cannot be imported.
     """
-    started = [process for name in recipe.track.to if (process := _start(run, name, seconds))]
+    started = {name: process for name in recipe.track.to if (process := _start(run, name, seconds))}
     try:
         yield
     finally:
-        for process in started:
+        for process in started.values():
             with suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]
-        for process in started:
-            _end(process, seconds)
+        for name, process in started.items():
+            _end(name, process, seconds)
 
 
 def _start(run: RunDir, name: str, seconds: float) -> subprocess.Popen[bytes] | None:
@@ -70,7 +71,11 @@ def _relay(name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         _say(name, f"ended with status {process.returncode}; see {log}")
 
 
-def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _end(name: str, process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(SILENT_SECONDS)
+    except subprocess.TimeoutExpired:
+        _say(name, "sending the rest")
     with suppress(subprocess.TimeoutExpired):
         process.wait(START_SECONDS + seconds)
     with suppress(OSError):  # the process group: a tracker's own helpers too

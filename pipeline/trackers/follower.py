@@ -112,8 +112,9 @@ def follow(follower: Follower, seconds: float) -> bool:
 
 
 def say(text: str) -> None:
-    """Tell the driver something, as a line; what libraries print goes to the log."""
-    os.write(_DRIVER, f"{text}\n".encode())
+    """Tell the driver something, as a line, if it is still alive; what libraries print goes to the log."""
+    with suppress(OSError):
+        os.write(_DRIVER, f"{text}\n".encode())
 
 
 def _key(point: Point) -> str:

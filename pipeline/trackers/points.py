@@ -94,15 +94,22 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, float]:
         metrics["readable_share"] = evaluation["parsed"] / evaluation["n"]
     for name, value in (evaluation.get("measures") or {}).items():
         metrics |= _interval(f"measures/{name}", value)
-    named = _named("evaluate", metrics)
+    named = _with_intervals("evaluate", metrics)
     for name, of_set in (evaluation.get("sets") or {}).items():
         of_set = {key: value for key, value in of_set.items() if not key.startswith("against_")}
-        named |= _named(f"evaluate-{name}", _flat(of_set))
+        named |= _with_intervals(f"evaluate-{name}", _flat(of_set))
     return named
 
 
 def _flat(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {key: v for name, value in evaluation.items() for key, v in _interval(name, value).items()}
+
+
+def _with_intervals(prefix: str, metrics: dict[str, Any]) -> dict[str, float]:
+    """Name figures. The ends of intervals get a section of their own: their charts would hide the rest."""
+    ends = {name: value for name, value in metrics.items() if name.endswith(("_low", "_high"))}
+    rest = {name: value for name, value in metrics.items() if name not in ends}
+    return _named(prefix, rest) | _named(f"{prefix}-interval", ends)
 
 
 def _interval(name: str, value: Any) -> dict[str, Any]:

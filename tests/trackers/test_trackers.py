@@ -4,6 +4,8 @@ import importlib.util
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,10 @@ def test_points_of_stages_trainings_and_evaluations(run: RunDir):
     names = {name for metrics in found.values() for name in metrics}
     assert not [name for name in names if any(other.startswith(f"{name}/") for other in names)]
     evaluated = found[1, "evaluate", 1]
-    assert evaluated["evaluate/greedy"] == 0.5 and evaluated["evaluate/pass_at_4_low"] == 0.4
-    assert evaluated["evaluate/readable_share"] == 0.5 and evaluated["evaluate-hard/greedy_high"] == 0.6
+    assert evaluated["evaluate/greedy"] == 0.5 and evaluated["evaluate-interval/pass_at_4_low"] == 0.4
+    assert (
+        evaluated["evaluate/readable_share"] == 0.5 and evaluated["evaluate-hard-interval/greedy_high"] == 0.6
+    )
 
 
 def test_each_point_is_sent_once_over_any_number_of_starts(run: RunDir):
@@ -135,6 +139,24 @@ def test_a_tracker_that_fails_or_hangs_harms_nothing(run: RunDir, capfd):
     ]
     assert sorted(after) == before
     assert "no such account" in (run.local / "logs" / "track-tests.trackers.own.Failing.log").read_text()
+
+
+def test_the_rest_is_sent_and_a_hang_ends_when_the_driver_was_killed(run: RunDir):
+    """A driver that died reads neither what its followers say, nor does it end them."""
+    for name, seconds in (("Keeping", "60"), ("Hanging", "3")):
+        arguments = [
+            sys.executable,
+            "-m",
+            "pipeline.trackers.follower",
+            run.root,
+            f"tests.trackers.own:{name}",
+            seconds,
+        ]
+        follower = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        follower.stdout.close()
+        follower.stdin.close()
+        assert follower.wait(60) == (0 if name == "Keeping" else 3)
+    assert len(kept(run)) == 2 + len(list(points(run)))
 
 
 def test_a_missing_package_is_named_and_a_missing_class_is_an_error(run: RunDir, monkeypatch, capfd):
