@@ -15,6 +15,7 @@ from pipeline.chat.template import read_template
 from pipeline.config.data import Source
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
+from pipeline.config.verifiers import VerifierSection, verifier_section
 from pipeline.engines.base import EngineSection
 from pipeline.errors import ConfigError, DamagedError, nearest
 from pipeline.store import files
@@ -259,6 +260,8 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
         here = [m for f in fields for m in _models(f)]
         if EngineSection in here and isinstance(data, dict):
             here = [section_class(data)]
+        if VerifierSection in here and isinstance(data, dict):
+            here = [verifier_section(data)]
     return sorted({name for m in here for name in m.model_fields})
 
 
