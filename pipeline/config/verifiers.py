@@ -4,7 +4,7 @@ A verifier is named by a text (`ground_truth`, `my_module:function`) or by a sec
 (`{kind: judge, threshold: 7}`). What a kind's settings are, its class says: `Config`, a VerifierSection.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -20,7 +20,12 @@ _CALLED_BY = ("all", "any", "weighted")  # kinds whose section need not repeat i
 class VerifierSection(Section):
     """Base of the sections of verifiers; unknown keys are errors."""
 
+    alone: ClassVar[bool] = False
+    """Whether it cannot be one of several verifiers, as it compares answers with each other."""
     kind: str
+
+    def check(self, recipe: Any) -> None:
+        """Raise ConfigError if it cannot work with the rest of the recipe."""
 
     def identity(self) -> dict[str, Any]:
         """Return what verdicts depend on, as JSON for fingerprints."""

@@ -47,6 +47,12 @@ class Kept(VerifierSection):
     top_of: Literal["question", "all"] = "question"
     """Whether that share is one of each question's answers (at least one is kept), or of all answers."""
 
+    def check(self, recipe: Any) -> None:
+        """Raise ConfigError for templates and engines that cannot work."""
+        from stages.judges.stage import checked  # which makes the verifier of its section
+
+        checked(recipe, self)
+
 
 class Asking(Kept):
     """A verifier that asks a model."""
@@ -72,8 +78,6 @@ class Verifier(ABC):
     """Class of the section with its settings."""
     prompts: tuple[str, ...] = ()
     """Templates that it renders."""
-    alone: ClassVar[bool] = False
-    """Whether it cannot be part of another verifier, as it decides in a pass over all rows."""
     completed: Callable[[Callable[[], Iterable[Row]], int], Iterator[Row]] | None = None
     """See Stage.completed."""
 

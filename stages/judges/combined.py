@@ -5,14 +5,13 @@ Those that ask no model come first. Once the outcome is certain, no further mode
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat
 
 from pipeline.config import AnyVerifier, VerifierSection
 from pipeline.config.section import Section
 from pipeline.config.verifiers import verifier_class
-from pipeline.errors import ConfigError
 from pipeline.protocols import Asks
 from pipeline.rows import Row
 from pipeline.runner.llm import LLM, together
@@ -39,11 +38,30 @@ class Function(Verifier):
         return Judged(verdict if verdict.correct else verdict._replace(detail=wrong), refused="wrong_answer")
 
 
+def _member(value: str | VerifierSection) -> str | VerifierSection:
+    """Refuse what needs a pass over all rows, which only the outermost verifier has."""
+    if value == "majority_vote":
+        raise ValueError("majority_vote counts the votes of all answers: it stands alone")
+    if isinstance(value, str):
+        return value
+    if value.alone:
+        raise ValueError(f"{value.kind} compares a question's answers with each other: it stands alone")
+    if getattr(value, "top_share", None) is not None:
+        raise ValueError(
+            f"top_share of {value.kind} decides over all rows: set it on the outermost verifier, beside all, "
+            "any or weighted; with threshold: null here the score alone decides"
+        )
+    return value
+
+
+Member = Annotated[AnyVerifier, AfterValidator(_member)]
+
+
 class AllConfig(Kept):
     """Settings of `all`."""
 
     kind: Literal["all"] = "all"
-    all: list[AnyVerifier] = Field(min_length=1)
+    all: list[Member] = Field(min_length=1)
     """Verifiers that all have to approve. The score is the lowest of theirs."""
 
     def described(self) -> str:
@@ -55,7 +73,7 @@ class AnyConfig(Kept):
     """Settings of `any`."""
 
     kind: Literal["any"] = "any"
-    any: list[AnyVerifier] = Field(min_length=1)
+    any: list[Member] = Field(min_length=1)
     """Verifiers one of which has to approve. The score is the highest of theirs."""
 
     def described(self) -> str:
@@ -66,7 +84,7 @@ class AnyConfig(Kept):
 class Weight(Section):
     """A verifier and how much its score counts."""
 
-    verifier: AnyVerifier
+    verifier: Member
     weight: PositiveFloat = 1.0
 
 
@@ -91,8 +109,6 @@ class _Combined(Verifier):
         super().__init__(config, label)
         before = label.removesuffix(config.kind)
         made = [make(one, f"{before}{n}.") for n, one in enumerate(self._configs(), 1)]
-        for member in made:
-            _refuse_passes(member)
         self._members = sorted(made, key=lambda member: bool(member.seats))  # stable: cheap ones first
         self._order = [made.index(member) for member in self._members]
         self.prompts = tuple(dict.fromkeys(p for member in self._members for p in member.prompts))
@@ -207,16 +223,3 @@ def described(config: str | VerifierSection) -> str:
 def score_of(verdict: Verdict) -> float:
     """Return a verdict's score, 1 or 0 where it has none."""
     return float(verdict.correct) if verdict.score is None else verdict.score
-
-
-def _refuse_passes(member: Verifier) -> None:
-    """Raise ConfigError for a member that needs a pass over all rows."""
-    if isinstance(member.config, str) and member.config == "majority_vote":
-        raise ConfigError("verifier: majority_vote counts the votes of all answers: it stands alone.")
-    if member.alone:
-        raise ConfigError(f"verifier: {member.config.kind} compares a question's answers: it stands alone.")
-    if getattr(member.config, "top_share", None) is not None:
-        raise ConfigError(
-            f"verifier: top_share of {member.config.kind} decides over all rows: set it on the outermost "
-            "one, beside all, any or weighted, and threshold: null here if the score alone shall decide."
-        )

@@ -23,7 +23,7 @@ def stage(recipe: Recipe, config: VerifierSection | str) -> Stage:
     """
     assert isinstance(config, VerifierSection)
     verifier = checked(recipe, config)
-    if verifier.alone:
+    if config.alone:
         raise ConfigError(
             f"evaluate.verifier: {config.kind} compares answers to one question with each other, and "
             "evaluation has a single one, whose questions have no known answers. Set evaluate.verifier: "

@@ -30,6 +30,7 @@ _WINNER = {"A": "B", "B": "A", "tie": "tie"}  # what the second order must say t
 class PairwiseConfig(Questioning):
     """Settings of `pairwise_judge`."""
 
+    alone = True
     kind: Literal["pairwise_judge"] = "pairwise_judge"
     against: Literal["all", "first"] = "all"
     """Compare each two answers to a question (2 requests a pair), or each answer with the first."""
@@ -43,7 +44,6 @@ class PairwiseJudge(Verifier):
     Config = PairwiseConfig
     config: PairwiseConfig
     prompts = (COMPARE,)
-    alone = True
 
     def completed(self, rows: Callable[[], Iterable[Row]], count: int) -> Iterator[Row]:  # type: ignore[override]
         """Yield the rows by question, each with the earlier answers that it is compared with."""

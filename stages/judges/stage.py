@@ -60,7 +60,7 @@ def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
     if len(set(shared.values())) > 1 and not recipe.engine.implementation.is_endpoint:
         named = ", ".join(f"{name} asks {model}" for name, model in shared.items())
         raise ConfigError(
-            f"verifier: the recipe's engine serves one model at a time, and {named}. Give all but one an "
+            f"the recipe's engine serves one model at a time, and {named}. Give all but one an "
             "engine of its own."
         )
     for name, seat in verifier.seats.items():
@@ -72,7 +72,7 @@ def _check_seat(recipe: Recipe, name: str, seat: Seat) -> None:
     """Raise ConfigError for a local model that the recipe's endpoint would never serve."""
     if seat.engine is None and seat.model not in ("untrained", "round") and _is_endpoint(recipe):
         raise ConfigError(
-            f"verifier {name}: model {seat.model} is served by vLLM, and the recipe's engine is an endpoint, "
+            f"{name}: model {seat.model} is served by vLLM, and the recipe's engine is an endpoint, "
             "which answers with its own model. Add engine: {kind: vllm} to the verifier, or leave model out."
         )
 

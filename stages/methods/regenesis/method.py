@@ -84,8 +84,8 @@ class ReGenesis(Method):
             )
         if self.options.hinted_chains and not isinstance(recipe.verifier, str):
             raise ConfigError(
-                "method.hinted_chains retries questions without an accepted chain, and generate cannot ask the "
-                "model that verifies: set it to 0, or verifier to a function, such as ground_truth."
+                "method.hinted_chains retries questions without an accepted chain, and generate cannot ask "
+                "the model that verifies: set it to 0, or verifier to a function, such as ground_truth."
             )
 
     def stages(self) -> dict[str, Stage]:
