@@ -1,6 +1,7 @@
 """Judging without Ray: a stage's function and steps over rows in memory, with a scripted model at every seat."""
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -42,9 +43,11 @@ class Judged:
         self.dropped: dict[str, tuple[Dropped, Row]] = {}
         self._says = says
         asyncio.run(self._run(rows))
-        self.summary = self.stage.summary(
-            list(self.kept.values()), [(why.reason, row) for why, row in self.dropped.values()]
-        )
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        dropped = [(why.reason, row) for why, row in self.dropped.values()]
+        return self.stage.summary(list(self.kept.values()), dropped)
 
     @property
     def reasons(self) -> dict[str, str]:
