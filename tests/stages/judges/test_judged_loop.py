@@ -105,7 +105,7 @@ def test_open_questions_are_evaluated_by_the_judge(
         assert evaluation["n"] == 8 and 0 < evaluation["greedy"]["mean"] < 1 and "pass@1" in evaluation
         assert 0 < evaluation["measures"]["judge's score"]["mean"] < 1
         answers, judged = (finished.manifest(finished.stage(round_, s)) for s in ("answer", "evaluate"))
-        assert answers.rows_out == judged.rows_in == judged.rows_out == 8 and judged.requests.sent == 24
+        assert answers.rows_out == judged.rows_in == judged.rows_out == 8 and 8 < judged.requests.sent <= 24
     rounds_table(finished)
     assert "approved by the judge" in " ".join(capsys.readouterr().out.split())
 
