@@ -129,8 +129,8 @@ def _stage_facts(
 ) -> dict[str, Any]:
     """Return a stage's counts with `n` examples: of rows and rejects, or only of these `kinds` of rejects."""
     sets = overview.evaluation_sets(recipe)
-    names = (*STAGE_NAMES, RESUMED, ANSWER)
-    names += tuple(f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER))
+    names = [*STAGE_NAMES, RESUMED, ANSWER]
+    names += [f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER)]
     if stage not in names:
         near = nearest(stage, names)
         hint = f" (did you mean {near!r}?)" if near else ""

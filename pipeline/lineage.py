@@ -117,8 +117,8 @@ class _Trace:
         sets = [basename(folder.rstrip("/")) for folder in files.glob(run.tasks("sets"), "*")]
         tasks = ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in sets), "rejected")
         self._tasks = [_Place(f"tasks/{name}", None, run.tasks(name)) for name in tasks]
-        stages = (PROPOSE, *STAGES, *_NO_ANCESTORS, ANSWER, "evaluate", RESUMED)
-        stages += tuple(f"{stage}-{s}" for s in sets for stage in (ANSWER, "evaluate"))
+        stages = [PROPOSE, *STAGES, *_NO_ANCESTORS, ANSWER, "evaluate", RESUMED]
+        stages += [f"{stage}-{s}" for s in sets for stage in (ANSWER, "evaluate")]
         self._rounds = {
             r: [_Place(stage, r, run.stage(r, stage)) for stage in stages]
             for r in run.rounds()

@@ -45,7 +45,7 @@ class PairwiseJudge(Verifier):
     config: PairwiseConfig
     prompts = (COMPARE,)
 
-    def completed(self, rows: Callable[[], Iterable[Row]], count: int) -> Iterator[Row]:  # type: ignore[override]
+    def completed(self, rows: Callable[[], Iterable[Row]], count: int) -> Iterator[Row]:
         """Yield the rows by question, each with the earlier answers that it is compared with."""
         before: list[Row] = []
         for row in by_question(rows, count):
@@ -70,8 +70,8 @@ class PairwiseJudge(Verifier):
         orders = ((mine, other), (other, mine))
         first, second = await together(self._ask(row, llm, *order) for order in orders)
         if isinstance(first, Unreadable) or isinstance(second, Unreadable):
-            problem = first if isinstance(first, Unreadable) else second
-            return {"rival": rival["id"], "outcome": UNREAD, "said": [], "problem": problem[0]}
+            problems = [reply.problem for reply in (first, second) if isinstance(reply, Unreadable)]
+            return {"rival": rival["id"], "outcome": UNREAD, "said": [], "problem": problems[0]}
         consistent = second.better == _WINNER[first.better]
         outcome = {"A": WON, "B": LOST, "tie": TIE}[first.better] if consistent else INCONSISTENT
         said, reasons = [first.better, second.better], [first.reason, second.reason]

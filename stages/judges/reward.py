@@ -27,7 +27,7 @@ class RewardConfig(Asking):
     kind: Literal["reward_model"] = "reward_model"
     model: str = ""
     """A folder or Hub id of a sequence-classification model. An endpoint (engine kind scores) needs none."""
-    engine: AnyEngine = Field(default_factory=ClassifierEngine)  # type: ignore[assignment]
+    engine: AnyEngine = Field(default_factory=ClassifierEngine)
     """kind classifier (transformers, in Ray actors) or scores (an endpoint)."""
     label: NonNegativeInt | None = None
     """The class whose probability is the score, of a model with several. Default: the last one."""

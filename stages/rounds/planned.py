@@ -135,28 +135,20 @@ class Planner:
         return self._planned(number, name, rows, work._replace(least=0 if stage.steps else work.least))
 
     def _judged(self, round_: RoundKey, name: str, rows: Span, stage: Stage) -> Planned:
-        """Return a stage that asks models at seats, on the engine of the first one."""
-        seat = next(iter(stage.seats.values()))
-        planned = self._planned(round_, name, rows, self._judging(stage) or Work())
-        return planned._replace(engine=seat.engine or self.recipe.engine)
+        """Return a stage that asks models at seats, on the engine of the first one.
 
-    def _judging(self, stage: Stage) -> Work | None:
-        """Return what a stage says of itself: its requests hold an answer, as long as answers usually are.
-
-        A pairwise judge compares a question's answers: how many there are, generate says.
+        Its requests hold an answer, as long as answers usually are. A pairwise judge compares two: each answer
+        with those before it, half of its question's others on average, and how many there are generate says.
         """
-        if stage.work is None:
-            return None
-        generate = self.work(STAGES[0], 1)
+        work, generate = stage.work or Work(), self.work(STAGES[0], 1)
         answer = self._tokens_of(Asks(), self.recipe.sampling.max_tokens)
-        answers = generate.most if generate else 1
-        asks = (a._replace(before=a.before + answer) for a in stage.work.asks)
-        if stage.completed is not None:  # each compared with those before it: on average, half of the others
-            asks = (
-                a._replace(least=0, most=a.most * max(1, answers - 1) / 2, before=a.before + answer)
-                for a in asks
-            )
-        return stage.work._replace(asks=tuple(asks))
+        asks = [a._replace(before=a.before + answer) for a in work.asks]
+        if stage.completed is not None:
+            others = generate.most - 1 if generate else 1
+            asks = [a._replace(most=a.most * others // 2, before=2 * answer) for a in work.asks]
+        planned = self._planned(round_, name, rows, work._replace(asks=tuple(asks)))
+        engines = [seat.engine or self.recipe.engine for seat in stage.seats.values()]
+        return planned._replace(engine=engines[0] if engines else None)
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """Return what the method says of a stage, None if it says nothing."""
