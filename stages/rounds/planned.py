@@ -137,8 +137,8 @@ class Planner:
     def _judged(self, round_: RoundKey, name: str, rows: Span, stage: Stage) -> Planned:
         """Return a stage that asks models at seats, on the engine of the first one.
 
-        Its requests hold an answer, as long as answers usually are. A pairwise judge compares two: each answer
-        with those before it, half of its question's others on average, and how many there are generate says.
+        Its requests hold an answer, as long as answers usually are. A pairwise judge compares two: each
+        answer with those before it, half of its question's others on average.
         """
         work, generate = stage.work or Work(), self.work(STAGES[0], 1)
         answer = self._tokens_of(Asks(), self.recipe.sampling.max_tokens)
