@@ -49,7 +49,7 @@ def is_long_enough(payload: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """A run of one round: examples, then pairs."""
     folder = tmp_path_factory.mktemp("open")
     train = {"kind": "sft_then_dpo", "max_steps": 1, "batch_size": 2, "max_length": 256, "cpus_per_worker": 1}
