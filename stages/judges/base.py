@@ -29,7 +29,8 @@ declare(
 
 class Judged(NamedTuple):
     """A verdict whose score goes from 0 to 1 (a reward model's: any), and what the models asked have said,
-    by the verifier's label: `score` as the model gave it, `approved` (None: unreadable), `reason` or `reply`.
+    by the verifier's label: `score` as the model gave it (None: unreadable), `approved` if a threshold
+    decides that, `reason` or the unreadable `reply`.
 
     `refused` is the drop reason of an incorrect answer without a problem.
     """
@@ -103,6 +104,11 @@ class Verifier(ABC):
     def steps(self) -> dict[str, DatasetStep]:
         """Return steps over all judged rows, before those that keep and drop."""
         return {}
+
+
+def decided(approved: bool, threshold: float | None) -> dict[str, bool]:
+    """Return whether an answer is approved, for Judged.said; {} if no threshold decides that."""
+    return {} if threshold is None else {"approved": approved}
 
 
 def shown(score: float | None) -> str:

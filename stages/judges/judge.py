@@ -8,7 +8,7 @@ from pipeline.engines.base import Sampling
 from pipeline.protocols import Asks
 from pipeline.rows import Row
 from pipeline.runner.llm import LLM
-from stages.judges.base import UNREADABLE, Asking, Judged, Verifier
+from stages.judges.base import UNREADABLE, Asking, Judged, Verifier, decided
 from stages.judges.reading import Unreadable, read_score, score_schema
 from stages.judges.untrusted import defused, fence
 from stages.steps.verifiers import Verdict
@@ -87,10 +87,10 @@ class Judge(Verifier):
         )
         found = read_score(reply, lowest, highest)
         if isinstance(found, Unreadable):
-            said: dict[str, Any] = {"score": None, "approved": None, "reply": reply.text}
+            said: dict[str, Any] = {"score": None, **decided(False, c.threshold), "reply": reply.text}
             return Judged(Verdict(False, None, UNREADABLE, None, found.problem), {self.label: said})
         approved = c.threshold is None or found.score >= c.threshold
-        said = {"score": found.score, "approved": approved, "reason": found.reason}
+        said = {"score": found.score, **decided(approved, c.threshold), "reason": found.reason}
         detail = "" if approved else f"score {found.score}, threshold {c.threshold}: {found.reason}"
         score = (found.score - lowest) / (highest - lowest)
         return Judged(Verdict(approved, None, "", score, detail), {self.label: said})

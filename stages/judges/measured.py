@@ -34,8 +34,9 @@ def summary(seed: int, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) 
         for label, what in said.items():
             count = counts.setdefault(label, Counter())
             count["asked"] += 1
-            count["approved"] += bool(what["approved"])
-            count["unreadable"] += what["approved"] is None and "reply" in what
+            count["decided"] += "approved" in what
+            count["approved"] += what.get("approved", False)
+            count["unreadable"] += "reply" in what
             count.update(_comparisons(what))
         draw = (-unit_interval(seed, "measured", row.id), row.id, row, said)
         (heapq.heappush if len(drawn) < SAMPLE else heapq.heappushpop)(drawn, draw)
@@ -67,14 +68,14 @@ def known(payload: dict[str, Any]) -> bool | None:
 def _judged(
     kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]
 ) -> Iterator[tuple[Row, dict[str, dict[str, Any]]]]:
-    """Yield the rows that a model judged, with what was said; where there are several verifiers, with their
-    common verdict too.
+    """Yield the rows that a model judged, with what was said; with the verdict too, where that is not one
+    model's alone.
     """
     for row, approved in chain(((row, True) for row in kept), ((row, False) for _, row in dropped)):
         said = row.payload.get(JUDGEMENTS) or {}
         if not said:
             continue
-        if any("." in label for label in said):
+        if any("." in label or "approved" not in what for label, what in said.items()):
             score = row.payload["verdict"]["score"]
             said = {**said, TOGETHER: {"score": score, "approved": approved}}
         yield row, said
@@ -106,7 +107,7 @@ def _facts(
     by_length = resampled(lambda i: rank_correlation(scores[i], tokens[i]), questions, seed=seed)
     facts: dict[str, Any] = {
         **{name: n[name] for name in ("asked", "approved", "unreadable")},
-        "approved_share": n["approved"] / asked,
+        "approved_share": n["approved"] / asked if n["decided"] else None,
         "unreadable_share": n["unreadable"] / asked,
         "distinct_scores": len(set(scores.tolist())),
         "length": _known(by_length),
@@ -134,9 +135,10 @@ def _agreement(
     seed: int,
 ) -> dict[str, Any]:
     """Return precision, recall and AUC; an unreadable judgement approves nothing."""
-    of = [(row.payload["task_id"], bool(what["approved"]), right) for row, what, right in truths]
+    of = [(row.payload["task_id"], what.get("approved", False), right) for row, what, right in truths]
     precision = [(question, float(right)) for question, approved, right in of if approved]
-    recall = [(question, float(approved)) for question, approved, right in of if right]
+    decides = any("approved" in what for _, what, _ in truths)
+    recall = [(question, float(approved)) for question, approved, right in of if right and decides]
     at = np.array([i for i, (_, _, right) in enumerate(scored) if right is not None], dtype=int)
     right = np.array([bool(scored[i][2]) for i in at], dtype=bool)
     sampled = [questions[i] for i in at]
@@ -169,7 +171,10 @@ def _length(row: Row) -> int:
 
 def _note(label: str, f: dict[str, Any]) -> str:
     """Return one verifier's facts in a sentence."""
-    said = [f"{label} approved {f['approved']} of {f['asked']} answers ({f['approved_share']:.1%})"]
+    share = f["approved_share"]
+    said = [f"{label} scored {f['asked']} answers"]
+    if share is not None:
+        said = [f"{label} approved {f['approved']} of {f['asked']} answers ({share:.1%})"]
     if order := f.get("order"):
         first = "" if order["first_shown"] is None else f", first-shown preferred {order['first_shown']:.0%}"
         kept = f" {_shown(order['consistent'], True)} consistent" if order["consistent"] else ""

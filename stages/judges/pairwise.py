@@ -117,7 +117,7 @@ class PairwiseJudge(Verifier):
         for row in rows():
             said = row.payload[JUDGEMENTS][self.label]
             verdict = self._verdict(outcomes.get(said["row"], {}))
-            said = {**said, "score": verdict.score, "approved": None if verdict.problem else verdict.correct}
+            said = {**said, "score": verdict.score, "approved": verdict.correct}
             payload = {**row.payload, "verdict": {**verdict.to_payload(), "detail": verdict.detail}}
             yield Row(row.id, {**payload, JUDGEMENTS: {self.label: said}}, row.parents), None
 

@@ -12,7 +12,7 @@ from pipeline.errors import DataError
 from pipeline.protocols import Asks
 from pipeline.rows import Row
 from pipeline.runner.llm import LLM
-from stages.judges.base import UNREADABLE, Asking, Judged, Verifier, shown
+from stages.judges.base import UNREADABLE, Asking, Judged, Verifier, decided, shown
 from stages.steps.asking import TASK, statement
 from stages.steps.verifiers import Verdict
 
@@ -60,13 +60,13 @@ class RewardModel(Verifier):
         [reply] = await llm.at(self.label).chat(messages, step=STEP, sampling=_SAMPLING)
         score, threshold = self._score(orjson.loads(reply.text)), self.config.threshold
         if not math.isfinite(score):
-            said: dict[str, Any] = {"score": None, "approved": None, "reply": reply.text}
+            said: dict[str, Any] = {"score": None, **decided(False, threshold), "reply": reply.text}
             return Judged(
                 Verdict(False, None, UNREADABLE, None, "the score is no number"), {self.label: said}
             )
         approved = threshold is None or score >= threshold
         detail = "" if approved else f"score {shown(score)}, threshold {threshold:g}"
-        said = {"score": score, "approved": approved}
+        said = {"score": score, **decided(approved, threshold)}
         return Judged(Verdict(approved, None, "", score, detail), {self.label: said})
 
     def _score(self, outputs: list[float | None]) -> float:

@@ -13,8 +13,8 @@ def warnings(label: str, facts: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a verifier that asks a model."""
     if facts["asked"] < MIN_ASKED:
         return
-    share = facts["approved_share"]
-    if share >= APPROVES:
+    share = facts["approved_share"]  # None: no threshold of its own decides
+    if share is not None and share >= APPROVES:
         yield f"{label} approves of nearly everything: it filters nothing"
     if share == 0:
         yield f"{label} approves of nothing"

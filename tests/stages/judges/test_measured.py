@@ -74,6 +74,16 @@ def test_unreadable_judgements_are_counted_and_said() -> None:
     assert any("cannot be read" in w for w in judged.summary["warnings"])
 
 
+def test_without_a_threshold_the_common_verdict_is_measured() -> None:
+    rows = [answer(f"q{i // 4}", "w " * (1 + i % 4), i) for i in range(40)]
+    verifier = {"kind": "judge", "threshold": None, "top_share": 0.5}
+    judged = Judged(recipe_with(verifier), rows, lambda r: score(len(shown_texts(r)[0].split())))
+    facts = judged.summary["verifiers"]
+    assert facts["judge"]["approved_share"] is None and facts["verdict"]["approved_share"] == 0.5
+    assert not any("approves" in warning for warning in judged.summary["warnings"])
+    assert judged.summary["note"].startswith("judge scored 40 answers")
+
+
 def test_statistics() -> None:
     assert auc([1, 2, 3, 4], [False, False, True, True]) == 1 and auc([1, 1], [True, False]) == 0.5
     assert auc([3, 1, 2], [False, True, True]) == 0 and math.isnan(auc([1, 2], [True, True]))
