@@ -36,8 +36,8 @@ async def run_stage(
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
     `factory` builds the stage from the recipe, here and in every worker; `seats` are the engines of
-    Stage.seats. Raises StaleError when stored rows
-    were made with other inputs, StageError when the stage cannot be finished.
+    Stage.seats. Raises StaleError when stored rows were made with other inputs, StageError when the stage
+    cannot be finished.
     """
     job = StageRun(round_, name, factory, factory(round_.recipe), engine, seats or {})
     run, stage, folder = round_.run, job.stage, job.folder
