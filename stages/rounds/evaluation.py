@@ -161,7 +161,7 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
     if how in ("ground_truth", "majority_vote") and unanswered:
         return (
             f"{unanswered} of {len(tasks)} questions have no answer to judge a model's by. If the tasks have "
-            "none, use verifier: majority_vote, and add held-out questions that do: "
+            "none, use verifier: {kind: judge}; or majority_vote, and add held-out questions that do: "
             "held_out: {source: {source: jsonl, path: checked.jsonl}}. Then use a new run directory."
         )
     return ""

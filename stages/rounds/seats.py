@@ -59,17 +59,17 @@ class Seats:
             await pool.free()
 
     def _pool(self, seat: Seat) -> EnginePool:
-        if seat.engine is None or seat.engine == self._recipe.engine:
+        section, of_run = seat.engine or self._recipe.engine, seat.model in (ROUND, UNTRAINED)
+        if of_run and section == self._recipe.engine:
             return self._shared
-        model = Model() if seat.model in (ROUND, UNTRAINED) else Model(base=seat.model)
-        recipe = self._recipe if seat.model in (ROUND, UNTRAINED) else self._for(model)
+        recipe = self._recipe if of_run else self._for(seat.model)
         logs = f"{self._logs}/judge-{len(self._own)}" if self._logs else None
-        self._own.append(EnginePool(recipe, seat.engine, logs, own=True))
+        self._own.append(EnginePool(recipe, section, logs, own=True))
         return self._own[-1]
 
-    def _for(self, model: Model) -> Recipe:
+    def _for(self, model: str) -> Recipe:
         """Return the recipe with another model: it is not trusted to bring code because the run's own is."""
-        return self._recipe.model_copy(update={"model": model})
+        return self._recipe.model_copy(update={"model": Model(base=model)})
 
     def _model(self, name: str, seat: Seat, part: Callable[[str], ModelRef]) -> ModelRef:
         """Return the model at a seat. An endpoint of its own gets nothing of the run's template."""
@@ -81,7 +81,7 @@ class Seats:
             return part(seat.model)
         try:
             if section.implementation.writes_text:
-                return settle(self._for(Model(base=seat.model))).model
+                return settle(self._for(seat.model)).model
             return resolve_model(seat.model)
         except ConfigError as e:
             raise ConfigError(f"verifier {name}: {e}") from None

@@ -135,7 +135,8 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
         raise DataError(
             f"task {payload.get('task_id')!r} has no ground truth: verifier "
             "ground_truth needs an answer for every task. "
-            "Name its column (tasks.columns.answer), or use verifier: majority_vote or task_scorer."
+            "Name its column (tasks.columns.answer), or use verifier: majority_vote, task_scorer or {kind: "
+            "judge}."
         )
     extracted, problem = read_answer(payload)
     if extracted is None:

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
+from pipeline.checks.machine import Machine
 from pipeline.config import Recipe
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 from stages.reports.table import rounds_table
+from stages.rounds.plan import plan
 from tests.conftest import tiny_recipe
 from tests.jobs.conftest import selfloop
+from tests.stages.judges.asked import recipe_with
 from tests.stages.rounds.test_loop import iterate
 from tests.training.conftest import tiny_model
 
 __all__ = ["selfloop", "tiny_model"]
+HERE = Machine(2, False, 16 * 2**30)
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
 
@@ -116,6 +120,26 @@ def test_the_same_command_asks_nothing_again(finished: RunDir) -> None:
     iterate(finished, finished.recipe())
     assert [Counter(r["key"] for r in logged(finished, *stage)) for stage in stages] == before
     assert all(set(keys.values()) == {1} for keys in before)
+
+
+def test_what_it_asks_was_planned(finished: RunDir, tmp_path: Path) -> None:
+    """Before the run, with the same recipe: the judge's requests are among those that are counted."""
+    lines = {(line.round, line.stage): line for line in plan(finished.recipe(), RunDir(tmp_path), HERE).lines}
+    for round_, stage in (
+        (1, "generate"),
+        (1, "verify"),
+        ("base", "answer"),
+        ("base", "evaluate"),
+        (1, "evaluate"),
+    ):
+        line, requests = lines[round_, stage], finished.manifest(finished.stage(round_, stage)).requests.sent
+        assert line.known and line.requests.low <= requests <= line.requests.high, line
+    pairwise = finished.recipe().model_copy(
+        update={"verifier": recipe_with({"kind": "pairwise_judge"}).verifier}
+    )
+    pairwise.evaluate.verifier = recipe_with("judge").verifier
+    [verify] = [p for p in plan(pairwise, RunDir(tmp_path), HERE).lines if p.stage == "verify"]
+    assert verify.requests.high == 66 * 2, "three answers a question: three pairs, in both orders"
 
 
 def test_trace_shows_what_the_judge_was_asked(finished: RunDir, selfloop: Any) -> None:
