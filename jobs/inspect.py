@@ -15,7 +15,7 @@ from pipeline import overview, sample_rows
 from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import RESUMED
+from pipeline.stage import ANSWER, RESUMED
 from pipeline.store import files
 from stages.reports.table import measured, rounds_table
 
@@ -113,7 +113,9 @@ def parse_round(text: str | None) -> RoundKey | None:
 
 def check_stage(stage: str, recipe: dict[str, Any]) -> None:
     """Raise ConfigError for a name that no stage of a run with this recipe has."""
-    names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in overview.evaluation_sets(recipe)))
+    names = [*STAGE_NAMES, RESUMED, ANSWER]
+    sets = overview.evaluation_sets(recipe)
+    names += [f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER)]
     if stage not in names:
         near = nearest(stage, names)
         hint = f" (did you mean {near!r}?)" if near else ""
