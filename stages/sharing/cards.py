@@ -13,6 +13,7 @@ from pipeline.publish.kinds import KINDS, SFT, Kind
 from pipeline.redact import redacted
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.store import files
+from stages.judges.combined import described
 from stages.reports.table import Figures, interval, measured, readable, round_figures
 
 SAMPLES = 3
@@ -41,7 +42,7 @@ def dataset_card(run: RunDir, repo: str, licence: str | None, published: list[di
         f"# {cell(recipe['name'])}\n",
         f"{total:,} rows of {len({d['round'] for d in published})} rounds, made with {MADE_WITH}. Method: "
         f"{cell(recipe['method']['name'])}. Model that learns: {_model_link(recipe)}. Verifier: "
-        f"{cell(recipe['verifier'])}.\n",
+        f"{cell(described(run.recipe().verifier))}.\n",
         "## Load\n",
         code(_loading(repo, kinds, published), "python"),
         "## Rounds\n",
@@ -61,7 +62,7 @@ def model_card(
 ) -> str:
     """Return the card of a round's model, which is in `folder`. `dataset`: the repository of its data."""
     recipe = overview.recipe_of(run)
-    base = recipe["model"]["base"]
+    base, revision = recipe["model"]["base"], f"round-{round_:03d}"
     adapter = files.exists(files.join(folder, "adapter_config.json"))
     data = ModelCardData(
         license=licence,
@@ -86,7 +87,7 @@ def model_card(
         f"{_model_link(recipe)}, trained in {round_title(round_)} on {shares.get('real', 0):,} real and "
         f"{shares.get('synthetic', 0):,} synthetic rows, made with {MADE_WITH}.\n",
         "## Load\n",
-        code(_ADAPTER.format(repo=repo, base=base) if adapter else _MODEL.format(repo=repo), "python"),
+        code((_ADAPTER if adapter else _MODEL).format(repo=repo, revision=revision, base=base), "python"),
         *_evaluations(run),
         "## Training\n",
         table(["", "value"], [(name, value) for name, value in trained.items() if value is not None]),
@@ -146,14 +147,14 @@ def _evaluations(run: RunDir) -> list[str]:
     figures = [f for r in run.rounds() if (f := round_figures(run, r))]
     if not figures:
         return []
-    number = measured(run)
-    rows = []
+    number, rows = measured(run), []
+    first = "the base model" if any("against_base" in f for f in figures) else "round 0"
     for f in figures:
         against = f.get("against_round_0") or f.get("against_base")
         gain = Markup(interval(against["difference"], signed=True) if against else "")
         cells = [round_title(f["round"]), Markup(interval(f["greedy"])), f["n"], gain]
         rows.append([*cells, readable(f)] if number == "accuracy" else cells)
-    header = ["model", f"greedy {number} [95% interval]", "questions", "against the first"]
+    header = ["model", f"greedy {number} [95% interval]", "questions", f"against {first}"]
     header += ["readable answers"] if number == "accuracy" else []
     return [
         "## Evaluation\n",
@@ -246,10 +247,11 @@ def _is_hub_id(name: str) -> bool:
 
 _MODEL = """from transformers import pipeline
 
-chat = pipeline("text-generation", "{repo}")
+chat = pipeline("text-generation", "{repo}", revision="{revision}")
 chat([{{"role": "user", "content": "..."}}])
 
-# or: vllm serve {repo}"""
+# or: vllm serve {repo} --revision {revision}"""
 _ADAPTER = """from peft import AutoPeftModelForCausalLM
 
-model = AutoPeftModelForCausalLM.from_pretrained("{repo}")  # an adapter of {base}"""
+model = AutoPeftModelForCausalLM.from_pretrained("{repo}", revision="{revision}")
+# an adapter of {base}"""
