@@ -53,7 +53,7 @@ def _found(place: Path) -> list[Path]:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        return [p for p in path.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+        return [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
     except OSError:
         return []
 

@@ -12,9 +12,11 @@ import orjson
 import pyarrow as pa
 
 from pipeline import overview
+from pipeline.errors import DamagedError
 from pipeline.payload import COUNT, TEXT, TEXTS
 from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.store import files, lookup, request_log
+from pipeline.store.manifest import Manifest
 from pipeline.tables.columns import Record, Table
 
 BATCH, BATCH_BYTES = 1000, 32 << 20  # at most this many records, or so many bytes of them, become a batch
@@ -37,7 +39,6 @@ VIEWS = {
     "requests": "all requests and what the model answered",
     "published": "the published examples, by kind of dataset",
 }
-
 
 Sized = tuple[Record, int]  # a record and its bytes, about
 
@@ -68,9 +69,9 @@ def tasks_table(run: RunDir, kind: str | None = None) -> Table:
     sets = ("train", "held_out", "demonstrations", *(f"sets/{n}" for n in overview.evaluation_sets(recipe)))
     manifests = {which: run.manifest(run.tasks(which)) for which in sets}
     found = [
-        File(run.path(part.path), {"set": which.removeprefix("sets/")})
+        File(path, {"set": which.removeprefix("sets/")})
         for which, manifest in manifests.items()
-        for part in (manifest.parts if manifest else ())
+        for path in (_parts(run, manifest) if manifest else ())
     ]
     return _table("tasks", found, {"set": TEXT, **ROW}, _rows)
 
@@ -121,7 +122,15 @@ def stages_in(run: RunDir, round_: RoundKey) -> list[str]:
 def _kept(run: RunDir, round_: RoundKey, stage: str) -> list[str]:
     folder = run.stage(round_, stage)
     manifest = run.manifest(folder)
-    return [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
+    return _parts(run, manifest) if manifest else overview.row_parts(folder)
+
+
+def _parts(run: RunDir, manifest: Manifest) -> list[str]:
+    """Return a finished stage's parts. Raises DamagedError if one is missing: its rows would go unnoticed."""
+    paths = [run.path(part.path) for part in manifest.parts]
+    if lost := next((path for path in paths if not files.exists(path)), None):
+        raise DamagedError.of(lost, "missing, but a manifest.json lists it")
+    return paths
 
 
 def _rejects(run: RunDir, round_: RoundKey, stage: str, kind: str) -> list[str]:

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.store import files
 from stages.sharing.cards import SAMPLES, dataset_card, model_card, shown_recipe
 
 SHARD_BYTES = 500 << 20
+WEIGHTS = (".safetensors", ".bin", ".gguf")
 # Of a model's folder: what loads it, not what selfloop notes beside it.
 LEFT_OUT = re.compile(r"^\.|\.tmp$|^training_args\.bin$|^checkpoint")
 
@@ -46,7 +48,7 @@ def stage_dataset(run: RunDir, target: Path, repo: str, licence: str | None) -> 
 
 
 def stage_models(run: RunDir, target: Path, repo: str, dataset: str | None, licence: str | None) -> list[int]:
-    """Link every round's model into `target`/round-NNN, with a card; return the rounds.
+    """Put every round's model into `target`/round-NNN, with a card; return the rounds.
 
     Raises SelfloopError if there are none.
     """
@@ -58,7 +60,7 @@ def stage_models(run: RunDir, target: Path, repo: str, dataset: str | None, lice
         for path in (p for p in folder.rglob("*") if p.is_file()):
             inside = path.relative_to(folder)
             if not any(LEFT_OUT.search(name) for name in inside.parts):
-                _link(path, copy / inside)
+                _place(path, copy / inside)
         card = model_card(run, round_, str(folder), repo, dataset, licence)
         (copy / "README.md").write_text(card, encoding="utf-8")
     return rounds
@@ -82,12 +84,14 @@ def _is_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
-def _link(path: Path, target: Path) -> None:
+def _place(path: Path, target: Path) -> None:
+    """Copy a file; weights are linked where the file system allows it, since nobody edits them in place."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, target)
-    except OSError:  # another file system
-        shutil.copy2(path, target)
+    if path.suffix in WEIGHTS:
+        with suppress(OSError):
+            os.link(path, target)
+            return
+    shutil.copy2(path, target)
 
 
 def _without_matter(card: str) -> str:

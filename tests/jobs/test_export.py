@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas
@@ -116,6 +117,14 @@ def test_mistakes(built: Built, selfloop, tmp_path: Path, monkeypatch, arguments
     found = selfloop("export", built.run.root, *(a.replace("RUN", built.run.root) for a in arguments))
     assert found.status == 2 and why in found.text, found.text
     assert not os.listdir(tmp_path)
+
+
+def test_a_lost_part_is_an_error(built: Built, selfloop, tmp_path: Path):
+    copy = RunDir(shutil.copytree(built.run.root, tmp_path / "run"))
+    Path(copy.path(copy.manifest(copy.stage(1, "filter")).parts[0].path)).unlink()
+    found = selfloop("export", copy.root, "--stage", "filter", "--to", tmp_path / "x.csv")
+    assert found.status == 2 and "missing, but a manifest.json lists it" in found.text
+    assert not (tmp_path / "x.csv").exists()
 
 
 def test_no_run(selfloop, tmp_path: Path):
