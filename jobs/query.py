@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -57,7 +58,7 @@ def query(
     with engine.answered(sql, names, lambda name: _table(directory, name)) as result:
         columns = _distinct([str(column[0]) for column in result.description])
         if as_json or format == "json":
-            print_json([dict(zip(columns, row, strict=True)) for row in result.fetchall()])
+            print_json([dict(zip(columns, map(_finite, row), strict=True)) for row in result.fetchall()])
         elif format == "csv":
             _print_csv(columns, _rows(result))
         else:
@@ -156,6 +157,15 @@ def _print_csv(columns: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without the numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _distinct(names: list[str]) -> list[str]:

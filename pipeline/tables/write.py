@@ -23,6 +23,8 @@ FORMULA, NUMBER = r"^[=+\-@\t\r]", r"^[+-]?\d+([.,]\d+)*%?$"
 
 def format_of(target: str) -> str:
     """Return the format that a path asks for, "folder" for one without an ending. Raises ConfigError."""
+    if not target.strip():
+        raise ConfigError("--to is empty (an unset variable?): give a file or a folder.")
     if target.endswith("/") or Path(target).is_dir():
         return "folder"
     ending = Path(target).suffix

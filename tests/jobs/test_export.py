@@ -100,6 +100,7 @@ def test_nothing_is_overwritten_unasked(built: Built, selfloop, tmp_path: Path):
     "arguments, why",
     [
         (["--stage", "verfy", "--to", "x.csv"], "did you mean 'verify'"),
+        (["--stage", "verify", "--to", ""], "--to is empty"),
         (["--stage", "train", "--to", "x.csv"], "a training has no rows"),
         (["--stage", "verify", "--to", "x.xlsx"], "ends in .parquet, .jsonl, .csv, or a folder"),
         (["--stage", "verify", "--to", "x.csv", "--round", "7"], "verify has no rows in round 7"),

@@ -58,6 +58,11 @@ def test_rounds_under_way_and_joined_tables(built: Built, selfloop):
     assert answer(selfloop, built, "from rounds") == []
 
 
+def test_json_has_no_numbers_that_json_lacks(built: Built, selfloop):
+    [row] = answer(selfloop, built, "select 1/0 a, ['nan'::float, 1] b, {'x': '-inf'::float} c")
+    assert row == {"a": None, "b": [None, 1.0], "c": {"x": None}}
+
+
 def test_tables_are_listed(built: Built, selfloop):
     listed = json.loads(selfloop("query", built.run.root, "--json").out)
     columns = {t["table"]: t["columns"] for t in listed}
