@@ -1,4 +1,6 @@
-"""A round's judged answers, grouped by question: those that verify kept, and those it dropped as wrong."""
+"""A round's judged answers, grouped by question: those that verify kept, and those it dropped as wrong or as
+worse than others.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -14,21 +16,26 @@ from pipeline.store import files, parts
 # Verify's reasons to drop an answer as wrong: by the ground truth, or by the vote. An unreadable answer (no
 # mark, several candidates) is not known to be wrong.
 WRONG = ("wrong_answer", "minority")
+# Reasons of methods that rank a question's answers: the last one counts as wrong, those between only have a
+# score.
+LOWEST, LOWER = "worst", "not_best"
 ROWS_AT_ONCE = 50_000  # held in memory while grouping answers by question
 
 
-def judged_answers(round_: Round) -> Input:
+def judged_answers(round_: Round, ranked: bool = False) -> Input:
     """Return a round's right and wrong answers as a stage's input, grouped by question.
 
-    payload["verdict"]["correct"] tells them apart. Memory is bounded: the rows are read once per ROWS_AT_ONCE
-    answers. Raises StageError if verify is not done.
+    payload["verdict"] has `correct`, which tells them apart, and `score`, where the verifier gave one. With
+    `ranked`, answers between the best and the worst are there too. Memory is bounded: the rows are read once
+    per ROWS_AT_ONCE answers. Raises StageError if verify is not done.
     """
+    reasons = (*WRONG, LOWEST, *([LOWER] if ranked else []))
     folder = round_.folder("verify")
     right, manifest = round_.input("verify"), round_.manifest("verify")
     dropped = manifest.dropped_in_all() if manifest else {}
-    count = right.count + sum(dropped.get(reason, 0) for reason in WRONG)
+    count = right.count + sum(dropped.get(reason, 0) for reason in reasons)
     marks = [parts.sha256(path) for path in files.glob(files.join(folder, "dropped"), "*.arrow")]
-    rows = partial(by_question, partial(_judged, round_), count)
+    rows = partial(by_question, partial(_judged, round_, reasons), count)
     return Input(rows, count, digest([right.digest, marks]), folder)
 
 
@@ -40,10 +47,11 @@ def by_question(rows: Callable[[], Iterable[Row]], count: int, at_once: int = RO
         yield from sorted(group, key=lambda row: (row.payload["task_id"], row.id))
 
 
-def _judged(round_: Round) -> Iterator[Row]:
+def _judged(round_: Round, reasons: tuple[str, ...]) -> Iterator[Row]:
     yield from round_.rows("verify")
     for reject in round_.run.rejects(round_.folder("verify"), "dropped"):
-        if reject["reason"] in WRONG:
-            verdict = {"correct": False, "problem": reject["reason"], "detail": reject["detail"]}
-            payload = {**orjson.loads(reject["payload"]), "verdict": verdict}
+        if reject["reason"] in reasons:
+            payload = orjson.loads(reject["payload"])
+            why = {"correct": False, "problem": reject["reason"], "detail": reject["detail"]}
+            payload["verdict"] = {**(payload.get("verdict") or {}), **why}
             yield Row(reject["id"], payload, reject["parents"])

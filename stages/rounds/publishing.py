@@ -73,7 +73,7 @@ async def publish_round(round_: Round) -> Manifest:
 
 
 async def publish_pairs(round_: Round) -> Manifest:
-    """Pair a round's right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
+    """Pair a round's answers as recipe.preferences says and publish the pairs as datasets/dpo/round-NNN."""
     recipe, method, number = round_.recipe, round_.method, int(round_.number)
     rules = preferences.Rules(
         recipe.preferences,
@@ -90,13 +90,13 @@ async def publish_pairs(round_: Round) -> Manifest:
         steps["exact_duplicates"] = dedup.exact_duplicates(tuple, key)
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
-        "preferences": recipe.preferences.model_dump(mode="json"),
+        "preferences": recipe.preferences.fingerprint(),
         "wrong": judged.WRONG,
         **_shared_config(round_, PAIRS, 1),
     }
     version = _version(round_, 1, recipe.preferences.distinct)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
-    source = judged.judged_answers(round_)
+    source = judged.judged_answers(round_, ranked=recipe.preferences.pairs == "best_worst")
     manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
     if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
         rows = measure(published_pairs(round_.rows(PAIRS), number, recipe, method), round_.tokenizer, DPO)

@@ -22,6 +22,7 @@ from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
 from pipeline.training.checks import check_training
 from stages.rounds.published_rows import dataset_name, published_kind
+from stages.steps import preferences
 
 
 def wants_pairs(recipe: Recipe, round_: int) -> bool:
@@ -34,6 +35,8 @@ def wants_pairs(recipe: Recipe, round_: int) -> bool:
 
 def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef]) -> None:
     """Raise ConfigError for settings with which a training of the run would fail to start."""
+    if wants_pairs(recipe, 1):
+        preferences.check_pairs(method, recipe.preferences)
     check_training(recipe.train, _kinds(recipe, method), base, recipe.model.trust_remote_code)
 
 

@@ -101,7 +101,8 @@ async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict.to_payload())])
     found = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"
-    return Dropped(verdict.problem or "wrong_answer", verdict.detail or found, row.payload["text"])
+    adds = {"verdict": verdict.to_payload()}
+    return Dropped(verdict.problem or "wrong_answer", verdict.detail or found, row.payload["text"], adds)
 
 
 def ground_truth(payload: dict[str, Any]) -> Verdict:
@@ -225,7 +226,10 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
             yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", text)
         elif vote["key"] != winner:
             detail = f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}"
-            yield row, Dropped(_unlike(row, said[row.payload["task_id"], winner]), detail, text)
+            why = _unlike(row, said[row.payload["task_id"], winner])
+            share = counts[vote["key"]] / counts.total()
+            verdict = Verdict(False, vote["extracted"], "" if why == "minority" else why, share)
+            yield row, Dropped(why, detail, text, {"verdict": verdict.to_payload()})
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict.to_payload()}, row.parents), None
