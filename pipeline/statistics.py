@@ -159,6 +159,28 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
+def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
+    """Return the share of couples in which the right one scores higher; equal scores count half. nan if
+    either is empty.
+    """
+    if not len(right) or not len(wrong):
+        return nan
+    a, b = np.asarray(right, dtype=float)[:, None], np.asarray(wrong, dtype=float)[None, :]
+    return float(((a > b) + 0.5 * (a == b)).mean())
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's correlation of two lists, equal values sharing a rank; nan if either is constant."""
+    a, b = (_ranks(np.asarray(values, dtype=float)) for values in (one, other))
+    spread = a.std() * b.std() if len(a) else 0.0
+    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread else nan
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
 def majority(answers: Sequence[str | None]) -> str | None:
     """Return the most frequent answer, the earliest of a tie; None if no sample has an answer."""
     votes = Counter(a for a in answers if a is not None)
