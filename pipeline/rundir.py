@@ -160,8 +160,7 @@ def may_change(key: str, recipe: Recipe) -> bool:
     sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
     sections["engine"] = recipe.engine
     allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
-    if recipe.train.kind in ("sft", "cpt"):
-        allowed.append("train.dpo")
+    allowed += [f"train.{kind}" for kind in ("dpo", "kto") if kind != recipe.train.preference]
     allowed += [
         f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
     ]

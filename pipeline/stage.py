@@ -11,8 +11,9 @@ from pipeline.runner.llm import LLM
 
 STAGES = ("generate", "critique", "filter", "verify")  # every method has these four, in this order
 PROPOSE = "propose"  # before generate, in methods that write questions of their own
-PUBLISH, PAIRS = "publish", "pairs"
-TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft_then_dpo
+PUBLISH = "publish"
+PAIRS, LABELS = "pairs", "labels"  # what dpo and kto train on
+TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft_then_dpo and the like
 RESUMED = "resume"  # how a model continues the beginnings of failed attempts (protocols.ResumesAttempts)
 
 StageFunction = Callable[[Row, LLM], Awaitable[Outcome]]

@@ -140,9 +140,14 @@ class _Question:
         fault.
         """
         sides = ((pair.chosen_row, pair.chosen), (pair.rejected_row, pair.rejected))
-        faults = [(row.id, fault) for row, reply in sides if (fault := self._fault(row, pair.prompt, reply))]
-        for answer, fault in faults:
-            self._note(answer, 1, fault)
+        lengths = [sum(self._count(pair.prompt, reply)) for _, reply in sides]
+        faults = [
+            (row.id, why)
+            for (row, reply), tokens in zip(sides, lengths, strict=True)
+            if (why := fault(self._rules, row, reply, tokens))
+        ]
+        for answer, why in faults:
+            self._note(answer, 1, why)
         if faults:
             return None
         row = self._row(pair)
@@ -151,17 +156,6 @@ class _Question:
                 self._note(answer, 2, mismatch)
             return None
         return row
-
-    def _fault(self, row: Row, prompt: list[Message], reply: list[Message]) -> Dropped | None:
-        for held_out in self._rules.held_out:
-            if leak := held_out.leak(Asked.of(row.payload), text_of(reply)):
-                return leak
-        if token := control_token(self._rules.tokenizer, text_of(reply)):
-            return Dropped("control_token", f"an answer spells out {token}")
-        tokens, limit = sum(self._count(prompt, reply)), self._rules.max_length
-        return (
-            Dropped("too_long", f"{tokens} tokens, train.max_length is {limit}") if tokens > limit else None
-        )
 
     def _small_gap(self, row: Row) -> Dropped | None:
         least, found = self._rules.preferences.min_gap, gap(row)
@@ -228,6 +222,18 @@ class _Question:
     def _note(self, answer: str, closeness: int, why: Dropped) -> None:
         if closeness > self._why.get(answer, (0,))[0]:
             self._why[answer] = (closeness, why)
+
+
+def fault(rules: Rules, row: Row, reply: list[Message], tokens: int) -> Dropped | None:
+    """Return why an answer (of `tokens` with its prompt) must not be trained on; None if it may."""
+    for held_out in rules.held_out:
+        if leak := held_out.leak(Asked.of(row.payload), text_of(reply)):
+            return leak
+    if token := control_token(rules.tokenizer, text_of(reply)):
+        return Dropped("control_token", f"an answer spells out {token}")
+    if tokens > rules.max_length:
+        return Dropped("too_long", f"{tokens} tokens, train.max_length is {rules.max_length}")
+    return None
 
 
 def _product(method: Method, right: Sequence[Row], wrong: Sequence[Row]) -> Iterator[Pair]:

@@ -78,7 +78,7 @@ def best_and_worst(reward: str, keep: int, seed: int) -> DatasetStep:
             value = with_vote(row, votes)[reward]
             draw = unit_interval(seed, "best_of_n", row.id)
             ranked.setdefault(row.payload["task_id"], []).append(_Answer(-value, draw, row.id))
-        places = {}
+        places: dict[str, str] = {}
         for several in ranked.values():
             several.sort()
             lowest = several[-1].reward > several[min(keep, len(several)) - 1].reward
