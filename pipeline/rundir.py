@@ -29,7 +29,7 @@ RoundKey = int | str  # a number, or "base" for the untrained model
 MAY_CHANGE = (
     *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
-    *("train.micro_batch_size", "train.dpo.micro_batch_size"),
+    *("train.micro_batch_size", "train.dpo.micro_batch_size", "train.kto.micro_batch_size"),
 )
 
 
