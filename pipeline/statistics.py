@@ -159,28 +159,6 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
-def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """Return the share of couples in which the right one scores higher; equal scores count half. nan if
-    either is empty.
-    """
-    if not len(right) or not len(wrong):
-        return nan
-    a, b = np.asarray(right, dtype=float)[:, None], np.asarray(wrong, dtype=float)[None, :]
-    return float(((a > b) + 0.5 * (a == b)).mean())
-
-
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return Spearman's correlation of two lists, equal values sharing a rank; nan if either is constant."""
-    a, b = (_ranks(np.asarray(values, dtype=float)) for values in (one, other))
-    spread = a.std() * b.std() if len(a) else 0.0
-    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread else nan
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
 def majority(answers: Sequence[str | None]) -> str | None:
     """Return the most frequent answer, the earliest of a tie; None if no sample has an answer."""
     votes = Counter(a for a in answers if a is not None)
@@ -191,3 +169,30 @@ def flips(old: dict[str, float], new: dict[str, float]) -> tuple[int, int]:
     """Return how many questions went from right to wrong, and from wrong to right."""
     both = old.keys() & new.keys()
     return sum(old[i] > new[i] for i in both), sum(old[i] < new[i] for i in both)
+
+
+def auc(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """Return the chance that a right answer has a higher score than a wrong one; ties count half.
+
+    NaN unless there are both.
+    """
+    labels = np.asarray(right, dtype=bool)
+    yes, no = int(labels.sum()), int((~labels).sum())
+    if not yes or not no:
+        return nan
+    ranks = midranks(scores)
+    return float((ranks[labels].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's rank correlation; NaN where one side has a single value."""
+    a, b = midranks(one), midranks(other)
+    a, b = a - a.mean(), b - b.mean()
+    spread = sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / spread if spread else nan
+
+
+def midranks(values: Sequence[float]) -> np.ndarray:
+    """Return the ranks of `values` from 1; equal ones share the mean of theirs."""
+    _, place, counts = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]

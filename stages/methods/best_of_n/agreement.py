@@ -99,15 +99,14 @@ def _chosen(value: Value, question: Question, of: Value) -> float:
 
 
 def _auc(value: Value, question: Question) -> float:
-    right, wrong = ([value(a) for a in question if a.right is which] for which in (True, False))
-    return auc(right, wrong)
+    return auc([value(a) for a in question], [bool(a.right) for a in question])
 
 
 def _auc_at_equal_length(value: Value, question: Question) -> float:
     """Return the AUC over couples of a right and a wrong answer of about the same length."""
     right, wrong = ([a for a in question if a.right is which] for which in (True, False))
     couples = [
-        auc([value(a)], [value(b)])
+        auc([value(a), value(b)], [True, False])
         for a in right
         for b in wrong
         if max(a.tokens, b.tokens) <= ALIKE * min(a.tokens, b.tokens)

@@ -76,7 +76,8 @@ class BestOfN(Method):
             )
         if o.logprobs is False and o.reward in (LOGLIKELIHOOD, PER_TOKEN):
             raise ConfigError(f"method.logprobs: reward {o.reward} needs log-probabilities; remove it.")
-        if o.reward == VERIFIER and verifiers.stage(recipe).steps:
+        # A step that decides by the score of each answer is replaced here; any other compares answers.
+        if o.reward == VERIFIER and verifiers.stage(recipe).steps.keys() - {"decide"}:
             raise ConfigError(
                 f"method.reward: verifier {recipe.verifier} compares answers and gives none a score of its "
                 "own; for a vote set method.reward: vote."
@@ -129,25 +130,23 @@ class BestOfN(Method):
 
     async def judge(self, verify: StageFunction | None, row: Row, llm: LLM) -> Outcome:
         """Note the rewards of an answer; it is dropped if the one that chooses is not known."""
-        reward, rewards = self.options.reward, {**row.payload["rewards"], RANDOM: 0.0}
-        problem = "" if reward in (*rewards, VOTE, VERIFIER) else "no_loglikelihood"
+        reward, rewards, made = self.options.reward, {**row.payload["rewards"], RANDOM: 0.0}, row
+        said, problem = vote(row.payload)
+        if reward != VOTE:
+            problem = "" if reward in (*rewards, VERIFIER) else "no_loglikelihood"
         if verify is not None:
             outcome = await verify(row, llm)
             if isinstance(outcome, Failed):
                 return outcome
-            verdict = outcome.rows[0].payload["verdict"] if isinstance(outcome, Kept) else _verdict(outcome)
-            problem = verdict.get("problem") or ""
+            made, verdict = _judged(row, outcome)
+            problem, score = verdict["problem"], verdict.get("score")
             if not problem:
-                score = verdict["score"]
                 rewards[VERIFIER] = float(verdict["correct"] if score is None else score)
-        said, unreadable = vote(row.payload)
-        if reward == VOTE:
-            problem = unreadable
         right = await truth(row.payload, self.recipe.verifier == "code_tests")
         found = {"rewards": rewards, "vote": said, "truth": right}
         if problem:
             return Dropped(problem, raw=row.payload["text"], adds=found)
-        return Kept([row.child("verify", 0, **found)])
+        return Kept([Row(row.id, made.payload, row.parents).child("verify", 0, **found)])
 
     def question(self, row: Row) -> list[Message]:
         """The chat that asks the question: the same when sampling, training and evaluating."""
@@ -168,6 +167,11 @@ class BestOfN(Method):
         report.write(run)
 
 
-def _verdict(dropped: Dropped) -> dict[str, Any]:
-    """Return the verdict of a dropped answer; what has none has the drop reason as its problem."""
-    return dropped.adds.get("verdict") or {"problem": dropped.reason}
+def _judged(row: Row, outcome: Kept | Dropped) -> tuple[Row, dict[str, Any]]:
+    """Return an answer as its verifier leaves it, and its verdict; what has none has the drop reason as its
+    problem.
+    """
+    if isinstance(outcome, Kept):
+        [made] = outcome.rows
+        return made, made.payload["verdict"]
+    return row, outcome.adds.get("verdict") or {"problem": outcome.reason}
