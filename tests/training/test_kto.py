@@ -1,10 +1,6 @@
 """KTO: the tokens that TRL makes of labeled answers, the weights, that right answers gain on wrong ones, and resuming."""
 
 import dataclasses
-import os
-import re
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +25,6 @@ from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
 from tests.conftest import training_in_process
 from tests.publish.conftest import FACTS, make_labeled
 from tests.training.test_dpo import one_thread
-from tests.training.test_resume import wait_for_checkpoint
 
 __all__ = ["one_thread"]
 MARGIN = "rewards/margins"
@@ -174,24 +169,31 @@ def test_right_answers_gain_on_wrong_ones(local_ray, make_spec):
     assert train(spec) == result  # nothing is done again
 
 
-@pytest.mark.timeout(300)
-def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
-    spec = make_spec({"save_steps": 5}, epochs=8, learning_rate=1e-3)
-    with training_in_process():
-        undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
-    work = Path(spec.work)
+def test_a_resumed_training_ends_in_the_same_weights(make_spec, labeled):
+    """Its reference is the model that the first attempt started from, scored once; no answer is repeated or left out."""
+    import torch
+    from transformers import TrainerCallback
 
-    def kill() -> None:
-        wait_for_checkpoint(work)
-        log = (work / "logs" / "worker.0.log").read_text()
-        os.kill(int(re.search(r" (\d+) pipeline\.training\.process INFO", log)[1]), signal.SIGKILL)
+    class StopsAt(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop = state.global_step == 8
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = train(spec)
-    killer.join()
-    assert re.search(r"resuming from .*checkpoint-\d+", (work / "logs" / "worker.0.log").read_text())
-    assert (result.steps, result.tokens, result.revision) == (48, undisturbed.tokens, undisturbed.revision)
+    def trainer(work: str) -> Any:
+        spec = dataclasses.replace(make_spec(epochs=3, learning_rate=1e-3), work=work)
+        return build_trainer(config(spec, list(labeled.values()), save_steps=4))
+
+    undisturbed, first = trainer(f"{make_spec().work}-u"), trainer(make_spec().work)
+    undisturbed.train()
+    first.add_callback(StopsAt())
+    first.train()
+    reference = Path(make_spec().work, REFERENCE_FILE)
+    written = reference.stat().st_mtime_ns
+    again = trainer(make_spec().work)
+    again.train(resume_from_checkpoint=f"{make_spec().work}/checkpoints/checkpoint-8")
+    assert reference.stat().st_mtime_ns == written and again.state.global_step == 18
+    weights = [t.model.state_dict() for t in (undisturbed, again, first)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
 @pytest.fixture
