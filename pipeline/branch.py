@@ -13,7 +13,7 @@ from pipeline.prompts import Prompts
 from pipeline.protocols import Proposals, ProposesQuestions
 from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
-from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
+from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES
 from pipeline.store import files
 from pipeline.store.lock import run_lock
 
@@ -113,7 +113,7 @@ def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
         source.branched_from() or 0
     ) < number  # else the source shares that round with a run of yet another recipe
     whole = alike == len(STAGES) and own and _published_alike(before, recipe, number)
-    published = [PUBLISH, PAIRS] if whole else []
+    published = [PUBLISH, PAIRS, LABELS] if whole else []
     names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
     return [name for name in names if round_.manifest(name) is not None]
 

@@ -29,7 +29,7 @@ RoundKey = int | str  # a number, or "base" for the untrained model
 MAY_CHANGE = (
     *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
-    *("train.micro_batch_size", "train.dpo.micro_batch_size"),
+    *("train.micro_batch_size", "train.dpo.micro_batch_size", "train.kto.micro_batch_size"),
 )
 
 
@@ -162,8 +162,7 @@ def may_change(key: str, recipe: Recipe) -> bool:
     for name, verifier in (("verifier", recipe.verifier), ("evaluate.verifier", recipe.evaluate.verifier)):
         sections[f"{name}.engine"] = getattr(verifier, "engine", None)  # a name has none
     allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
-    if recipe.train.kind in ("sft", "cpt"):
-        allowed.append("train.dpo")
+    allowed += [f"train.{kind}" for kind in ("dpo", "kto") if kind != recipe.train.preference]
     allowed += [
         f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
     ]

@@ -163,12 +163,20 @@ class Accumulate(Section):
 
 
 class Preferences(Section):
-    """Pairs of a right and a wrong answer to one question, published if `train.kind` asks for them."""
+    """Pairs of two answers to one question, published if `train.kind` asks for them."""
 
+    pairs: Literal["right_wrong", "best_worst"] = "right_wrong"
+    """right_wrong: a right answer against a wrong one. best_worst: a higher score of the verifier against a
+    lower one, the widest gap first; an answer without a score has 1 if it is right, else 0."""
+    min_gap: float = Field(0.0, ge=0)
+    """Minimum difference of the two scores. best_worst never pairs equal scores."""
     pairs_per_question: PositiveInt | None = 2
-    """Maximum number of pairs per question and round: a seeded choice, unused answers first. null: all."""
+    """Maximum number of pairs per question and round, unused answers first; right_wrong makes a seeded
+    choice. null: all."""
     length_matched: float | None = Field(None, ge=1)
     """Maximum ratio of the two token counts, such as 1.5, so that length is not learned; off or null: any."""
+    max_length_difference: NonNegativeInt | None = None
+    """Maximum difference of the two token counts. null: any."""
     distinct: bool = True
     """Use one of several equal answers to a question, and no pair that an earlier round has."""
 
@@ -178,3 +186,10 @@ class Preferences(Section):
         if value is True:
             raise ValueError("expected the maximum ratio of the two token counts, such as 1.5")
         return None if value is False or value == "off" else value  # YAML reads a bare `off` as false
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what outcomes depend on, as JSON; settings that older versions lack only if they are set."""
+        late, default = ("pairs", "min_gap", "max_length_difference"), Preferences()
+        return self.model_dump(
+            mode="json", exclude={key for key in late if getattr(self, key) == getattr(default, key)}
+        )

@@ -365,7 +365,8 @@ def storable(outcome: Outcome) -> Outcome:
                 raise ValueError("two of the rows it returned have the same id")
             return outcome
         if isinstance(outcome, Dropped):
-            return Dropped(_text(outcome.reason), _text(outcome.detail), _text(outcome.raw))
+            orjson.dumps(outcome.adds)
+            return Dropped(_text(outcome.reason), _text(outcome.detail), _text(outcome.raw), outcome.adds)
         if isinstance(outcome, Failed):
             return Failed(_text(outcome.error), _text(outcome.detail), _text(outcome.raw))
         raise TypeError(f"a stage returns Kept, Dropped or Failed, not {outcome!r:.200}")

@@ -22,7 +22,7 @@ from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
-from pipeline.publish import CPT
+from pipeline.publish import CPT, DPO
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -190,14 +190,14 @@ class Loop:
         return Input(rows, drawn.count + made.count, digest([drawn.digest, made.digest]), drawn.folder)
 
     async def publish(self, number: int) -> Manifest:
-        """Publish a round's verified rows, and the pairs that train.kind wants; round 0 publishes the
-        demonstrations.
+        """Publish a round's verified rows, and the pairs or labeled answers that train.kind wants; round 0
+        publishes the demonstrations.
         """
         self._needs_mounted("publishing")
         round_ = self.round(number)
         manifest = await publishing.publish_round(round_)
-        if training.wants_pairs(self.recipe, number):
-            await publishing.publish_pairs(round_)
+        if kind := training.preference_kind(self.recipe, number):
+            await (publishing.publish_pairs if kind == DPO else publishing.publish_labels)(round_)
         self._report()  # before the training, which may have nothing to train on
         return manifest
 

@@ -6,7 +6,7 @@ Rows are compared with those of the earlier rounds that are trained on whenever 
 window are settled in the mixture.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -23,11 +23,11 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import DPO, CardFacts, measure, publish
-from pipeline.round import Round, input_of
+from pipeline.publish import DPO, KTO, CardFacts, Kind, measure, publish
+from pipeline.round import Input, Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
-from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
+from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages.judges.combined import described
@@ -37,11 +37,11 @@ from stages.rounds.published_rows import (
     dataset_name,
     dataset_roles,
     drop_too_long,
+    published_judged,
     published_kind,
-    published_pairs,
     published_rows,
 )
-from stages.steps import decontaminate, dedup, filters, preferences
+from stages.steps import decontaminate, dedup, filters, labels, preferences
 from stages.tasks.general import Mixed
 
 
@@ -74,35 +74,62 @@ async def publish_round(round_: Round) -> Manifest:
 
 
 async def publish_pairs(round_: Round) -> Manifest:
-    """Pair a round's right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    recipe, method, number = round_.recipe, round_.method, int(round_.number)
-    rules = preferences.Rules(
-        recipe.preferences,
-        _held_out_searches(round_),
-        round_.tokenizer,
-        recipe.train.max_length,
-        recipe.seed,
-        lambda: _earlier_rows(round_, PAIRS, 1),
-        round_.chat,
-    )
+    """Pair a round's answers as recipe.preferences says and publish the pairs as datasets/dpo/round-NNN."""
+    preferred = round_.recipe.preferences
     steps: dict[str, DatasetStep] = {}
-    if recipe.preferences.distinct:
-        key = method.pair_key if isinstance(method, KeysPairs) else _text
-        steps["exact_duplicates"] = dedup.exact_duplicates(tuple, key)
-    steps["pair_up"] = preferences.pair_up(method, rules)
+    if preferred.distinct:
+        steps["exact_duplicates"] = dedup.exact_duplicates(tuple, _pair_key(round_))
+    rules = _rules(round_, lambda: _earlier_rows(round_, PAIRS, 1))
+    steps["pair_up"] = preferences.pair_up(round_.method, rules)
+    source = judged.judged_answers(round_, ranked=preferred.pairs == "best_worst")
+    return await _publish_judged(round_, PAIRS, DPO, steps, preferred.fingerprint(), source)
+
+
+async def publish_labels(round_: Round) -> Manifest:
+    """Publish a round's right and wrong answers, with labels, as datasets/kto/round-NNN."""
+    distinct, steps = round_.recipe.preferences.distinct, dict[str, DatasetStep]()
+    if distinct:
+        earlier = partial(_earlier_labeled, round_)
+        steps["exact_duplicates"] = dedup.exact_duplicates(earlier, _pair_key(round_))
+    steps["label"] = labels.label(round_.method, _rules(round_))
+    source = judged.judged_answers(round_)
+    return await _publish_judged(round_, LABELS, KTO, steps, {"distinct": distinct}, source)
+
+
+async def _publish_judged(
+    round_: Round, name: str, kind: Kind, steps: dict[str, DatasetStep], settings: Any, source: Input
+) -> Manifest:
+    """Run the stage that makes pairs or labeled answers of judged ones, and publish its rows."""
+    recipe, method, number = round_.recipe, round_.method, int(round_.number)
     config = {
-        "preferences": recipe.preferences.model_dump(mode="json"),
+        "preferences": settings,
         "wrong": judged.wrong_reasons(recipe),
-        **_shared_config(round_, PAIRS, 1),
+        **_shared_config(round_, name, 1),
     }
     version = _version(round_, 1, recipe.preferences.distinct)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
-    source = judged.judged_answers(round_)
-    manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
-    if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
-        rows = measure(published_pairs(round_.rows(PAIRS), number, recipe, method), round_.tokenizer, DPO)
-        publish(rows, folder, _facts(round_, manifest, _pair_notes(round_)), recipe.seed, DPO)
+    manifest = await run_stage(round_, name, lambda _: stage, source)
+    if _is_wanted(folder := round_.run.dataset(kind.name, number), manifest):
+        rows = published_judged(round_.rows(name), number, recipe, method, kind)
+        facts = _facts(round_, manifest, _judged_notes(round_, name))
+        publish(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
     return manifest
+
+
+def _rules(round_: Round, earlier: Callable[[], Iterable[Row]] = tuple) -> preferences.Rules:
+    recipe, searches = round_.recipe, _held_out_searches(round_)
+    limit, seed = recipe.train.max_length, recipe.seed
+    return preferences.Rules(
+        recipe.preferences, searches, round_.tokenizer, limit, seed, earlier, round_.chat
+    )
+
+
+def _pair_key(round_: Round) -> Callable[[Row], str]:
+    return round_.method.pair_key if isinstance(round_.method, KeysPairs) else _text
+
+
+def _earlier_labeled(round_: Round) -> Iterator[tuple[str, str]]:
+    return ((dedup.question_of(row), _text(row)) for row in _earlier_rows(round_, LABELS, 1))
 
 
 def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
@@ -232,12 +259,16 @@ def _notes(round_: Round, role: str) -> list[str]:
     return notes
 
 
-def _pair_notes(round_: Round) -> list[str]:
-    """Return the card's lines about pairs: how many are hinted, and what the method says about them."""
-    method = round_.method
-    hinted = [row.payload["hinted"] for row in round_.rows(PAIRS)]
-    notes = [f"Pairs with a side whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
-    return notes + (method.pair_notes(int(round_.number)) if isinstance(method, DescribesPairs) else [])
+def _judged_notes(round_: Round, name: str) -> list[str]:
+    """Return the card's lines about pairs or labeled answers: how many are hinted, and what the method says
+    about its pairs.
+    """
+    method, hinted = round_.method, [row.payload["hinted"] for row in round_.rows(name)]
+    what = "Pairs with a side" if name == PAIRS else "Answers"
+    notes = [f"{what} whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
+    if name == PAIRS and isinstance(method, DescribesPairs):
+        notes += method.pair_notes(int(round_.number))
+    return notes
 
 
 def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:

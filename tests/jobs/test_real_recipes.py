@@ -22,6 +22,7 @@ METHODS = "tests.stages.methods"
 SCRIPTS = {
     "gsm8k": "tests.scripted_answers:sums",
     "gsm8k_dpo": "tests.scripted_answers:sums",
+    "best_of_n": f"{METHODS}.best_of_n.answers:sure",
     "regenesis": f"{METHODS}.regenesis.answers:whole_round",
     "self": f"{METHODS}.self.answers:skilled",
     "agent_r": f"{METHODS}.agent_r.search.player:play_and_judge",

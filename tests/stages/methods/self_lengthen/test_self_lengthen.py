@@ -300,7 +300,24 @@ async def test_a_row_teaches_both_roles() -> None:
     ], "a demonstration teaches to write alone"
 
 
+async def test_a_long_text_is_preferred_to_its_draft() -> None:
+    m = method(demand_share=0.5, demand_tries=1)
+    rows = [(await made(m.ask_for_length(await extension(i), model(plain))))[0] for i in range(10)]
+    pairs = list(m.pairs(rows, []))
+    assert len(pairs) == 10
+    for row, pair in zip(rows, pairs, strict=True):
+        assert pair.prompt == m.examples(row)[0].prompt, (
+            "asked as training asks, with the length if there is one"
+        )
+        chosen, rejected = pair.chosen[0]["content"], pair.rejected[0]["content"]
+        assert (chosen, rejected) == (row.payload["text"], row.payload["draft"])
+        assert words(chosen) > words(rejected) and pair.rejected_row.id == row.id
+        assert not pair.rejected_row.payload["verdict"]["correct"]
+
+
 def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="longer and shorter texts, but no wrong ones"):
+        tiny_recipe(method={"name": "self_lengthen"}, train={"kind": "kto"})
     with pytest.raises(ConfigError, match=r"evaluate\.samples"):
         tiny_recipe(method={"name": "self_lengthen"}, evaluate={"samples": 4})
     with pytest.raises(ConfigError, match="did you mean 'micro_iterations'"):
