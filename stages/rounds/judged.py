@@ -2,34 +2,35 @@
 worse than others.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import orjson
 
-from pipeline.ids import digest, unit_interval
+from pipeline.config import Recipe
+from pipeline.ids import digest
 from pipeline.round import Input, Round
 from pipeline.rows import Row
 from pipeline.store import files, parts
+from stages.steps.grouping import by_question
 
 # Verify's reasons to drop an answer as wrong: by the ground truth, or by the vote. An unreadable answer (no
 # mark, several candidates) is not known to be wrong.
 WRONG = ("wrong_answer", "minority")
+REFUSED = "low_score"  # and by a model that judged it
 # Reasons of methods that rank a question's answers: the last one counts as wrong, those between only have a
 # score.
 LOWEST, LOWER = "worst", "not_best"
-ROWS_AT_ONCE = 50_000  # held in memory while grouping answers by question
 
 
 def judged_answers(round_: Round, ranked: bool = False) -> Input:
     """Return a round's right and wrong answers as a stage's input, grouped by question.
 
-    payload["verdict"] has `correct`, which tells them apart, and `score`, where the verifier gave one. With
-    `ranked`, answers between the best and the worst are there too. Memory is bounded: the rows are read once
-    per ROWS_AT_ONCE answers. Raises StageError if verify is not done.
+    payload["verdict"] has `correct`, which tells them apart, and `score`, where verify had one. With
+    `ranked`, answers between the best and the worst are there too. Memory is bounded (by_question). Raises
+    StageError if verify is not done.
     """
-    reasons = (*WRONG, LOWEST, *([LOWER] if ranked else []))
+    reasons = (*wrong_reasons(round_.recipe), LOWEST, *([LOWER] if ranked else []))
     folder = round_.folder("verify")
     right, manifest = round_.input("verify"), round_.manifest("verify")
     dropped = manifest.dropped_in_all() if manifest else {}
@@ -39,12 +40,9 @@ def judged_answers(round_: Round, ranked: bool = False) -> Input:
     return Input(rows, count, digest([right.digest, marks]), folder)
 
 
-def by_question(rows: Callable[[], Iterable[Row]], count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[Row]:
-    """Yield `count` rows grouped by question (payload["task_id"]), in an order that depends on ids alone."""
-    shares = max(1, math.ceil(count / at_once))
-    for share in range(shares):
-        group = [row for row in rows() if int(unit_interval(row.payload["task_id"]) * shares) == share]
-        yield from sorted(group, key=lambda row: (row.payload["task_id"], row.id))
+def wrong_reasons(recipe: Recipe) -> tuple[str, ...]:
+    """Return verify's reasons to drop an answer as wrong."""
+    return WRONG if isinstance(recipe.verifier, str) else (*WRONG, REFUSED)
 
 
 def _judged(round_: Round, reasons: tuple[str, ...]) -> Iterator[Row]:

@@ -30,6 +30,7 @@ from pipeline.runner.stage import run_stage
 from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
+from stages.judges.combined import described
 from stages.rounds import judged
 from stages.rounds.published_rows import (
     TOO_LONG,
@@ -100,7 +101,11 @@ async def _publish_judged(
 ) -> Manifest:
     """Run the stage that makes pairs or labeled answers of judged ones, and publish its rows."""
     recipe, method, number = round_.recipe, round_.method, int(round_.number)
-    config = {"preferences": settings, "wrong": judged.WRONG, **_shared_config(round_, name, 1)}
+    config = {
+        "preferences": settings,
+        "wrong": judged.wrong_reasons(recipe),
+        **_shared_config(round_, name, 1),
+    }
     version = _version(round_, 1, recipe.preferences.distinct)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, name, lambda _: stage, source)
@@ -274,7 +279,7 @@ def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:
     stage_notes = (
         f"{name.capitalize()}: {m.extra['note']}" for name, m in manifests.items() if m.extra.get("note")
     )
-    verifier = method.verified_by(number) if isinstance(method, NamesVerifier) else recipe.verifier
+    verifier = method.verified_by(number) if isinstance(method, NamesVerifier) else described(recipe.verifier)
     tasks = f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip()
     return CardFacts(
         title=f"{recipe.name}, round {number}",
