@@ -77,6 +77,11 @@ class BestOfN(Method):
             )
         if o.logprobs is False and o.reward in (LOGLIKELIHOOD, PER_TOKEN):
             raise ConfigError(f"method.logprobs: reward {o.reward} needs log-probabilities; remove it.")
+        if recipe.draw.by_pass_rate:
+            raise ConfigError(
+                "draw: best_of_n keeps the best answers to every question, right or wrong, so that questions "
+                "have no pass rate; remove it."
+            )
         # A step that decides by the score of each answer is replaced here; any other compares answers.
         if o.reward == VERIFIER and verifiers.stage(recipe).steps.keys() - {"decide"}:
             raise ConfigError(

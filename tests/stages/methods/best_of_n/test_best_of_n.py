@@ -191,6 +191,11 @@ def test_log_probabilities_are_asked_for_where_they_may_be_had() -> None:
         ask(recipe(), silent)
 
 
+def test_questions_are_not_drawn_by_a_pass_rate_that_they_have_not() -> None:
+    with pytest.raises(ConfigError, match="draw: best_of_n keeps the best answers to every question"):
+        recipe(draw={"max_pass_rate": 0.9})
+
+
 def test_unreadable_answers_do_not_vote() -> None:
     found = judged(recipe(method={"reward": "vote"}), answer_marks=["Result"])
     assert Counter(o.reason for o in found if isinstance(o, Dropped)) == {"no_marked_answer": N}
