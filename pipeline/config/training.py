@@ -206,6 +206,10 @@ class Train(Section):
             own, _ = self.section(kind)
             batch, micro = own.batch_size, own.micro_batch_size
             yield from self._uneven((kind,), batch or self.batch_size, micro or self.micro_batch_size)
+            if kind == "kto" and (batch or self.batch_size) < 2 * self.workers:
+                why = "leaves a worker one answer, and kto compares each with another"
+                least = f"expected {2 * self.workers} or more"
+                yield (kind, "batch_size"), f"{batch or self.batch_size} {why}; {least}"
 
     def _uneven(
         self, section: tuple[str, ...], batch: int, micro: int | None
