@@ -18,10 +18,8 @@ from pipeline.store import files
 from stages.reports.table import measured, rounds_table
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
-_OF_UNIT = {
-    "pairs": PAIRS,
-    "answers": LABELS,
-}  # the stage whose rows a dataset holds, by what they are called
+# The stage whose rows a dataset holds, by what they are called; others hold those of publish.
+_OF_UNIT = {"pairs": PAIRS, "answers": LABELS}
 _PUBLISHING = (PUBLISH, *_OF_UNIT.values())
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
 

@@ -55,7 +55,7 @@ class Preference(Section):
     batch_size: PositiveInt | None = None
     """Pairs (of kto: answers) per optimizer step, over all workers. Default: `train.batch_size`."""
     micro_batch_size: PositiveInt | None = None
-    """Pairs (of two answers; of kto: answers) per forward pass of one worker. Default:
+    """Pairs (of two answers; of kto: answers, two at least) per forward pass of one worker. Default:
     `train.micro_batch_size`."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Any other field of TRL's DPOConfig or KTOConfig."""
@@ -89,8 +89,8 @@ class Kto(Preference):
     """Learning from right and wrong answers that are no pairs (arXiv 2402.01306)."""
 
     desirable_weight: PositiveFloat | None = None
-    """Weight of the right answers' loss. Default: 1, or if they are fewer, what makes both sides count alike:
-    the paper's section 4.2 wants weight times number of the right ones at 1 to 4/3 of that of the wrong."""
+    """Weight of the right answers' loss. Default: 1, or if they are fewer, what makes both sides count alike
+    (the paper's equation 8: weight times number of the right ones, 1 to 4/3 times that of the wrong ones)."""
     undesirable_weight: PositiveFloat | None = None
     """Weight of the wrong answers' loss, likewise."""
 
@@ -206,6 +206,10 @@ class Train(Section):
             own, _ = self.section(kind)
             batch, micro = own.batch_size, own.micro_batch_size
             yield from self._uneven((kind,), batch or self.batch_size, micro or self.micro_batch_size)
+            if kind == "kto" and (batch or self.batch_size) < 2 * self.workers:
+                why = "leaves a worker one answer, and kto compares each with another"
+                least = f"expected {2 * self.workers} or more"
+                yield (kind, "batch_size"), f"{batch or self.batch_size} {why}; {least}"
 
     def _uneven(
         self, section: tuple[str, ...], batch: int, micro: int | None

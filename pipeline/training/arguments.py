@@ -57,13 +57,8 @@ def trainer_arguments(
             f"{train.workers} workers."
         )
     micro = micro_batch(train, share, len(spec.kind.replies), use_gpu)
-    if spec.kind.sequential and micro < 2:
-        micro = next((n for n in range(2, share + 1) if share % n == 0), 0)
-        if not micro:
-            raise ConfigError(
-                f"{key}.batch_size: {train.batch_size} leaves a worker one of the {spec.kind.seen}, and TRL "
-                "compares each with another one; raise it to at least twice the number of workers."
-            )
+    if spec.kind.sequential and micro < 2:  # TRL compares each row with another one in its forward pass
+        micro = next((n for n in range(2, share) if share % n == 0), share)
     if share % micro:
         raise ConfigError(
             f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, "

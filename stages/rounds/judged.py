@@ -26,7 +26,7 @@ LOWEST, LOWER = "worst", "not_best"
 def judged_answers(round_: Round, ranked: bool = False) -> Input:
     """Return a round's right and wrong answers as a stage's input, grouped by question.
 
-    payload["verdict"] has `correct`, which tells them apart, and `score`, where verify gave one. With
+    payload["verdict"] has `correct`, which tells them apart, and `score`, where verify had one. With
     `ranked`, answers between the best and the worst are there too. Memory is bounded (by_question). Raises
     StageError if verify is not done.
     """

@@ -115,7 +115,7 @@ async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
     verdict = await verdict_of(score, row.payload)
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict.to_payload())])
-    adds, detail = {"verdict": verdict.to_payload()}, verdict.detail or found(verdict, row.payload)
+    detail, adds = verdict.detail or found(verdict, row.payload), {"verdict": verdict.to_payload()}
     return Dropped(verdict.problem or "wrong_answer", detail, row.payload["text"], adds)
 
 

@@ -221,7 +221,7 @@ def test_trl_parses_every_key(make_spec, parsed):
 @pytest.mark.parametrize(
     ("train", "kto", "said"),
     [
-        ({"workers": 4}, {}, r"train\.kto\.batch_size: 4 leaves a worker one of the answers"),
+        ({"workers": 4}, {}, r"train\.kto\.batch_size: 4 leaves a worker one answer, and kto compares"),
         ({"workers": 3}, {}, r"train\.kto\.batch_size: 4 is not divisible by train\.workers = 3"),
         ({}, {"extra": {"train_sampling_strategy": "random"}}, "change it there"),
         (

@@ -23,6 +23,7 @@ from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
 from pipeline.stage import StageFunction
+from stages.judges.combined import described
 from stages.methods.best_of_n import agreement, plan, report
 from stages.methods.best_of_n.rewards import (
     LOGLIKELIHOOD,
@@ -76,11 +77,16 @@ class BestOfN(Method):
             )
         if o.logprobs is False and o.reward in (LOGLIKELIHOOD, PER_TOKEN):
             raise ConfigError(f"method.logprobs: reward {o.reward} needs log-probabilities; remove it.")
+        if recipe.draw.by_pass_rate:
+            raise ConfigError(
+                "draw: best_of_n keeps the best answers to every question, right or wrong, so that questions "
+                "have no pass rate; remove it."
+            )
         # A step that decides by the score of each answer is replaced here; any other compares answers.
         if o.reward == VERIFIER and verifiers.stage(recipe).steps.keys() - {"decide"}:
             raise ConfigError(
-                f"method.reward: verifier {recipe.verifier} compares answers and gives none a score of its "
-                "own; for a vote set method.reward: vote."
+                f"method.reward: verifier {described(recipe.verifier)} compares answers and gives none a "
+                "score of its own; for a vote set method.reward: vote."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -159,7 +165,7 @@ class BestOfN(Method):
     def verified_by(self, round_: int) -> str:
         """What chose the answers."""
         o = self.options
-        by = f"the score of {self.recipe.verifier}" if o.reward == VERIFIER else o.reward
+        by = f"the score of {described(self.recipe.verifier)}" if o.reward == VERIFIER else o.reward
         return f"best {o.keep_per_question} of {o.samples} by {by}"
 
     def report(self, run: RunDir) -> None:

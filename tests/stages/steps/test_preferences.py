@@ -341,7 +341,10 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
         ),
         ({"preferences": {"length_matched": True}}, "length_matched: expected the maximum ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
-        ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo', 'kto'"),
+        (
+            {"train": {"kind": "dpi"}},
+            "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo', 'kto', 'sft_then_kto' or 'cpt'",
+        ),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),
         ({"train": {"dpo": {"loss_weights": [1, 2, 3]}}}, "loss_weights has 3 numbers for 2 losses"),
         ({"train": {"dpo": {"betta": 1}}}, "did you mean 'beta'"),

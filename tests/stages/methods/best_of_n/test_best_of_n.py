@@ -10,7 +10,7 @@ import pytest
 from datasets import load_from_disk
 
 from pipeline.config import Recipe
-from pipeline.engines.base import Sampling
+from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.methods import load_method
 from pipeline.rows import Dropped, Kept, Row
@@ -21,6 +21,7 @@ from stages.rounds.loop import Loop
 from stages.steps.verifiers import Verdict
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
+from tests.stages.judges.asked import score, shown_texts
 from tests.stages.methods.best_of_n.answers import SAID, silent, sure
 from tests.training.conftest import tiny_model
 
@@ -148,6 +149,32 @@ def test_any_verifier_with_a_score_is_a_reward() -> None:
     assert [o.rows[0].payload["rewards"]["verifier"] for o in by_truth] == [float(not s) for s in SAID]
 
 
+def test_a_judges_score_is_a_reward_below_its_threshold_too() -> None:
+    """The judge likes sos, but none enough to approve; a judgement that cannot be read is no reward."""
+
+    def judge(request: Request) -> str:
+        sos = shown_texts(request)[-1].count("so")
+        return "no idea" if sos == 2 else score(1 + sos)
+
+    settings = recipe(method={"reward": "verifier"}, verifier={"kind": "judge", "threshold": 10})
+    method, rows, _ = ask(settings, sure, answer=None)
+    stage = method.stages()["verify"]
+    assert stage.seats and list(stage.steps) == ["best_and_worst"] and "judge/score" in stage.prompts
+
+    async def send(request: Request) -> list[Completion]:
+        return [Completion(judge(request), "stop", 9, 9)]
+
+    llm = LLM(send, "t", "m@1", settings.sampling, prompts=method.prompts)
+    found = [asyncio.run(stage.row(row, llm)) for row in rows]
+    assert [o.reason for o in found if isinstance(o, Dropped)] == ["unreadable_judgement"]
+    judged = [o.rows[0] for o in found if isinstance(o, Kept)]
+    assert [round(9 * row.payload["rewards"]["verifier"]) for row in judged] == [0, 1, 3, 4, 5]
+    [best] = [row for row, why in stage.steps["best_and_worst"](lambda: iter(judged)) if why is None]
+    assert best.payload["text"].count("so") == 5 and best.payload["verdict"]["by"] == "verifier"
+    assert best.payload["judgements"], "what the judge said is kept"
+    assert "by the score of" in method.verified_by(1)
+
+
 def test_tasks_without_answers_have_no_truth() -> None:
     found = judged(recipe(), answer=None)
     assert {o.rows[0].payload["truth"] for o in found} == {None}
@@ -162,6 +189,11 @@ def test_log_probabilities_are_asked_for_where_they_may_be_had() -> None:
     assert [s.logprobs for s in ask(recipe(engine=endpoint), sure)[2]] == [0]
     with pytest.raises(EngineError, match="the engine returns no log-probabilities"):
         ask(recipe(), silent)
+
+
+def test_questions_are_not_drawn_by_a_pass_rate_that_they_have_not() -> None:
+    with pytest.raises(ConfigError, match="draw: best_of_n keeps the best answers to every question"):
+        recipe(draw={"max_pass_rate": 0.9})
 
 
 def test_unreadable_answers_do_not_vote() -> None:
