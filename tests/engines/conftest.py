@@ -1,4 +1,7 @@
-"""One vLLM engine for all tests that need one: a named pool on this process's Ray, as `selfloop serve` starts it."""
+"""One vLLM engine for all tests that need one.
+
+It is a named pool on this process's Ray, as `selfloop serve` starts it.
+"""
 
 import os
 from collections.abc import Iterator
@@ -42,7 +45,10 @@ def serve(*arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def warm_recipe(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    """A recipe that attaches to a running vLLM engine with the packaged model. It is started for the first test that asks."""
+    """A recipe that attaches to a running vLLM engine with the packaged model.
+
+    The engine is started for the first test that asks for it.
+    """
     path = tmp_path_factory.mktemp("warm") / "recipe.yaml"
     settings = {"name": "warm", "engine": ENGINE, "tasks": {"source": "jsonl", "path": "tasks.jsonl"}}
     path.write_text(yaml.safe_dump(settings))

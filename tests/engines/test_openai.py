@@ -466,7 +466,7 @@ async def test_the_key_is_sent_and_never_shown(
     monkeypatch.setattr(retry.logger, "debug", lambda text, *args: logged.append(text % args))
 
     def echo(status: int) -> Callable[[Seen], Fault]:
-        # The key straddles the end of what a message shows: cutting before scrubbing would leave a part of it.
+        # The key straddles the end of what a message shows: cutting before scrubbing would leave a part.
         return lambda seen: Fault(
             status,
             body=b"x" * 485 + seen.headers["Authorization"].encode(),

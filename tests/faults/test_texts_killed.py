@@ -1,4 +1,7 @@
-"""kill -9 of the driver and its workers while a document's texts are being written: the same command ends with every key once, and none missing."""
+"""kill -9 of the driver and its workers while a document's texts are being written.
+
+The same command ends with every key once, and none missing.
+"""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The recipes for real models, from end to end: scripted answers, a tiny model, and small files of the same layout."""
+"""The recipes for real models, from end to end.
+
+Answers are scripted, the model is tiny, and the files are small ones of the same layout.
+"""
 
 import asyncio
 import json

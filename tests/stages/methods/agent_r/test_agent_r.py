@@ -298,7 +298,10 @@ def test_arms() -> None:
 
 
 def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
-    """With 0.2 as the only reward but 1.0, alpha 0.1 makes lost games good, which later rounds do not take."""
+    """With 0.2 as the only reward but 1.0, alpha 0.1 makes lost games good.
+
+    Later rounds do not take them.
+    """
     row = task_rows(method())[0][6]
     rewards = [
         {

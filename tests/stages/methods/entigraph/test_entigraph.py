@@ -1,4 +1,7 @@
-"""EntiGraph: its texts by scripted answers, the faults of the released code (2.10), and one run of the whole loop."""
+"""EntiGraph: its texts by scripted answers, and one run of the whole loop.
+
+The faults of the released code (2.10) are tried one by one.
+"""
 
 import asyncio
 import json
@@ -471,7 +474,10 @@ def test_a_question_without_options_is_not_asked_for_a_letter() -> None:
 
 
 def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
-    """Write three documents, six questions on them, and general text; return the recipe's sections that name them."""
+    """Write three documents, six questions on them, and general text.
+
+    Returns the recipe's sections that name them.
+    """
     (folder / "docs").mkdir(parents=True)
     rows = []
     for d in range(3):
@@ -530,7 +536,10 @@ def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
 def finished(
     tmp_path_factory: pytest.TempPathFactory, in_process: None, local_ray: Any, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
-    """A run of one round, from the documents to the evaluation; the ninth relation kills the stage worker once."""
+    """A run of one round, from the documents to the evaluation.
+
+    The ninth relation kills the stage worker once.
+    """
     folder = tmp_path_factory.mktemp("entigraph")
     (folder / "marks").mkdir()
     recipe = tiny_recipe(

@@ -1,4 +1,7 @@
-"""EntiGraph with texts of an OpenAI-compatible endpoint, a local server: what a generator that is stronger than the trained model writes."""
+"""EntiGraph with texts of an OpenAI-compatible endpoint, a local server.
+
+It is what a generator writes that is stronger than the trained model.
+"""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""ReGenesis through the real runner, on the scripted engine: its chains, its checks, and the faults of the released code (1.9)."""
+"""ReGenesis through the real runner, on the scripted engine.
+
+Its chains, its checks, and the faults of the released code (1.9).
+"""
 
 import asyncio
 import json
@@ -148,7 +151,10 @@ def test_every_chain_is_a_row_and_none_is_lost(finished: RunDir) -> None:
 
 
 def test_fault_15_no_request_is_wasted(finished: RunDir) -> None:
-    """Selections and hinted selections are one request each; a chain costs three, for nothing is summarised or judged."""
+    """Selections and hinted selections are one request each.
+
+    A chain costs three, for nothing is summarised or judged.
+    """
     steps = Counter(r["step"].split("/")[1] for r in asked(finished))
     chains = Counter(row["hinted"] for row in payloads(finished, "generate"))
     assert steps["adapt"] == steps["structure"] == steps["execute"] == chains[False]
@@ -366,7 +372,10 @@ def kinds() -> dict[str, tuple[Case, ...]]:
 
 @pytest.mark.parametrize("kind", kinds())
 async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, in_process: None, tiny_model: Path) -> None:
-    """Each case's path is accepted or refused for the reason it has to be; what is accepted is published byte for byte."""
+    """Each case's path is accepted or refused for the reason it has to be.
+
+    What is accepted is published byte for byte.
+    """
     cases = kinds()[kind]
     rows = [
         {
@@ -582,8 +591,8 @@ async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
     rows = run.manifest(run.stage(1, "publish")).rows_out
     assert {p["leak_check"] for p in payloads(run, "critique")} == {"off"} and rows > 0
     assert (
-        f"do not contain the answer: off for {rows} of {rows}: no ground truth, or majority_vote may not see it"
-        in card(run)
+        f"do not contain the answer: off for {rows} of {rows}: no ground truth, or majority_vote may not "
+        "see it" in card(run)
     )
 
 
@@ -622,7 +631,10 @@ async def test_equal_prompts_get_the_same_samples_however_long_each_takes(
 async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(
     tmp_path: Path, tiny_model: Path, on_ray: None
 ) -> None:
-    """Its worker is killed when the first paths are asked for; requests that were finished then are not made again."""
+    """Its worker is killed when the first paths are asked for.
+
+    Requests that were finished then are not made again.
+    """
     rows = [{**row, "question": f"{row['question']} [{tmp_path}/flag]"} for row in SUMS[:12]]
     run, undisturbed = RunDir(tmp_path / "run"), RunDir(tmp_path / "undisturbed")
     recipe = recipe_in(tmp_path, tiny_model, "dies_once", rows, method={"raw_per_question": 4})
@@ -666,7 +678,10 @@ async def test_the_same_recipe_on_an_openai_compatible_endpoint(
 
 
 async def test_direct_with_a_budget_of_tokens(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
-    """Every question costs at least the budget, and at most one answer more; without a budget nothing changes."""
+    """Every question costs at least the budget, and at most one answer more.
+
+    Without a budget nothing changes.
+    """
     run = RunDir(tmp_path / "run")
     engine = {"kind": "scripted", "tokens": 7}
     settings = recipe_in(tmp_path, tiny_model, "chains").model_dump(mode="json")

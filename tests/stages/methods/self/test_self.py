@@ -1,4 +1,7 @@
-"""SELF, row by row: both phases, the traps of the method (2.6), what is trained on token by token, and what a prompt may not hold."""
+"""SELF, row by row: both phases, and the traps of the method (2.6).
+
+Also what is trained on, token by token, and what a prompt may not hold.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -46,7 +49,10 @@ Say = str | Callable[[Request], str]
 
 
 class Model:
-    """Says for each step what it is told to, one after the other where a list is given; remembers what it was asked."""
+    """Says for each step what it is told to, one after the other where a list is given.
+
+    It remembers what it was asked.
+    """
 
     def __init__(self, **said: Say | list[str]) -> None:
         self.said: dict[str, Iterator[str] | Say] = {
@@ -349,7 +355,10 @@ async def test_several_answers_each_have_a_criticism_of_their_own() -> None:
 
 
 async def test_invariant_8_the_truth_is_in_no_unhinted_prompt() -> None:
-    """All prompts of both phases, of new questions and of evaluation; the model never says the truth, so only a leak could bring it in."""
+    """All prompts of both phases, of new questions and of evaluation.
+
+    The model never says the truth, so only a leak could bring it in.
+    """
     seen: dict[str, bool] = {}
     for self_ in (method(), method(annotator=ENDPOINT)):
         for round_ in (1, 2):
@@ -567,7 +576,10 @@ def test_the_card_says_who_judged() -> None:
 
 
 async def test_two_first_answers_are_two_pairs_though_they_are_refined_to_the_same() -> None:
-    """Deduplication before pairing must not take the only row that has a wrong first answer for a repetition of one that has not."""
+    """Deduplication before pairing must not take a row's wrong first answer for a repetition.
+
+    Only that row has one; the other's first answer is right.
+    """
     rows = [
         await made(2),
         Row("o", {**(await made(2)).payload, "initial": "Answer: 13", "initial_verdict": True}),

@@ -1,4 +1,7 @@
-"""SELF through the real runner, on the scripted engine: a round of each phase, what people see of them, a critic that says yes to all, an endpoint."""
+"""SELF through the real runner, on the scripted engine.
+
+A round of each phase, what people see of them, a critic that says yes to all, an endpoint.
+"""
 
 import asyncio
 import json
@@ -139,7 +142,10 @@ def test_each_phase_asks_what_it_has_to(finished: RunDir) -> None:
 
 
 def test_no_prompt_holds_the_truth_but_those_that_say_so(finished: RunDir) -> None:
-    """What the model itself has said before is taken out of a prompt, as is the question; no number that is left is the answer."""
+    """What the model itself has said before is taken out of a prompt, as is the question.
+
+    No number that is left is the answer.
+    """
     tasks = {row.id: row.payload for row in finished.rows(finished.tasks("train"))}
     seen: Counter[tuple[str, bool]] = Counter()
     for round_ in ROUNDS:
@@ -233,7 +239,8 @@ def test_the_critic_learns_to_approve_no_more_than_its_share(finished: RunDir) -
         s for s in finished.manifest(finished.stage(1, "publish")).steps if s.name == "balance_verdicts"
     ]
     assert step.rows_replaced == right - verdicts[True] and step.rows_in == step.rows_out == len(rows)
-    said = f"{verdicts[True]} approve, {verdicts[False]} reject; {step.rows_replaced} more that approve were left out"
+    left_out = f"{step.rows_replaced} more that approve were left out"
+    said = f"{verdicts[True]} approve, {verdicts[False]} reject; {left_out}"
     assert (
         f"Verdicts that train the critic: {said}" in Path(finished.dataset("sft", 1), "README.md").read_text()
     )
@@ -365,7 +372,10 @@ async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_le
 async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(
     tmp_path: Path, in_process: None, tiny_model: Path
 ) -> None:
-    """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
+    """Phase 1 was shown the answers.
+
+    A branch may have another seed or number of questions, and the draw of round 1 is then another one.
+    """
     run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
     await make(run, recipe, (1,), "generate")
     asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
@@ -382,7 +392,10 @@ async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draw
 async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(
     tmp_path: Path, on_ray: None, tiny_model: Path
 ) -> None:
-    """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
+    """Requests that were finished are not made again.
+
+    The rows are those that an undisturbed asking gives.
+    """
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "dies_once", f" [{tmp_path}/flag]", questions_per_round=12)
     loop = await make(run, recipe, (1,), "generate", "critique")

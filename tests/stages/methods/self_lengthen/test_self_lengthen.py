@@ -1,4 +1,7 @@
-"""Self-Lengthen: its row functions with a scripted model, then a whole run on Ray; the faults of the released code (1.14)."""
+"""Self-Lengthen: its row functions with a scripted model, then a whole run.
+
+The faults of the released code (1.14).
+"""
 
 import asyncio
 import json
@@ -322,7 +325,8 @@ def test_the_recipe_that_ships_and_its_prompts() -> None:
     assert len(set(seeds)) == 44 and recipe.accumulate.policy == "all"
 
 
-# --- A whole run: one macro-iteration on the scripted engine, real training of the generator's adapter on the tiny model.
+# --- A whole run: one macro-iteration on the scripted engine. Training is real: the generator's adapter on
+# the tiny model.
 
 
 MAX_LENGTH = 130  # tokens: too few for what the extender would learn, so that one training is enough
