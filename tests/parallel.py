@@ -33,7 +33,7 @@ LONGEST = (
     "tests/training/test_launch.py",
     "tests/training/test_resume.py",
     "tests/stages/methods/regenesis/test_regenesis.py",
-    "tests/stages/methods/self/test_self_loop.py",
+    "tests/stages/methods/self/test_self_runs.py",
     "tests/runner/test_runner.py",
     "tests/stages/rounds/test_loop.py",
     "tests/stages/rounds/test_preference_loop.py",
