@@ -1,10 +1,10 @@
-"""One vLLM engine for all tests that need one.
+"""One vLLM engine for all tests that need one, and an endpoint for each test of the openai engine.
 
-It is a named pool on this process's Ray, as `selfloop serve` starts it.
+The vLLM engine is a named pool on this process's Ray, as `selfloop serve` starts it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jobs.cli import app
 from pipeline.config import Recipe
 from pipeline.engines.reaper import MARK
 from tests.conftest import OWNER, tiny_recipe
+from tests.engines.server import LocalServer
 
 ENGINE = {"kind": "vllm", "args": {"max_model_len": 512, "max_num_seqs": 16}}
 POOL = "tests"
@@ -41,6 +42,13 @@ def serve(*arguments: str) -> str:
     done = CliRunner().invoke(app, ["serve", *arguments, "--name", POOL, "--address", "this-ray"])
     assert done.exit_code == 0, done.output
     return done.output
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LocalServer]:
+    """A local OpenAI-compatible endpoint of a test's own."""
+    async with LocalServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
