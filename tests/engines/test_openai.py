@@ -14,6 +14,8 @@ from pipeline.models import ModelRef
 from tests.engines.ask_openai import chat, client_of, fixed, outcome
 from tests.engines.server import Fault, LocalServer
 
+# What is sent
+
 
 async def test_messages_go_to_chat_and_prompts_to_completions(server: LocalServer) -> None:
     async with client_of(server.url) as client:
@@ -125,6 +127,9 @@ async def test_a_request_that_cannot_be_sent_is_one_bad_request(
     assert not e.value.retryable and server.requests == 0
 
 
+# Several samples
+
+
 async def test_n_samples_come_in_one_request(server: LocalServer) -> None:
     completions = await outcome(server, request=chat(n=5))
     assert len({c.text for c in completions}) == 5 and server.requests == 1 and server.seen[0].body["n"] == 5
@@ -199,6 +204,9 @@ def test_build_body_keeps_the_request_as_it_is() -> None:
     )
     assert build_body(request, config, 3)["n"] == 3 and "n" not in build_body(request, config)
     assert len(request.messages or ()) == 1 and config.extra_body == {"a": 1}
+
+
+# Thoughts and parts
 
 
 async def test_reasoning_that_comes_apart_is_the_thought(server: LocalServer) -> None:

@@ -81,6 +81,9 @@ async def test_closing_ends_requests_under_way(server: LocalServer) -> None:
             await task
 
 
+# The key, the address
+
+
 async def test_the_key_is_sent_and_never_shown(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
