@@ -75,10 +75,7 @@ def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> M
 
 @pytest.fixture
 def make_spec(tiny_model: Path, pairs: dict[int, Path], tmp_path: Path) -> Callable[..., TrainSpec]:
-    """A function from train.dpo's settings (and `train`'s) to a spec.
-
-    The spec trains the tiny model in tmp_path.
-    """
+    """A function from settings of train.dpo (and of train) to a spec for the tiny model in tmp_path."""
 
     def make(train: dict[str, Any] | None = None, policy: str = "all", **dpo: Any) -> TrainSpec:
         settings = {
@@ -139,10 +136,7 @@ def test_the_default_loss_also_teaches_the_chosen_answer(make_spec, pairs):
 
 
 def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):
-    """Pairs with every lineage column go through the real DPOTrainer.
-
-    Ids and masks are compared token by token.
-    """
+    """Pairs with every lineage column through the real DPOTrainer; ids and masks token by token."""
     trainer = build_trainer(config(make_spec(), list(pairs.values()), precompute_ref_log_probs=False))
     published = datasets.concatenate_datasets(
         [datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()]
@@ -278,10 +272,7 @@ def test_lora_against_a_reference_of_its_own_on_two_workers(
 
 
 def test_an_interrupted_training_ends_the_same(make_spec, in_process, monkeypatch):
-    """Also the reference.
-
-    A resumed training compares with the model it started from, not with its checkpoint.
-    """
+    """A resumed training's reference is the model it started from, not its checkpoint."""
     from transformers import Trainer
 
     spec = make_spec(epochs=4, learning_rate=1e-3, beta=0.5)
