@@ -11,8 +11,8 @@ import yaml
 from tests.engines.conftest import ENGINE, POOL
 from tests.faults.driver import Driver, kill_all, logged
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(500)]
-ROWS, IN_FLIGHT = 60, 8
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+ROWS, IN_FLIGHT = 30, 8
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def driver(tmp_path: Path, local_ray: Any) -> Iterator[Driver]:
         "engine": ENGINE,
         "tasks": {"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")},
         "held_out": {"count": 1},
-        "sampling": {"max_tokens": 24},
+        "sampling": {"max_tokens": 8},
         "method": {"name": "direct", "samples": 1},
         "runner": {"in_flight": IN_FLIGHT, "part_rows": 10},
     }
