@@ -28,6 +28,8 @@ _SENTENCE_END = re.compile(
 
 def split(text: str) -> list[str]:
     """Return the words of `text` in their order, punctuation included where it is joined to one."""
+    if not _UNSPACED.search(text):
+        return text.split()
     return [part for token in text.split() for part in divide(token)]
 
 
