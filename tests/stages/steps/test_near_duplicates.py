@@ -101,7 +101,7 @@ def test_shingles():
 def test_odd_texts():
     rows = [row("a", ""), row("b", " "), row("c", "..."), row("d", "!?"), row("é", "x")]
     found = verdicts(rows)
-    assert [found[i] for i in "acdéf"] == ["kept"] * 5 and "of row a" in found["b"]
+    assert [found[i] for i in "acdé"] == ["kept"] * 4 and "of row a" in found["b"]
     assert verdicts([]) == {}
 
 
