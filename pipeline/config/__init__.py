@@ -9,5 +9,6 @@ from pipeline.config.training import Cpt, Dpo, Lora, Train
 __all__ = [
     "Accumulate", "AnyEngine", "Columns", "Cpt", "Dpo", "Evaluate", "Filters", "HeldOut", "Lora", "Model",
     "NearDuplicates", "OpenaiEngine", "Preferences", "Recipe", "Runner", "ScriptedEngine", "Source", "Train",
-    "VllmEngine", "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
+    "VllmEngine", "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "stored_data",
+    "stored_recipe",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from rensa import RMinHash
 
-SIZE = 128  # hashes in a signature: the similarity of a pair is estimated with a standard error of at most 0.045
+SIZE = 128  # hashes in a signature: the standard error of an estimated similarity is at most 0.045
 FOUND = 0.99  # share of the pairs at the threshold that share a band
 _SEED = 1
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -44,7 +44,7 @@ def band_keys(signed: np.ndarray, rows: int) -> np.ndarray:
 
 
 def shared(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (row, bucket) pairs as two arrays, for each bucket (band and key) that holds two rows or more."""
+    """Return (row, bucket) pairs as two arrays, for each bucket (band and key) of two rows or more."""
     rows, buckets = [], []
     for band, column in enumerate(keys):
         order = np.argsort(column, kind="stable")

@@ -21,8 +21,8 @@ from stages.steps import minhash
 from stages.steps.decontaminate import words
 
 BATCH = 4096  # rows whose signatures are made at once
-# Rows of a bucket that others are compared with: enough for near-duplicates, which share many buckets, and few
-# where boilerplate fills some of them.
+# Rows of a bucket that others are compared with: enough for near-duplicates, which share many buckets, and
+# few where boilerplate fills some of them.
 COMPARED = 256
 NOW = np.iinfo(np.int32).max  # in place of a round's number: this one
 
