@@ -45,8 +45,8 @@ def reverify(
     found = [changes(old, new, r, number) for r in chosen]
     if as_json:
         print_json({"source": old.root, "run": new.root, "rounds": found})
-        return
-    _show(found)
+    else:
+        _show(found)
     published = (before.filters.near_duplicates, before.filters.drop_duplicates)
     if published != (recipe.filters.near_duplicates, recipe.filters.drop_duplicates):
         say("note: duplicates are dropped when answers are published, and are not counted here")
@@ -108,14 +108,13 @@ def _say_what_next(old: RunDir, new: RunDir, rounds: list[int]) -> None:
     first, *later = rounds
     if later and old.recipe().engine.implementation.serves_trained_models:
         which = f"round {later[0]}" if len(later) == 1 else f"rounds {later[0]} to {later[-1]}"
-        show()
-        show(
+        say(
             f"note: the answers of {which} come from models that were trained on what the old verdicts kept. "
             f"Under the new ones the models differ from round {first} on. To make that run, give --round "
             f"{first} and another --to, and continue with the command that is printed then."
         )
     else:
-        say(f"{new.root}: continue with: selfloop iterate {new.path('run.yaml')} --run {new.root}")
+        say(f"continue with: selfloop iterate {new.path('run.yaml')} --run {new.root}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def take_over(source: RunDir, target: RunDir, recipe: Recipe, rounds: Sequence[i
     if source.local is None or target.local is None:
         raise SelfloopError("both runs must be on a mounted file system.")
     if target.local.resolve().is_relative_to(source.local.resolve()):
-        raise SelfloopError(f"{target.root} is in {source.root}, which must stay as it is.")
+        raise SelfloopError(
+            f"{target.root}: this is {source.root}, or in it, which must stay as it is. Give another folder."
+        )
     _refuse_other_answers(source, recipe)
     record = {"source": source.root, "rounds": list(rounds)}
     if target.exists():

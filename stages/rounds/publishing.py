@@ -129,7 +129,7 @@ def _steps(round_: Round) -> dict[str, DatasetStep]:
     if near := recipe.filters.near_duplicates:  # among rows that nothing but a cap drops: one of them stays
         asked = (lambda row: "") if published_kind(method).name == CPT.name else dedup.question_of
         earlier = partial(_earlier_rows, round_, PUBLISH, 0)
-        steps["near_duplicates"] = near_duplicates(near, earlier, key, asked)
+        steps["near_duplicates"] = near_duplicates(near.threshold, near.shingle, earlier, key, asked)
     if method.keep_per_question and round_.number:
         steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
     if isinstance(method, AddsPublishSteps):

@@ -61,7 +61,7 @@ def changes(source: RunDir, target: RunDir, number: int, examples: int = 3) -> d
                 "answers": len(ids),
                 "examples": [_example(i, answers[i], before[i], now[i]) for i in shown[kind] if before],
             }
-            for kind, ids in sorted(changed.items(), key=lambda item: (-len(item[1]), item[0]))
+            for kind, ids in sorted(changed.items(), key=_order)
         ],
     }
 
@@ -93,6 +93,12 @@ def _origin(answer_of: dict[str, str], id_: str, parents: list[str]) -> str | No
 def _rejects(run: RunDir, folder: str) -> Iterator[dict[str, Any]]:
     for kind in ("dropped", "failed"):
         yield from run.rejects(folder, kind)
+
+
+def _order(change: tuple[tuple[str, str], list[str]]) -> tuple[Any, ...]:
+    """Sort what is no longer kept first, then what is kept now, then other reasons; by number."""
+    (before, now), ids = change
+    return before != KEPT, now != KEPT, -len(ids), before, now
 
 
 def _counts(fates: dict[str, Fate]) -> dict[str, int]:

@@ -28,9 +28,10 @@ def similarities(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def rows_per_band(threshold: float) -> int:
     """Return the length of the longest bands of which a pair with similarity `threshold` shares one with
-    probability FOUND: 1 - (1 - threshold^rows)^bands.
+    probability FOUND, 1 - (1 - threshold^rows)^bands; 1 if there is none.
     """
-    return next(r for r in range(SIZE, 0, -1) if 1 - (1 - threshold**r) ** (SIZE // r) >= FOUND)
+    lengths = range(SIZE, 0, -1)
+    return next((r for r in lengths if 1 - (1 - threshold**r) ** (SIZE // r) >= FOUND), 1)
 
 
 def band_keys(signed: np.ndarray, rows: int) -> np.ndarray:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config import NearDuplicates
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
 from stages.steps import minhash
@@ -30,17 +29,18 @@ Text = Callable[[Row], str]
 Read = Callable[[], Iterable[tuple[int, Row]]]  # rows with the number of their round
 
 
-def near_duplicates(settings: NearDuplicates, earlier: Read, text: Text, asked: Text) -> DatasetStep:
-    """Return a step that drops rows whose text and question are both similar, by `settings.threshold`, to
-    those of an `earlier` row, or of another row that stays.
+def near_duplicates(threshold: float, shingle: int, earlier: Read, text: Text, asked: Text) -> DatasetStep:
+    """Return a step that drops rows whose text and question are both at least `threshold` similar to those of
+    an `earlier` row, or of another row that stays; `shingle` is in words.
 
     Rows are settled in the order of their ids, in whatever order they come. `asked` returns a row's question,
     or "" where texts alone are compared. Rows are read three times, earlier ones twice. Memory: some 130
-    bytes a row, and 1.5 KB for one that shares a band with another.
+    bytes a row at a threshold of 0.8, and 1.5 KB for one that shares a band with another.
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
-        near = _Search(settings, text, asked, lambda: chain(earlier(), ((NOW, r) for r in rows()))).dropped()
+        read = lambda: chain(earlier(), ((NOW, row) for row in rows()))  # noqa: E731
+        near = _Search(threshold, shingle, read, text, asked).dropped()
         for row in rows():
             yield row, near.get(row.id)
 
@@ -65,9 +65,9 @@ class _Candidates(NamedTuple):
 
 
 class _Search:
-    def __init__(self, settings: NearDuplicates, text: Text, asked: Text, read: Read) -> None:
-        self.threshold, self.size = settings.threshold, settings.shingle
-        self.text, self.asked, self.read = text, asked, read
+    def __init__(self, threshold: float, shingle: int, read: Read, text: Text, asked: Text) -> None:
+        self.threshold, self.size = threshold, shingle
+        self.read, self.text, self.asked = read, text, asked
         # The answers to a question are often neighbours.
         self.question_shingles = lru_cache(64)(lambda question: shingles(question, self.size))
 

@@ -59,7 +59,9 @@ def run(which: str, source: str, folder: str) -> tuple[float, float, float, int]
     """Run a step in a process of its own. Return its seconds, those of CPU, the process's peak memory in GB, and the dropped rows."""
     steps = {
         "exact": exact_duplicates(tuple),
-        "near": near_duplicates(SETTINGS, tuple, lambda row: row.payload["text"], question_of),
+        "near": near_duplicates(
+            SETTINGS.threshold, SETTINGS.shingle, tuple, lambda row: row.payload["text"], question_of
+        ),
     }
     began, cpu = time.perf_counter(), time.process_time()
     entry = run_steps({which: steps[which]}, partial(rows_in, source), folder)[0]

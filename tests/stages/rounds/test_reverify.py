@@ -5,10 +5,12 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from pipeline.config import Recipe, build_recipe
+from jobs.reverify import _say_what_next
+from pipeline.config import Recipe, build_recipe, dump_recipe
 from pipeline.errors import SelfloopError
 from pipeline.generations import generated_rounds, take_over
 from pipeline.rundir import RunDir
@@ -19,10 +21,10 @@ from stages.rounds.reverify import changes, fates, is_judged, judge_again
 from stages.steps.verifiers import Verdict
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
-from tests.jobs.conftest import Built, built
+from tests.jobs.conftest import Built, built, selfloop
 from tests.training.conftest import tiny_model
 
-__all__ = ["built", "tiny_model"]
+__all__ = ["built", "selfloop", "tiny_model"]
 
 
 def short(payload: dict[str, Any]) -> Verdict:
@@ -71,7 +73,7 @@ def snapshot(run: RunDir) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_another_verifier_and_another_filter(judged: RunDir, tmp_path: Path) -> None:
+def test_another_verifier_and_another_filter(judged: RunDir, tmp_path: Path, selfloop: Any) -> None:
     before, target = snapshot(judged), RunDir(tmp_path / "other")
     recipe = changed(
         judged, verifier="tests.stages.rounds.test_reverify:short", filters={"own": [f"{__name__}:no_seven"]}
@@ -98,7 +100,15 @@ def test_another_verifier_and_another_filter(judged: RunDir, tmp_path: Path) -> 
     gained = kinds["verify: wrong_answer", "kept"]["examples"][0]
     assert "expected" in gained["before"] and gained["now"] == "" and "Answer:" in gained["answer"]
     assert target.branched_from() == 0 and target.manifest(target.stage(1, "generate")) is not None
-    assert again(judged, target, recipe) == found, "the same again does nothing"
+    settings = [f"verifier={__name__}:short", f"filters.own=[{__name__}:no_seven]"]
+    arguments = [judged.root, "--to", target.root, *(a for s in settings for a in ("--set", s)), "-n", "1"]
+    as_json = selfloop("reverify", *arguments, "--json")
+    assert json.loads(as_json.out)["rounds"] == [changes(judged, target, 1, 1)]
+    shown = selfloop("reverify", *arguments)  # what is done is not done again, so no Ray is started
+    assert shown.status == 0 and "0 answers generated; filter and verify sent 0 requests" in shown.out
+    assert "round 1: kept -> verify: too_large" in shown.out and "now       the truth is " in shown.out
+    assert f"selfloop iterate {target.root}/run.yaml --run {target.root}" in shown.text
+    assert snapshot(judged) == before
 
 
 def no_seven(row: Any) -> tuple[str, str] | None:
@@ -159,9 +169,47 @@ def test_settings_of_later_stages_may_differ(judged: RunDir, tmp_path: Path) -> 
     take_over(judged, RunDir(tmp_path / "other"), recipe, [1])
 
 
-def test_what_is_there_is_not_overwritten(judged: RunDir, tmp_path: Path) -> None:
+def test_rounds_before_are_shared_if_they_are_trained(judged: RunDir, tmp_path: Path) -> None:
+    """A run that goes on from there trains the others itself, with its own filters."""
+    run = RunDir(shutil.copytree(judged.root, tmp_path / "run"))
+    recipe = changed(run, demonstrations=run.recipe().tasks.model_dump(mode="json"))
+    files.write_bytes(run.path("run.yaml"), dump_recipe(recipe).encode())
+    untrained, trained, other = (RunDir(tmp_path / name) for name in ("untrained", "trained", "other"))
+    take_over(run, untrained, recipe, [1])
+    assert untrained.branched_from() is None and not files.exists(untrained.path("rounds", "000"))
+    files.write_json(files.join(run.stage(0, "train"), "train.json"), {})
+    for path in (
+        files.join(run.stage(0, "evaluate"), "manifest.json"),
+        run.evaluation(0),
+        run.evaluation("base"),
+    ):
+        files.write_json(path, {})
+    take_over(run, trained, recipe, [1])
+    assert trained.branched_from() == 0 and files.exists(trained.evaluation(0))
+    take_over(run, other, changed(run, verifier=f"{__name__}:short"), [1])
+    assert files.exists(files.join(other.stage(0, "train"), "train.json"))
+    assert not any(files.exists(p) for p in (other.stage(0, "evaluate"), other.path("evaluation")))
+
+
+def test_later_rounds_come_from_other_models(capsys: Any, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.freeze(tiny_recipe(engine={"kind": "vllm"}))
+    for rounds, said in (
+        ([1, 2, 3], "the answers of rounds 2 to 3 come from"),
+        ([2], "continue with: selfloop"),
+    ):
+        _say_what_next(run, RunDir(tmp_path / "other"), rounds)
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_there_is_not_overwritten(
+    judged: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = changed(judged, verifier="majority_vote")
     target = RunDir(tmp_path / "other")
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(RunDir, "freeze", Mock(side_effect=KeyboardInterrupt))
+        take_over(judged, target, recipe, [1])
     take_over(judged, target, recipe, [1])
     with pytest.raises(SelfloopError, match="another run here"):
         take_over(judged, target, changed(judged, filters={"min_tokens": 3}), [1])

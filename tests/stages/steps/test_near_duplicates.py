@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from pipeline.config import NearDuplicates
 from pipeline.rows import Row
 from stages.steps import near_duplicates as module
 from stages.steps.dedup import question_of
@@ -29,8 +28,7 @@ def changed(text: str, *places: int) -> str:
 
 
 def verdicts(rows, earlier=(), threshold=0.8, asked=question_of, shingle=3) -> dict[str, str]:
-    settings = NearDuplicates(threshold=threshold, shingle=shingle)
-    step = near_duplicates(settings, lambda: iter(earlier), lambda row: row.payload["text"], asked)
+    step = near_duplicates(threshold, shingle, lambda: iter(earlier), lambda row: row.payload["text"], asked)
     return {r.id: verdict.detail if verdict else "kept" for r, verdict in step(lambda: iter(rows))}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -301,6 +302,22 @@ def test_filters(text: str, reason: str) -> None:
     assert off.stages()["filter"].steps == {} and list(EntiGraph(recipe_of()).stages()["filter"].steps) == [
         "near_duplicates"
     ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_of_two_like_texts_of_one_document_stays_in_any_order(seed: int) -> None:
+    rng = random.Random(7)
+    base, another = (" ".join(f"word{rng.randrange(400)}" for _ in range(120)) for _ in range(2))
+    near = base.rsplit(" ", 1)[0] + " other"
+    texts = {"b": base, "a": near, "c": another, "d": base.upper()}
+    rows = [Row(i, {"task_id": "doc", "text": t}) for i, t in texts.items()] + [
+        Row("e", {"task_id": "other", "text": base})
+    ]
+    random.Random(seed).shuffle(rows)
+    step = EntiGraph(recipe_of()).stages()["filter"].steps["near_duplicates"]
+    verdicts = {row.id: verdict for row, verdict in step(lambda: rows)}
+    assert {i for i, v in verdicts.items() if v is None} == {"a", "c", "e"}
+    assert verdicts["b"].reason == "near_duplicate" and "row a" in verdicts["d"].detail
 
 
 def test_the_preset_paper_is_as_published_and_its_parts_can_be_set() -> None:
