@@ -105,7 +105,7 @@ def _generation(name: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _differing(one: Recipe, other: Recipe) -> list[Difference]:
-    return differences(*(recipe.model_dump(mode="json") for recipe in (one, other)))
+    return differences(one.model_dump(mode="json"), other.model_dump(mode="json"))
 
 
 def _is_trained(source: RunDir, round_: int) -> bool:

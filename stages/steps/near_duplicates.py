@@ -22,7 +22,7 @@ from stages.steps.decontaminate import words
 BATCH = 4096  # rows whose signatures are made at once
 # Rows of a bucket that others are compared with: enough for near-duplicates, which share many buckets, and
 # few where boilerplate fills some of them.
-COMPARED = 256
+COMPARED = 64
 NOW = np.iinfo(np.int32).max  # in place of a round's number: this one
 
 Text = Callable[[Row], str]
@@ -131,8 +131,9 @@ class _Search:
         """
         wanted = set(places.tolist())
         rows = (row for i, (_, row) in enumerate(self.read()) if i in wanted)
-        texts = [np.empty((0, minhash.SIZE), np.uint32)]
-        questions, number, asked = [*texts], {}, []  # number: of a question, by its digest
+        none = np.empty((0, minhash.SIZE), np.uint32)
+        texts, questions, asked = [none], [none], []
+        number: dict[bytes, int] = {}  # of a question, by its digest
         for batch in _batches(rows):
             texts.append(minhash.signatures([shingles(self.text(row), self.size) for row in batch]))
             new = []
@@ -142,7 +143,7 @@ class _Search:
                     number[key] = len(number)
                     new.append(self.question_shingles(question))
                 asked.append(number[key])
-            questions.append(minhash.signatures(new) if new else questions[0])
+            questions.append(minhash.signatures(new) if new else none)
         return np.concatenate(texts), np.array(asked, int), np.concatenate(questions)
 
     def _both(self, row: Row) -> list[str]:
