@@ -97,12 +97,12 @@ def listed(changed: Iterable[Difference]) -> str:
 
 
 def judged_alike(one: Recipe, other: Recipe) -> bool:
-    """Tell whether both recipes judge a single answer, such as one of evaluation, by the same verifier."""
-    names = (one.verifier, other.verifier)
-    if not all(isinstance(name, str) for name in names):
-        return names[0] == names[1]
-    judges = [registry.resolve("verifier", name) for name in names]  # a vote judges by the ground truth
-    return judges[0] is judges[1]
+    """Tell whether evaluation judges alike in both recipes; a majority vote judges there by the truth."""
+    used = [recipe.evaluate.verifier or recipe.verifier for recipe in (one, other)]
+    names = [verifier for verifier in used if isinstance(verifier, str)]
+    if len(names) < len(used):
+        return used[0] == used[1]
+    return registry.resolve("verifier", names[0]) is registry.resolve("verifier", names[1])
 
 
 def starts_from_base(recipe: Recipe, round_: int) -> bool:
@@ -183,7 +183,9 @@ def is_alike(round_: Round, name: str) -> bool:
         return False
     stored = fingerprint.stored(round_.folder(name))
     stage = round_.method.stages()[name]
-    now = fingerprint.components(stage, round_.recipe, model=stored["model"], inputs=stored["input"])
+    now = fingerprint.components(
+        stage, round_.recipe, model=stored["model"], inputs=stored["input"], seats=stored.get("models")
+    )
     return not fingerprint.changed(stored, now)
 
 

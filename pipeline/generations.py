@@ -78,7 +78,8 @@ def _shared(source: RunDir, recipe: Recipe, rounds: Sequence[int]) -> Iterator[P
 
 
 def _is_paid_for(round_: Round, name: str) -> bool:
-    return bool(round_.method.stages()[name].prompts) and is_alike(round_, name)
+    stage = round_.method.stages()[name]
+    return bool(stage.prompts or stage.seats) and is_alike(round_, name)
 
 
 def _refuse_other_answers(source: RunDir, recipe: Recipe) -> None:
@@ -88,6 +89,7 @@ def _refuse_other_answers(source: RunDir, recipe: Recipe) -> None:
     # A stage says what it depends on of its method and the prompts.
     later = (*LATER, "method", "prompts") if made[0] == made[1] else LATER
     refused = {key: (old, new) for key, old, new in contradictions(before, recipe)}
+    refused = {key: values for key, values in refused.items() if not key.startswith("evaluate.verifier")}
     for key, old, new in _differing(before, recipe):
         if not (key.startswith(later) or may_change(key, recipe)):
             refused.setdefault(key, ("...", "another text") if key.startswith("prompts") else (old, new))

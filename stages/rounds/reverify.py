@@ -81,8 +81,10 @@ def fates(run: RunDir, number: int) -> dict[str, Fate]:
         for row in run.rows(folder):
             if answer := _origin(answer_of, row.id, row.parents):
                 passed[row.id] = answer
+                score = (row.payload.get("verdict") or {}).get("score")
+                found[answer] = Fate(KEPT, "" if score is None else f"score {score:.3g}")
         answer_of = passed
-    return found | dict.fromkeys(answer_of.values(), Fate(KEPT))
+    return found
 
 
 def _origin(answer_of: dict[str, str], id_: str, parents: list[str]) -> str | None:
