@@ -68,7 +68,7 @@ def make_run(
     with run_lock(target.local):
         for path in paths:
             if path.exists():
-                _link(path, target.local / path.relative_to(source.local))
+                link(path, target.local / path.relative_to(source.local))
         if round_ is not None:
             files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
         target.freeze(recipe)  # last, since run.yaml is what makes it a run
@@ -189,7 +189,9 @@ def is_alike(round_: Round, name: str) -> bool:
     return not fingerprint.changed(stored, now)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file or all files of a folder, or copy them where that cannot be done."""
+
     def place(a: str, b: str) -> str:
         if os.path.exists(b):  # a branch that was killed resumes: a file that is there is whole
             return b

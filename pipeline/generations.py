@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipeline.branch import (
     contradictions,
     is_alike,
     judged_alike,
+    link,
     listed,
     make_run,
     rounds_up_to,
@@ -24,6 +25,7 @@ from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change
 from pipeline.stage import PROPOSE, RESUMED, TRAIN
 from pipeline.store import files
+from pipeline.store.request_log import ANSWERED, REQUESTS
 
 GENERATED = ("generate", "critique")
 JUDGED = ("filter", "verify")
@@ -44,7 +46,8 @@ def take_over(source: RunDir, target: RunDir, recipe: Recipe, rounds: Sequence[i
 
     Those are the stages up to critique, and later ones that ask a model and that `recipe` configures alike;
     and all of the rounds before, if they are trained, but for evaluations by another verifier. A target that
-    was made so is left as it is. Raises SelfloopError when `recipe` would have generated otherwise, and when
+    was made so is left as it is. A stage that runs again finds the replies it had, so that it asks only what
+    is new, such as another judge. Raises SelfloopError when `recipe` would have generated otherwise, and when
     `target` is another run.
     """
     if source.local is None or target.local is None:
@@ -60,6 +63,10 @@ def take_over(source: RunDir, target: RunDir, recipe: Recipe, rounds: Sequence[i
             raise SelfloopError(f"{target.root}: there is another run here; this needs a new directory.")
         return
     files.write_json(target.path(_RECORD), record)
+    for number, name in product(rounds, JUDGED):
+        log = Path(source.stage(number, name), REQUESTS)
+        if log.exists() and not _is_paid_for(Round(source, number, recipe), name):
+            link(log, Path(target.stage(number, name), ANSWERED))
     shared = _shared(source, recipe, rounds)
     make_run(source, target, recipe, shared, rounds[0] - 1 if _is_trained(source, rounds[0] - 1) else None)
 

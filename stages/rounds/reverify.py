@@ -69,12 +69,13 @@ def changes(source: RunDir, target: RunDir, number: int, examples: int = 3) -> d
 def fates(run: RunDir, number: int) -> dict[str, Fate]:
     """Return what a round's filter and verify made of each answer, by its id."""
     answer_of = {row.id: row.id for row in run.rows(run.stage(number, "critique"))}
-    found = dict.fromkeys(answer_of, Fate("not passed on"))
+    found: dict[str, Fate] = {}
     for name in JUDGED:
         folder, passed = run.stage(number, name), {}
         manifest = run.manifest(folder)
         if manifest is not None and manifest.passes_through:
             continue
+        found |= dict.fromkeys(answer_of.values(), Fate("not passed on"))
         for reject in _rejects(run, folder):
             if answer := _origin(answer_of, reject["id"], reject["parents"]):
                 found[answer] = Fate(f"{name}: {reject['reason']}", reject["detail"])
@@ -84,7 +85,7 @@ def fates(run: RunDir, number: int) -> dict[str, Fate]:
                 score = (row.payload.get("verdict") or {}).get("score")
                 found[answer] = Fate(KEPT, "" if score is None else f"score {score:.3g}")
         answer_of = passed
-    return found
+    return dict.fromkeys(answer_of.values(), Fate(KEPT)) | found
 
 
 def _origin(answer_of: dict[str, str], id_: str, parents: list[str]) -> str | None:

@@ -15,13 +15,14 @@ from pipeline.errors import SelfloopError
 from pipeline.generations import generated_rounds, take_over
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
-from pipeline.store import files
+from pipeline.store import files, request_log
 from stages.rounds.loop import Loop
 from stages.rounds.reverify import changes, fates, is_judged, judge_again
 from stages.steps.verifiers import Verdict
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 from tests.jobs.conftest import Built, built, selfloop
+from tests.stages.judges.asked import score, shown_texts
 from tests.training.conftest import tiny_model
 
 __all__ = ["built", "selfloop", "tiny_model"]
@@ -34,7 +35,7 @@ def short(payload: dict[str, Any]) -> Verdict:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, local_ray: Any) -> RunDir:
+def judged(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, in_process: None) -> RunDir:
     """A run whose round 1 is verified, and whose round 0 is not trained: an endpoint would have answered."""
     folder = tmp_path_factory.mktemp("reverify")
     tasks = [{"question": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(30)]
@@ -109,6 +110,32 @@ def test_another_verifier_and_another_filter(judged: RunDir, tmp_path: Path, sel
     assert "round 1: kept -> verify: too_large" in shown.out and "now       the truth is " in shown.out
     assert f"selfloop iterate {target.root}/run.yaml --run {target.root}" in shown.text
     assert snapshot(judged) == before
+
+
+def test_a_judge_is_asked_what_it_has_not_been_asked(judged: RunDir, tmp_path: Path) -> None:
+    """Another threshold, or another verifier beside the judge, changes no request: the replies are there already."""
+    engine = {"kind": "scripted", "answers": f"{__name__}:last_digit", "tokens": 0}
+    judge = {"kind": "judge", "threshold": 5, "engine": engine}
+    first, second, third = (RunDir(tmp_path / str(i)) for i in range(3))
+    found = again(judged, first, changed(judged, verifier=judge))
+    assert found["requests"] == 100 and found["now"]["kept"] > 0
+    assert (
+        found["changed"][0]["examples"][0]["now"].startswith("score ") or found["changed"][0]["now"] != "kept"
+    )
+    stricter = again(first, second, changed(first, verifier=judge | {"threshold": 8}))
+    assert stricter["requests"] == 0 and 0 < stricter["now"]["kept"] < found["now"]["kept"]
+    assert {(c["before"], c["now"]) for c in stricter["changed"]} == {("kept", "verify: low_score")}
+    logs = [
+        sorted(r["key"] for r in request_log.records(files.join(run.stage(1, "verify"), "requests")))
+        for run in (first, second)
+    ]
+    assert logs[0] == logs[1], "the log has what was asked, whoever asked it first"
+    with_rubric = judge | {"rubric": "Is it short?"}
+    assert again(second, third, changed(second, verifier=with_rubric))["requests"] == 100
+
+
+def last_digit(request: Any, index: int) -> str:
+    return score(max(1, int(shown_texts(request)[0].strip()[-1])))
 
 
 def no_seven(row: Any) -> tuple[str, str] | None:
