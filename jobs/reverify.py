@@ -73,8 +73,9 @@ def _show(found: list[dict[str, Any]]) -> None:
     for facts in found:
         table.add_row(str(facts["round"]), *map(str, _cells(facts)))
     console.print(table)
-    sent = sum(facts["requests"] for facts in found)
-    show(f"0 answers generated; filter and verify sent {sent:,} requests")
+    sent, logged = (sum(facts[key] for facts in found) for key in ("requests", "from_log"))
+    replies = f", {logged:,} replies were in the log" if logged else ""
+    show(f"0 answers generated; filter and verify sent {sent:,} requests{replies}")
     for facts in found:
         for change in facts["changed"]:
             show()

@@ -47,13 +47,14 @@ def changes(source: RunDir, target: RunDir, number: int, examples: int = 3) -> d
     wanted = {id_ for ids in shown.values() for id_ in ids}
     rows = target.rows(target.stage(number, "critique"))
     answers = {row.id: row.payload for row in rows if row.id in wanted}
-    sent = [m.requests.sent for name in JUDGED if (m := target.manifest(target.stage(number, name)))]
+    asked = [m.requests for name in JUDGED if (m := target.manifest(target.stage(number, name)))]
     return {
         "round": number,
         "answers": len(now),
         "before": _counts(before) if before else None,
         "now": _counts(now),
-        "requests": sum(sent),
+        "requests": sum(requests.sent for requests in asked),
+        "from_log": sum(requests.from_log for requests in asked),
         "changed": [
             {
                 "before": kind[0],

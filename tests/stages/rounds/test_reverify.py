@@ -123,7 +123,11 @@ def test_a_judge_is_asked_what_it_has_not_been_asked(judged: RunDir, tmp_path: P
         found["changed"][0]["examples"][0]["now"].startswith("score ") or found["changed"][0]["now"] != "kept"
     )
     stricter = again(first, second, changed(first, verifier=judge | {"threshold": 8}))
-    assert stricter["requests"] == 0 and 0 < stricter["now"]["kept"] < found["now"]["kept"]
+    assert (
+        stricter["requests"] == 0
+        and stricter["from_log"] == 100
+        and 0 < stricter["now"]["kept"] < found["now"]["kept"]
+    )
     assert {(c["before"], c["now"]) for c in stricter["changed"]} == {("kept", "verify: low_score")}
     logs = [
         sorted(r["key"] for r in request_log.records(files.join(run.stage(1, "verify"), "requests")))
