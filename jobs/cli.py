@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Look at a run and its rows, even while it is running.",
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Start a run from a round of another one, with other settings.",
+    "reverify": "Run other filters and verifiers over the stored answers of a run.",
     "compare": "Compare runs by method and policy.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "serve": "Keep engines warm on a cluster, for many jobs.",

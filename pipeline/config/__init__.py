@@ -1,6 +1,6 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
-from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, Preferences, Source
+from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, NearDuplicates, Preferences, Source
 from pipeline.config.engines import (
     AnyEngine,
     ClassifierEngine,
@@ -17,7 +17,7 @@ from pipeline.config.verifiers import AnyVerifier, VerifierSection
 
 __all__ = [
     "Accumulate", "AnyEngine", "AnyVerifier", "ClassifierEngine", "Columns", "Cpt", "Dpo", "Evaluate",
-    "Filters", "HeldOut", "Kto", "Lora", "Model", "OpenaiEngine", "Preferences", "Recipe", "Runner",
-    "ScoresEngine", "ScriptedEngine", "Source", "Train", "VerifierSection", "VllmEngine", "WorkerEngine",
-    "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
+    "Filters", "HeldOut", "Kto", "Lora", "Model", "NearDuplicates", "OpenaiEngine", "Preferences", "Recipe",
+    "Runner", "ScoresEngine", "ScriptedEngine", "Source", "Train", "VerifierSection", "VllmEngine",
+    "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
 ]  # fmt: skip

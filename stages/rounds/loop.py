@@ -40,10 +40,13 @@ ADVISED_BY = 20  # tasks that a method sees before it advises
 
 
 class Loop:
-    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume."""
+    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume.
 
-    def __init__(self, run: RunDir, recipe: Recipe) -> None:
-        self.run, self.recipe = run, recipe
+    `models` is the run whose trained models are asked, where that is another one.
+    """
+
+    def __init__(self, run: RunDir, recipe: Recipe, models: RunDir | None = None) -> None:
+        self.run, self.recipe, self.models = run, recipe, models or run
         self.method = load_method(recipe)
         check_method(self.method)
         published_rows.published_kind(self.method)
@@ -76,10 +79,10 @@ class Loop:
 
         Its folder may have been removed to save space.
         """
-        recorded = files.join(self.run.stage(round_, TRAIN), "train.json")
+        recorded = files.join(self.models.stage(round_, TRAIN), "train.json")
         if not files.exists(recorded):
             return None
-        folder = self.run.model(round_)
+        folder = self.models.model(round_)
         if not files.exists(folder):  # what it generated is still there, and names its revision
             revision = files.read_json(recorded)["revision"]
             return ModelRef(folder, folder.rsplit("/", 1)[1], revision, chat=self.base.chat)

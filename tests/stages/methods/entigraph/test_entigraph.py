@@ -5,6 +5,7 @@ Faults 1 to 3 of the released code (2.10).
 
 import asyncio
 import json
+import random
 from collections import Counter
 from typing import Any
 
@@ -222,6 +223,22 @@ def test_filters(text: str, reason: str) -> None:
     assert off.stages()["filter"].steps == {} and list(EntiGraph(recipe_of()).stages()["filter"].steps) == [
         "near_duplicates"
     ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_of_two_like_texts_of_one_document_stays_in_any_order(seed: int) -> None:
+    rng = random.Random(7)
+    base, another = (" ".join(f"word{rng.randrange(400)}" for _ in range(120)) for _ in range(2))
+    near = base.rsplit(" ", 1)[0] + " other"
+    texts = {"b": base, "a": near, "c": another, "d": base.upper()}
+    rows = [Row(i, {"task_id": "doc", "text": t}) for i, t in texts.items()] + [
+        Row("e", {"task_id": "other", "text": base})
+    ]
+    random.Random(seed).shuffle(rows)
+    step = EntiGraph(recipe_of()).stages()["filter"].steps["near_duplicates"]
+    verdicts = {row.id: verdict for row, verdict in step(lambda: rows)}
+    assert {i for i, v in verdicts.items() if v is None} == {"a", "c", "e"}
+    assert verdicts["b"].reason == "near_duplicate" and "row a" in verdicts["d"].detail
 
 
 def test_a_judge_drops_what_is_unfaithful_and_says_when_it_cannot_be_read() -> None:
