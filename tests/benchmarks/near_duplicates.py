@@ -56,7 +56,10 @@ def write(rows: Iterable[Row], folder: str) -> None:
 
 
 def run(which: str, source: str, folder: str) -> tuple[float, float, float, int]:
-    """Run a step in a process of its own. Return its seconds, those of CPU, the process's peak memory in GB, and the dropped rows."""
+    """Run a step in a process of its own.
+
+    Return its seconds, those of CPU, the process's peak memory in GB, and the dropped rows.
+    """
     steps = {
         "exact": exact_duplicates(tuple),
         "near": near_duplicates(
@@ -71,7 +74,7 @@ def run(which: str, source: str, folder: str) -> tuple[float, float, float, int]
 
 
 def truly_near(rows: Iterable[Row]) -> dict[str, float]:
-    """Return for each row that is settled after another one of its question its largest similarity to one, exactly.
+    """Return the exact largest similarity of each row to one of its question that is settled before it.
 
     Questions of different texts are unlike, so only rows of one question can be near-duplicates here.
     """
@@ -95,7 +98,8 @@ def main(n: int = ROWS) -> None:
                 found[which] = pool.apply(run, (which, folders["rows"], folders[which]))
             seconds, cpu, peak, dropped = found[which]
             print(
-                f"{which}: {n:,} rows in {seconds:.0f} s ({cpu:.0f} s of CPU), peak {peak:.2f} GB, {dropped:,} dropped",
+                f"{which}: {n:,} rows in {seconds:.0f} s ({cpu:.0f} s of CPU), peak {peak:.2f} GB, "
+                f"{dropped:,} dropped",
                 flush=True,
             )
         kept = {row.id for row in rows_in(folders["near"])}
@@ -104,9 +108,12 @@ def main(n: int = ROWS) -> None:
     near, nearer = ({i for i, s in similar.items() if s >= least} for least in (threshold, threshold + 0.05))
     others = min((similar[i] for i in dropped - near), default=threshold)
     print(
-        f"near_duplicates: {found['near'][1] / found['exact'][1]:.1f} times the CPU time of exact ones. Sample of {len(similar):,}: "
-        f"of {len(near):,} rows that are at least {threshold} similar to another, {len(near & dropped) / len(near):.1%} dropped, "
-        f"of {len(nearer):,} at least {threshold + 0.05:.2f} {len(nearer & dropped) / len(nearer):.1%}; of {len(dropped):,} dropped "
+        f"near_duplicates: {found['near'][1] / found['exact'][1]:.1f} times the CPU time of exact ones. "
+        f"Sample of {len(similar):,}: "
+        f"of {len(near):,} rows that are at least {threshold} similar to another, "
+        f"{len(near & dropped) / len(near):.1%} dropped, "
+        f"of {len(nearer):,} at least {threshold + 0.05:.2f} {len(nearer & dropped) / len(nearer):.1%}; "
+        f"of {len(dropped):,} dropped "
         f"{len(near & dropped) / len(dropped):.1%} are, the others at least {others:.2f}"
     )
 

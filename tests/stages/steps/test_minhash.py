@@ -18,7 +18,10 @@ def pair(rng: random.Random, similarity: float, size: int = 400) -> tuple[list[s
 
 
 def test_signatures_are_the_same_on_every_machine():
-    """A run that resumes elsewhere drops the same rows: an upgrade of rensa that changes this is a new version of the step."""
+    """A run that resumes elsewhere drops the same rows.
+
+    An upgrade of rensa that changes this is a new version of the step.
+    """
     sets = [["the cat sat", "cat sat on"], ["三つの文", "つの文字"], [""], [str(i) for i in range(1000)]]
     digest = hashlib.sha256(minhash.signatures(sets).astype("<u4").tobytes()).hexdigest()
     assert digest[:16] == "d0afed1ecc730dd3"
