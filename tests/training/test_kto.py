@@ -42,7 +42,7 @@ def labeled(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[in
 
 @pytest.fixture
 def make_spec(tiny_model: Path, labeled: dict[int, Path], tmp_path: Path) -> Callable[..., TrainSpec]:
-    """A function from the settings of train.kto (and train) to a spec that trains the tiny model in tmp_path."""
+    """From settings of train.kto and train to a spec that trains the tiny model in tmp_path."""
 
     def make(train: dict[str, Any] | None = None, policy: str = "all", **kto: Any) -> TrainSpec:
         settings = {"max_length": 128, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1}
@@ -170,7 +170,7 @@ def test_right_answers_gain_on_wrong_ones(local_ray, make_spec):
 
 
 def test_a_resumed_training_ends_in_the_same_weights(make_spec, labeled):
-    """Its reference is what the first attempt started from, scored once; no answer is repeated or left out."""
+    """Its reference is the model it started from, scored once; no answer is repeated or left out."""
     import torch
     from transformers import TrainerCallback
 

@@ -113,7 +113,7 @@ def test_another_verifier_and_another_filter(judged: RunDir, tmp_path: Path, sel
 
 
 def test_a_judge_is_asked_what_it_has_not_been_asked(judged: RunDir, tmp_path: Path) -> None:
-    """Another threshold, or a verifier beside the judge, changes no request: the replies are there already."""
+    """Another threshold, or a verifier beside the judge, changes no request: the replies are there."""
     engine = {"kind": "scripted", "answers": f"{__name__}:last_digit", "tokens": 0}
     judge = {"kind": "judge", "threshold": 5, "engine": engine}
     first, second, third = (RunDir(tmp_path / str(i)) for i in range(3))
