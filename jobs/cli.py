@@ -27,6 +27,7 @@ COMMANDS = {
     "query": "Ask a run with SQL: dropped rows, requests, rounds.",
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Start a run from a round of another one, with other settings.",
+    "reverify": "Run other filters and verifiers over the stored answers of a run.",
     "compare": "Compare runs by method and policy.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "push": "Push datasets and models to the Hub, with cards.",

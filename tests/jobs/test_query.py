@@ -1,4 +1,4 @@
-"""query: SQL over a run's tables; nothing but the run can be read, nothing written, hostile text is harmless."""
+"""query: SQL over a run: nothing but the run can be read, nothing is written, hostile text is harmless."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""push: what a dry run writes loads and shows nothing that is not meant; what is pushed to a Hub loads from it."""
+"""push: what a dry run writes loads and shows nothing unmeant; what is pushed to a Hub loads from it."""
 
 import os
 import shutil
