@@ -7,6 +7,7 @@ import typer
 
 from jobs.common import AddressOption, SetOption, check_run, default_run, main, open_run, recipe_path, say
 from jobs.planning import show_plan
+from pipeline import loop_display
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
@@ -55,7 +56,8 @@ def iterate(
         return
     with open_run(folder, recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
-        asyncio.run(_run(directory, settings))
+        with loop_display.shown(directory):
+            asyncio.run(_run(directory, settings))
         rounds_table(directory)
         say(f"inspect the results: selfloop inspect --run {directory.root}")
 

@@ -166,7 +166,10 @@ def _run(spec: TrainSpec, title: str) -> TrainResult:
     )
 
     display = TrainDisplay(title)
-    result = train(spec, display.update)
+    try:
+        result = train(spec, display.update)
+    finally:
+        display.stop()
     display.close(result)
     return result
 

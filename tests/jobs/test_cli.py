@@ -20,6 +20,7 @@ from tests.stages.reports.evaluated import evaluated
 
 NOT_JOBS = {
     "__init__",
+    "dataset_folder",
     "__main__",
     "cli",
     "common",
