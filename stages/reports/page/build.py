@@ -1,6 +1,7 @@
 """Puts a page together: the sections of every run, the comparison of several, and the rows."""
 
 import functools
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline import overview
 from pipeline.console import progress as console
 from pipeline.printable import one_line
 from pipeline.rundir import RunDir
@@ -21,6 +23,7 @@ from stages.reports.page.ways import Ancestors, Pool, record
 Facts = dict[str, Any]
 NAME = "report.html"
 HERE = Path(__file__).parent
+ORDER = overview.ROUND_STAGES
 PER_CHUNK = 250  # rows that are unpacked together
 TEXT, TEXT_OF_MANY = 20_000, 4_000  # characters shown of one text, and where there are MANY rows
 MANY = 5_000
@@ -93,14 +96,16 @@ def _rows(runs: Sequence[RunDir], chosen: Sequence[samples.Samples], names: list
         chunks.append(packed({"rows": some, "pool": pool.values}))
     index = {"columns": columns, "values": {k: list(v) for k, v in values.items()}, "chunk": PER_CHUNK}
     totals = [[i, *kind, n] for i, one in enumerate(chosen) for kind, n in one.totals.items()]
-    return packed({**index, "runs": names, "roots": [run.root for run in runs], "totals": totals}), chunks
+    return packed({**index, "runs": names, "roots": [shlex.quote(run.root) for run in runs], "totals": totals}), chunks
 
 
 def _place(sample: samples.Sample) -> Any:
-    """Order rows: the last round first, in it flips, then by stage and question."""
-    round_ = -1 if isinstance(sample.kind.round, str) else sample.kind.round
-    task = str(sample.payload.get("task_id"))
-    return (-round_, not sample.kind.flip, sample.kind.stage, task, sample.id)
+    """Order rows: the last round first; in it flips, then what was kept, then by stage and question."""
+    kind, task = sample.kind, str(sample.payload.get("task_id"))
+    round_ = -1 if isinstance(kind.round, str) else kind.round
+    stage = ORDER.index(kind.stage) if kind.stage in ORDER else len(ORDER)
+    kept = kind.outcome in (samples.PUBLISHED, samples.KEPT, samples.PAIRED)
+    return (-round_, not kind.flip, not kept, stage, task, sample.id)
 
 
 @functools.cache

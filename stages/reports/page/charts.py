@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 5.0, 2.9  # inches at 72 points: a phone's width, so that text is as large as the page's
+WIDTH, HEIGHT = 5.4, 2.9  # inches at 72 points: about a phone's width, so that text stays readable there
 # Colors that stand for the page's own; no others are used.
 SERIES = tuple(f"#0000f{i}" for i in range(1, 9))
 INK, GRID = "#0000e1", "#0000e2"
@@ -22,8 +22,8 @@ _VARIABLES = {color: f"var(--c{i})" for i, color in enumerate(SERIES, 1)} | {
     GRID: "var(--line)",
 }
 _SVG = "http://www.w3.org/2000/svg"
-_ATTRIBUTES = re.compile(r"(fill|stroke|opacity|text-anchor|clip|visibility)")  # kept from style attributes
-_LONG_LINE = 60  # points of a line that is drawn without a mark for each
+_ATTRIBUTES = re.compile(r"(fill|stroke|opacity|text-anchor|font-size|clip|visibility)")  # kept from style attributes
+_LONG_LINE = 12  # points of a line that is drawn without a mark for each
 
 
 class Point(NamedTuple):
@@ -57,15 +57,17 @@ def lines(
     title: str,
     series: Sequence[Series],
     labels: Sequence[str] = (),
-    percent: bool = False,
+    unit: str = "",
     zero: bool = False,
     x_name: str = "",
 ) -> Markup:
     """Return a line chart; `labels` name the positions 0, 1, ... of the x axis, which is numeric without.
 
-    With `percent` values are shares; `zero` begins the y axis there.
+    `unit` is "share", "difference" (of shares, with a line at 0) or "". `zero` begins the y axis there.
     """
-    figure, axes = _axes(percent)
+    figure, axes = _axes(unit)
+    if unit == "difference":
+        axes.axhline(0, color=INK, linewidth=1)
     tips: dict[str, str] = {}
     for i, one in enumerate(s for s in series if s.points):
         color = SERIES[one.color % len(SERIES)]
@@ -91,9 +93,9 @@ def lines(
     return _svg(figure, title, tips)
 
 
-def bars(title: str, stacks: Sequence[Bar], percent: bool = False) -> Markup:
+def bars(title: str, stacks: Sequence[Bar], x_name: str = "") -> Markup:
     """Return a chart of stacked bars."""
-    figure, axes = _axes(percent)
+    figure, axes = _axes()
     tips: dict[str, str] = {}
     for i, bar in enumerate(stacks):
         base = 0.0
@@ -107,6 +109,7 @@ def bars(title: str, stacks: Sequence[Bar], percent: bool = False) -> Markup:
     _label_positions(axes, [bar.label for bar in stacks])
     axes.set_xlim(-0.6, max(len(stacks), 3) - 0.4)
     axes.set_ylim(bottom=0)
+    axes.set_xlabel(x_name)
     return _svg(figure, title, tips)
 
 
@@ -116,7 +119,7 @@ def _label_positions(axes: Any, labels: Sequence[str]) -> None:
     axes.set_xticks(list(shown), [labels[i] for i in shown])
 
 
-def _axes(percent: bool) -> tuple[Any, Any]:
+def _axes(unit: str = "") -> tuple[Any, Any]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -131,12 +134,10 @@ def _axes(percent: bool) -> tuple[Any, Any]:
     axes.spines["bottom"].set_color(GRID)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0, labelsize=10.5, pad=5)
-    axes.xaxis.label.set(color=INK, fontsize=10.5)
+    axes.tick_params(colors=INK, length=0, labelsize=11, pad=5)
+    axes.xaxis.label.set(color=INK, fontsize=11)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}" if not percent else f"{v:.0%}"))
-    if not percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(_short))
+    axes.yaxis.set_major_formatter(FuncFormatter(_FORMATS[unit]))
     axes.margins(y=0.12)
     return figure, axes
 
@@ -146,6 +147,13 @@ def _short(value: float, _: object = None) -> str:
         if abs(value) >= unit:
             return f"{value / (unit if unit > 1e4 else 1e3):.3g}{name}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+_FORMATS: dict[str, Any] = {
+    "": _short,
+    "share": lambda v, _: f"{100 * v:.4g}%",
+    "difference": lambda v, _: f"{100 * v:+.4g}".replace("-", "\N{MINUS SIGN}") if v else "0",
+}
 
 
 def _svg(figure: Any, title: str, tips: dict[str, str]) -> Markup:
@@ -161,7 +169,7 @@ def _svg(figure: Any, title: str, tips: dict[str, str]) -> Markup:
     root = ElementTree.fromstring(target.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag.endswith(("}metadata", "}title")):
+            if child.tag.endswith(("}metadata", "}title", "}style")):
                 parent.remove(child)
     for element in root.iter():
         if tip := tips.get(element.get("id", "")):
@@ -173,6 +181,7 @@ def _svg(figure: Any, title: str, tips: dict[str, str]) -> Markup:
             element.attrib.pop("id", None)
         _unstyled(element)
     root.attrib = {"viewBox": root.get("viewBox", ""), "class": "chart", "role": "img", "aria-label": title}
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
 
 

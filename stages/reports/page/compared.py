@@ -54,7 +54,7 @@ def _chart(table: Facts) -> Facts:
     spread = any(arm["seeds"] > 1 for arm in table["arms"])
     return {
         "title": title,
-        "svg": lines(title, series, [r.removeprefix("round ") for r in table["rounds"]], percent=True),
+        "svg": lines(title, series, [r.removeprefix("round ") for r in table["rounds"]], "share"),
         "legend": [(s.name, s.color) for s in series],
         "caption": "Bars span the seeds." if spread else "Intervals of the differences are in the tables.",
     }

@@ -50,22 +50,27 @@ def facts_of(run: RunDir) -> Facts:
 
 def state(rounds: list[Facts]) -> Facts:
     """Return how far a run is: in a sentence, and whether all of it is done."""
-    for r in rounds:
-        stages = {**r["stages"], **{t: r[t] for t in TRAININGS if r.get(t)}}
-        order = [name for name in overview.ROUND_STAGES if name in stages]
-        for name in [*order, *(n for n in stages if n not in order)]:
-            facts = stages[name]
-            if facts["state"] == DONE:
-                continue
-            title = round_title(r["round"])
+    begun = [i for i, r in enumerate(rounds) if any(s["state"] != NOT_BEGUN for s in _stages(r).values())]
+    if not begun:
+        return {"done": False, "text": "not begun"}
+    for r in rounds[begun[-1] :]:  # earlier ones are over, whatever they lack: a branch shares only some stages
+        title = round_title(r["round"])
+        for name, facts in _stages(r).items():
             if facts["state"] == NOT_BEGUN:
-                begun = any(s["state"] != NOT_BEGUN for other in rounds for s in other["stages"].values())
-                return {"done": False, "text": f"{title}: {name} comes next" if begun else "not begun"}
-            of = f" of {facts['expected']:,}" if facts.get("expected") else ""
-            rows = f", {facts['in']:,}{of} rows" if "in" in facts else ""
-            return {"done": False, "text": f"{title}: {name} under way{rows}"}
+                return {"done": False, "text": f"{title}: {name} comes next"}
+            if facts["state"] != DONE:
+                of = f" of {facts['expected']:,}" if facts.get("expected") else ""
+                rows = f", {facts['in']:,}{of} rows" if "in" in facts else ""
+                return {"done": False, "text": f"{title}: {name} under way{rows}"}
     planned = sum(r["round"] not in ("base", 0) for r in rounds)
     return {"done": True, "text": f"all {planned} rounds finished" if planned > 1 else "finished"}
+
+
+def _stages(r: Facts) -> Facts:
+    """Return a round's stages and trainings in their order."""
+    found = {**r["stages"], **{name: r[name] for name in TRAININGS if r.get(name)}}
+    order = [name for name in overview.ROUND_STAGES if name in found]
+    return {name: found[name] for name in [*order, *(n for n in found if n not in order)]}
 
 
 def _measured(run: RunDir) -> str:

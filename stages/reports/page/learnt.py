@@ -45,9 +45,9 @@ def _mixture(rounds: list[Facts]) -> Facts | None:
         rows.append({"round": r["round"], "shares": shares, "by_round": by_round})
     if not stacks:
         return None
-    legend = [("real and round 0" if s == 0 else f"made in round {s}", s % 8) for s in sources]
+    legend = [("real (round 0)" if s == 0 else f"made in round {s}", s % 8) for s in sources]
     title = "Examples trained on, by the round they come from"
-    return {"title": title, "svg": bars(title, stacks), "legend": legend, "caption": "", "rows": rows}
+    return {"title": title, "svg": bars(title, stacks, "round"), "legend": legend, "caption": "", "rows": rows}
 
 
 def _tip(trained: Any, source: int, n: int) -> str:
@@ -78,7 +78,14 @@ def _funnel(r: Facts) -> Facts | None:
     if not steps:
         return None
     most = max(max(s["in"], s["out"]) for s in steps) or 1
-    return {"round": r["round"], "steps": [{**s, "share": s["out"] / most} for s in steps]}
+    outs = {s["stage"]: s["out"] for s in steps}
+    return {
+        "round": r["round"],
+        "made": max((outs[name] for name in STAGES[:2] if name in outs), default=0),  # critique may divide rows
+        "left": next((outs[name] for name in ("publish", *reversed(STAGES)) if name in outs), 0),
+        "published": "publish" in outs,
+        "steps": [{**s, "share": s["out"] / most} for s in steps],
+    }
 
 
 def _reasons(run: RunDir, rounds: list[Facts]) -> list[Facts]:

@@ -172,8 +172,11 @@
   // A value of a payload: short ones in a line, texts as blocks, messages with their roles, the rest nested.
   function field(name, value, marks) {
     if (value && value.nodes) return tree(name, value, marks);
+    const plain = (v) => v === null || typeof v !== "object";
+    if (Array.isArray(value) && value.every((v) => plain(v) && String(v).length < 60 && !String(v).includes("\n")))
+      return field(name, value.map((v) => (v === null ? "–" : v)).join(", "), marks);
     if (Array.isArray(value)) return nested(name, value.map((v, k) => field(v && v.role ? v.role : value.length > 1 ? `${k + 1}` : "", v && v.role && v.content !== undefined && Object.keys(v).length === 2 ? v.content : v, marks)));
-    if (value && typeof value === "object") return nested(name, Object.entries(value).filter(([, v]) => v !== null && v !== "").map(([k, v]) => field(k, v, marks)));
+    if (value && typeof value === "object") return nested(name, Object.entries(value).filter(([, v]) => v !== null && v !== "" && !(typeof v === "object" && !Object.keys(v).length)).map(([k, v]) => field(k, v, marks)));
     const text = String(value);
     if (text.length > FEW || text.includes("\n")) return block(name, text);
     const made = element("div", "inline");

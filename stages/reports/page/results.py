@@ -43,7 +43,7 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     title = round_title(last["round"])
     if not against:
         return {"tone": "even", "text": f"{title.capitalize()}: {greedy} {number}.", "detail": ""}
-    gain, reference = against["difference"], round_title(against["round"])
+    gain, reference = against["difference"], _reference(against["round"])
     points = f"{100 * gain['mean']:+.1f} points"
     tone = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "even"
     verdict = {
@@ -53,10 +53,15 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     }
     before = next((f for f in figures if f["round"] == against["round"]), None)
     was = f", {before['greedy']['mean']:.1%} before" if before else ""
-    sure = f"95% interval of the difference {interval(gain, signed=True).split(' ', 1)[1]}"
-    even = "; it includes 0" if tone == "even" else ""
-    detail = f"{title.capitalize()} has {greedy} {number}{was}, on {last['n']:,} held-out questions. {sure}{even}."
+    low, high = (f"{100 * gain[end]:+.1f}" for end in ("low", "high"))
+    even = ", which includes 0" if tone == "even" else ""
+    sure = f"The 95% interval of the difference is {low} to {high}{even}."
+    detail = f"{title.capitalize()} has {greedy} {number}{was}, on {last['n']:,} held-out questions. {sure}"
     return {"tone": tone, "text": verdict[tone], "detail": detail}
+
+
+def _reference(round_: RoundKey) -> str:
+    return "the base model" if round_ == "base" else round_title(round_)
 
 
 def gain_of(f: Figures) -> Facts | None:
@@ -98,11 +103,12 @@ def _charts(figures: Sequence[Figures], titles: list[str], number: str) -> list[
         series.append(Series("readable answers", points, 7, dashed=True))
     found = [_chart(f"Held-out {number} by round", series, titles, "Bars are 95% intervals.")]
     gains = [(i, f, g) for i, f in enumerate(figures) if (g := gain_of(f)) is not None]
-    if len(gains) > 1:
-        reference = "round 0" if any("against_round_0" in f for f in figures) else "the base model"
+    if gains:
+        reference = _reference(0 if any("against_round_0" in f for f in figures) else "base")
         points = [_point(i, f, g, signed=True) for i, f, g in gains]
         caption = "Paired by question, with 95% intervals."
-        found.append(_chart(f"Difference from {reference}", [Series("difference", points)], titles, caption))
+        title = f"Points gained over {reference}"
+        found.append(_chart(title, [Series("difference", points)], titles, caption, "difference"))
     sampled = [k for k in dict.fromkeys(k for f in figures for k in f) if k.startswith(("pass@", "maj@"))]
     if sampled:
         several = [
@@ -118,10 +124,12 @@ def _charts(figures: Sequence[Figures], titles: list[str], number: str) -> list[
     return found
 
 
-def _chart(title: str, series: list[Series], titles: list[str], caption: str) -> Facts:
+def _chart(
+    title: str, series: list[Series], titles: list[str], caption: str, unit: str = "share"
+) -> Facts:
     return {
         "title": title,
-        "svg": lines(title, series, titles, percent=True),
+        "svg": lines(title, series, titles, unit),
         "legend": [(s.name, s.color) for s in series] if len(series) > 1 else [],
         "caption": caption,
     }

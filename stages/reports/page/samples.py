@@ -20,6 +20,7 @@ from pipeline.store import files, lookup
 
 Facts = dict[str, Any]
 ROWS = 50_000  # of a page
+ANSWER = 4_000  # characters of an earlier answer
 FILES = 400  # read at most of each folder, evenly spread
 COLUMNS = ("id", "parents", "payload")
 REJECT_COLUMNS = (*COLUMNS, "reason", "detail", "raw")
@@ -47,6 +48,7 @@ class Sample:
     payload: Facts
     detail: str = ""
     raw: str = ""
+    before: tuple[RoundKey, str] | None = None  # of a flip: the model before, and its answer
 
 
 @dataclass(slots=True)
@@ -96,19 +98,20 @@ class _Source:
         """Yield so many rows of each kind, from all over the files."""
         count = min(FILES, len(self._paths))
         paths = [self._paths[i * len(self._paths) // count] for i in range(count)]
-        left = Counter(wanted)
-        for i, path in enumerate(paths):
-            if not +left:
-                return
-            # Rows are spread over files: no more from one than its share, but the last ones make up for it.
-            share = {kind: -(-n // (count - i)) for kind, n in left.items()}
-            for batch in lookup.read_columns(path, self._columns):
-                for row in batch.to_pylist():
-                    kind = self.kind(row)
-                    if share.get(kind, 0) > 0:
-                        share[kind] -= 1
-                        left[kind] -= 1
-                        yield _sample(kind, row)
+        left, taken = Counter(wanted), set()
+        for shared in (True, False):  # at first no more from a file than its share, then wherever there are some
+            for i, path in enumerate(paths):
+                if not +left:
+                    return
+                share = {kind: -(-n // (count - i)) if shared else n for kind, n in left.items()}
+                for batch in lookup.read_columns(path, self._columns):
+                    for row in batch.to_pylist():
+                        kind = self.kind(row)
+                        if share.get(kind, 0) > 0 and (kind, row["id"]) not in taken:
+                            taken.add((kind, row["id"]))
+                            share[kind] -= 1
+                            left[kind] -= 1
+                            yield _sample(kind, row)
 
 
 class _Rejects(_Source):
@@ -124,27 +127,37 @@ class _Rejects(_Source):
 
 
 class _Judged(_Source):
-    """The questions of an evaluation. Which of them flipped is known by their tasks."""
+    """The questions of an evaluation, beside those of the model `before`, by task."""
 
-    def __init__(self, round_: RoundKey, stage: str, paths: Sequence[str], before: dict[str, bool] | None) -> None:
-        self._place, self._before = (round_, stage), before or {}
-        self.right = {}
+    def __init__(self, round_: RoundKey, stage: str, paths: Sequence[str], before: "_Judged | None") -> None:
+        self.round, self._place = round_, (round_, stage)
+        self._before = before
+        self.judged: dict[Any, tuple[bool, str]] = {}  # task -> is the answer right, the answer
         totals: Counter[Kind] = Counter()
         for path in paths:
             for batch in lookup.read_columns(path, ("payload",)):
                 for text in batch["payload"].to_pylist():
                     payload = orjson.loads(text)
-                    self.right[payload.get("task_id")] = _is_right(payload)
+                    said = str((payload.get("greedy") or {}).get("text") or "")
+                    self.judged[payload.get("task_id")] = (_is_right(payload), said[:ANSWER])
                     totals[self._kind(payload)] += 1
         super().__init__(totals, paths, COLUMNS)
 
     def kind(self, row: Facts) -> Kind:
         return self._kind(orjson.loads(row["payload"]))
 
+    def take(self, wanted: dict[Kind, int]) -> Iterator[Sample]:
+        for sample in super().take(wanted):
+            if sample.kind.flip and self._before:
+                sample.before = (self._before.round, self._before.judged[sample.payload["task_id"]][1])
+            yield sample
+
     def _kind(self, payload: Facts) -> Kind:
-        right, before = _is_right(payload), self._before.get(payload.get("task_id"))
-        flip = "" if before is None or before == right else WON if right else LOST
-        return Kind(*self._place, RIGHT if right else WRONG, (payload.get("greedy") or {}).get("problem") or "", flip)
+        right, task = _is_right(payload), payload.get("task_id")
+        before = self._before.judged.get(task) if self._before else None
+        flip = "" if before is None or before[0] == right else WON if right else LOST
+        problem = (payload.get("greedy") or {}).get("problem") or ""
+        return Kind(*self._place, RIGHT if right else WRONG, problem, flip)
 
 
 def _sources(run: RunDir, r: Facts) -> Iterator[_Source]:
@@ -174,7 +187,7 @@ def _evaluations(run: RunDir, rounds: Sequence[Facts]) -> Iterator[_Source]:
         evaluated = [r["round"] for r in rounds if r["stages"].get(name, {}).get("out")]
         before: _Judged | None = None
         for round_ in evaluated:
-            before = _Judged(round_, name, kept(run, round_, name), before and before.right)
+            before = _Judged(round_, name, kept(run, round_, name), before)
             yield before
 
 

@@ -79,8 +79,9 @@ def _rows(source: str, by_round: dict[RoundKey, Measured]) -> Iterator[Facts]:
             "distinct_1": spread.distinct(m.words, 1, limit) if varied else None,
             "distinct_2": spread.distinct(m.words, 2, limit) if varied else None,
             "self_bleu": spread.self_bleu(m.words[: spread.BLEU_TEXTS]),
-            "repeated": sum(p in earlier for p in m.prints) / len(m.prints) if i and m.prints else None,
-            "within": 1 - len(set(m.prints)) / len(m.prints) if m.prints else None,
+            # Answers to the same questions are to be alike.
+            "repeated": sum(p in earlier for p in m.prints) / len(m.prints) if i and source != ANSWERS else None,
+            "within": 1 - len(set(m.prints)) / len(m.prints),
         }
         earlier.update(m.prints)
 
@@ -105,7 +106,7 @@ def _chart(
             series.append(Series(source, points, i, spread=True))
     if not series:
         return None
-    svg = lines(title, series, [label(r) for r in keys], percent, zero=True)
+    svg = lines(title, series, [label(r) for r in keys], "share" if percent else "", zero=True)
     return {"title": title, "svg": svg, "legend": [(s.name, s.color) for s in series], "caption": caption}
 
 

@@ -29,7 +29,8 @@ def trained(run: RunDir, rounds: list[Facts]) -> Facts:
     charts = []
     for title, key in (("Loss", "loss"), ("Reward margin", REWARD), ("Tokens a second", "tokens_per_second")):
         series = [Series(f["title"], _curve(f["steps"], key, f["title"]), i) for i, f in enumerate(curves)]
-        if series := [s for s in series if s.points]:
+        if any(len(s.points) > 1 for s in series):
+            series = [s for s in series if s.points]
             legend = [(s.name, s.color) for s in series] if len(series) > 1 else []
             svg = lines(title, series, zero=key == "tokens_per_second", x_name="step")
             charts.append({"title": title, "svg": svg, "legend": legend, "caption": ""})
@@ -67,7 +68,7 @@ def cost(rounds: list[Facts]) -> Facts:
     title = "Minutes by round and stage"
     chart = {
         "title": title,
-        "svg": bars(title, stacks),
+        "svg": bars(title, stacks, "round"),
         "legend": [(name, i % 8) for name, i in stages.items()],
         "caption": "Stages that ran side by side count in full.",
     }

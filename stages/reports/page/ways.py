@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.display import round_title
 from pipeline.printable import one_line
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES
@@ -108,6 +109,9 @@ def record(sample: Sample, ancestors: Ancestors, pool: Pool, limit: int) -> list
         shown = [[k, pool.add(_clean(v, limit, k))] for k, v in changed.items() if _is_shown(k, v)]
         steps.append([stage, row_id, _told(changed), shown])
         before = payload
+    if sample.before:
+        title = f"{round_title(sample.before[0])} answered"
+        steps.insert(-1, [title, "", "", [["text", pool.add(safe(sample.before[1], limit))]]])
     raw = "" if sample.raw in (sample.payload.get("text"), "") else safe(sample.raw, limit)
     titles = [_title(sample.payload.get("question")), _title(_said(sample))]
     return [titles, steps, [safe(sample.detail, limit), pool.add(raw)]]
@@ -123,7 +127,8 @@ def _title(value: Any) -> str:
 
 
 def _is_shown(name: str, value: Any) -> bool:
-    return name not in _HIDDEN and name not in _TOLD and value not in (None, "", [], {})
+    told = name in _HIDDEN or name.endswith(_TOLD)
+    return not told and value not in (None, "", [], {})
 
 
 def _told(payload: Facts) -> str:
@@ -151,7 +156,10 @@ def _clean(value: Any, limit: int, name: str = "", depth: int = DEPTH) -> Any:
         more = [f"… ({left:,} more)"] if left > 0 else []
         return [_clean(item, limit, "", depth - 1) for item in value[:ITEMS]] + more if depth else "…"
     if isinstance(value, dict):
-        return {safe(k, 80): _clean(v, limit, "", depth - 1) for k, v in value.items()} if depth else "…"
+        if not depth:
+            return "…"
+        hidden = {"key"} if "correct" in value else ()  # of a judged answer: what equal answers share
+        return {safe(k, 80): _clean(v, limit, "", depth - 1) for k, v in value.items() if k not in hidden}
     return value
 
 
