@@ -26,6 +26,7 @@ COMMANDS = {
     "branch": "Start a run from a round of another one, with other settings.",
     "compare": "Compare runs by method and policy.",
     "report": "Write a run, or several side by side, as one HTML file.",
+    "view": "Show that report in a browser while the run goes on.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",

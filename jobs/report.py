@@ -11,7 +11,9 @@ from pipeline.store import files
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(help="run directories; several are compared", show_default=False)],
+    runs: Annotated[
+        list[str], typer.Argument(help="run directories; several are compared", show_default=False)
+    ],
     to: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +37,9 @@ def report(
     directories = existing_runs(runs)
     path = to or (directories[0].path(NAME) if len(directories) == 1 else NAME)
     if os.path.isdir(path):
-        raise ConfigError(f"--to {path}: a folder; expected the file to write, such as {files.join(path, NAME)}.")
+        raise ConfigError(
+            f"--to {path}: a folder; expected the file to write, such as {files.join(path, NAME)}."
+        )
     write(directories, path, rows=rows)
     say(f"written: {path} ({files.size(path) / 1e6:.1f} MB)")
 

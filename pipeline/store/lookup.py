@@ -62,14 +62,10 @@ def with_prefix(path: str, prefix: str) -> Iterator[str]:
 
 def payload(path: str, row_id: str) -> dict[str, Any]:
     """Return the payload of a row of a part; {} if the part does not hold it."""
-    return next((found for _, found in payloads(path, [row_id])), {})
-
-
-def payloads(path: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (id, payload) of the rows of a part whose id is one of `ids`."""
-    for batch in _with_ids(path, ids, ("id", "payload")):
-        for i, text in zip(batch["id"].to_pylist(), batch["payload"].to_pylist(), strict=True):
-            yield i, orjson.loads(text)
+    for batch in _with_ids(path, [row_id], ("id", "payload")):
+        for text in batch["payload"].to_pylist():
+            return orjson.loads(text)
+    return {}
 
 
 def rejects(path: str, ids: Collection[str]) -> Iterator[dict[str, Any]]:

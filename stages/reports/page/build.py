@@ -16,7 +16,7 @@ from pipeline.rundir import RunDir
 from pipeline.store import files
 from stages.reports.page import samples
 from stages.reports.page.compared import compared
-from stages.reports.page.embed import packed, safe, source_hash
+from stages.reports.page.embed import packed, safe, signed, source_hash
 from stages.reports.page.figures import facts_of
 from stages.reports.page.ways import Ancestors, Pool, record
 
@@ -40,7 +40,9 @@ def write(runs: Sequence[RunDir], path: str, title: str = "", rows: int = sample
 
 
 def try_write(run: RunDir) -> None:
-    """Write report.html into the run directory. What goes wrong is said in a line: no run ends for its report."""
+    """Write report.html into the run directory. No run ends for its report: what goes wrong is said in a
+    line.
+    """
     try:
         write([run], run.path(NAME), rows=BY_LOOP)
     except Exception as e:
@@ -57,7 +59,10 @@ def render(runs: Sequence[RunDir], title: str = "", rows: int = samples.ROWS, ve
     index, chunks = _rows(runs, chosen, names)
     return _template().render(
         title=title or (facts[0]["name"] if len(facts) == 1 else f"{len(facts)} runs"),
-        runs=[{**f, "label": name, "key": f"run-{i}", "index": i} for i, (f, name) in enumerate(zip(facts, names, strict=True))],
+        runs=[
+            {**f, "label": name, "key": f"run-{i}", "index": i}
+            for i, (f, name) in enumerate(zip(facts, names, strict=True))
+        ],
         comparison=compared(runs) if len(runs) > 1 else None,
         style=style,
         script=script,
@@ -73,15 +78,22 @@ def render(runs: Sequence[RunDir], title: str = "", rows: int = samples.ROWS, ve
 
 
 def _names(facts: Sequence[Facts]) -> list[str]:
-    """Return what tells the runs apart: their names, or their folders where names repeat."""
-    names = [f["name"] for f in facts]
-    return names if len(set(names)) == len(names) else [f["root"] for f in facts]
+    """Return what tells the runs apart: their names, else their folders' names, else their paths."""
+    roots = [f["root"] for f in facts]
+    for names in ([f["name"] for f in facts], [root.rstrip("/").rsplit("/", 1)[-1] for root in roots]):
+        if len(set(names)) == len(names):
+            return names
+    return roots
 
 
-def _rows(runs: Sequence[RunDir], chosen: Sequence[samples.Samples], names: list[str]) -> tuple[str, list[str]]:
+def _rows(
+    runs: Sequence[RunDir], chosen: Sequence[samples.Samples], names: list[str]
+) -> tuple[str, list[str]]:
     """Return the rows' index and their chunks, packed. The index has a small number per row and column."""
     ordered = [(i, s) for i, one in enumerate(chosen) for s in sorted(one.rows, key=_place)]
-    columns: dict[str, list[Any]] = {name: [] for name in ("run", "round", "stage", "outcome", "reason", "flip")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("run", "round", "stage", "outcome", "reason", "flip")
+    }
     values: dict[str, dict[Any, int]] = {name: {} for name in columns}
     for i, s in ordered:
         for name, value in zip(columns, (i, *s.kind), strict=True):
@@ -91,12 +103,14 @@ def _rows(runs: Sequence[RunDir], chosen: Sequence[samples.Samples], names: list
     ancestors = [Ancestors(run, one.rows) for run, one in zip(runs, chosen, strict=True)]
     chunks = []
     for start in range(0, len(ordered), PER_CHUNK):
-        pool = Pool()
-        some = [record(s, ancestors[i], pool, limit) for i, s in ordered[start : start + PER_CHUNK]]
+        pool = Pool(limit)
+        some = [record(s, ancestors[i], pool) for i, s in ordered[start : start + PER_CHUNK]]
         chunks.append(packed({"rows": some, "pool": pool.values}))
     index = {"columns": columns, "values": {k: list(v) for k, v in values.items()}, "chunk": PER_CHUNK}
     totals = [[i, *kind, n] for i, one in enumerate(chosen) for kind, n in one.totals.items()]
-    return packed({**index, "runs": names, "roots": [shlex.quote(run.root) for run in runs], "totals": totals}), chunks
+    return packed(
+        {**index, "runs": names, "roots": [shlex.quote(run.root) for run in runs], "totals": totals}
+    ), chunks
 
 
 def _place(sample: samples.Sample) -> Any:
@@ -111,10 +125,12 @@ def _place(sample: samples.Sample) -> Any:
 @functools.cache
 def _template() -> Any:
     loader = FileSystemLoader(HERE)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=loader, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {
         "percent": lambda v, digits=1: f"{v:.{digits}%}",
-        "signed": lambda v: f"{100 * v:+.1f}".replace("-", "−"),
+        "signed": signed,
         "number": lambda v: f"{v:,.0f}",
     }
     return environment.get_template("report.html.jinja")

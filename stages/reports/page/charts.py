@@ -22,7 +22,10 @@ _VARIABLES = {color: f"var(--c{i})" for i, color in enumerate(SERIES, 1)} | {
     GRID: "var(--line)",
 }
 _SVG = "http://www.w3.org/2000/svg"
-_ATTRIBUTES = re.compile(r"(fill|stroke|opacity|text-anchor|font-size|clip|visibility)")  # kept from style attributes
+_ATTRIBUTES = re.compile(
+    r"(fill|stroke|opacity|text-anchor|font-size|clip|visibility)"
+)  # kept from style attributes
+THOUSANDS = 10_000  # from which on numbers are grouped
 _LONG_LINE = 12  # points of a line that is drawn without a mark for each
 
 
@@ -122,7 +125,7 @@ def _label_positions(axes: Any, labels: Sequence[str]) -> None:
 def _axes(unit: str = "") -> tuple[Any, Any]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=72, layout="constrained")
     FigureCanvasSVG(figure)
@@ -137,20 +140,15 @@ def _axes(unit: str = "") -> tuple[Any, Any]:
     axes.tick_params(colors=INK, length=0, labelsize=11, pad=5)
     axes.xaxis.label.set(color=INK, fontsize=11)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_FORMATS[unit]))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(_FORMATS[unit]) if unit else ScalarFormatter(useOffset=False)
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.margins(y=0.12)
     return figure, axes
 
 
-def _short(value: float, _: object = None) -> str:
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= unit:
-            return f"{value / (unit if unit > 1e4 else 1e3):.3g}{name}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
 _FORMATS: dict[str, Any] = {
-    "": _short,
     "share": lambda v, _: f"{100 * v:.4g}%",
     "difference": lambda v, _: f"{100 * v:+.4g}".replace("-", "\N{MINUS SIGN}") if v else "0",
 }
@@ -160,7 +158,9 @@ def _svg(figure: Any, title: str, tips: dict[str, str]) -> Markup:
     """Return the figure as an SVG element without style attributes, ids or metadata."""
     import matplotlib
 
-    target = io.StringIO()
+    target, axes = io.StringIO(), figure.axes[0]
+    if max(map(abs, axes.get_ylim())) >= THOUSANDS:
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
     # Text stays text, in the page's font; it is measured in matplotlib's, which is wider.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
@@ -182,7 +182,7 @@ def _svg(figure: Any, title: str, tips: dict[str, str]) -> Markup:
         _unstyled(element)
     root.attrib = {"viewBox": root.get("viewBox", ""), "class": "chart", "role": "img", "aria-label": title}
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _unstyled(element: ElementTree.Element) -> None:

@@ -1,4 +1,4 @@
-"""Data inside of a page: compressed, and in an alphabet in which nothing can end the element that holds it."""
+"""Data inside of a page: compressed, in an alphabet in which nothing can end the element that holds it."""
 
 import base64
 import gzip
@@ -27,3 +27,8 @@ def safe(text: Any, limit: int) -> str:
     text = str(text)
     left = len(text) - limit
     return printable(text[:limit]) + (f" … ({left:,} more characters)" if left > 0 else "")
+
+
+def signed(share: float) -> str:
+    """Return a difference of shares in points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -26,7 +26,8 @@ def facts_of(run: RunDir) -> Facts:
     rounds = seen["rounds"]
     figures = [f for r in run.rounds() if (f := round_figures(run, r)) is not None]
     number = _measured(run)
-    found = results(figures, number)
+    short = number.partition(" (")[0]  # a method may explain its measure in parentheses
+    found = results(figures, short)
     return {
         "name": safe(seen["name"], 120),
         "method": safe(seen["method"], 120),
@@ -38,7 +39,7 @@ def facts_of(run: RunDir) -> Facts:
         "n": figures[0]["n"] if figures else None,
         "state": state(rounds),
         "results": found,
-        "tiles": _tiles(figures, number),
+        "tiles": _tiles(figures, short),
         "learnt": learnt(run, rounds),
         "trained": trained(run, rounds),
         "texts": texts(run, figures),
@@ -53,7 +54,9 @@ def state(rounds: list[Facts]) -> Facts:
     begun = [i for i, r in enumerate(rounds) if any(s["state"] != NOT_BEGUN for s in _stages(r).values())]
     if not begun:
         return {"done": False, "text": "not begun"}
-    for r in rounds[begun[-1] :]:  # earlier ones are over, whatever they lack: a branch shares only some stages
+    for r in rounds[
+        begun[-1] :
+    ]:  # earlier ones are over, whatever they lack: a branch shares only some stages
         title = round_title(r["round"])
         for name, facts in _stages(r).items():
             if facts["state"] == NOT_BEGUN:
@@ -107,13 +110,23 @@ def _tiles(figures: list[Facts], number: str) -> list[Facts]:
     if previous := last.get("against_previous"):
         won, lost = previous["wrong_to_right"], previous["right_to_wrong"]
         below = f"questions won and lost since {round_title(previous['round'])}"
-        tiles.append({"name": "flips", "value": f"+{won} −{lost}", "below": below})
-    made, kept = (sum(f.get(key) or 0 for f in figures if f.get("generated")) for key in ("generated", "kept"))
+        tiles.append({"name": "flips", "value": f"+{won} \N{MINUS SIGN}{lost}", "below": below})
+    made, kept = (
+        sum(f.get(key) or 0 for f in figures if f.get("generated")) for key in ("generated", "kept")
+    )
     if made:
-        tiles.append({"name": "kept of made", "value": f"{kept / made:.0%}", "below": f"{kept:,} of {made:,}"})
+        tiles.append(
+            {"name": "kept of made", "value": f"{kept / made:.0%}", "below": f"{kept:,} of {made:,}"}
+        )
     minutes = sum(f.get("seconds") or 0 for f in figures) / 60
     tokens = sum(f.get("generated_tokens") or 0 for f in figures)
     below = f"{tokens:,} tokens generated" if tokens else "in all rounds"
-    hours = f"{minutes / 60:.1f} h" if minutes >= 120 else f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    hours = (
+        f"{minutes / 60:.1f} h"
+        if minutes >= 120
+        else f"{minutes:.0f} min"
+        if minutes >= 2
+        else f"{60 * minutes:.0f} s"
+    )
     tiles.append({"name": "time", "value": hours, "below": below})
     return tiles

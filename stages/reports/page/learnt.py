@@ -1,4 +1,4 @@
-"""What was learnt from: the mixture of each round, what was kept of what was made, and why rows were dropped."""
+"""What was learnt from: each round's mixture, what was kept of what was made, and why rows were dropped."""
 
 from collections import Counter
 from typing import Any
@@ -47,7 +47,13 @@ def _mixture(rounds: list[Facts]) -> Facts | None:
         return None
     legend = [("real (round 0)" if s == 0 else f"made in round {s}", s % 8) for s in sources]
     title = "Examples trained on, by the round they come from"
-    return {"title": title, "svg": bars(title, stacks, "round"), "legend": legend, "caption": "", "rows": rows}
+    return {
+        "title": title,
+        "svg": bars(title, stacks, "round"),
+        "legend": legend,
+        "caption": "",
+        "rows": rows,
+    }
 
 
 def _tip(trained: Any, source: int, n: int) -> str:
@@ -81,7 +87,9 @@ def _funnel(r: Facts) -> Facts | None:
     outs = {s["stage"]: s["out"] for s in steps}
     return {
         "round": r["round"],
-        "made": max((outs[name] for name in STAGES[:2] if name in outs), default=0),  # critique may divide rows
+        "made": max(
+            (outs[name] for name in STAGES[:2] if name in outs), default=0
+        ),  # critique may divide rows
         "left": next((outs[name] for name in ("publish", *reversed(STAGES)) if name in outs), 0),
         "published": "publish" in outs,
         "steps": [{**s, "share": s["out"] / most} for s in steps],

@@ -79,7 +79,7 @@
         found.textContent = `Searching: ${hits.length.toLocaleString("en")} found so far …`;
       }
       const [, way, [detail, raw]] = data.rows[i % index.chunk];
-      const hit = texts[raw] || detail.toLowerCase().includes(query) ||
+      const hit = texts[raw] || texts[detail] ||
         way.some(([, id, told, fields]) => id.startsWith(query) || told.toLowerCase().includes(query) || fields.some(([, v]) => texts[v]));
       if (hit) hits.push(i);
     }
@@ -161,7 +161,7 @@
     const outcome = named("outcome", i), reason = named("reason", i);
     const end = element("li", GOOD.has(outcome) ? "good" : BAD.has(outcome) ? "bad" : "");
     end.append(element("h4", GOOD.has(outcome) ? "yes" : BAD.has(outcome) ? "no" : "", `${named("stage", i)}: ${outcome}${reason ? ", " + words(reason) : ""}`));
-    if (detail) end.append(block("", detail));
+    if (data.pool[detail]) end.append(block("", data.pool[detail]));
     if (data.pool[raw]) end.append(block("raw reply", data.pool[raw]));
     const id = steps[steps.length - 1][1];
     if (named("round", i) !== "base") end.append(element("p", "caption", `With its prompts: selfloop trace --run ${index.roots[named("run", i)]} ${id}`));

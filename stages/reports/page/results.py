@@ -1,4 +1,4 @@
-"""Did it get better: accuracy by round with intervals, the readable share beside it, and what changed hands."""
+"""Did it get better: accuracy by round with intervals, the readable share beside it, and flips."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.display import round_title
 from pipeline.rundir import RoundKey
 from stages.reports.page.charts import Point, Series, lines
+from stages.reports.page.embed import signed
 from stages.reports.table import Figures, interval
 
 Facts = dict[str, Any]
@@ -17,7 +18,7 @@ def label(round_: RoundKey) -> str:
 
 
 def results(figures: Sequence[Figures], number: str) -> Facts:
-    """Return the figures, charts and tables of evaluated rounds; `number` is what their evaluation measures."""
+    """Return figures, charts and tables of evaluated rounds; `number` is what their evaluation measures."""
     titles = [label(f["round"]) for f in figures]
     ways = sorted({k for f in figures for k in f if k.startswith(("pass@", "maj@", "refined"))})
     measures = list(dict.fromkeys(name for f in figures for name in f.get("measures", {})))
@@ -44,7 +45,7 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     if not against:
         return {"tone": "even", "text": f"{title.capitalize()}: {greedy} {number}.", "detail": ""}
     gain, reference = against["difference"], _reference(against["round"])
-    points = f"{100 * gain['mean']:+.1f} points"
+    points = f"{signed(gain['mean'])} points"
     tone = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "even"
     verdict = {
         "better": f"Better than {reference}: {points}.",
@@ -53,9 +54,8 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     }
     before = next((f for f in figures if f["round"] == against["round"]), None)
     was = f", {before['greedy']['mean']:.1%} before" if before else ""
-    low, high = (f"{100 * gain[end]:+.1f}" for end in ("low", "high"))
     even = ", which includes 0" if tone == "even" else ""
-    sure = f"The 95% interval of the difference is {low} to {high}{even}."
+    sure = f"The 95% interval of the difference is {signed(gain['low'])} to {signed(gain['high'])}{even}."
     detail = f"{title.capitalize()} has {greedy} {number}{was}, on {last['n']:,} held-out questions. {sure}"
     return {"tone": tone, "text": verdict[tone], "detail": detail}
 
@@ -115,7 +115,9 @@ def _charts(figures: Sequence[Figures], titles: list[str], number: str) -> list[
             Series(name, [_point(i, f, f[name]) for i, f in enumerate(figures) if name in f], k)
             for k, name in enumerate(sampled)
         ]
-        found.append(_chart("Sampled answers", several, titles, "pass@k: any of k is right; maj@k: their vote."))
+        found.append(
+            _chart("Sampled answers", several, titles, "pass@k: any of k is right; maj@k: their vote.")
+        )
     for name in _sets(figures):
         held = [(i, f["sets"][name]) for i, f in enumerate(figures) if name in f.get("sets", {})]
         points = [_point(i, {"round": figures[i]["round"]}, s["greedy"]) for i, s in held]
@@ -124,9 +126,7 @@ def _charts(figures: Sequence[Figures], titles: list[str], number: str) -> list[
     return found
 
 
-def _chart(
-    title: str, series: list[Series], titles: list[str], caption: str, unit: str = "share"
-) -> Facts:
+def _chart(title: str, series: list[Series], titles: list[str], caption: str, unit: str = "share") -> Facts:
     return {
         "title": title,
         "svg": lines(title, series, titles, unit),
@@ -145,7 +145,11 @@ def _sets(figures: Sequence[Figures]) -> Facts:
     names = list(dict.fromkeys(name for f in figures for name in f.get("sets", {})))
     return {
         name: [
-            ({**s, "gain": gain_of({"round": f["round"], **s})} if (s := f.get("sets", {}).get(name)) else None)
+            (
+                {**s, "gain": gain_of({"round": f["round"], **s})}
+                if (s := f.get("sets", {}).get(name))
+                else None
+            )
             for f in figures
         ]
         for name in names

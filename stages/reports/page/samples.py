@@ -99,7 +99,10 @@ class _Source:
         count = min(FILES, len(self._paths))
         paths = [self._paths[i * len(self._paths) // count] for i in range(count)]
         left, taken = Counter(wanted), set()
-        for shared in (True, False):  # at first no more from a file than its share, then wherever there are some
+        for shared in (
+            True,
+            False,
+        ):  # at first no more from a file than its share, then wherever there are some
             for i, path in enumerate(paths):
                 if not +left:
                     return
@@ -117,7 +120,9 @@ class _Source:
 class _Rejects(_Source):
     """The dropped or failed rows of a stage."""
 
-    def __init__(self, round_: RoundKey, stage: str, outcome: str, reasons: dict[str, int], folder: str) -> None:
+    def __init__(
+        self, round_: RoundKey, stage: str, outcome: str, reasons: dict[str, int], folder: str
+    ) -> None:
         totals = {Kind(round_, stage, outcome, reason): n for reason, n in reasons.items() if n}
         super().__init__(totals, files.glob(files.join(folder, outcome), "part-*.arrow"), REJECT_COLUMNS)
         self._place = (round_, stage, outcome)
@@ -205,4 +210,3 @@ def _is_right(payload: Facts) -> bool:
 def _sample(kind: Kind, row: Facts) -> Sample:
     more = {name: row.get(name) or "" for name in ("detail", "raw")}
     return Sample(kind, row["id"], row["parents"], orjson.loads(row["payload"]), **more)
-

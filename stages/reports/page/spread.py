@@ -1,8 +1,8 @@
 """How varied a set of texts is: distinct n-grams and self-BLEU, both for samples of one size.
 
-Distinct-n (Li et al. 2016) is the share of n-grams that differ; it falls with the number of words, so sets are
-only comparable over equally many. Self-BLEU (Zhu et al. 2018) is how well the other texts of the set predict
-a text's n-grams: 0 where no two share any, 1 where all are alike.
+Distinct-n (Li et al. 2016) is the share of n-grams that differ; it falls with the number of words, so sets
+are only comparable over equally many. Self-BLEU (Zhu et al. 2018) is how well the other texts of the set
+predict a text's n-grams: 0 where no two share any, 1 where all are alike.
 """
 
 import math
@@ -48,7 +48,9 @@ def self_bleu(texts: Sequence[Words]) -> float | None:
     logs = [0.0] * len(some)
     for n in ORDERS:
         counts = [Counter(_grams(text, n)) for text in some]
-        highest: dict[tuple[str, ...], tuple[int, int, int]] = {}  # n-gram -> highest, its text, second highest
+        highest: dict[
+            tuple[str, ...], tuple[int, int, int]
+        ] = {}  # n-gram -> highest, its text, second highest
         for i, of_text in enumerate(counts):
             for gram, count in of_text.items():
                 first, owner, second = highest.get(gram, (0, -1, 0))

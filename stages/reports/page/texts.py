@@ -1,7 +1,7 @@
 """What changed in the texts, round by round: length, variety, repetition of earlier rounds, perplexity.
 
-Three sources, as far as a run has them: the answers of each round's model to the held-out questions, which are
-the same in all rounds; what the model wrote for training; and what of that was published.
+Three sources, as far as a run has them: the answers of each round's model to the held-out questions, which
+are the same in all rounds; what the model wrote for training; and what of that was published.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,11 +50,24 @@ def texts(run: RunDir, figures: Sequence[Figures]) -> Facts:
     rows = [row for row in rows if row["texts"]]
     charts = [
         _chart("Length in words", keys, rows, "words", "Median; the band holds the middle 80%."),
-        _chart("Distinct 2-grams", keys, rows, "distinct_2", "Share, over equally many words. Lower is less varied.", True),
-        _chart("Self-BLEU", keys, rows, "self_bleu", "Likeness to the other texts. Higher is less varied.", True),
-        _chart("Already said in an earlier round", keys, rows, "repeated", "Share of texts, word for word.", True),
+        _chart(
+            "Distinct 2-grams",
+            keys,
+            rows,
+            "distinct_2",
+            "Share, over equally many words. Lower is less varied.",
+            True,
+        ),
+        _chart(
+            "Self-BLEU", keys, rows, "self_bleu", "Likeness to the other texts. Higher is less varied.", True
+        ),
+        _chart(
+            "Already said in an earlier round", keys, rows, "repeated", "Share of texts, word for word.", True
+        ),
     ]
-    general = [(f["round"], f["replay_perplexity"]["perplexity"]) for f in figures if "replay_perplexity" in f]
+    general = [
+        (f["round"], f["replay_perplexity"]["perplexity"]) for f in figures if "replay_perplexity" in f
+    ]
     if general:
         points = [Point(keys.index(r), v, tip=f"{round_title(r)}: {v:.2f}") for r, v in general]
         title = "Perplexity of held-out general text"
@@ -80,7 +93,9 @@ def _rows(source: str, by_round: dict[RoundKey, Measured]) -> Iterator[Facts]:
             "distinct_2": spread.distinct(m.words, 2, limit) if varied else None,
             "self_bleu": spread.self_bleu(m.words[: spread.BLEU_TEXTS]),
             # Answers to the same questions are to be alike.
-            "repeated": sum(p in earlier for p in m.prints) / len(m.prints) if i and source != ANSWERS else None,
+            "repeated": sum(p in earlier for p in m.prints) / len(m.prints)
+            if i and source != ANSWERS
+            else None,
             "within": 1 - len(set(m.prints)) / len(m.prints),
         }
         earlier.update(m.prints)

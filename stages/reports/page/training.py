@@ -44,11 +44,18 @@ def cost(rounds: list[Facts]) -> Facts:
     for r in rounds:
         for name, facts in r["stages"].items():
             if facts["state"] != NOT_BEGUN and not facts["passes_through"]:
-                row = {k: facts[k] for k in ("prompt_tokens", "completion_tokens", "requests_sent", "seconds")}
+                row = {
+                    k: facts[k] for k in ("prompt_tokens", "completion_tokens", "requests_sent", "seconds")
+                }
                 rows.append({"round": r["round"], "stage": name, **row})
         for name in TRAININGS:
             if (facts := r.get(name)) and (result := facts["result"]):
-                row = {"prompt_tokens": 0, "completion_tokens": 0, "requests_sent": 0, "trained": result["tokens"]}
+                row = {
+                    "prompt_tokens": 0,
+                    "completion_tokens": 0,
+                    "requests_sent": 0,
+                    "trained": result["tokens"],
+                }
                 rows.append({"round": r["round"], "stage": name, "seconds": result["seconds"], **row})
     for row in rows:
         if row["seconds"]:

@@ -1,14 +1,15 @@
 """A row's way from its task to where it ended, as a page shows it: each stage with what it added or changed.
 
 Payloads grow from stage to stage, so what a stage did is what a row has that its parent lacks. Ancestors are
-looked up in the row's round; where one is not found, because a stage has too many rows to search or its folder
-was removed, its part is shown with the next one.
+looked up in the row's round; where one is not found, because a stage has too many rows to search or its
+folder was removed, its part is shown with the next one.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from pipeline.display import round_title
 from pipeline.printable import one_line
@@ -16,7 +17,7 @@ from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES
 from pipeline.store import files, lookup
 from stages.reports.page.embed import safe
-from stages.reports.page.samples import Sample, kept
+from stages.reports.page.samples import COLUMNS, Sample, kept
 
 Facts = dict[str, Any]
 MANY = 400_000  # rows of a stage that is not searched for ancestors
@@ -30,19 +31,20 @@ _TOLD = ("model", "sample", "finish_reason", "prompt_tokens", "completion_tokens
 
 
 class Pool:
-    """Values that samples share, such as the question of several answers: each is stored once."""
+    """Values that samples share, such as the question of several answers: each is cleaned and stored once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self.values: list[Any] = []
-        self._places: dict[str, int] = {}
+        self._limit = limit  # characters of one text
+        self._places: dict[str | bytes, int] = {}
 
-    def add(self, value: Any) -> int:
-        """Return the place of a JSON value."""
-        text = orjson.dumps(value).decode()
-        if text not in self._places:
-            self._places[text] = len(self.values)
-            self.values.append(value)
-        return self._places[text]
+    def add(self, value: Any, name: str = "") -> int:
+        """Return the place of a value of the payload key `name`."""
+        key = value if isinstance(value, str) else orjson.dumps(value)
+        if key not in self._places:
+            self._places[key] = len(self.values)
+            self.values.append(_clean(value, self._limit, name))
+        return self._places[key]
 
 
 class Ancestors:
@@ -83,21 +85,16 @@ class Ancestors:
     ) -> list[list[str]]:
         """Find rows by id; return their parents."""
         new = []
-        for path in paths:
-            for ref in list(lookup.with_ids(path, ids)) if ids else ():
-                if (round_, ref.id) not in self._found:
-                    self._found[round_, ref.id] = (stage, ref.parents, {})
-                    new.append(ref)
-        by_path: dict[str, set[str]] = {}
-        for ref in new:
-            by_path.setdefault(ref.path, set()).add(ref.id)
-        for path, wanted in by_path.items():
-            for i, payload in lookup.payloads(path, wanted):
-                self._found[round_, i][2].update(payload)
-        return [ref.parents for ref in new]
+        for batch in (b for path in paths for b in lookup.read_columns(path, COLUMNS)):
+            wanted = [i for i, row_id in enumerate(batch["id"].to_pylist()) if row_id in ids]
+            for row in batch.take(pa.array(wanted, pa.int64())).to_pylist():
+                if (round_, row["id"]) not in self._found:
+                    self._found[round_, row["id"]] = (stage, row["parents"], orjson.loads(row["payload"]))
+                    new.append(row["parents"])
+        return new
 
 
-def record(sample: Sample, ancestors: Ancestors, pool: Pool, limit: int) -> list[Any]:
+def record(sample: Sample, ancestors: Ancestors, pool: Pool) -> list[Any]:
     """Return a sample for the page: two lines that name it, the steps of its way, and its end.
 
     A step is [stage, id, what is told of it in a line, [field, place in the pool] ...].
@@ -106,15 +103,15 @@ def record(sample: Sample, ancestors: Ancestors, pool: Pool, limit: int) -> list
     before: Facts = {}
     for stage, row_id, payload in ancestors.of(sample):
         changed = {k: v for k, v in payload.items() if k not in before or before[k] != v}
-        shown = [[k, pool.add(_clean(v, limit, k))] for k, v in changed.items() if _is_shown(k, v)]
+        shown = [[k, pool.add(v, k)] for k, v in changed.items() if _is_shown(k, v)]
         steps.append([stage, row_id, _told(changed), shown])
         before = payload
     if sample.before:
         title = f"{round_title(sample.before[0])} answered"
-        steps.insert(-1, [title, "", "", [["text", pool.add(safe(sample.before[1], limit))]]])
-    raw = "" if sample.raw in (sample.payload.get("text"), "") else safe(sample.raw, limit)
+        steps.insert(-1, [title, "", "", [["text", pool.add(sample.before[1])]]])
+    raw = "" if sample.raw == sample.payload.get("text") else sample.raw
     titles = [_title(sample.payload.get("question")), _title(_said(sample))]
-    return [titles, steps, [safe(sample.detail, limit), pool.add(raw)]]
+    return [titles, steps, [pool.add(sample.detail), pool.add(raw)]]
 
 
 def _said(sample: Sample) -> Any:
@@ -167,6 +164,5 @@ def _node(node: Facts) -> list[Any]:
     """Return [id, parent, action, observation, visits, mean value, reward, end] of a tree's node."""
     visits = node.get("visits") or 0
     mean = round(node["value"] / visits, 3) if visits else None
-    action, seen = one_line(str(node.get("action") or ""), 200), one_line(str(node.get("observation") or ""), 400)
+    action, seen = (one_line(str(node.get(name) or ""), 300) for name in ("action", "observation"))
     return [node["id"], node["parent"], action, seen, visits, mean, node.get("reward"), node.get("end") or ""]
-

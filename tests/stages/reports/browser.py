@@ -34,7 +34,13 @@ class Page:
 
     async def open(self, url: str, width: int = 1280, dark: bool = False) -> None:
         """Load a page at a width, and wait until its script says that it is ready."""
-        await self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        await self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         await self.send("Emulation.setEmulatedMedia", features=scheme)
         await self.send("Page.navigate", url=url)
@@ -81,7 +87,14 @@ class Page:
 async def browser(folder: Path) -> AsyncIterator[Page]:
     """Start chromium with a profile in `folder`, and yield its tab."""
     assert CHROMIUM
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--hide-scrollbars"]
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-port=0",
+        "--hide-scrollbars",
+    ]
     command += [f"--user-data-dir={folder}", "--disable-dev-shm-usage", "--no-first-run", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -52,7 +52,9 @@ class Finished:
         shown = [_task(f"shown{i:03d}", i + 50, i) for i in range(22)]
         for which, rows in (("train", self.tasks), ("held_out", self.held_out), ("demonstrations", shown)):
             self._write(self.run.tasks(which), "tasks", 0, [(r, Kept([r])) for r in rows])
-        self._manifest(self.run.path("tasks"), "tasks", 0, Counts(done=len(self.tasks), out=len(self.tasks)), [])
+        self._manifest(
+            self.run.path("tasks"), "tasks", 0, Counts(done=len(self.tasks), out=len(self.tasks)), []
+        )
         self._evaluate("base")
         self._publish(0, [(row, Kept([row])) for row in shown])
         self._train(0)
@@ -69,7 +71,13 @@ class Finished:
         assert before
         counts = {"rows_in": before.rows_out, "rows_done": before.rows_out, "rows_out": before.rows_out}
         Manifest(
-            stage="critique", round=r, method="direct", fingerprint="f", parts=before.parts, passes_through="generate", **counts
+            stage="critique",
+            round=r,
+            method="direct",
+            fingerprint="f",
+            parts=before.parts,
+            passes_through="generate",
+            **counts,
         ).write(self.run.stage(r, "critique"))
         filtered = [(row, _filter(row)) for _, kept in made for row in kept.rows]
         self._write(self.run.stage(r, "filter"), "filter", r, filtered, seconds=1.2)
@@ -85,29 +93,60 @@ class Finished:
         said = right if lucky else str(int(right) + self._random.choice([-10, -1, 1, 2, 10]))
         # Later rounds vary less: what the page of texts is there to show.
         opening = OPENINGS[int(self._random.random() * max(1, len(OPENINGS) + 1 - r))]
-        text = f"{opening}\n{a} and {b} make {said}." + (f"\nAnswer: {said}" if self._random.random() > 0.06 else "")
+        text = f"{opening}\n{a} and {b} make {said}." + (
+            f"\nAnswer: {said}" if self._random.random() > 0.06 else ""
+        )
         if self._random.random() < 0.02:
             text = ""
         if self.hostile and r == 1:
             text = self.hostile.pop(0)
         n = len(text.split())
-        return task.child("generate", f"{r}/{i}", sample=i, model=f"round-{r - 1:03d}@0123456789ab", text=text, finish_reason="stop", completion_tokens=n)
+        return task.child(
+            "generate",
+            f"{r}/{i}",
+            sample=i,
+            model=f"round-{r - 1:03d}@0123456789ab",
+            text=text,
+            finish_reason="stop",
+            completion_tokens=n,
+        )
 
     def _publish(self, r: int, verified: list[tuple[Row, Outcome]]) -> None:
         folder, seen, outcomes = self.run.stage(r, "publish"), set(), []
         for row, _ in verified:
             key = (row.payload["task_id"], row.payload.get("text"))
-            outcomes.append((row, Dropped("duplicate", "said before", row.payload["text"]) if r and key in seen else Kept([row])))
+            outcomes.append(
+                (
+                    row,
+                    Dropped("duplicate", "said before", row.payload["text"])
+                    if r and key in seen
+                    else Kept([row]),
+                )
+            )
             seen.add(key)
         dropped = sum(isinstance(o, Dropped) for _, o in outcomes)
-        step = StepEntry(name="exact_duplicates", rows_in=len(outcomes), rows_out=len(outcomes) - dropped, dropped={"duplicate": dropped} if dropped else {})
+        step = StepEntry(
+            name="exact_duplicates",
+            rows_in=len(outcomes),
+            rows_out=len(outcomes) - dropped,
+            dropped={"duplicate": dropped} if dropped else {},
+        )
         self._write(folder, "publish", r, verified, step=step, stepped=outcomes, seconds=0.4)
         kind = "synthetic" if r else "real"
         rows = [
             SFT.row(
-                Lineage(row_id=row.id, parent_ids=row.parents, task_id=row.payload["task_id"], kind=kind, round=r, method="direct"),
+                Lineage(
+                    row_id=row.id,
+                    parent_ids=row.parents,
+                    task_id=row.payload["task_id"],
+                    kind=kind,
+                    round=r,
+                    method="direct",
+                ),
                 prompt=[{"role": "user", "content": row.payload["question"]}],
-                completion=[{"role": "assistant", "content": row.payload.get("text") or row.payload["solution"]}],
+                completion=[
+                    {"role": "assistant", "content": row.payload.get("text") or row.payload["solution"]}
+                ],
             )
             for row in self.run.rows(folder)
         ]
@@ -124,7 +163,9 @@ class Finished:
             }
             for s in range(1, steps + 1)
         ]  # fmt: skip
-        files.write_bytes(files.join(folder, "progress.jsonl"), b"".join(orjson.dumps(x) + b"\n" for x in lines))
+        files.write_bytes(
+            files.join(folder, "progress.jsonl"), b"".join(orjson.dumps(x) + b"\n" for x in lines)
+        )
         result = {
             "model": self.run.model(r), "revision": "0123456789ab", "base": "tiny@1", "steps": steps, "examples": sum(kept.values()),
             "left_out": 0, "tokens": 24_600, "seconds": 96.0, "tokens_per_second": 256.2, "final_loss": lines[-1]["loss"],
@@ -140,19 +181,44 @@ class Finished:
             right = 0.75 * ease + 0.25 * chance < SKILL[r]
             read = right or self._random.random() > 0.3 - 0.09 * (r if isinstance(r, int) else -1)
             said = task.payload["answer"] if right else str(int(task.payload["answer"]) + 1)
-            text = f"{task.payload['a']} and {task.payload['b']} make {said}." + (f"\nAnswer: {said}" if read else "")
-            greedy = {"text": text, "correct": right, "extracted": said if read else None, "problem": "" if right else "wrong_answer" if read else "no_answer", "key": said, "tokens": 9}
+            text = f"{task.payload['a']} and {task.payload['b']} make {said}." + (
+                f"\nAnswer: {said}" if read else ""
+            )
+            greedy = {
+                "text": text,
+                "correct": right,
+                "extracted": said if read else None,
+                "problem": "" if right else "wrong_answer" if read else "no_answer",
+                "key": said,
+                "tokens": 9,
+            }
             outcomes.append((task, Kept([task.child("evaluate", str(r), greedy=greedy, samples=[])])))
         self._write(self.run.stage(r, "evaluate"), "evaluate", r, outcomes, seconds=45.0)
         right = correct_by_task(self.run, r)
-        facts: dict[str, Any] = {"round": r, "model": "m@1", "n": len(right), "failed": 0, "greedy": proportion(list(right.values()))._asdict()}
-        facts |= {"parsed": sum(o.rows[0].payload["greedy"]["extracted"] is not None for _, o in outcomes), "mean_tokens": 9.0, "tokens": 9 * len(right), "seconds": 45.0}
+        facts: dict[str, Any] = {
+            "round": r,
+            "model": "m@1",
+            "n": len(right),
+            "failed": 0,
+            "greedy": proportion(list(right.values()))._asdict(),
+        }
+        facts |= {
+            "parsed": sum(o.rows[0].payload["greedy"]["extracted"] is not None for _, o in outcomes),
+            "mean_tokens": 9.0,
+            "tokens": 9 * len(right),
+            "seconds": 45.0,
+        }
         if r != "base":
             before: RoundKey = "base" if r == 0 else int(r) - 1
             for name, other in (("previous", before), ("round_0", 0))[: 2 if r else 1]:
                 old = correct_by_task(self.run, other)
                 lost, won = count_flips(old, right)
-                facts[f"against_{name}"] = {"round": other, "right_to_wrong": lost, "wrong_to_right": won, "difference": paired_difference(old, right)._asdict()}
+                facts[f"against_{name}"] = {
+                    "round": other,
+                    "right_to_wrong": lost,
+                    "wrong_to_right": won,
+                    "difference": paired_difference(old, right)._asdict(),
+                }
         files.write_json(self.run.evaluation(r), facts)
 
     def _write(
@@ -178,10 +244,22 @@ class Finished:
             total.add(cost)
         self._manifest(folder, stage, r, total, [step] if step else [], seconds)
 
-    def _manifest(self, folder: str, stage: str, r: RoundKey, total: Counts, steps: list[StepEntry], seconds: float = 0.0) -> None:
+    def _manifest(
+        self,
+        folder: str,
+        stage: str,
+        r: RoundKey,
+        total: Counts,
+        steps: list[StepEntry],
+        seconds: float = 0.0,
+    ) -> None:
         where = self.run.tasks("train") if folder == self.run.path("tasks") else folder
         entries = [
-            PartEntry(path=p.removeprefix(self.run.root).lstrip("/"), rows=parts.row_count(p), sha256=parts.sha256(p))
+            PartEntry(
+                path=p.removeprefix(self.run.root).lstrip("/"),
+                rows=parts.row_count(p),
+                sha256=parts.sha256(p),
+            )
             for p in files.glob(where, "part-*.arrow")
         ]
         Manifest(
@@ -193,12 +271,27 @@ class Finished:
 
 
 def _task(name: str, a: int, b: int) -> Row:
-    task = {"task_id": name, "question": f"What is {a} + {b}?", "answer": str(a + b), "answer_type": "number", "a": a, "b": b}
-    return Row(name, task | ({"solution": f"{a} and {b} make {a + b}.\nAnswer: {a + b}"} if name.startswith("shown") else {}))
+    task = {
+        "task_id": name,
+        "question": f"What is {a} + {b}?",
+        "answer": str(a + b),
+        "answer_type": "number",
+        "a": a,
+        "b": b,
+    }
+    return Row(
+        name,
+        task
+        | ({"solution": f"{a} and {b} make {a + b}.\nAnswer: {a + b}"} if name.startswith("shown") else {}),
+    )
 
 
 def _filter(row: Row) -> Outcome:
-    return Kept([row.child("filter", 0)]) if row.payload["text"] else Dropped("empty_answer", "the text is blank")
+    return (
+        Kept([row.child("filter", 0)])
+        if row.payload["text"]
+        else Dropped("empty_answer", "the text is blank")
+    )
 
 
 def _verify(row: Row) -> Outcome:
