@@ -28,7 +28,7 @@ from pipeline.training.data import prepare_data
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
-from tests.conftest import training_in_process
+from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_pairs
 from tests.training.test_resume import wait_for_checkpoint
 

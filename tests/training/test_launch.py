@@ -16,7 +16,7 @@ from pipeline.training.arguments import most_tokens, trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import fingerprint
-from tests.conftest import training_in_process
+from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_rows
 
 
