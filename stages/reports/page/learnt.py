@@ -25,35 +25,26 @@ def learnt(run: RunDir, rounds: list[Facts]) -> Facts:
         "mixture": _mixture(begun),
         "funnels": [f for r in begun if r["round"] != 0 and (f := _funnel(r))],
         "reasons": _reasons(run, begun),
-        "datasets": [{"round": r["round"], **d} for r in begun for d in r["datasets"]],
     }
 
 
 def _mixture(rounds: list[Facts]) -> Facts | None:
     """Return what each training saw, by the round that its rows come from."""
-    stacks, rows = [], []
+    stacks = []
     sources: dict[int, None] = {}
     for r in rounds:
         results = [r[name]["result"] for name in TRAININGS if r.get(name) and r[name]["result"]]
         if not results or "rounds" not in results[-1].get("shares", {}):
             continue
-        shares = results[-1]["shares"]
-        by_round = {int(k): n for k, n in shares["rounds"].items() if n}
+        by_round = {int(k): n for k, n in results[-1]["shares"]["rounds"].items() if n}
         sources.update(dict.fromkeys(sorted(by_round)))
         parts = [(source % 8, n, _tip(r["round"], source, n)) for source, n in sorted(by_round.items())]
         stacks.append(Bar(str(r["round"]), parts))
-        rows.append({"round": r["round"], "shares": shares, "by_round": by_round})
     if not stacks:
         return None
     legend = [("real (round 0)" if s == 0 else f"made in round {s}", s % 8) for s in sources]
     title = "Examples trained on, by the round they come from"
-    return {
-        "title": title,
-        "svg": bars(title, stacks, "round"),
-        "legend": legend,
-        "caption": "",
-        "rows": rows,
-    }
+    return {"title": title, "svg": bars(title, stacks, "round"), "legend": legend, "caption": ""}
 
 
 def _tip(trained: Any, source: int, n: int) -> str:

@@ -40,7 +40,8 @@ def trained(run: RunDir, rounds: list[Facts]) -> Facts:
 
 def cost(rounds: list[Facts]) -> Facts:
     """Return minutes and tokens of every finished stage, by round."""
-    rows, stages = [], {}
+    rows: list[Facts] = []
+    stages: dict[str, int] = {}
     for r in rounds:
         for name, facts in r["stages"].items():
             if facts["state"] != NOT_BEGUN and not facts["passes_through"]:
@@ -72,25 +73,30 @@ def cost(rounds: list[Facts]) -> Facts:
         )
         for key in keys
     ]
+    totals = {
+        key: sum(row.get(key) or 0 for row in rows)
+        for key in ("prompt_tokens", "completion_tokens", "requests_sent", "seconds", "trained")
+    }
+    return {"chart": _minutes_chart(stacks, stages), "rows": rows, "totals": totals}
+
+
+def _minutes_chart(stacks: list[Bar], stages: dict[str, int]) -> Facts | None:
+    if not any(bar.parts for bar in stacks):
+        return None
     title = "Minutes by round and stage"
-    chart = {
+    return {
         "title": title,
         "svg": bars(title, stacks, "round"),
         "legend": [(name, i % 8) for name, i in stages.items()],
         "caption": "Stages that ran side by side count in full.",
     }
-    totals = {
-        key: sum(row.get(key) or 0 for row in rows)
-        for key in ("prompt_tokens", "completion_tokens", "requests_sent", "seconds", "trained")
-    }
-    return {"chart": chart if any(bar.parts for bar in stacks) else None, "rows": rows, "totals": totals}
 
 
 def _minutes(row: Facts) -> str:
     return f"{row['seconds'] / 60:.1f} minutes"
 
 
-def _rate(result: Facts | None) -> tuple[float, str] | None:
+def _rate(result: Facts | None) -> float | None:
     settings = (result or {}).get("hyperparameters") or {}
     return settings.get("learning_rate")
 

@@ -29,7 +29,7 @@ OPENINGS = (
 
 
 class Finished:
-    """The run. `hostile` texts replace the first answers of round 1, in its kept and its dropped rows."""
+    """The run. `hostile` texts replace the first answers of the last round."""
 
     def __init__(
         self,
@@ -41,7 +41,8 @@ class Finished:
         hostile: tuple[str, ...] = (),
         **recipe: Any,
     ) -> None:
-        self.run, self.hostile, self._samples = RunDir(root), list(hostile), samples
+        self.run, self.hostile = RunDir(root), list(hostile)
+        self._rounds, self._samples = rounds, samples
         seed = recipe.get("seed", 0)
         self._random = random.Random(seed)
         given = {"name": "sums", "rounds": rounds, "method": {"name": "direct", "samples": samples}}
@@ -98,7 +99,7 @@ class Finished:
         )
         if self._random.random() < 0.02:
             text = ""
-        if self.hostile and r == 1:
+        if self.hostile and r == self._rounds:
             text = self.hostile.pop(0)
         n = len(text.split())
         return task.child(
@@ -238,7 +239,7 @@ class Finished:
                 steps.add(row, outcome)
             steps.flush()
         total = Counts()
-        for row, outcome in outcomes:
+        for _, outcome in outcomes:
             total.add_outcome(outcome)
         if cost:
             total.add(cost)
