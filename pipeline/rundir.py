@@ -8,6 +8,7 @@ datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (
 models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
 evaluation/round-001.json   (and base.json)
 branch.json                 in a branch: its source, and the last round that both share
+report.html                 the run as a page, written after every round
 logs/
 """
 

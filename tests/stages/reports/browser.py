@@ -46,6 +46,11 @@ class Page:
         await self.send("Page.navigate", url=url)
         await self.until("document.documentElement?.dataset.ready === 'yes'")
 
+    async def cpu_seconds(self) -> float:
+        """Return the CPU time that the page's main thread has taken since it was opened."""
+        found = await self.send("Performance.getMetrics")
+        return next(m["value"] for m in found["metrics"] if m["name"] == "TaskDuration")
+
     async def run(self, script: str) -> Any:
         """Return the value of an expression in the page; promises are awaited."""
         found = await self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
@@ -111,6 +116,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
                 page = Page(socket)
                 for domain in ("Page", "Runtime", "Log", "Network"):
                     await page.send(f"{domain}.enable")
+                await page.send("Performance.enable", timeDomain="threadTicks")
                 yield page
     finally:
         process.terminate()
