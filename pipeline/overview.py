@@ -1,5 +1,6 @@
 """A run in numbers: how far each stage of each round is. Takes no lock: the run may be in progress."""
 
+from pathlib import Path
 from posixpath import basename
 from typing import Any
 
@@ -148,6 +149,19 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
     if not files.exists(folder):
         return {"state": NOT_BEGUN, "result": None, "progress": None}
     return {"state": UNDER_WAY, "result": None, "progress": _last_line(progress)}
+
+
+def read_progress(path: str | Path) -> list[dict[str, Any]]:
+    """Return the last progress line of each step of a training, in order, without a torn last line; [] if
+    there is no file.
+    """
+    by_step: dict[int, dict[str, Any]] = {}
+    lines = files.read_bytes(str(path)).split(b"\n")[:-1] if files.exists(str(path)) else ()
+    for line in map(orjson.loads, filter(None, lines)):
+        # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
+        by_step = {step: old for step, old in by_step.items() if step < line["step"]}
+        by_step[line["step"]] = line
+    return list(by_step.values())
 
 
 def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipeline.overview import read_progress
 from pipeline.store.files import atomic_write
 
 Line = dict[str, Any]
@@ -71,19 +72,6 @@ class ProgressWriter(TrainerCallback):
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self.logged, self.tokens_logged = now, seen
-
-
-def read_progress(path: str | Path) -> list[Line]:
-    """Return the last line of each step, in order, without a torn last line; [] if there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    by_step: dict[int, Line] = {}
-    for line in map(orjson.loads, filter(None, path.read_bytes().split(b"\n")[:-1])):
-        # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
-        by_step = {step: old for step, old in by_step.items() if step < line["step"]}
-        by_step[line["step"]] = line
-    return list(by_step.values())
 
 
 def cut_torn_line(path: str | Path) -> None:

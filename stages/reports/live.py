@@ -6,17 +6,18 @@ this machine (DNS rebinding) sends that name as Host, and is refused.
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pipeline.errors import SelfloopError
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from stages.reports.page import render
 
 HOST = "127.0.0.1"
 WATCHED = ("rounds", "evaluation", "datasets", "tasks")  # folders of a run whose files the page shows
+FRESH, BUSY = 1.0, 20  # seconds that a look at the files is good for, at least, and per second that it took
 UNWATCHED = ("/requests/", "/checkpoints/", ".tmp")
 HEADERS = {
     "Cache-Control": "no-store",
@@ -36,6 +37,7 @@ class Server(ThreadingHTTPServer):
         self.runs, self.rows = list(runs), rows
         self._lock = threading.Lock()
         self._page: tuple[str, str] = ("", "")  # version, HTML
+        self._seen: tuple[float, str] = (0.0, "")  # until when a version counts as known, the version
         super().__init__((HOST, port), _Handler)
 
     @property
@@ -45,7 +47,15 @@ class Server(ThreadingHTTPServer):
 
     def version(self) -> str:
         """Return what differs whenever a file that the page shows has changed."""
-        return _signature(self.runs)
+        until, version = self._seen
+        if (begun := time.monotonic()) >= until:
+            version = _signature(self.runs)
+            took = time.monotonic() - begun
+            self._seen = (
+                begun + max(FRESH, BUSY * took),
+                version,
+            )  # a large run is not looked at all the time
+        return version
 
     def page(self) -> str:
         """Return the page as of now, made anew if the runs have gone on."""
@@ -67,17 +77,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/":
             try:
                 self._send(200, "text/html", self.server.page())
-            except SelfloopError as e:
-                self._send(500, "text/plain", f"{e}")
+            except Exception as e:  # such as a file that the run replaced meanwhile: the browser asks again
+                self._send(500, "text/plain", f"{type(e).__name__}: {e}", Refresh="5")
         elif self.path == "/version":
             self._send(200, "text/plain", self.server.version())
         else:
             self._send(404, "text/plain", "There is one page only, at /")
 
-    def _send(self, status: int, kind: str, text: str) -> None:
+    def _send(self, status: int, kind: str, text: str, **headers: str) -> None:
         body = text.encode(errors="replace")
         self.send_response(status)
-        for name, value in {**HEADERS, "Content-Type": f"{kind}; charset=utf-8"}.items():
+        for name, value in {**HEADERS, **headers, "Content-Type": f"{kind}; charset=utf-8"}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

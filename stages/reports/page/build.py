@@ -97,8 +97,7 @@ def _rows(
     values: dict[str, dict[Any, int]] = {name: {} for name in columns}
     for i, s in ordered:
         for name, value in zip(columns, (i, *s.kind), strict=True):
-            shown = safe(value, 80) if isinstance(value, str) else value
-            columns[name].append(values[name].setdefault(shown, len(values[name])))
+            columns[name].append(values[name].setdefault(_shown(value), len(values[name])))
     limit = TEXT if len(ordered) <= MANY else TEXT_OF_MANY
     ancestors = [Ancestors(run, one.rows) for run, one in zip(runs, chosen, strict=True)]
     chunks = []
@@ -107,10 +106,14 @@ def _rows(
         some = [record(s, ancestors[i], pool) for i, s in ordered[start : start + PER_CHUNK]]
         chunks.append(packed({"rows": some, "pool": pool.values}))
     index = {"columns": columns, "values": {k: list(v) for k, v in values.items()}, "chunk": PER_CHUNK}
-    totals = [[i, *kind, n] for i, one in enumerate(chosen) for kind, n in one.totals.items()]
+    totals = [[i, *map(_shown, kind), n] for i, one in enumerate(chosen) for kind, n in one.totals.items()]
     return packed(
         {**index, "runs": names, "roots": [shlex.quote(run.root) for run in runs], "totals": totals}
     ), chunks
+
+
+def _shown(value: Any) -> Any:
+    return safe(value, 80) if isinstance(value, str) else value
 
 
 def _place(sample: samples.Sample) -> Any:
@@ -122,6 +125,10 @@ def _place(sample: samples.Sample) -> Any:
     return (-round_, not kind.flip, not kept, stage, task, sample.id)
 
 
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}"
+
+
 @functools.cache
 def _template() -> Any:
     loader = FileSystemLoader(HERE)
@@ -129,8 +136,8 @@ def _template() -> Any:
         autoescape=True, undefined=StrictUndefined, loader=loader, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "percent": lambda v, digits=1: f"{v:.{digits}%}",
+        "percent": _percent,
         "signed": signed,
-        "number": lambda v: f"{v:,.0f}",
+        "number": lambda v: "" if v is None else f"{v:,.0f}",
     }
     return environment.get_template("report.html.jinja")

@@ -43,7 +43,7 @@ def _differences(table: Facts) -> Facts | None:
     """Return the chart of what each arm gains over the first."""
     first, titles, series = table["arms"][0]["arm"], table["rounds"], []
     for i, arm in enumerate(table["arms"]):
-        rounds = next((a["rounds"] for a in arm["against"] if a["arm"] == first), {})
+        rounds: Facts = next((a["rounds"] for a in arm["against"] if a["arm"] == first), {})
         points = [
             Point(
                 int(r) + 0.05 * i,

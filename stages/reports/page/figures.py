@@ -9,11 +9,12 @@ from pipeline.display import round_title
 from pipeline.errors import SelfloopError
 from pipeline.overview import DONE, NOT_BEGUN, TRAININGS
 from pipeline.rundir import RunDir
+from stages.reports.page.cost import cost
 from stages.reports.page.embed import safe
 from stages.reports.page.learnt import learnt
 from stages.reports.page.results import results
 from stages.reports.page.texts import texts
-from stages.reports.page.training import cost, trained
+from stages.reports.page.training import trained
 from stages.reports.table import measured, round_figures
 
 Facts = dict[str, Any]

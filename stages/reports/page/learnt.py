@@ -38,13 +38,17 @@ def _mixture(rounds: list[Facts]) -> Facts | None:
             continue
         by_round = {int(k): n for k, n in results[-1]["shares"]["rounds"].items() if n}
         sources.update(dict.fromkeys(sorted(by_round)))
-        parts = [(source % 8, n, _tip(r["round"], source, n)) for source, n in sorted(by_round.items())]
+        parts = [(_color(source), n, _tip(r["round"], source, n)) for source, n in sorted(by_round.items())]
         stacks.append(Bar(str(r["round"]), parts))
     if not stacks:
         return None
-    legend = [("real (round 0)" if s == 0 else f"made in round {s}", s % 8) for s in sources]
+    legend = [("real (round 0)" if s == 0 else f"made in round {s}", _color(s)) for s in sources]
     title = "Examples trained on, by the round they come from"
     return {"title": title, "svg": bars(title, stacks, "round"), "legend": legend, "caption": ""}
+
+
+def _color(source: int) -> int:
+    return 1 + (source - 1) % 7 if source else 0  # no round has the color of real data
 
 
 def _tip(trained: Any, source: int, n: int) -> str:

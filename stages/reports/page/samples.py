@@ -86,8 +86,8 @@ def quotas(totals: Counter[Kind], limit: int) -> Counter[Kind]:
 class _Source:
     """Files with rows of one or several kinds."""
 
-    def __init__(self, totals: Facts, paths: Sequence[str], columns: Sequence[str]) -> None:
-        self.totals: dict[Kind, int] = totals
+    def __init__(self, totals: dict[Kind, int], paths: Sequence[str], columns: Sequence[str]) -> None:
+        self.totals = totals
         self._paths, self._columns = paths, columns
 
     def kind(self, row: Facts) -> Kind:
@@ -106,11 +106,13 @@ class _Source:
             for i, path in enumerate(paths):
                 if not +left:
                     return
-                share = {kind: -(-n // (count - i)) if shared else n for kind, n in left.items()}
+                share = Counter({kind: -(-n // (count - i)) if shared else n for kind, n in left.items()})
                 for batch in lookup.read_columns(path, self._columns):
+                    if not +share:
+                        break
                     for row in batch.to_pylist():
                         kind = self.kind(row)
-                        if share.get(kind, 0) > 0 and (kind, row["id"]) not in taken:
+                        if share[kind] > 0 and (kind, row["id"]) not in taken:
                             taken.add((kind, row["id"]))
                             share[kind] -= 1
                             left[kind] -= 1
@@ -208,5 +210,5 @@ def _is_right(payload: Facts) -> bool:
 
 
 def _sample(kind: Kind, row: Facts) -> Sample:
-    more = {name: row.get(name) or "" for name in ("detail", "raw")}
-    return Sample(kind, row["id"], row["parents"], orjson.loads(row["payload"]), **more)
+    detail, raw = (row.get(name) or "" for name in ("detail", "raw"))
+    return Sample(kind, row["id"], row["parents"], orjson.loads(row["payload"]), detail, raw)

@@ -5,6 +5,7 @@ are the same in all rounds; what the model wrote for training; and what of that 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pipeline.display import round_title
@@ -21,7 +22,8 @@ from stages.reports.table import Figures
 Facts = dict[str, Any]
 ANSWERS, WRITTEN, PUBLISHED = "held-out answers", "written", "published"
 SOURCES = (ANSWERS, WRITTEN, PUBLISHED)
-PARTS, TEXTS = 40, 4000  # read of each source and round
+PARTS, MOST = 12, 40_000  # files and texts that are read of each source and round
+TEXTS = 4000  # whose words are looked at
 WORDS = 20_000  # of distinct-n, or as many as the round with the fewest has
 FEWEST = 200  # words in a round that take part in distinct-n
 
@@ -43,7 +45,7 @@ def texts(run: RunDir, figures: Sequence[Figures]) -> Facts:
     """Return the charts and the table of how texts changed; `figures` are those of evaluated rounds."""
     keys = run.rounds()
     found = {
-        source: {r: m for r in keys if (m := _measure(read(run, r)))}
+        source: {r: m for r in keys if (m := _measure(islice(read(run, r), MOST)))}
         for source, read in ((ANSWERS, _answers), (WRITTEN, _written), (PUBLISHED, _published))
     }
     rows = [row for source in SOURCES for row in _rows(source, found[source])]

@@ -20,7 +20,7 @@ from stages.reports.page.embed import safe
 from stages.reports.page.samples import COLUMNS, Sample, kept
 
 Facts = dict[str, Any]
-MANY = 400_000  # rows of a stage that is not searched for ancestors
+MANY = 100_000  # rows of a stage that is not searched for ancestors
 ITEMS = 60  # of a list that are shown
 NODES = 400  # of a tree
 DEPTH = 6  # of nested values
