@@ -1,13 +1,23 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
 from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, Preferences, Source
-from pipeline.config.engines import AnyEngine, OpenaiEngine, ScriptedEngine, VllmEngine, WorkerEngine
+from pipeline.config.engines import (
+    AnyEngine,
+    ClassifierEngine,
+    OpenaiEngine,
+    ScoresEngine,
+    ScriptedEngine,
+    VllmEngine,
+    WorkerEngine,
+)
 from pipeline.config.load import build_recipe, dump_recipe, load_recipe, stored_data, stored_recipe
 from pipeline.config.recipe import Evaluate, Model, Recipe, Runner
 from pipeline.config.training import Cpt, Dpo, Lora, Train
+from pipeline.config.verifiers import AnyVerifier, VerifierSection
 
 __all__ = [
-    "Accumulate", "AnyEngine", "Columns", "Cpt", "Dpo", "Evaluate", "Filters", "HeldOut", "Lora", "Model",
-    "OpenaiEngine", "Preferences", "Recipe", "Runner", "ScriptedEngine", "Source", "Train", "VllmEngine",
-    "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
+    "Accumulate", "AnyEngine", "AnyVerifier", "ClassifierEngine", "Columns", "Cpt", "Dpo", "Evaluate",
+    "Filters", "HeldOut", "Lora", "Model", "OpenaiEngine", "Preferences", "Recipe", "Runner",
+    "ScoresEngine", "ScriptedEngine", "Source", "Train", "VerifierSection", "VllmEngine", "WorkerEngine",
+    "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Runs one stage of a round: feeds rows to workers, survives their deaths, closes with a manifest."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
 import orjson
 
@@ -17,23 +19,32 @@ from pipeline.rundir import RunDir
 from pipeline.runner.crew import Crew, StageRun
 from pipeline.runner.steps import rows_in, run_steps
 from pipeline.runner.worker import StageFactory
+from pipeline.stage import Stage
 from pipeline.store import files, lock, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts
 
 
 async def run_stage(
-    round_: Round, name: str, factory: StageFactory, source: Input, engine: EngineHandle | None = None
+    round_: Round,
+    name: str,
+    factory: StageFactory,
+    source: Input,
+    engine: EngineHandle | None = None,
+    seats: Mapping[str, EngineHandle] | None = None,
 ) -> Manifest:
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
-    `factory` builds the stage from the recipe, here and in every worker. Raises StaleError when stored rows
-    were made with other inputs, StageError when the stage cannot be finished.
+    `factory` builds the stage from the recipe, here and in every worker; `seats` are the engines of
+    Stage.seats. Raises StaleError when stored rows were made with other inputs, StageError when the stage
+    cannot be finished.
     """
-    job = StageRun(round_, name, factory, factory(round_.recipe), engine)
+    job = StageRun(round_, name, factory, factory(round_.recipe), engine, seats or {})
     run, stage, folder = round_.run, job.stage, job.folder
     model = engine.model_name if engine else ""
-    parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=source.digest)
+    at_seats = {seat: handle.model_name for seat, handle in job.seats.items()}
+    inputs = source.digest
+    parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=inputs, seats=at_seats)
     digest = fingerprint.check(folder, parts_)
     if (done := run.manifest(folder)) is not None:
         return done
@@ -45,13 +56,13 @@ async def run_stage(
         rows_in=source.count,
         rows_done=0,
         rows_out=0,
-        model=model if stage.prompts else "",
+        model=", ".join(dict.fromkeys(at_seats.values())) or (model if stage.prompts else ""),
     )
     display = StageDisplay(f"{round_title(round_.number)}, {name}", source.count)
     began, seconds_before = time.monotonic(), _seconds(folder)
     try:
         if stage.row is not None:
-            cache = await _run_rows(job, source, display)
+            cache = await _run_rows(job, _completed(stage, source), display)
             manifest.extra = {"prefix_cache": cache} if cache else {}
             _sum_up(manifest, job)
         else:
@@ -66,6 +77,12 @@ async def run_stage(
     _close(manifest, job, source)
     display.close(manifest, run)
     return manifest
+
+
+def _completed(stage: Stage, source: Input) -> Input:
+    if stage.completed is None:
+        return source
+    return replace(source, rows=partial(stage.completed, source.rows, source.count))
 
 
 def given_to(run: RunDir, folder: str) -> frozenset[str]:

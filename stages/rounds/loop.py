@@ -7,6 +7,7 @@ the base model when there were no demonstrations to train a round 0 on.
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,13 +26,14 @@ from pipeline.publish import CPT
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
-from pipeline.stage import PROPOSE, STAGES, TRAIN
+from pipeline.stage import PROPOSE, ROUND, STAGES, TRAIN, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
 from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
+from stages.rounds.seats import Seats
 from stages.tasks.freeze import freeze
 from stages.tasks.general import conversations
 
@@ -53,6 +55,7 @@ class Loop:
         local = VllmEngine() if recipe.engine.implementation.is_endpoint else recipe.engine
         own = recipe.evaluate.engine or local
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
+        self.seats = Seats(recipe, self.engines, logs)
 
     @functools.cached_property
     def base(self) -> ModelRef:
@@ -130,8 +133,14 @@ class Loop:
             if name == "generate"
             else round_.input(STAGES[STAGES.index(name) - 1])
         )
-        engine = await self._engine(number, name) if self.method.stages()[name].prompts else None
-        return await run_stage(round_, name, functools.partial(method_stage, name), source, engine)
+        stage = self.method.stages()[name]
+        engine = await self._engine(number, name) if stage.prompts and not stage.seats else None
+        done = round_.manifest(name) is not None
+        seats = await self._take(stage, f"{name} of round {number}", done, lambda: self.generator(number))
+        factory = functools.partial(method_stage, name)
+        manifest = await run_stage(round_, name, factory, source, engine, seats)
+        await self.seats.leave()
+        return manifest
 
     async def _engine(self, number: int, name: str) -> EngineHandle:
         """Return what a stage asks: the round's generator, unless the method says otherwise. A finished stage
@@ -144,6 +153,21 @@ class Loop:
         if self.run.manifest(self.run.stage(number, name)):
             return pool.handle(model)
         return await self._use(pool, _present(model, f"{name} of round {number}"))
+
+    async def _take(
+        self, stage: Stage, what: str, done: bool, judging: Callable[[], ModelRef]
+    ) -> dict[str, EngineHandle]:
+        """Return the engines at a stage's seats; `judging` is the round's model, if that is to judge."""
+
+        def part(name: str) -> ModelRef:
+            model = judging() if name == ROUND else self.base
+            return model if done else _present(model, what)
+
+        return await self.seats.take(stage, part, self._free_but, done)
+
+    async def _free_but(self, kept: set[EnginePool]) -> None:
+        for pool in {self.engines, self.evaluators} - kept:
+            await pool.free()
 
     async def _use(self, pool: EnginePool, model: ModelRef) -> EngineHandle:
         """Return a handle to engines of `pool` with `model`, after ending the other pool's, which may hold
@@ -206,11 +230,17 @@ class Loop:
         if model is None:
             raise SelfloopError(f"round {number} has no model to evaluate yet. Run: train --round {number}")
         round_ = self.round(number)
-        if evaluation.is_done(round_):
+        if evaluation.is_answered(round_):
             engine = self.evaluators.handle(model)
         else:
             engine = await self._use(self.evaluators, _present(model, f"the evaluation of round {number}"))
-        facts = await evaluation.evaluate(round_, engine)
+
+        async def seats(stage: Stage) -> dict[str, EngineHandle]:
+            done = evaluation.is_done(round_)
+            return await self._take(stage, f"the evaluation of round {number}", done, lambda: self.base)
+
+        facts = await evaluation.evaluate(round_, engine, seats)
+        await self.seats.leave()
         self._report()
         return facts
 
@@ -248,6 +278,8 @@ class Loop:
             folder = self.run.tasks(name)
             if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
                 function(self.method, row)
+        for stage in (*self.method.stages().values(), *evaluation.judged_stages(self.recipe)):
+            self.seats.check(stage)
         if isinstance(self.method, MixesGeneral) and self.method.general:
             for _ in conversations(self.method.general, self.recipe.seed):
                 pass  # a row that is no conversation would otherwise stop the run when it publishes
@@ -274,6 +306,7 @@ class Loop:
         """End the engines that this driver started, not those it attached to; leaving an `async with` block
         does it too.
         """
+        await self.seats.leave()
         await self.engines.leave()
         await self.evaluators.leave()
 

@@ -74,13 +74,6 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     assert changed and all("_proj" in name for name in changed)
 
 
-def test_two_workers_share_the_batch(local_ray, make_spec, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # relative folders mean the driver's, not the workers' own
-    result = train(dataclasses.replace(make_spec(workers=2, max_steps=3), out="model", work="train"))
-    assert result.model == str(tmp_path / "model") and (tmp_path / "model" / "config.json").exists()
-    assert result.steps == 3 and result.hyperparameters["per_device_train_batch_size"] == 2
-
-
 def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):
     spec = make_spec(extra={"optim": "nonsense"})
     with pytest.raises(
