@@ -25,7 +25,7 @@ def facts_of(run: RunDir) -> Facts:
     """Return a run's sections, as the page's template reads them. Raises SelfloopError if there is no run."""
     seen = overview.overview(run)
     rounds = seen["rounds"]
-    figures = [f for r in run.rounds() if (f := round_figures(run, r)) is not None]
+    figures = [f for r in run.rounds() if (f := round_figures(run, r)) and f["n"]]
     number = _measured(run)
     short = number.partition(" (")[0]  # a method may explain its measure in parentheses
     found = results(figures, short)
@@ -55,9 +55,8 @@ def state(rounds: list[Facts]) -> Facts:
     begun = [i for i, r in enumerate(rounds) if any(s["state"] != NOT_BEGUN for s in _stages(r).values())]
     if not begun:
         return {"done": False, "text": "not begun"}
-    for r in rounds[
-        begun[-1] :
-    ]:  # earlier ones are over, whatever they lack: a branch shares only some stages
+    # Earlier ones are over, whatever they lack: a branch shares only some stages.
+    for r in rounds[begun[-1] :]:
         title = round_title(r["round"])
         for name, facts in _stages(r).items():
             if facts["state"] == NOT_BEGUN:

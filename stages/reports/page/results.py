@@ -40,11 +40,11 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
         return {"tone": "even", "text": "No round is evaluated yet.", "detail": ""}
     last = figures[-1]
     greedy = f"{last['greedy']['mean']:.1%}"
-    against = last.get("against_round_0") or last.get("against_base")
-    title = round_title(last["round"])
-    if not against:
+    gain, title = gain_of(last), round_title(last["round"])
+    if gain is None:
         return {"tone": "even", "text": f"{title.capitalize()}: {greedy} {number}.", "detail": ""}
-    gain, reference = against["difference"], _reference(against["round"])
+    against = last.get("against_round_0") or last["against_base"]
+    reference = _reference(against["round"])
     points = f"{signed(gain['mean'])} points"
     tone = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "even"
     verdict = {
@@ -67,7 +67,8 @@ def _reference(round_: RoundKey) -> str:
 def gain_of(f: Figures) -> Facts | None:
     """Return a round's difference from round 0, or from the base model."""
     against = f.get("against_round_0") or f.get("against_base")
-    return against["difference"] if against and f["round"] != "base" else None
+    known = against and f["round"] != "base" and against["difference"]["mean"] is not None
+    return against["difference"] if known else None  # two rounds may have no question in common
 
 
 def _row(f: Figures) -> Facts:

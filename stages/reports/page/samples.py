@@ -99,10 +99,8 @@ class _Source:
         count = min(FILES, len(self._paths))
         paths = [self._paths[i * len(self._paths) // count] for i in range(count)]
         left, taken = Counter(wanted), set()
-        for shared in (
-            True,
-            False,
-        ):  # at first no more from a file than its share, then wherever there are some
+        # At first no more from a file than its share, then wherever there are some.
+        for shared in (True, False):
             for i, path in enumerate(paths):
                 if not +left:
                     return
@@ -195,6 +193,8 @@ def _evaluations(run: RunDir, rounds: Sequence[Facts]) -> Iterator[_Source]:
         before: _Judged | None = None
         for round_ in evaluated:
             before = _Judged(round_, name, kept(run, round_, name), before)
+            for reject in run.rejects(run.stage(round_, name), "failed"):
+                before.judged[reject["id"]] = (False, "(the request failed)")
             yield before
 
 

@@ -110,13 +110,24 @@ def record(sample: Sample, ancestors: Ancestors, pool: Pool) -> list[Any]:
         title = f"{round_title(sample.before[0])} answered"
         steps.insert(-1, [title, "", "", [["text", pool.add(sample.before[1])]]])
     raw = "" if sample.raw == sample.payload.get("text") else sample.raw
-    titles = [_title(sample.payload.get("question")), _title(_said(sample))]
+    titles = [
+        _title(sample.payload.get("question") or _last(sample.payload, "prompt")),
+        _title(_said(sample)),
+    ]
     return [titles, steps, [pool.add(sample.detail), pool.add(raw)]]
 
 
 def _said(sample: Sample) -> Any:
     payload = sample.payload
-    return (payload.get("greedy") or {}).get("text") or payload.get("text") or sample.raw
+    answer = (payload.get("greedy") or {}).get("text") or payload.get("text") or sample.raw
+    return answer or _last(payload, "chosen") or sample.detail
+
+
+def _last(payload: Facts, name: str) -> Any:
+    """Return the last message of a pair's prompt or answer, None for a row that is no pair."""
+    messages = payload.get(name)
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return last.get("content") if isinstance(last, dict) else None
 
 
 def _title(value: Any) -> str:

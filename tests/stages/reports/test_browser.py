@@ -17,7 +17,8 @@ from stages.reports.page.build import PER_CHUNK
 from stages.reports.page.embed import packed
 from tests.stages.reports.browser import CHROMIUM, Page, browser
 from tests.stages.reports.finished import Finished
-from tests.stages.reports.test_page import HOSTILE, Parsed
+from tests.stages.reports.parsed import Parsed
+from tests.stages.reports.test_page import HOSTILE
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
