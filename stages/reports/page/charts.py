@@ -78,13 +78,13 @@ def lines(
         style: Any = (0, (4, 3)) if one.dashed else "-"
         axes.plot(xs, ys, color=color, linewidth=1.8, linestyle=style, solid_capstyle="round", zorder=3)
         sure = [p for p in one.points if p.low is not None and p.high is not None]
+        at, lows, highs = [p.x for p in sure], [p.low for p in sure], [p.high for p in sure]
         if one.spread and sure:
-            lows, highs = [p.low for p in sure], [p.high for p in sure]
-            axes.fill_between([p.x for p in sure], lows, highs, color=color, alpha=0.14, linewidth=0)
+            axes.fill_between(at, lows, highs, color=color, alpha=0.14, linewidth=0)
+        elif sure:
+            axes.vlines(at, lows, highs, color=color, linewidth=1.2, alpha=0.65, zorder=2)
         for k, p in enumerate(one.points if len(xs) <= _LONG_LINE else ()):
             tips[f"tip-{i}-{k}"] = p.tip
-            if p in sure and not one.spread:
-                axes.plot([p.x, p.x], [p.low, p.high], color=color, linewidth=1.2, alpha=0.65, zorder=2)
             size = 5.5 if not one.dashed else 4
             axes.plot(p.x, p.y, "o", color=color, markersize=size, gid=f"tip-{i}-{k}", zorder=4)
     if labels:

@@ -43,7 +43,7 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     gain, title = gain_of(last), round_title(last["round"])
     if gain is None:
         return {"tone": "even", "text": f"{title.capitalize()}: {greedy} {number}.", "detail": ""}
-    against = last.get("against_round_0") or last["against_base"]
+    against = last["against_round_0" if "against_round_0" in last else "against_base"]
     reference = _reference(against["round"])
     points = f"{signed(gain['mean'])} points"
     tone = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "even"
@@ -67,8 +67,9 @@ def _reference(round_: RoundKey) -> str:
 def gain_of(f: Figures) -> Facts | None:
     """Return a round's difference from round 0, or from the base model."""
     against = f.get("against_round_0") or f.get("against_base")
-    known = against and f["round"] != "base" and against["difference"]["mean"] is not None
-    return against["difference"] if known else None  # two rounds may have no question in common
+    if not against or f["round"] == "base" or against["difference"]["mean"] is None:
+        return None  # there is nothing to compare with, or no question that both were asked
+    return against["difference"]
 
 
 def _row(f: Figures) -> Facts:
