@@ -333,7 +333,7 @@ def test_the_report_shows_critique_and_pairs(finished: RunDir) -> None:
         fields = way[-1][1]
         assert title[0] and title[0] in " ".join(fields["prompt"][-1]["content"].split())
         assert fields["chosen"] != fields["rejected"]
-        assert {"feedback", "approved"} <= dict(way)["critique"].keys()
+        assert {"feedback", "text"} <= dict(way)["critique"].keys()
 
 
 def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
