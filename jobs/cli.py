@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Look at a run and its rows, even while it is running.",
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Start a run from a round of another one, with other settings.",
+    "reverify": "Run other filters and verifiers over the stored answers of a run.",
     "compare": "Compare runs by method and policy.",
     "report": "Write a run, or several side by side, as one HTML file.",
     "view": "Show that report in a browser while the run goes on.",

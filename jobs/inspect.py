@@ -13,11 +13,14 @@ from pipeline import overview, sample_rows
 from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import ANSWER, RESUMED
+from pipeline.stage import ANSWER, LABELS, PAIRS, PUBLISH, RESUMED
 from pipeline.store import files
 from stages.reports.table import measured, rounds_table
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
+# The stage whose rows a dataset holds, by what they are called; others hold those of publish.
+_OF_UNIT = {"pairs": PAIRS, "answers": LABELS}
+_PUBLISHING = (PUBLISH, *_OF_UNIT.values())
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
 
 RoundChoice = Annotated[
@@ -153,9 +156,9 @@ def _stage_facts(
     paths = [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
     show_rows_too = not kinds and facts["state"] != NOT_BEGUN
     facts["rows"] = [asdict(r) for r in sample_rows.spread(paths, n)] if show_rows_too else []
-    if stage in ("publish", "pairs"):
+    if stage in _PUBLISHING:
         datasets = overview.published(run, round_)
-        facts["datasets"] = [d for d in datasets if (d["unit"] == "pairs") == (stage == "pairs")]
+        facts["datasets"] = [d for d in datasets if _OF_UNIT.get(d["unit"], PUBLISH) == stage]
     if stage.startswith("evaluate"):
         facts["measured"] = measured(run)
         path = run.evaluation(round_)

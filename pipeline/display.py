@@ -121,10 +121,13 @@ def summary(m: Manifest) -> str:
 
 
 def rewards(line: dict[str, Any] | None) -> str:
-    """Return DPO's reward margin and accuracy as the end of a phrase; "" if there are none."""
+    """Return the reward margin of DPO or KTO, and DPO's accuracy, as the end of a phrase; "" without any."""
     if not line or "rewards/margins" not in line:
         return ""
-    return f", reward margin {line['rewards/margins']:.3f} (right for {line['rewards/accuracies']:.0%})"
+    accuracy = line.get("rewards/accuracies")
+    return f", reward margin {line['rewards/margins']:.3f}" + (
+        "" if accuracy is None else f" (right for {accuracy:.0%})"
+    )
 
 
 def seen_as(kind: str) -> str:

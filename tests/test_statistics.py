@@ -51,7 +51,10 @@ def test_bootstrap() -> None:
 
 
 def test_pairs_stay_pairs() -> None:
-    """Questions of which each gets better by the same amount: the difference is certain, however much the questions differ."""
+    """Questions of which each gets better by the same amount.
+
+    The difference is certain, however much the questions differ.
+    """
     old = {str(i): float(i % 2) for i in range(50)}
     found = paired_difference(old, {k: v + 0.5 for k, v in old.items()})
     assert found == pytest.approx((0.5, 0.5, 0.5))

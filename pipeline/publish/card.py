@@ -63,6 +63,11 @@ def _provenance(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind) -> li
         f"- Method: {facts.method}, round {facts.round}",
         f"- Model that wrote the synthetic completions: {facts.model or 'none'}",
         f"- Real {kind.real}: {real}; synthetic {kind.unit}: {synthetic}{share}",
+        *(
+            [f"- Right answers: {manifest['right']}; wrong answers: {manifest['wrong']}"]
+            if kind.flags
+            else []
+        ),
         f"- Schema version {kind.version}, content digest `{manifest['digest']}`",
         f"- Order: shuffled with seed {manifest['seed']}",
         *(f"- {note}" for note in facts.notes),

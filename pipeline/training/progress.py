@@ -14,7 +14,7 @@ from pipeline.overview import read_progress
 from pipeline.store.files import atomic_write
 
 Line = dict[str, Any]
-REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO reports beside its loss
+REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO (KTO: the former) reports beside its loss
 _POLL_SECONDS = 0.5
 
 
@@ -22,7 +22,8 @@ class ProgressWriter(TrainerCallback):
     """Appends a line (see on_log) to `path` at every logging step.
 
     With DPO also REWARDS: the margin between the implicit rewards of chosen and rejected answers, and how
-    often it is positive. `tokens` and `seconds` add up over resumed runs; steps lost in a kill appear again.
+    often it is positive; with KTO the margin between the means of right and wrong answers. `tokens` and
+    `seconds` add up over resumed runs; steps lost in a kill appear again.
     """
 
     def __init__(self, path: str) -> None:
@@ -121,11 +122,11 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     steps, margins = [line["step"] for line in lines], [line.get(REWARDS[0]) for line in lines]
-    dpo, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
-    label = "DPO loss" if dpo else "loss per completion token"
+    rewarded, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
+    label = "preference loss" if rewarded else "loss per completion token"
     axes = figure.add_subplot(xlabel="optimizer step", ylabel=label, title=title)
     axes.plot(steps, [line["loss"] for line in lines], marker=marker)
-    if dpo:
+    if rewarded:
         other = axes.twinx()
         other.set_ylabel("reward margin (dashed)")
         other.plot(steps, margins, "--", color="C1", marker=marker)

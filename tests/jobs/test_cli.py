@@ -216,6 +216,7 @@ READERS = [
     ("compare", "RUN"),
     ("scaling", "RUN"),
     ("branch", "RUN", "--to", "TO"),
+    ("reverify", "RUN", "--to", "TO"),
     *((stage, "--run", "RUN", "--round", "1") for stage in ("generate", "verify", "publish", "train")),
     ("evaluate", "--run", "RUN", "--base"),
 ]

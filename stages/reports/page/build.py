@@ -121,7 +121,7 @@ def _place(sample: samples.Sample) -> Any:
     kind, task = sample.kind, str(sample.payload.get("task_id"))
     round_ = -1 if isinstance(kind.round, str) else kind.round
     stage = ORDER.index(kind.stage) if kind.stage in ORDER else len(ORDER)
-    kept = kind.outcome in (samples.PUBLISHED, samples.KEPT, samples.PAIRED)
+    kept = kind.outcome in (samples.PUBLISHED, samples.KEPT, samples.PAIRED, samples.LABELLED)
     return (-round_, not kind.flip, not kept, stage, task, sample.id)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import sample_rows
 from pipeline.overview import NOT_BEGUN, TRAININGS
 from pipeline.rundir import RunDir
-from pipeline.stage import PROPOSE, STAGES
+from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES
 from stages.reports.page.charts import Bar, bars
 from stages.reports.page.embed import safe
 
@@ -15,7 +15,7 @@ EXAMPLES = 3  # of each reason
 REASONS = 12  # that have examples, in all rounds together
 LOOK_AT = 20_000  # rejects of a stage to choose examples from
 SHOWN = 1200  # characters of an example's text
-FUNNEL = (PROPOSE, *STAGES, "publish", "pairs")
+FUNNEL = (PROPOSE, *STAGES, PUBLISH, PAIRS, LABELS)
 
 
 def learnt(run: RunDir, rounds: list[Facts]) -> Facts:
@@ -85,8 +85,8 @@ def _funnel(r: Facts) -> Facts | None:
         "made": max(
             (outs[name] for name in STAGES[:2] if name in outs), default=0
         ),  # critique may divide rows
-        "left": next((outs[name] for name in ("publish", *reversed(STAGES)) if name in outs), 0),
-        "published": "publish" in outs,
+        "left": next((outs[name] for name in (PUBLISH, *reversed(STAGES)) if name in outs), 0),
+        "published": PUBLISH in outs,
         "steps": [{**s, "share": s["out"] / most} for s in steps],
     }
 

@@ -6,7 +6,7 @@
   const $ = (id) => document.getElementById(id);
   const form = $("filters"), list = $("list"), more = $("more"), found = $("found");
   const FILTERS = ["run", "round", "stage", "outcome", "reason", "flip"];
-  const GOOD = new Set(["published", "right", "paired", "won"]), BAD = new Set(["dropped", "failed", "wrong", "lost"]);
+  const GOOD = new Set(["published", "right", "paired", "labelled", "won"]), BAD = new Set(["dropped", "failed", "wrong", "lost"]);
 
   async function unpack(id) {
     const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));

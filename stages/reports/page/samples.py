@@ -15,7 +15,7 @@ import orjson
 from pipeline import overview
 from pipeline.overview import NOT_BEGUN
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import PAIRS, PUBLISH, STAGES
+from pipeline.stage import LABELS, PAIRS, PUBLISH, STAGES
 from pipeline.store import files, lookup
 
 Facts = dict[str, Any]
@@ -24,7 +24,8 @@ ANSWER = 4_000  # characters of an earlier answer
 FILES = 400  # read at most of each folder, evenly spread
 COLUMNS = ("id", "parents", "payload")
 REJECT_COLUMNS = (*COLUMNS, "reason", "detail", "raw")
-PUBLISHED, KEPT, PAIRED, RIGHT, WRONG = "published", "kept so far", "paired", "right", "wrong"
+PUBLISHED, KEPT, PAIRED, LABELLED = "published", "kept so far", "paired", "labelled"
+RIGHT, WRONG = "right", "wrong"
 WON, LOST = "won", "lost"
 
 
@@ -180,7 +181,8 @@ def _sources(run: RunDir, r: Facts) -> Iterator[_Source]:
             if reasons:
                 yield _Rejects(round_, name, outcome, reasons, folder)
     last = next((name for name in (PUBLISH, *reversed(STAGES)) if name in begun), None)
-    for name, outcome in ((last, PUBLISHED if last == PUBLISH else KEPT), (PAIRS, PAIRED)):
+    ends = ((last, PUBLISHED if last == PUBLISH else KEPT), (PAIRS, PAIRED), (LABELS, LABELLED))
+    for name, outcome in ends:
         if name in begun and stages[name]["out"]:
             kind = {Kind(round_, str(name), outcome): stages[name]["out"]}
             yield _Source(kind, kept(run, round_, str(name)), COLUMNS)

@@ -6,6 +6,7 @@ are the same in all rounds; what the model wrote for training; and what of that 
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from posixpath import basename
 from typing import Any, NamedTuple
 
 from pipeline.display import round_title
@@ -21,6 +22,7 @@ from stages.reports.table import Figures
 
 Facts = dict[str, Any]
 ANSWERS, WRITTEN, PUBLISHED = "held-out answers", "written", "published"
+PREFERENCES = ("dpo", "kto")  # kinds of dataset
 SOURCES = (ANSWERS, WRITTEN, PUBLISHED)
 PARTS, MOST = 12, 40_000  # files and texts that are read of each source and round
 TEXTS = 4000  # whose words are looked at
@@ -156,9 +158,13 @@ def _written(run: RunDir, round_: RoundKey) -> Iterator[str]:
 
 
 def _published(run: RunDir, round_: RoundKey) -> Iterator[str]:
-    """Yield the texts that a round's datasets train on; pairs are left out, as they repeat the examples."""
+    """Yield the texts that a round's datasets teach; answers for preference training, of which some are wrong
+    on purpose, are left out.
+    """
     columns = ("completion", "turns", "text")
     for kind in files.glob(run.path("datasets"), "*"):
+        if basename(kind.rstrip("/")) in PREFERENCES:
+            continue
         folder = files.join(kind, f"round-{round_name(round_)}", "train")
         for path in _spread(files.glob(folder, "data-*.arrow")):
             for batch in lookup.read_columns(path, columns):

@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Page:
-    """A tab. `problems` collects what the browser complained of: exceptions, console errors, refused content."""
+    """A tab. `problems` has what the browser complained of: exceptions, console errors, refused content."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.problems: list[str] = []

@@ -1,4 +1,4 @@
-"""A finished run of several rounds as the stages leave it, written directly: sums, which later models answer better."""
+"""A finished run of several rounds as the stages leave it, written directly: sums, answered ever better."""
 
 import random
 from pathlib import Path
@@ -158,21 +158,43 @@ class Finished:
         kept = {i: self.run.manifest(self.run.stage(i, "publish")).rows_out for i in range(r + 1)}  # type: ignore[union-attr]
         lines = [
             {
-                "step": s, "total": steps, "epoch": s / 20, "tokens": 410 * s, "seconds": 1.6 * s, "learning_rate": 1e-4, "grad_norm": 1.0,
+                "step": s,
+                "total": steps,
+                "epoch": s / 20,
+                "tokens": 410 * s,
+                "seconds": 1.6 * s,
+                "learning_rate": 1e-4,
+                "grad_norm": 1.0,
                 "loss": 0.35 + 2.2 * 0.93**s / (1 + 0.3 * r) + 0.08 * self._random.random(),
                 "tokens_per_second": 230 + 30 * self._random.random(),
             }
             for s in range(1, steps + 1)
-        ]  # fmt: skip
+        ]
         files.write_bytes(
             files.join(folder, "progress.jsonl"), b"".join(orjson.dumps(x) + b"\n" for x in lines)
         )
         result = {
-            "model": self.run.model(r), "revision": "0123456789ab", "base": "tiny@1", "steps": steps, "examples": sum(kept.values()),
-            "left_out": 0, "tokens": 24_600, "seconds": 96.0, "tokens_per_second": 256.2, "final_loss": lines[-1]["loss"],
-            "shares": {"real": kept[0], "synthetic": sum(kept.values()) - kept[0], "rounds": {str(k): n for k, n in kept.items()}},
-            "hyperparameters": {"learning_rate": 1e-4}, "versions": {}, "fingerprint": {}, "kind": "sft", "rewards": None,
-        }  # fmt: skip
+            "model": self.run.model(r),
+            "revision": "0123456789ab",
+            "base": "tiny@1",
+            "steps": steps,
+            "examples": sum(kept.values()),
+            "left_out": 0,
+            "tokens": 24_600,
+            "seconds": 96.0,
+            "tokens_per_second": 256.2,
+            "final_loss": lines[-1]["loss"],
+            "shares": {
+                "real": kept[0],
+                "synthetic": sum(kept.values()) - kept[0],
+                "rounds": {str(k): n for k, n in kept.items()},
+            },
+            "hyperparameters": {"learning_rate": 1e-4},
+            "versions": {},
+            "fingerprint": {},
+            "kind": "sft",
+            "rewards": None,
+        }
         files.write_json(files.join(folder, "train.json"), result)
 
     def _evaluate(self, r: RoundKey) -> None:
@@ -223,9 +245,17 @@ class Finished:
         files.write_json(self.run.evaluation(r), facts)
 
     def _write(
-        self, folder: str, stage: str, r: RoundKey, outcomes: list[tuple[Row, Outcome]], cost: Counts | None = None,
-        *, step: StepEntry | None = None, stepped: list[tuple[Row, Outcome]] | None = None, seconds: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        folder: str,
+        stage: str,
+        r: RoundKey,
+        outcomes: list[tuple[Row, Outcome]],
+        cost: Counts | None = None,
+        *,
+        step: StepEntry | None = None,
+        stepped: list[tuple[Row, Outcome]] | None = None,
+        seconds: float = 0.0,
+    ) -> None:
         files.write_json(files.join(folder, "fingerprint.json"), {})
         writer = PartWriter(files.join(folder, "rows") if step else folder, folder, "00000")
         for i, (row, outcome) in enumerate(outcomes):
@@ -264,11 +294,22 @@ class Finished:
             for p in files.glob(where, "part-*.arrow")
         ]
         Manifest(
-            stage=stage, round=r, method="direct", fingerprint="f", rows_in=total.rows_in, rows_done=total.done,
-            rows_dropped=total.dropped, rows_failed=total.failed, rows_out=sum(e.rows for e in entries), parts=entries,
-            steps=steps, seconds=seconds, tokens=Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens),
-            requests=Requests(sent=total.sent), model="tiny@1" if total.sent else "",
-        ).write(folder)  # fmt: skip
+            stage=stage,
+            round=r,
+            method="direct",
+            fingerprint="f",
+            rows_in=total.rows_in,
+            rows_done=total.done,
+            rows_dropped=total.dropped,
+            rows_failed=total.failed,
+            rows_out=sum(e.rows for e in entries),
+            parts=entries,
+            steps=steps,
+            seconds=seconds,
+            tokens=Tokens(prompt=total.prompt_tokens, completion=total.completion_tokens),
+            requests=Requests(sent=total.sent),
+            model="tiny@1" if total.sent else "",
+        ).write(folder)
 
 
 def _task(name: str, a: int, b: int) -> Row:

@@ -1,4 +1,4 @@
-"""The report as a file: what it says, that model text is inert in it, that it is written whatever a run lacks."""
+"""The report as a file: what it says, that model text is inert in it, and runs that lack something."""
 
 import json
 import re
@@ -159,7 +159,7 @@ def test_runs_in_any_state(built: Built, run: RunDir, make_recipe: Any) -> None:
 
 
 def test_a_run_of_an_older_version(finished: Finished, tmp_path: Path) -> None:
-    """Without what later versions added: counts of readable answers, learning rates, task ids' documents, a method here."""
+    """Without what later versions added, a stage that was removed, and a method that is not here."""
     shutil.copytree(finished.run.root, tmp_path / "old")
     run = RunDir(tmp_path / "old")
     for r in run.rounds():

@@ -1,4 +1,7 @@
-"""The whole loop on a tiny model: Ray, TRL, the scripted engine. Then branches of that run, and both side by side."""
+"""The whole loop on a tiny model: Ray, TRL, the scripted engine.
+
+Then branches of that run, and both side by side.
+"""
 
 import asyncio
 import json
@@ -270,7 +273,10 @@ def test_removed_model_needed_only_for_evaluation(finished: tuple[RunDir, Recipe
 def test_under_replace_the_same_answers_are_published_in_every_round(
     finished: tuple[RunDir, Recipe], tmp_path: Path
 ) -> None:
-    """Round 2 repeats what round 1 verified: a duplicate where both are trained on, and none under replace."""
+    """Round 2 repeats what round 1 verified.
+
+    It is a duplicate where both are trained on, and none under replace.
+    """
     run, recipe = finished
     published = {}
     for policy in ("all", "replace", "window:2"):

@@ -28,7 +28,10 @@ COUNTER = {"source": "environment", "dataset": "tests.stages.methods.agent_r.sea
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
-    """Demonstrations, one round of search, one training on both, and the models before and after it evaluated."""
+    """Demonstrations, one round of search, one training on both.
+
+    The models before and after it are evaluated.
+    """
     run = RunDir(tmp_path_factory.mktemp("agent_r") / "run")
     recipe = tiny_recipe(
         rounds=1,
