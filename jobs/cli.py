@@ -29,6 +29,8 @@ COMMANDS = {
     "branch": "Start a run from a round of another one, with other settings.",
     "reverify": "Run other filters and verifiers over the stored answers of a run.",
     "compare": "Compare runs by method and policy.",
+    "report": "Write a run, or several side by side, as one HTML file.",
+    "view": "Show that report in a browser while the run goes on.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "push": "Push datasets and models to the Hub, with cards.",
     "serve": "Keep engines warm on a cluster, for many jobs.",

@@ -12,6 +12,8 @@ from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
 from pipeline.rundir import RunDir
+from pipeline.store import files
+from stages.reports import page
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
 from stages.rounds.plan import plan as make_plan
@@ -59,6 +61,8 @@ def iterate(
         with loop_display.shown(directory):
             asyncio.run(_run(directory, settings))
         rounds_table(directory)
+        if files.exists(report := directory.path(page.NAME)):
+            say(f"report, for a browser: {report}")
         say(f"inspect the results: selfloop inspect --run {directory.root}")
 
 

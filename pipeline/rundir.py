@@ -9,6 +9,7 @@ models/round-001/           trained model (round-001-sft: between the two halves
 evaluation/round-001.json   (and base.json)
 error.json                  what ended the last start, if an error did
 branch.json                 in a branch: its source, and the last round that both share
+report.html                 the run as a page, written after every round
 reverify.json               in a run that judges another one's answers again: that run, and the rounds
 tracking/                   what trackers were told, and TensorBoard's event files
 logs/

@@ -5,16 +5,16 @@ from typing import Any
 
 import orjson
 
+from pipeline.store import files
+
 Line = dict[str, Any]
 
 
 def read_progress(path: str | Path) -> list[Line]:
     """Return the last line of each step, in order, without a torn last line; [] if there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return []
     by_step: dict[int, Line] = {}
-    for line in map(orjson.loads, filter(None, path.read_bytes().split(b"\n")[:-1])):
+    lines = files.read_bytes(str(path)).split(b"\n")[:-1] if files.exists(str(path)) else ()
+    for line in map(orjson.loads, filter(None, lines)):
         # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
         by_step = {step: old for step, old in by_step.items() if step < line["step"]}
         by_step[line["step"]] = line

@@ -31,6 +31,7 @@ from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
+from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.rounds.seats import Seats
 from stages.tasks.freeze import freeze
@@ -293,7 +294,10 @@ class Loop:
     async def _finish(self, number: int) -> None:
         await self.publish(number)
         await self.train(number)
+        known = evaluation.is_done(self.round(number))
         await self.evaluate(number)
+        if not known:  # else a resumed run would write it for every round again
+            page.try_write(self.run)
 
     async def __aenter__(self) -> Self:
         return self

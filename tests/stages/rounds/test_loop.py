@@ -138,6 +138,8 @@ def test_rounds_table_complete(finished: tuple[RunDir, Recipe]) -> None:
     )
     assert all({"pass@1", "pass@4", "maj@4"} <= f.keys() for f in facts)
     assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
+    report = Path(finished[0].path("report.html")).read_text()
+    assert "all 2 rounds finished" in report and f"{facts[3]['greedy']['mean']:.1%}" in report
 
 
 def test_branch_shares_unaffected_stages(

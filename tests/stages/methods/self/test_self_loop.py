@@ -19,11 +19,13 @@ from pipeline.lineage import trace
 from pipeline.overview import overview
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
+from stages.reports.page import render
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
 from stages.steps.rouge import rouge_l
 from tests.jobs.conftest import selfloop
 from tests.stages.methods.self.rounds import asked, make, payloads, recipe_in
+from tests.stages.reports.parsed import Parsed
 from tests.training.conftest import tiny_model
 
 __all__ = ["selfloop", "tiny_model"]
@@ -253,6 +255,16 @@ def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
             and pair.payload["rejected"][0]["content"] == rows[parent]["initial"]
         )
         assert rows[parent]["initial_verdict"] is False
+
+
+def test_the_report_shows_critique_and_pairs(finished: RunDir) -> None:
+    pairs = [(title, way) for title, way, _, _ in Parsed(render([finished])).rows() if way[-1][0] == "pairs"]
+    assert len(pairs) == sum(finished.manifest(finished.stage(r, "pairs")).rows_out for r in ROUNDS) > 0
+    for title, way in pairs:
+        fields = way[-1][1]
+        assert title[0] and title[0] in " ".join(fields["prompt"][-1]["content"].split())
+        assert fields["chosen"] != fields["rejected"]
+        assert {"feedback", "text"} <= dict(way)["critique"].keys()
 
 
 def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
