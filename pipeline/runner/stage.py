@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import orjson
 
-from pipeline import fingerprint
+from pipeline import fingerprint, sharing
 from pipeline.display import StageDisplay, round_title
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine
 from pipeline.errors import DamagedError, StageError
 from pipeline.retries import UNANSWERED_PASSES
 from pipeline.round import Input, Round
@@ -23,20 +23,26 @@ from pipeline.store.parts import Counts
 
 
 async def run_stage(
-    round_: Round, name: str, factory: StageFactory, source: Input, engine: EngineHandle | None = None
+    round_: Round,
+    name: str,
+    factory: StageFactory,
+    source: Input,
+    engine: EngineHandle | LazyEngine | None = None,
 ) -> Manifest:
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
-    `factory` builds the stage from the recipe, here and in every worker. Raises StaleError when stored rows
-    were made with other inputs, StageError when the stage cannot be finished.
+    `factory` builds the stage from the recipe, here and in every worker. One that a twin of the run has
+    finished is taken over; `engine` starts only if the stage is not done. Raises StaleError when stored
+    rows were made with other inputs, StageError when the stage cannot be finished.
     """
-    job = StageRun(round_, name, factory, factory(round_.recipe), engine)
-    run, stage, folder = round_.run, job.stage, job.folder
+    run, stage, folder = round_.run, factory(round_.recipe), round_.folder(name)
     model = engine.model_name if engine else ""
     parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=source.digest)
+    sharing.take_over_stage(run, folder, name, parts_, round_.recipe)
     digest = fingerprint.check(folder, parts_)
     if (done := run.manifest(folder)) is not None:
         return done
+    job = StageRun(round_, name, factory, stage, await engine.ready() if engine else None)
     manifest = Manifest(
         stage=name,
         round=round_.number,

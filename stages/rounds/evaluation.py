@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Sampling
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.methods import Method, load_method, question_templates
@@ -129,7 +129,7 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
     return ""
 
 
-async def evaluate(round_: Round, engine: EngineHandle) -> dict[str, Any]:
+async def evaluate(round_: Round, engine: EngineHandle | LazyEngine) -> dict[str, Any]:
     """Evaluate a round's model (or "base"), write evaluation/round-NNN.json and return its content.
 
     `tokens` and `seconds` cover all sets; the measures of evaluate.sets are under `sets`.
@@ -155,13 +155,6 @@ async def evaluate(round_: Round, engine: EngineHandle) -> dict[str, Any]:
     facts |= await closed_book.perplexity(round_, engine)
     files.write_json(run.evaluation(round_.number), facts)
     return facts
-
-
-def is_done(round_: Round) -> bool:
-    """Tell whether every question of a round's evaluation has been answered."""
-    names = [stage_name(name) for name in (None, *round_.recipe.evaluate.sets)]
-    names += [RESUMED] if _failed_before(round_) is not None else []
-    return all(round_.manifest(name) is not None for name in names) and closed_book.is_measured(round_)
 
 
 def _own(method: Method, name: str | None) -> Stage | None:
