@@ -25,6 +25,7 @@ COMMANDS = {
     "trace": "Follow one row from its task through every request to the published example.",
     "branch": "Start a run from a round of another one, with other settings.",
     "compare": "Compare runs by method and policy.",
+    "arena": "Compare methods or settings over seeds, at equal compute.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "serve": "Keep engines warm on a cluster, for many jobs.",
     "doctor": "Check the machine, the run directory and Ray.",

@@ -182,11 +182,16 @@ def existing_runs(runs: list[str]) -> list[RunDir]:
 
 def default_run(recipe: Recipe) -> str:
     """Return the run directory used when none is given: data/runs/<name>, in the checkout if there is one."""
+    return str(runs_folder() / recipe.name)
+
+
+def runs_folder() -> Path:
+    """Return the folder of runs whose own is not given. Raises ConfigError in a submitted job."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
         raise ConfigError(
             "--run: a submitted job needs an absolute path outside the uploaded working directory."
         )
-    return str((PROJECT if CHECKOUT else Path.cwd()) / "data" / "runs" / recipe.name)
+    return (PROJECT if CHECKOUT else Path.cwd()) / "data" / "runs"
 
 
 def say(text: str, style: str = "") -> None:

@@ -12,7 +12,7 @@ from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.card import CardFacts
-from pipeline.publish.dataset import MANIFEST, measure, shares, whole_lengths, write_dataset
+from pipeline.publish.dataset import MANIFEST, measure, seen_tokens, shares, whole_lengths, write_dataset
 from pipeline.store.files import read_json
 from pipeline.training.spec import TrainSpec
 
@@ -23,12 +23,15 @@ _LENGTH_SAMPLE = 64  # rows whose token counts are checked
 
 @dataclass(slots=True, frozen=True)
 class TrainingData:
-    """Dataset folders with `examples` rows in all; `left_out` were too long; `shares` by origin and round."""
+    """Dataset folders with `examples` rows of `tokens` in all; `left_out` were too long; `shares` by origin
+    and round.
+    """
 
     folders: list[str]
     examples: int
     left_out: int
     shares: dict[str, Any]
+    tokens: int
 
 
 def prepare_data(spec: TrainSpec) -> TrainingData:
@@ -59,7 +62,8 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
             newest = max(part.round for part in spec.mixture.parts)
             facts = CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes)
             write_dataset(chosen, folders[0], facts, spec.seed, spec.kind)
-    return TrainingData([str(Path(f).absolute()) for f in folders], len(chosen), left_out, shares(chosen))
+    paths, tokens = [str(Path(f).absolute()) for f in folders], seen_tokens(chosen, spec.kind)
+    return TrainingData(paths, len(chosen), left_out, shares(chosen), tokens)
 
 
 def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:
