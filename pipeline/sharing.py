@@ -13,6 +13,8 @@ from typing import Any
 
 from pipeline import fingerprint
 from pipeline.config import Recipe
+from pipeline.console import progress as console
+from pipeline.display import round_title
 from pipeline.rundir import RunDir, differences, may_change
 from pipeline.stage import PAIRS, PUBLISH
 from pipeline.store import files
@@ -37,6 +39,7 @@ def take_over_stage(run: RunDir, folder: str, name: str, parts: dict[str, Any], 
             continue
         same = not fingerprint.changed(fingerprint.stored(other), parts)
         if same and _engines_alike(twin.recipe(), recipe):
+            console.print(f"{round_title(manifest.round)}, {name}: the same as in {twin.root}", markup=False)
             _take(Path(other), Path(folder), twin)
             return True
     return False

@@ -61,7 +61,7 @@ def _notes(lineup: Lineup, known: dict[str, Any]) -> list[str]:
     notes = ["Arms may share more than the untrained model and round 0: it shows as they run."]
     if arena.equal == "sampled_tokens" and not known:
         notes.append(
-            f"Before that, a pilot of {arena.pilot} questions for each arm. Then the arms' {arena.sampled_by} "
+            f"Before that, a pilot of {arena.pilot} questions for each arm; then its {arena.sampled_by} "
             "is set to sample as much as the control does, which this plan does not know yet."
         )
     if arena.budget.hours or arena.budget.sampled_tokens:
