@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from pipeline.config.section import Section
 from pipeline.errors import suggest
@@ -57,7 +57,7 @@ class Arena(Section):
 
     @field_validator("arms", "set")
     @classmethod
-    def _leaves_to_the_arena(cls, value: dict[str, Any], info: Any) -> dict[str, Any]:
+    def _leaves_to_the_arena(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         given = value.items() if info.field_name == "arms" else [("", value)]
         for arm, settings in given:
             for key in settings.keys() & (_SET_HERE.keys() - ({"rounds"} if not arm else set())):
@@ -72,14 +72,13 @@ class Arena(Section):
             raise ValueError("a seed is there twice; it would count as two")
         return seeds
 
-    @model_validator(mode="after")
-    def _control_is_an_arm(self) -> "Arena":
-        if self.control is not None and self.control not in self.arms:
-            raise ValueError(
-                f"control: no arm is called {self.control!r}.{suggest(self.control, list(self.arms))} "
-                f"Arms: {', '.join(self.arms)}"
-            )
-        return self
+    @field_validator("control")
+    @classmethod
+    def _is_an_arm(cls, control: str | None, info: ValidationInfo) -> str | None:
+        arms = info.data.get("arms", {control: {}})  # an arena whose arms are wrong says so
+        if control is not None and control not in arms:
+            raise ValueError(f"no arm has this name.{suggest(control, arms)} Arms: {', '.join(arms)}")
+        return control
 
     @property
     def against(self) -> str:

@@ -262,6 +262,8 @@ def _place(path: str, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) -
     for at in sections:  # before the file, whose lines below an overridden section do not count
         if at in set_by:
             return f"{set_by[at]}: {name}"
+    if loc and loc not in lines and (below := next((at for at in set_by if at[: len(loc)] == loc), None)):
+        return f"{set_by[below]}: {name}"
     line = next((lines[at] for at in sections if at in lines), None)
     return f"{path}:{line}: {name}" if line else f"{path}: {name}"
 

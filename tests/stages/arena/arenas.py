@@ -25,7 +25,7 @@ def arena_in(
     for name, rows in (("tasks", tasks), ("worked", worked)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     given: dict[str, Any] = {
-        "rounds": 2,
+        "rounds": 1,
         "model": {"base": str(model)},
         "engine": {"kind": "scripted", "answers": "tests.scripted_answers:sums"},
         "tasks": {"source": "jsonl", "path": str(folder / "tasks.jsonl")},

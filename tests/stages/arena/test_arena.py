@@ -1,16 +1,28 @@
 """Arenas on a tiny model: what arms share, what they compare, and how they go on after a stop."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from pipeline import fingerprint, sharing
 from pipeline.errors import ConfigError, SelfloopError, StaleError
+from pipeline.places import PROJECT
 from pipeline.rundir import RunDir
 from pipeline.sharing import taken_over
+from pipeline.store.lock import run_lock
+from stages.arena import equal
 from stages.arena.lineup import Lineup
 from stages.reports.arena_tables import markdown, show
+from tests.faults.driver import logged
 from tests.stages.arena.arenas import arena_in, asked, lineup, make, trained
 from tests.training.conftest import tiny_model
 
@@ -28,7 +40,7 @@ POLICIES = {
 def finished(
     tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
 ) -> tuple[Lineup, dict[str, Any], Path]:
-    """Three policies over two rounds."""
+    """Three policies over one round."""
     path = arena_in(tmp_path_factory.mktemp("arena"), tiny_model, POLICIES, equal="steps")
     outcome, found = make(path)
     assert outcome == ("", {})
@@ -36,7 +48,7 @@ def finished(
 
 
 def test_arms_share_what_they_have_in_common(finished: tuple[Lineup, dict[str, Any], Path]) -> None:
-    """The untrained model and round 0 are everyone's; up to the samples of round 2, window is like all."""
+    """The untrained model, round 0 and the samples of round 1 are everyone's; window trains on what all does."""
     line, _, _ = finished
     runs = line.everything()
     sent = asked(runs)
@@ -47,19 +59,14 @@ def test_arms_share_what_they_have_in_common(finished: tuple[Lineup, dict[str, A
         "000/evaluate": 20,
         "001/generate": 12,
         "001/evaluate": 40,  # all with window, replace
-        "002/generate": 24,
-        "002/evaluate": 60,
     }
     assert trained(runs) == [
         "all/seed-0/rounds/000",
         "all/seed-0/rounds/001",
-        "all/seed-0/rounds/002",
         "replace/seed-0/rounds/001",
-        "replace/seed-0/rounds/002",
-        "window/seed-0/rounds/002",
     ]
     all_, window = line.run("all", 0), line.run("window", 0)
-    assert taken_over(window.stage(2, "generate")) and not taken_over(window.stage(2, "publish"))
+    assert taken_over(window.stage(1, "train")) and not taken_over(window.stage(1, "publish"))
     one, other = (Path(run.model(1), "model.safetensors").stat() for run in (all_, window))
     assert one.st_ino == other.st_ino, "hard-linked"
 
@@ -69,15 +76,15 @@ def test_the_results_say_who_is_better_at_what_cost(
 ) -> None:
     line, found, _ = finished
     assert json.loads((line.folder / "arena.json").read_text())["comparisons"] == found["comparisons"]
-    assert found["compared"] == {"round": 2, "seeds": [0]} and found["control"] == "all"
+    assert found["compared"] == {"round": 1, "seeds": [0]} and found["control"] == "all"
     by_arm = {arm["arm"]: arm for arm in found["arms"]}
     assert list(by_arm) == ["all", "window", "replace"]
     control = by_arm["all"]
     run = line.run("all", 0)
-    tokens = sum(run.manifest(run.stage(r, "generate")).tokens.completion for r in (1, 2))
-    assert control["costs"]["sampled_tokens"] == tokens > 0 and control["costs"]["steps"] == 4
+    tokens = run.manifest(run.stage(1, "generate")).tokens.completion
+    assert control["costs"]["sampled_tokens"] == tokens > 0 and control["costs"]["steps"] == 2
     assert by_arm["window"]["ratios"]["steps"] == 1 and not by_arm["window"]["unequal"]
-    accuracy = [json.loads(Path(run.evaluation(r)).read_text())["greedy"]["mean"] for r in (0, 1, 2)]
+    accuracy = [json.loads(Path(run.evaluation(r)).read_text())["greedy"]["mean"] for r in (0, 1)]
     assert [r["accuracy"] for r in control["by_round"]] == accuracy
     pairs = [(c["arm"], c["against"]) for c in found["comparisons"]]
     assert pairs == [("window", "all"), ("replace", "all"), ("replace", "window")]
@@ -86,7 +93,7 @@ def test_the_results_say_who_is_better_at_what_cost(
         assert one["mean"] == pytest.approx(ends[0] - ends[1]) and one["p"] <= one["p_holm"] <= 1
     show(found)
     printed = capsys.readouterr().out
-    assert "test: held-out accuracy, seed 0" in printed and "what rounds 1 to 2 took" in printed
+    assert "test: held-out accuracy, seed 0" in printed and "what round 1 took" in printed
     written = (line.folder / "arena.md").read_text()
     assert "| replace | window |" in written and "(arena.png)" in written
     assert (line.folder / "arena.png").read_bytes().startswith(b"\x89PNG")
@@ -131,14 +138,14 @@ def test_a_budget_stops_it_and_more_of_it_goes_on(tmp_path: Path, tiny_model: Pa
     assert make(path, "budget.hours=0.0000001")[0].stopped.startswith("budget.hours")
 
 
-def test_a_run_that_fails_does_not_keep_the_others(
-    tmp_path: Path, tiny_model: Path, train_in_process: None
-) -> None:
-    """An arm that keeps no row has nothing to train on without real data."""
-    arms = {"good": None, "empty": {"filters.min_tokens": 500}}
-    path = arena_in(tmp_path, tiny_model, arms, recipe={"demonstrations": None, "rounds": 1}, control="empty")
-    outcome, found = make(path)
-    assert list(outcome.failed) == ["empty, seed 0"] and [arm["arm"] for arm in found["arms"]] == ["good"]
+def test_a_run_that_fails_does_not_keep_the_others(finished: tuple[Lineup, dict[str, Any], Path]) -> None:
+    """An arm that keeps no row has nothing to train on without real data. It joins late, and asks nothing anew."""
+    _, before, path = finished
+    empty = "{filters.min_tokens: 500, accumulate.policy: replace, accumulate.keep_real: false}"
+    outcome, found = make(path, f"arms.empty={empty}")
+    assert list(outcome.failed) == ["empty, seed 0"] and "all of 0" not in outcome.failed["empty, seed 0"]
+    assert [arm["arm"] for arm in found["arms"]] == list(POLICIES) and len(found["comparisons"]) == 3
+    assert found["spent"]["sampled_tokens"] == before["spent"]["sampled_tokens"]
     written = markdown(found, False)
     assert (
         "Failed: empty, seed 0" in written and "Without empty: no round of theirs is finished yet." in written
@@ -152,8 +159,6 @@ def test_arms_must_be_asked_the_same_questions(tmp_path: Path, tiny_model: Path)
 
 
 def test_two_drivers_are_one_too_many(tmp_path: Path, tiny_model: Path) -> None:
-    from pipeline.store.lock import run_lock
-
     path = arena_in(tmp_path, tiny_model, {"a": None, "b": None})
     with run_lock(tmp_path / "arena"), pytest.raises(SelfloopError, match="in use by process"):
         make(path)
@@ -161,10 +166,6 @@ def test_two_drivers_are_one_too_many(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_sampled_tokens_are_made_equal_by_a_pilot(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
     """Three samples a question cost three times as much, so a third of the questions are asked."""
-    import asyncio
-
-    from stages.arena import equal
-
     arms = {"one": {"method.samples": 1}, "three": {"method.samples": 3}}
     recipe = {"demonstrations": None, "engine": {"kind": "scripted", "tokens": 10}}
     path = arena_in(tmp_path, tiny_model, arms, recipe, equal="sampled_tokens", pilot=5)
@@ -187,8 +188,6 @@ def test_sampled_tokens_are_made_equal_by_a_pilot(tmp_path: Path, tiny_model: Pa
 
 
 def test_a_stage_that_has_begun_is_not_taken_over(finished: tuple[Lineup, dict[str, Any], Path]) -> None:
-    from pipeline import fingerprint, sharing
-
     line, _, _ = finished
     run = line.run("window", 0)
     parts = fingerprint.stored(run.stage(1, "generate"))
@@ -203,3 +202,34 @@ def test_a_stage_that_has_begun_is_not_taken_over(finished: tuple[Lineup, dict[s
     assert not sharing.take_over_stage(again, folder, "generate", parts, other)
     assert sharing.take_over_stage(again, folder, "generate", parts, recipe)
     assert again.manifest(folder) == run.manifest(run.stage(1, "generate"))
+
+
+def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(
+    tmp_path: Path, tiny_model: Path, local_ray: Any
+) -> None:
+    """kill -9 of the driver while it samples; a budget keeps it from going on to a training."""
+    arms = {"two": {"method.samples": 2}, "one": {"method.samples": 1}}
+    engine = {"kind": "scripted", "answers": "tests.scripted_answers:sums", "latency": 0.2, "jitter": 0.5}
+    recipe = {"demonstrations": None, "engine": engine, "runner": {"in_flight": 2}}
+    path = arena_in(tmp_path, tiny_model, arms, recipe, budget={"sampled_tokens": 1})
+    _, found = make(path)  # the untrained model's evaluation, which both share
+    more = f"budget.sampled_tokens={found['spent']['sampled_tokens'] + 1}"
+    line = lineup(path, more)
+    stage = Path(line.run("two", 0).stage(1, "generate"))
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    command = ["jobs.arena", str(path), "--to", str(line.folder), "--set", more]
+    with open(tmp_path / "out", "wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=PROJECT, env=environment, stdout=out, stderr=out
+        )
+    end = time.monotonic() + 200
+    while logged(stage) < 4:
+        assert process.poll() is None and time.monotonic() < end, (tmp_path / "out").read_text()
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = Counter(asked(line.everything()))
+    outcome, _ = make(path, more)
+    assert outcome.stopped.endswith("stopped before critique of round 1 of two, seed 0")
+    after = Counter(asked(line.everything()))
+    assert max(after.values()) == 1 and before <= after and after.total() == 20 + 12
