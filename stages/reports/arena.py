@@ -17,7 +17,8 @@ from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.statistics import holm
 from pipeline.store import files
-from stages.reports import arena_tables
+from stages.reports.arena_plot import draw
+from stages.reports.arena_tables import markdown
 from stages.reports.comparison import Arm, arm_difference, pooled_difference
 from stages.reports.flips import between
 from stages.reports.table import measured, round_figures
@@ -66,8 +67,8 @@ def write(found: Figures, folder: str) -> None:
     files.write_json(files.join(folder, "arena.json"), found)
     drawn = bool(found["arms"])
     if drawn:
-        arena_tables.draw(found, files.join(folder, "arena.png"))
-    files.write_bytes(files.join(folder, "arena.md"), arena_tables.markdown(found, drawn).encode())
+        draw(found, files.join(folder, "arena.png"))
+    files.write_bytes(files.join(folder, "arena.md"), markdown(found, drawn).encode())
 
 
 def _last_round(run: RunDir) -> int:

@@ -1,4 +1,4 @@
-"""An arena's results for people: tables for the terminal and in Markdown, and a plot."""
+"""An arena's results for people: tables for the terminal and in Markdown."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -8,15 +8,16 @@ from rich.table import Table as RichTable
 from pipeline.console import console
 from pipeline.display import round_title
 from pipeline.printable import one_line
-from pipeline.store import files
 from stages.reports.table import interval
 
 SHOWN_FLIPS = 5  # in Markdown
+SHOWN_ROUNDS = 3  # after the start
 Figures = dict[str, Any]
 LABELS = {"sampled_tokens": "sampled tokens", "trained_tokens": "trained tokens"}
 SAYS = (
-    "Intervals cover other questions, not other seeds: look at the seeds' own values for that. p: two-sided, "
-    "corrected by Holm for the comparisons of one table. What arms share counts in full for each of them."
+    "Intervals and p cover other questions, not other seeds: look at the seeds' own values for that. p is "
+    "two-sided and corrected by Holm, for the comparisons with the control and for the others apart. What "
+    "arms share counts in full for each of them."
 )
 
 
@@ -33,7 +34,7 @@ def tables(found: Figures) -> Iterator[Table]:
     if not found["arms"]:
         return
     seeds, last = found["compared"]["seeds"], found["compared"]["round"]
-    of = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))}"
+    of = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(map(str, seeds))} (each)"
     yield _accuracy(found, f"{found['name']}: held-out {found['measured']}, {of}", last)
     yield _costs(found)
     yield from _compared(found["comparisons"], f"held-out, round {last}")
@@ -58,9 +59,9 @@ def show(found: Figures) -> None:
 def markdown(found: Figures, plot: bool) -> str:
     """Return the results as a Markdown document; with `plot` it shows arena.png beside it."""
     parts = [f"# {found['name']}", *_remarks(found)]
-    for table in tables(found):
+    for table in (*tables(found), *_curves(found)):
         rows = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.rows]
-        lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
         parts += [f"**{table.title}**", "\n".join(lines)]
     if plot:
         parts.append("![accuracy against tokens and minutes](arena.png)")
@@ -68,46 +69,18 @@ def markdown(found: Figures, plot: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def draw(found: Figures, target: str) -> None:
-    """Write a PNG: accuracy by round against tokens sampled and trained on so far, and against minutes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # without pyplot: no global state, no display
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
-    for arm in found["arms"]:
-        rounds = [r for r in arm["by_round"] if r["round"] != "base"]
-        accuracy = [100 * r["accuracy"] for r in rounds]
-        costs = [r["costs_so_far"] for r in rounds]
-        for axes, x in (
-            (left, [c["sampled_tokens"] + c["trained_tokens"] for c in costs]),
-            (right, [c["minutes"] for c in costs]),
-        ):
-            axes.plot(x, accuracy, marker="o", markersize=4, label=arm["arm"])
-    left.set_xlabel("tokens sampled and trained on")
-    right.set_xlabel("minutes")
-    left.set_ylabel(f"held-out {found['measured']}, %")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.set_xlim(left=0)
-    right.legend(fontsize=8)
-    with files.atomic_write(target) as file:
-        figure.savefig(file, format="png", dpi=120)
-
-
 def _accuracy(found: Figures, title: str, last: int) -> Table:
     arms, against = (
         found["arms"],
         {c["arm"]: c for c in found["comparisons"] if c["against"] == found["control"]},
     )
-    rounds = list(dict.fromkeys(r["round"] for arm in arms for r in arm["by_round"]))
+    rounds = _shown_rounds(found)
     columns = [
         "arm",
         *(round_title(r) for r in rounds),
         "gain since its start",
         f"against {found['control']}",
-        "p",
+        "p (Holm)",
     ]
     rows = []
     for arm in arms:
@@ -121,7 +94,12 @@ def _accuracy(found: Figures, title: str, last: int) -> Table:
 
 def _costs(found: Figures) -> Table:
     """Return what each arm took in its rounds, as a multiple of the control's too, and what flipped."""
-    columns = ["arm", *(LABELS.get(c, c) for c in found["arms"][0]["costs"]), "lost since its start", "won"]
+    columns = [
+        "arm",
+        *(LABELS.get(c, c) for c in found["arms"][0]["costs"]),
+        "right to wrong",
+        "wrong to right",
+    ]
     rows = []
     for arm in found["arms"]:
         cells = []
@@ -134,7 +112,10 @@ def _costs(found: Figures) -> Table:
         counts = [f"{flips['lost']} of {flips['n']}", str(flips["won"])] if flips else ["", ""]
         rows.append([arm["arm"], *cells, *counts])
     over = found["compared"]["round"]
-    return Table(f"what {'round 1' if over == 1 else f'rounds 1 to {over}'} took, a seed", columns, rows)
+    title = (
+        f"what {'round 1' if over == 1 else f'rounds 1 to {over}'} took, a seed; what flipped since the start"
+    )
+    return Table(title, columns, rows)
 
 
 def _compared(comparisons: list[Figures], title: str) -> Iterator[Table]:
@@ -144,12 +125,12 @@ def _compared(comparisons: list[Figures], title: str) -> Iterator[Table]:
         [c["arm"], c["against"], interval(c, signed=True), _p(c), ", ".join(_signed(d) for d in c["by_seed"])]
         for c in comparisons
     ]
-    yield Table(f"{title}: arm against arm [95%]", ["arm", "against", "difference", "p", "each seed"], rows)
+    columns = ["arm", "against", "difference", "p (Holm)", "each seed"]
+    yield Table(f"{title}: arm against arm [95%]", columns, rows)
 
 
 def _of_set(found: Figures, name: str) -> Table:
-    rounds = list(dict.fromkeys(r["round"] for arm in found["arms"] for r in arm["by_round"]))
-    rows = []
+    rounds, rows = _shown_rounds(found), []
     for arm in found["arms"]:
         known = {r["round"]: r["sets"].get(name) for r in arm["by_round"]}
         rows.append([arm["arm"], *(f"{v:.1%}" if (v := known.get(r)) is not None else "" for r in rounds)])
@@ -187,9 +168,38 @@ def _harm(found: Figures) -> Iterator[str]:
         lines = []
         for flip in flips["lost_questions"][:SHOWN_FLIPS]:
             texts = (one_line(str(flip[k]), 160) for k in ("question", "truth", "old", "new"))
-            question, truth, old, new = (_cell(text) for text in texts)
+            question, truth, old, new = (_escaped(text) for text in texts)
             lines.append(f"- {question} Right: {truth}. Before: {old}. Now: {new}")
         yield "\n".join(lines)
+
+
+def _curves(found: Figures) -> Iterator[Table]:
+    """Yield the table of accuracy against what was spent for it, which arena.png draws."""
+    if not found["arms"]:
+        return
+    rows = []
+    for arm in found["arms"]:
+        for r in arm["by_round"]:
+            costs = r["costs_so_far"]
+            spent = [f"{costs[c]:,.0f}" for c in ("sampled_tokens", "trained_tokens")]
+            title = round_title(r["round"])
+            rows.append([arm["arm"], title, f"{r['accuracy']:.1%}", *spent, f"{costs['minutes']:.1f}"])
+    columns = [
+        "arm",
+        "after",
+        found["measured"],
+        "tokens sampled so far",
+        "trained on so far",
+        "minutes so far",
+    ]
+    yield Table(f"{found['measured']} against tokens and minutes so far, a seed", columns, rows)
+
+
+def _shown_rounds(found: Figures) -> list[Any]:
+    """Return the arms' starts and the last of their rounds."""
+    rounds = list(dict.fromkeys(r["round"] for arm in found["arms"] for r in arm["by_round"]))
+    starts = [r for r in rounds if r in ("base", 0)]
+    return [*starts, *rounds[len(starts) :][-SHOWN_ROUNDS:]]
 
 
 def _by_seed(of_round: Figures) -> str:
@@ -207,9 +217,9 @@ def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.1%}"
 
 
-def _cell(text: str) -> str:
-    """Return a text that Markdown shows as it is: model-written text is no markup."""
+def _escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is: what a model wrote is no markup."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
     for mark in "|`*_[]!#":
         escaped = escaped.replace(mark, f"\\{mark}")
-    return escaped.replace("\n", " ")
+    return escaped
