@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, JsonOption, SetOption, check_run, main, recipe_path, runs_folder, say
+from jobs.common import AddressOption, SetOption, check_run, main, recipe_path, runs_folder, say
 from jobs.planning import show_totals
-from jobs.showing import print_json
 from pipeline.config import Arena, load_section
 from pipeline.errors import ConfigError, nearest
 from pipeline.places import ARENAS
@@ -27,7 +26,6 @@ def arena(
         bool, typer.Option("--plan", help="say what all arms and seeds will take, and exit")
     ] = False,
     set: SetOption = None,
-    as_json: JsonOption = False,
     address: AddressOption = None,
 ) -> None:
     """Run every arm with every seed, compare them, and write arena.json, arena.md and arena.png.
@@ -36,7 +34,7 @@ def arena(
     budget.hours=12. A setting of the recipe, for all arms: --set set.train.max_steps=40
     """
     settings, place = load_section(_path(arena), Arena, set or ())
-    folder = str(runs_folder() / settings.name) if to is None else to
+    folder = str(runs_folder("--to") / settings.name) if to is None else to
     _check_folder(folder)
     lineup = Lineup(settings, place, folder, recipe_path)
     if plan:
@@ -52,11 +50,8 @@ def arena(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in jobs.common.open_run
     say(f"arena: {lineup.folder}")
     outcome, found = asyncio.run(run(lineup))
-    if as_json:
-        print_json(found)
-    else:
-        show(found)
-        say(f"written: {lineup.folder}/arena.md, arena.json" + (", arena.png" if found["arms"] else ""))
+    show(found)
+    say(f"written: {lineup.folder}/arena.md, arena.json" + (", arena.png" if found["arms"] else ""))
     if outcome.failed:
         raise ConfigError(f"{len(outcome.failed)} runs failed; the same command tries them again.")
 

@@ -185,11 +185,11 @@ def default_run(recipe: Recipe) -> str:
     return str(runs_folder() / recipe.name)
 
 
-def runs_folder() -> Path:
-    """Return the folder of runs whose own is not given. Raises ConfigError in a submitted job."""
+def runs_folder(option: str = "--run") -> Path:
+    """Return the folder of runs for which `option` is not given. Raises ConfigError in a submitted job."""
     if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
         raise ConfigError(
-            "--run: a submitted job needs an absolute path outside the uploaded working directory."
+            f"{option}: a submitted job needs an absolute path outside the uploaded working directory."
         )
     return (PROJECT if CHECKOUT else Path.cwd()) / "data" / "runs"
 

@@ -59,7 +59,8 @@ def show_totals(plan: ArenaPlan) -> None:
     every = [line for lines in plan.lines.values() for line in lines]
     show(_row(("in all", str(len(plan.runs)), *_sums(every)), widths))
     show()
-    show(f"disk: about {sum(run.disk for run in plan.runs) / GIB:.1f} GiB, less what is shared by hard links")
+    most = sum(run.disk for run in plan.runs) / GIB
+    show(f"disk: at most {most:.1f} GiB; arms share files by hard links, and checkpoints do not stay")
     notes = [note for run in plan.runs for note in run.notes]
     for note in dict.fromkeys((*plan.notes, *notes)):
         show(_wrapped(note))

@@ -5,10 +5,14 @@ A round writes P + (q + m) t tokens to make its data: P to propose m questions o
 those and of the q that it draws. The pilot measures P, m and t with the model that generates round 1.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pipeline.config import Arena, Recipe
+from pipeline.console import progress as console
 from pipeline.errors import ConfigError, SelfloopError, StaleError
+from pipeline.ids import digest
 from pipeline.rundir import RunDir
 from pipeline.stage import PROPOSE, STAGES
 from pipeline.store import files
@@ -40,26 +44,44 @@ async def settings(lineup: Lineup) -> dict[str, dict[str, Any]]:
     arena = lineup.arena
     if arena.equal != "sampled_tokens":
         return {}
-    path = str(lineup.folder / "equal.json")
+    arms = list(dict.fromkeys((arena.against, *arena.arms)))
+    recipes = {arm: lineup.recipe(arm, arena.seeds[0]) for arm in arms}
+    known = _known(lineup, recipes)
+    pilots = {arm: _prepared(lineup, arm) for arm in arms if arm not in known["arms"]}
+    for arm, loop in pilots.items():
+        measured = await _measure(loop, arm, recipes[arm])
+        control = Sampled(**known["arms"].get(arena.against, {}).get("measured", measured._asdict()))
+        found = _chosen(lineup, arm, measured, control)
+        known["arms"][arm] = found | {"recipe": _digest(recipes[arm])}
+        files.write_json(_path(str(lineup.folder)), known)
+    return {arm: {arena.sampled_by: known["arms"][arm]["value"]} for arm in arms}
+
+
+def _known(lineup: Lineup, recipes: dict[str, Recipe]) -> dict[str, Any]:
+    """Return what earlier starts have measured. Raises StaleError if that was another arena."""
+    arena, path = lineup.arena, _path(str(lineup.folder))
     basis = {"control": arena.against, "by": arena.sampled_by, "pilot": arena.pilot}
-    known: dict[str, Any] = files.read_json(path) if files.exists(path) else {**basis, "arms": {}}
+    known = stored(str(lineup.folder)) or {**basis, "arms": {}}
     if {key: known[key] for key in basis} != basis:
         raise StaleError(
             f"{path} was measured with other settings ({', '.join(f'{k}: {known[k]}' for k in basis)}). Undo "
             "the change in the arena, or use another --to."
         )
-    for arm in (arena.against, *arena.arms):
-        if arm not in known["arms"]:
-            measured = await _pilot(lineup, arm)
-            control = Sampled(**known["arms"].get(arena.against, {}).get("measured", measured._asdict()))
-            known["arms"][arm] = _chosen(lineup, arm, measured, control)
-            files.write_json(path, known)
-    return {arm: {arena.sampled_by: known["arms"][arm]["value"]} for arm in arena.arms}
+    for arm, recipe in recipes.items():
+        if arm in known["arms"] and known["arms"][arm]["recipe"] != _digest(recipe):
+            raise StaleError(
+                f"{path}: arm {arm!r} was measured with other settings. Give the changed arm another name."
+            )
+    return known
+
+
+def _path(folder: str) -> str:
+    return files.join(folder, "equal.json")
 
 
 def stored(folder: str) -> dict[str, Any] | None:
     """Return what the pilots of the arena in `folder` found, None without any."""
-    path = files.join(folder, "equal.json")
+    path = _path(folder)
     return files.read_json(path) if files.exists(path) else None
 
 
@@ -69,6 +91,12 @@ def setting(recipe: Recipe, key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+def _digest(recipe: Recipe) -> str:
+    """Return a digest of the settings that outcomes depend on."""
+    left_out = {"name": True, "runner": True, "rounds": True, "evaluate": {"engine", "bootstrap"}}
+    return digest(recipe.model_dump(mode="json", exclude=left_out))
 
 
 def check(arena: Arena, lineup: Lineup) -> None:
@@ -84,21 +112,35 @@ def check(arena: Arena, lineup: Lineup) -> None:
             )
 
 
-async def _pilot(lineup: Lineup, arm: str) -> Sampled:
-    arena, run = lineup.arena, lineup.pilot(arm)
-    recipe = lineup.recipe(arm, arena.seeds[0])
-    small = {"rounds": 1, "questions_per_round": arena.pilot, "new_questions": False}
-    try:
-        async with Loop(run, run.freeze(recipe.model_copy(update=small))) as loop:
-            loop.prepare(1)
-            if recipe.demonstrations is not None:
+def _prepared(lineup: Lineup, arm: str) -> Loop:
+    """Return the loop of an arm's pilot, whose tasks are read. Raises SelfloopError."""
+    run, recipe = lineup.pilot(arm), lineup.recipe(arm, lineup.arena.seeds[0])
+    small = {"rounds": 1, "questions_per_round": lineup.arena.pilot, "new_questions": False}
+    with _of(arm):
+        loop = Loop(run, run.freeze(recipe.model_copy(update=small)))
+        loop.prepare(1)
+    return loop
+
+
+async def _measure(loop: Loop, arm: str, recipe: Recipe) -> Sampled:
+    """Run a pilot: round 0, where there are demonstrations, and the stages of round 1."""
+    console.print(f"pilot of {arm}: {loop.run.root}", markup=False, style="bold")
+    with _of(arm):
+        async with loop:
+            if loop.recipe.demonstrations is not None:
                 await loop.publish(0)
                 await loop.train(0)
             for name in STAGES:
                 await loop.stage(1, name)
+    return _measured(loop.run, recipe)
+
+
+@contextmanager
+def _of(arm: str) -> Iterator[None]:
+    try:
+        yield
     except SelfloopError as e:
         raise type(e)(f"pilot of arm {arm!r}: {e}") from e
-    return _measured(run, recipe)
 
 
 def _measured(run: RunDir, recipe: Recipe) -> Sampled:

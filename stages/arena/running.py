@@ -4,10 +4,11 @@ off.
 
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config import Budget
+from pipeline.config import Budget, Recipe
 from pipeline.console import progress as console
 from pipeline.display import round_title
 from pipeline.errors import ConfigError, SelfloopError, StaleError
@@ -46,16 +47,22 @@ async def run(lineup: Lineup) -> tuple[Outcome, dict[str, Any]]:
             stack.enter_context(run_lock(entry.run.local))
         loops = [_prepared(entry) for entry in entries]
         _check_same_questions(entries)
+        _share_engines(loops)
         stopped, failed = "", {}
-        for entry, loop in zip(entries, loops, strict=True):
+        for entry, loop, following in zip(entries, loops, [*loops[1:], None], strict=True):
             title = f"{entry.arm}, seed {entry.seed}"
             console.print(f"{title}: {entry.run.root}", markup=False, style="bold")
+            keep = following is not None and following.engines is loop.engines
             try:
                 stopped = await _make(loop, title, spent)
             except SelfloopError as e:
                 failed[title] = str(e)
                 console.print(f"error: {title}: {e}", markup=False, style="red")
-            finally:
+                keep = False
+            except BaseException:
+                await loop.free()
+                raise
+            if stopped or not keep:
                 await loop.free()
             outcome = Outcome(stopped, failed)
             figures = results(lineup, outcome)
@@ -117,6 +124,18 @@ def asked_tokens(runs: list[RunDir]) -> int:
     return found
 
 
+def _share_engines(loops: list[Loop]) -> None:
+    """Let runs that follow each other use the same engines: starting them may take a minute."""
+
+    def settings(recipe: Recipe) -> tuple[Any, ...]:
+        own = (recipe.engine, recipe.evaluate.engine)
+        return (*own, recipe.runner.engine_pool, recipe.model.trust_remote_code)
+
+    for before, loop in pairwise(loops):
+        if settings(before.recipe) == settings(loop.recipe):
+            loop.engines, loop.evaluators = before.engines, before.evaluators
+
+
 async def _make(loop: Loop, title: str, spent: Spent) -> str:
     """Do a run's steps; return why it was stopped before one of them, "" if it was not."""
     for step in loop.steps(loop.recipe.rounds):
@@ -137,6 +156,7 @@ def _is_done(run_: RunDir, step: Step) -> bool:
 def _prepared(entry: Entry) -> Loop:
     """Return the loop of a run whose tasks are read and whose settings fit them. Raises SelfloopError."""
     where = f"arm {entry.arm!r}, seed {entry.seed}"
+    console.print(f"checking {where}", markup=False, style="dim")
     try:
         loop = Loop(entry.run, entry.run.freeze(entry.recipe))
         loop.prepare(entry.recipe.rounds)
