@@ -1,10 +1,7 @@
-"""What all tests share: one local Ray per process, trainings without Ray Train's workers, tiny recipes."""
+"""What all tests share: one local Ray per process, stages and trainings without Ray, tiny recipes."""
 
-import dataclasses
-import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from hypothesis import HealthCheck, settings
 import stages  # noqa: F401 - makes the built-in methods, sources and verifiers known
 from pipeline.config import Recipe, build_recipe
 from pipeline.rundir import RunDir
+from tests.in_process import stages_in_process, stages_on_ray, training_in_process
 
 OWNER = "SELFLOOP_TESTS"  # in the environment of all that this process's Ray starts: this process's id
 
@@ -56,47 +54,17 @@ def local_ray() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def train_in_process(local_ray: Any) -> Iterator[None]:
-    """`training_in_process` for all tests of a module."""
-    with training_in_process():
+def in_process() -> Iterator[None]:
+    """Stages and trainings of a module's tests run in this process, without Ray (tests/in_process.py)."""
+    with stages_in_process(), training_in_process():
         yield
 
 
-@contextmanager
-def training_in_process() -> Iterator[None]:
-    """Train in this process, in Ray Train's local mode: for tests of what happens around a training.
-
-    Ray Train's actors and a worker that imports TRL cost 25 s of CPU a training. tests/training and tests/cluster train
-    with them.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.training.launch.TorchTrainer", _local_trainer())
+@pytest.fixture
+def on_ray(in_process: None, local_ray: Any) -> Iterator[None]:
+    """Stage workers of this one test are Ray actors."""
+    with stages_on_ray():
         yield
-
-
-def _local_trainer() -> type:
-    """Return a TorchTrainer without workers, which leaves this process as it was."""
-    import torch
-    from accelerate.state import AcceleratorState, PartialState
-    from ray.train.torch import TorchTrainer
-
-    class LocalTrainer(TorchTrainer):
-        def __init__(self, *args: Any, scaling_config: Any, **settings: Any) -> None:
-            super().__init__(
-                *args, scaling_config=dataclasses.replace(scaling_config, num_workers=0), **settings
-            )
-
-        def fit(self) -> Any:
-            threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
-            try:
-                return super().fit()
-            finally:
-                torch.set_num_threads(threads)
-                logging.root.handlers[:] = handlers
-                AcceleratorState._reset_state()
-                PartialState._reset_state()
-
-    return LocalTrainer
 
 
 def tiny_recipe(**changes: Any) -> Recipe:

@@ -2,6 +2,7 @@
 
 import re
 from collections import deque
+from itertools import pairwise
 
 # Full stops, question and exclamation marks of Latin and Greek; Chinese and Japanese; Hindi and its
 # neighbours; Urdu, Persian, Arabic; Armenian; Ethiopic; Burmese; Khmer; Tibetan.
@@ -26,9 +27,20 @@ _END = re.compile(
     rf"|[{re.escape(MARKS.translate(dict.fromkeys(map(ord, _SPACED))))}][{re.escape(CLOSERS)}]*"
     rf"|(?<=[{UNMARKED}])(?=[ \n])"
 )
+_END_AND_SPACE = re.compile(rf"(?:{_END.pattern})\s*")
 
 
 def whole_sentences(text: str) -> str:
     """Return a text up to the end of its last whole sentence, "" without one."""
     ends = deque(_END.finditer(text.rstrip()), maxlen=1)
     return text[: ends[0].end()] if ends else ""
+
+
+def split(text: str) -> list[str]:
+    """Divide `text` after each sentence and the white space that follows: joined, the sentences are `text`.
+
+    Abbreviations are not known.
+    """
+    ends = [match.end() for match in _END_AND_SPACE.finditer(text)]
+    cuts = [0, *(end for end in ends if 0 < end < len(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(cuts) if start < end]

@@ -1,4 +1,4 @@
-"""Words and sentences of any script: what white space divides, and each character where nothing divides.
+"""Words of any script: what white space divides, and each character where nothing divides.
 
 Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan are written without spaces between words, so each of
 their characters counts as a word, with the marks that belong to it. Korean has spaces. For a text in other
@@ -7,7 +7,6 @@ scripts the words are exactly those that white space divides.
 
 import re
 import unicodedata
-from itertools import pairwise
 
 _UNSPACED = re.compile(
     "[\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b\u3041-\u30ff\u3100-\u312f\u31a0-\u31bf"
@@ -19,10 +18,6 @@ _UNSPACED = re.compile(
 _PUNCTUATION = frozenset(
     ".,:;?!~()[]\u2018\u2019\u201c\u201d\u2026\u3001\u3002\u30fb\uff01\uff08\uff09\uff0c\uff0e\uff1a"
     "\uff1b\uff1f\uff5e\uff61\uff62\uff63\uff64" + "".join(map(chr, range(0x3008, 0x3020)))
-)
-_SENTENCE_END = re.compile(
-    r"(?<=[.!?\u0964\u0965\u06d4\u061f\u2026])[\"')\]\u2019\u201d\u00bb*_]*\s+"  # danda, Arabic
-    r"|(?<=[\u3002\uff01\uff1f\uff61])[\u300d\u300f\u2019\u201d\uff09)]*\s*"
 )
 
 
@@ -55,14 +50,3 @@ def pieces(token: str) -> list[str]:
             parts.append(char)
         alone = alone if mark else unspaced
     return parts
-
-
-def sentences(text: str) -> list[str]:
-    """Divide `text` after each sentence: joined, the sentences are `text` again, white space included.
-
-    A sentence ends in a full stop, a question or an exclamation mark before white space, or in an ideographic
-    one anywhere. Abbreviations are not known.
-    """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    cuts = [0, *(end for end in ends if 0 < end < len(text)), len(text)]
-    return [text[start:end] for start, end in pairwise(cuts) if start < end]

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from pipeline.config import Source
 from pipeline.errors import DataError
 from pipeline.registry import resolve
-from stages.steps import words
+from stages.steps import sentences, words
 from stages.tasks.paths import COMPRESSED, find_files, lines, not_utf8, open_file
 from stages.tasks.records import BadRow, RawRow, Repeat, with_value
 
@@ -68,7 +68,7 @@ def _parts(paragraph: str, most: int) -> Iterator[str]:
     if len(words.split(paragraph)) <= most:
         yield paragraph
         return
-    for sentence in words.sentences(paragraph):
+    for sentence in sentences.split(paragraph):
         if len(words.split(sentence)) <= most:
             yield sentence
         else:

@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, EngineError
 from pipeline.models import PACKAGED, ModelRef, resolve_model
 from tests.engines.conftest import engine_processes
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 GREEDY = Sampling(temperature=0, max_tokens=24)
 
@@ -197,7 +197,7 @@ async def test_logprobs_of_given_text(engine: Engine) -> None:
     assert (await engine.generate(chat("Hello")))[0].prefill_logprobs is None
 
 
-def test_changeable_arguments_are_vllms() -> None:
+async def test_changeable_arguments_are_vllms() -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     keys = VllmEngine.may_change

@@ -9,7 +9,7 @@ from pipeline.engines.base import Request, Sampling
 from pipeline.engines.pool import EnginePool
 from pipeline.models import PACKAGED, resolve_model, with_adapters
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 
 async def test_roles_answered_by_their_adapters(warm_recipe: Recipe, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_bare_recipe_loads(selfloop, name: str) -> None:
     assert len(read_tasks(load_recipe(name).tasks, 0).rows) == 1
 
 
-def test_a_written_recipe_runs(selfloop, local_ray) -> None:
+def test_a_written_recipe_runs(selfloop, in_process) -> None:
     written(selfloop, "--tasks", jsonl("mine.jsonl", ROWS))
     made = selfloop(
         *("generate", "--recipe", "my.yaml", "--run", "run", "--round", "1", "--address", "this-ray"),

@@ -119,7 +119,7 @@ def test_both_sizes_differ_in_sizes_alone(name: str) -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_round_from_data_to_evaluation(
-    name: str, train_in_process: None, tiny_model: Path, tmp_path: Path
+    name: str, in_process: None, tiny_model: Path, tmp_path: Path
 ) -> None:
     recipe, run = small(f"laptop/{name}", tmp_path, tiny_model), RunDir(tmp_path / "run")
     asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))

@@ -1,12 +1,9 @@
 """DPO: what TRL makes of published pairs, that the margin grows, that a killed training ends the same, and its trainer.yaml."""
 
 import dataclasses
-import os
 import pickle
 import re
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +25,8 @@ from pipeline.training.data import prepare_data
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
-from tests.conftest import training_in_process
+from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_pairs
-from tests.training.test_resume import wait_for_checkpoint
 
 MARGIN, ACCURACY = "rewards/margins", "rewards/accuracies"
 
@@ -249,14 +245,18 @@ def test_the_margin_grows(local_ray, make_spec, tiny_model):
     assert train(spec) == result  # nothing is done again
 
 
-def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec, tiny_model, other_model):
+def test_lora_against_a_reference_of_its_own_on_two_workers(
+    local_ray, make_spec, tiny_model, other_model, tmp_path, monkeypatch
+):
     """The adapter is merged, the reference is another model, and both workers find its log-probabilities."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    monkeypatch.chdir(tmp_path)  # relative folders mean the driver's, not the workers' own
     spec = make_spec({"lora": Lora(r=4, alpha=8), "workers": 2}, epochs=1)
-    result = train(dataclasses.replace(spec, reference=other_model))
+    result = train(dataclasses.replace(spec, reference=other_model, out="model", work="train"))
     assert result.steps == 6 and result.hyperparameters["precompute_ref_log_probs"]
+    assert result.model == spec.out and result.hyperparameters["per_device_train_batch_size"] == 2
     base, tuned = (
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict()
         for path in (tiny_model, spec.out)
@@ -265,33 +265,32 @@ def test_lora_against_a_reference_of_its_own_on_two_workers(local_ray, make_spec
     assert base.keys() == tuned.keys() and changed and all("_proj" in name for name in changed)
 
 
-@pytest.mark.timeout(300)
-def test_a_killed_worker_changes_nothing_in_the_end(local_ray, make_spec):
+def test_an_interrupted_training_ends_the_same(make_spec, in_process, monkeypatch):
     """Also the reference: a resumed training compares with the model it started from, not with its checkpoint."""
-    spec = make_spec(epochs=8, learning_rate=1e-3, beta=0.5)
+    from transformers import Trainer
+
+    spec = make_spec(epochs=4, learning_rate=1e-3, beta=0.5)
     spec = dataclasses.replace(spec, train=spec.train.model_copy(update={"save_steps": 5}))
-    with training_in_process():
-        undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
-    work, kept = Path(spec.work), []
+    undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
+    reference, save = Path(spec.work) / REFERENCE_FILE, Trainer._save_checkpoint
 
-    def kill() -> None:
-        wait_for_checkpoint(work)
-        kept.append((work / REFERENCE_FILE).stat().st_mtime_ns)
-        log = (work / "logs" / "worker.0.log").read_text()
-        os.kill(int(re.search(r" (\d+) pipeline\.training\.process INFO", log)[1]), signal.SIGKILL)
+    def save_and_stop(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
 
-    def watch(line: dict[str, Any]) -> None:
-        if (work / REFERENCE_FILE).exists():
-            kept.append((work / REFERENCE_FILE).stat().st_mtime_ns)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = train(spec, watch)
-    killer.join()
-    assert re.search(r"resuming from .*checkpoint-\d+", (work / "logs" / "worker.0.log").read_text())
-    assert len(set(kept)) == 1, "the reference was computed once"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_save_checkpoint", save_and_stop)
+        train(spec)
+    computed, kept = reference.stat().st_mtime_ns, []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Trainer, "_save_checkpoint", lambda *a: (kept.append(reference.stat().st_mtime_ns), save(*a))
+        )
+        result = train(spec)
+    log = (Path(spec.work) / "logs" / "worker.0.log").read_text()
+    assert re.search(r"resuming from .*checkpoint-5", log) and set(kept) == {computed}, "computed once"
     assert (result.steps, result.tokens, result.final_loss, result.rewards) == (
-        48,
+        24,
         undisturbed.tokens,
         undisturbed.final_loss,
         undisturbed.rewards,

@@ -16,7 +16,7 @@ from pipeline.training.arguments import most_tokens, trainer_arguments
 from pipeline.training.launch import train
 from pipeline.training.progress import read_progress
 from pipeline.training.spec import fingerprint
-from tests.conftest import training_in_process
+from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_rows
 
 
@@ -72,13 +72,6 @@ def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_mod
     assert base.keys() == tuned.keys() and not list(Path(spec.out).glob("adapter*"))
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert changed and all("_proj" in name for name in changed)
-
-
-def test_two_workers_share_the_batch(local_ray, make_spec, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # relative folders mean the driver's, not the workers' own
-    result = train(dataclasses.replace(make_spec(workers=2, max_steps=3), out="model", work="train"))
-    assert result.model == str(tmp_path / "model") and (tmp_path / "model" / "config.json").exists()
-    assert result.steps == 3 and result.hyperparameters["per_device_train_batch_size"] == 2
 
 
 def test_a_failure_in_a_worker_is_told_in_words(local_ray, make_spec):

@@ -22,7 +22,7 @@ from pipeline.store.files import read_json
 from pipeline.training.checkpoints import alone, last_complete
 from pipeline.training.launch import train
 from pipeline.training.spec import TrainSpec
-from tests.conftest import training_in_process
+from tests.in_process import training_in_process
 
 DRIVER = """
 import pickle, sys

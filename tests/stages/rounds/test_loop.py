@@ -57,7 +57,7 @@ def recipe_in(folder: Path, model: Path, **changes: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of two rounds, from the start to the table."""
     folder = tmp_path_factory.mktemp("loop")
@@ -384,7 +384,7 @@ def test_incomplete_user_method_refused_early(tmp_path: Path, tiny_model: Path, 
         Loop(RunDir(tmp_path / "run"), recipe)
 
 
-def test_round_without_model_says_what_to_do(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+def test_round_without_model_says_what_to_do(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
     loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, engine={"kind": "vllm"}))
     with pytest.raises(SelfloopError, match="train --round 0"):
         loop.generator(1)

@@ -188,7 +188,7 @@ def test_stages_ask_what_was_planned(tmp_path: Path, tiny_model: Path, method: s
             assert line.requests.low == line.requests.high > 0
 
 
-def test_a_run_takes_what_was_planned(local_ray: Any, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_run_takes_what_was_planned(in_process: None, tmp_path: Path, tiny_model: Path) -> None:
     recipe, run = recipe_of("direct", tmp_path, tiny_model), RunDir(tmp_path / "run")
     before = plan(recipe, run, HERE)
     assert not Path(run.root).exists()  # planning starts nothing
@@ -217,7 +217,7 @@ def test_proposals_are_planned(tmp_path: Path, tiny_model: Path) -> None:
     assert asked.rows == Span(20, 20 + 5 * 7)
 
 
-def test_a_sample_measures_and_leaves_nothing(local_ray: Any, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_sample_measures_and_leaves_nothing(in_process: None, tmp_path: Path, tiny_model: Path) -> None:
     recipe = recipe_of("direct", tmp_path, tiny_model, evaluate={"max_tokens": 9, "bootstrap": 100})
     found = plan(recipe, RunDir(tmp_path / "runs" / "run"), HERE, sample=6)
     assert list((tmp_path / "runs").iterdir()) == []
@@ -229,7 +229,7 @@ def test_a_sample_measures_and_leaves_nothing(local_ray: Any, tmp_path: Path, ti
     assert any("as the sample measured them" in note for note in found.notes)
 
 
-def test_a_sample_that_cannot_go_on_says_why(local_ray: Any, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_sample_that_cannot_go_on_says_why(in_process: None, tmp_path: Path, tiny_model: Path) -> None:
     recipe = recipe_of("direct", tmp_path, tiny_model)
     recipe.engine = type(recipe.engine)(kind="scripted", reject_share=1)
     found = plan(recipe, RunDir(tmp_path / "run"), HERE, sample=3)

@@ -56,7 +56,7 @@ def settings(kind: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of two rounds of sft_then_dpo, from the start to the table."""
     folder = tmp_path_factory.mktemp("pairs")
@@ -251,7 +251,7 @@ def test_changed_preferences_refused(finished: tuple[RunDir, Recipe]) -> None:
 
 
 def test_round_without_pairs(
-    tmp_path: Path, train_in_process: None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, in_process: None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When all answers are right, `dpo` stops with a remedy; `sft_then_dpo` warns and trains on the answers alone."""
     engine = {"kind": "scripted", "answers": "tests.stages.rounds.test_preference_loop:always_right"}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.steps.sentences import whole_sentences
+from stages.steps.sentences import split, whole_sentences
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,22 @@ def test_a_text_is_cut_after_its_last_whole_sentence(text: str, whole: str) -> N
 @given(st.text())
 def test_what_is_kept_is_a_beginning(text: str) -> None:
     assert text.startswith(whole_sentences(text))
+
+
+@given(st.text() | st.text("a。?\uff01 .」\n"))
+def test_sentences_are_the_whole_text(text: str) -> None:
+    assert "".join(split(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two? Three", ["One. ", "Two? ", "Three"]),
+        ("3.5 is less. Ok", ["3.5 is less. ", "Ok"]),
+        ("他来了。她走了\uff01「好。」是", ["他来了。", "她走了\uff01", "「好。」", "是"]),
+        ("वह आया। वह गया।", ["वह आया। ", "वह गया।"]),
+        ("", []),
+    ],
+)
+def test_where_sentences_end(text: str, expected: list[str]) -> None:
+    assert split(text) == expected

@@ -37,22 +37,3 @@ def test_scripts_without_spaces(text: str, expected: str) -> None:
 def test_nothing_but_punctuation_is_lost(text: str) -> None:
     kept, there = "".join(words.split(text)), "".join(text.split())
     assert re.sub(r"[\W_]", "", kept) == re.sub(r"[\W_]", "", there)
-
-
-@given(st.text() | st.text("a。?！ .」\n"))
-def test_sentences_are_the_whole_text(text: str) -> None:
-    assert "".join(words.sentences(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("One. Two? Three", ["One. ", "Two? ", "Three"]),
-        ("3.5 is less. Ok", ["3.5 is less. ", "Ok"]),
-        ("他来了。她走了！「好。」是", ["他来了。", "她走了！", "「好。」", "是"]),
-        ("वह आया। वह गया।", ["वह आया। ", "वह गया।"]),
-        ("", []),
-    ],
-)
-def test_where_sentences_end(text: str, expected: list[str]) -> None:
-    assert words.sentences(text) == expected

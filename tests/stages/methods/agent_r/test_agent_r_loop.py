@@ -25,7 +25,7 @@ COUNTER = {"source": "environment", "dataset": "tests.stages.methods.agent_r.sea
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """Demonstrations, one round of search, one training on both, and the models before and after it evaluated."""
     run = RunDir(tmp_path_factory.mktemp("agent_r") / "run")
     recipe = tiny_recipe(

@@ -28,6 +28,7 @@ from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.reports.scaling import points
 from stages.rounds.loop import Loop
 from tests.conftest import tiny_recipe
+from tests.in_process import stages_on_ray
 from tests.jobs.conftest import selfloop
 from tests.stages.methods.entigraph.answers import writes
 from tests.training.conftest import tiny_model
@@ -527,7 +528,7 @@ def write_inputs(folder: Path, extra: str = "") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, in_process: None, local_ray: Any, tiny_model: Path
 ) -> tuple[RunDir, Recipe]:
     """A run of one round, from the documents to the evaluation; the ninth relation kills the stage worker once."""
     folder = tmp_path_factory.mktemp("entigraph")
@@ -546,7 +547,8 @@ def finished(
         method={"name": "entigraph", "max_triples": 4, "faithfulness": 0.5, "token_budget": 6000},
     )
     run = RunDir(folder / "run")
-    asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))
+    with stages_on_ray():
+        asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))
     return run, recipe
 
 

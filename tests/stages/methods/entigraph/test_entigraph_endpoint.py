@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -52,7 +51,7 @@ def writer(seen: Seen) -> Fault:
 
 @pytest.mark.parametrize("arm", ["entigraph", "rephrase"])
 async def test_an_endpoint_writes_the_texts(
-    tmp_path: Path, tiny_model: Path, local_ray: Any, arm: str
+    tmp_path: Path, tiny_model: Path, in_process: None, arm: str
 ) -> None:
     run, method = (
         RunDir(tmp_path / "run"),

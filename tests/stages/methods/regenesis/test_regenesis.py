@@ -91,7 +91,7 @@ SAMPLING = {"adapt": {"temperature": 0.3, "max_tokens": 40}, "execute": {"max_to
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """A run of one round from the base model, without demonstrations."""
     folder = tmp_path_factory.mktemp("regenesis")
     run = RunDir(folder / "run")
@@ -365,7 +365,7 @@ def kinds() -> dict[str, tuple[Case, ...]]:
 
 
 @pytest.mark.parametrize("kind", kinds())
-async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, local_ray: Any, tiny_model: Path) -> None:
+async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, in_process: None, tiny_model: Path) -> None:
     """Each case's path is accepted or refused for the reason it has to be; what is accepted is published byte for byte."""
     cases = kinds()[kind]
     rows = [
@@ -413,7 +413,7 @@ async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, local_ray: Any, 
 
 
 async def test_fault_6_an_empty_truth_is_refused_when_it_is_read(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     recipe = recipe_in(tmp_path, tiny_model, "cases", [*SUMS, {"question": "What?", "answer": " "}])
     with pytest.raises(DataError, match=r"tasks.jsonl:41: the answer is empty"):
@@ -421,7 +421,7 @@ async def test_fault_6_an_empty_truth_is_refused_when_it_is_read(
 
 
 async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     path = "So $\\frac{3}{6}$ of it: \\boxed{\\frac{1}{2}}"
     line = {"mark_answers": True}
@@ -451,7 +451,7 @@ async def test_fault_12_nothing_but_generate_asks_the_model(tmp_path: Path, tiny
 
 
 async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions_fail(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     recipe = recipe_in(
         tmp_path,
@@ -484,7 +484,7 @@ async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions
 
 @pytest.mark.parametrize("answers", ["refuses_hints", "refuses_selections"])
 async def test_refused_hinted_chains_do_not_take_the_others_along(
-    answers: str, tmp_path: Path, tiny_model: Path, local_ray: Any
+    answers: str, tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     recipe = recipe_in(tmp_path, tiny_model, answers, method={"raw_per_question": 2, "hinted_chains": 2})
     run = RunDir(tmp_path / "run")
@@ -498,7 +498,7 @@ async def test_refused_hinted_chains_do_not_take_the_others_along(
 
 @pytest.mark.parametrize(("preset", "requests"), [("paper", 3 * 25), ("released-code", 1 + 3 * 45)])
 async def test_fault_15_the_presets_cost_what_they_have_to(
-    preset: str, requests: int, tmp_path: Path, tiny_model: Path, local_ray: Any
+    preset: str, requests: int, tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     run = RunDir(tmp_path / "run")
     await make(
@@ -527,7 +527,7 @@ def own(tmp_path: Path) -> str:
 
 
 async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(
-    tmp_path: Path, own: str, tiny_model: Path, local_ray: Any
+    tmp_path: Path, own: str, tiny_model: Path, in_process: None
 ) -> None:
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "leaky", method={"guidelines": own, "raw_per_question": None})
@@ -563,7 +563,7 @@ async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(
 
 
 async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
-    tmp_path: Path, own: str, tiny_model: Path, local_ray: Any
+    tmp_path: Path, own: str, tiny_model: Path, in_process: None
 ) -> None:
     """By majority vote. The vote does not look at a truth that is there, so the check must not either."""
     run = RunDir(tmp_path / "run")
@@ -591,7 +591,7 @@ async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
 
 
 async def test_equal_prompts_get_the_same_samples_however_long_each_takes(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     found = []
     for name, more in (("even", {}), ("uneven", {"latency": 0.05, "jitter": 1})):
@@ -620,7 +620,7 @@ async def test_equal_prompts_get_the_same_samples_however_long_each_takes(
 
 
 async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, on_ray: None
 ) -> None:
     """Its worker is killed when the first paths are asked for; requests that were finished then are not made again."""
     rows = [{**row, "question": f"{row['question']} [{tmp_path}/flag]"} for row in SUMS[:12]]
@@ -641,7 +641,7 @@ async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(
 
 
 async def test_the_same_recipe_on_an_openai_compatible_endpoint(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     async with LocalServer() as server:
         engine = {"kind": "openai", "base_url": server.url, "model": "remote"}
@@ -665,7 +665,7 @@ async def test_the_same_recipe_on_an_openai_compatible_endpoint(
     assert {"wrong_answer"} >= set(run.manifest(run.stage(1, "verify")).rows_dropped)
 
 
-async def test_direct_with_a_budget_of_tokens(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+async def test_direct_with_a_budget_of_tokens(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
     """Every question costs at least the budget, and at most one answer more; without a budget nothing changes."""
     run = RunDir(tmp_path / "run")
     engine = {"kind": "scripted", "tokens": 7}

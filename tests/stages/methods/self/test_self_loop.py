@@ -80,7 +80,7 @@ async def make(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: Any, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """A round of each phase up to its published data and pairs, and one evaluation."""
     folder = tmp_path_factory.mktemp("self")
     run = RunDir(folder / "run")
@@ -344,7 +344,7 @@ def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
 
 
 async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_learnt(
-    tmp_path: Path, local_ray: Any, tiny_model: Path
+    tmp_path: Path, in_process: None, tiny_model: Path
 ) -> None:
     run = RunDir(tmp_path / "run")
     recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
@@ -363,7 +363,7 @@ async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_le
 
 
 async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(
-    tmp_path: Path, local_ray: Any, tiny_model: Path
+    tmp_path: Path, in_process: None, tiny_model: Path
 ) -> None:
     """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
     run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
@@ -380,7 +380,7 @@ async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draw
 
 
 async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(
-    tmp_path: Path, local_ray: Any, tiny_model: Path
+    tmp_path: Path, on_ray: None, tiny_model: Path
 ) -> None:
     """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
     run = RunDir(tmp_path / "run")
@@ -412,7 +412,7 @@ def teacher(seen: Seen) -> Fault:
 
 
 async def test_an_endpoint_annotates_phase_1_and_nothing_else(
-    tmp_path: Path, local_ray: Any, tiny_model: Path
+    tmp_path: Path, in_process: None, tiny_model: Path
 ) -> None:
     async with LocalServer(plan=teacher) as server:
         endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher"}

@@ -329,7 +329,7 @@ MAX_LENGTH = 130  # tokens: too few for what the extender would learn, so that o
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     folder = tmp_path_factory.mktemp("self_lengthen")
     seeds = [
         {"instruction": f"Tell a story about {noun} that the {i}th child told."}
