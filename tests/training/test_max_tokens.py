@@ -48,7 +48,7 @@ def test_trainings_without_it_are_not_stale(make_spec: Callable[..., TrainSpec])
 
 
 @pytest.mark.train
-def test_a_training_sees_that_many(make_spec: Callable[..., TrainSpec], train_in_process: None) -> None:
+def test_a_training_sees_that_many(make_spec: Callable[..., TrainSpec], in_process: None) -> None:
     spec = make_spec(max_tokens=700)
     data = prepare_data(replace(spec, work=f"{spec.work}-counted"))
     result = train(spec)

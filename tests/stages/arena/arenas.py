@@ -1,7 +1,11 @@
-"""Small arenas with the scripted engine, as files, and running them in this process."""
+"""Small arenas with the scripted engine, as files, and running them in this process.
+
+python -m tests.stages.arena.arenas ARENA.yaml [OVERRIDE ...]     # in a process that can be killed
+"""
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from pipeline.store import request_log
 from stages.arena.lineup import Lineup
 from stages.arena.running import Outcome, run
 from tests.conftest import tiny_recipe
+from tests.in_process import stages_in_process
 
 
 def arena_in(
@@ -70,3 +75,8 @@ def trained(runs: list[RunDir]) -> list[str]:
     """Return run, round and name of every training that was not taken over."""
     paths = [p for one in runs for p in Path(one.root).glob("rounds/*/train/train.json")]
     return sorted("/".join(p.parts[-6:-2]) for p in paths if not taken_over(str(p.parent)))
+
+
+if __name__ == "__main__":
+    with stages_in_process():
+        make(Path(sys.argv[1]), *sys.argv[2:])

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from pipeline import fingerprint, sharing
 from pipeline.errors import ConfigError, SelfloopError, StaleError
@@ -38,7 +36,7 @@ POLICIES = {
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path
+    tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path
 ) -> tuple[Lineup, dict[str, Any], Path]:
     """Three policies over one round."""
     path = arena_in(tmp_path_factory.mktemp("arena"), tiny_model, POLICIES, equal="steps")
@@ -119,7 +117,7 @@ def test_the_same_command_finds_everything_done(finished: tuple[Lineup, dict[str
         make(path, "arms={all: {}, window: {accumulate.policy: 'window:2'}}")
 
 
-def test_a_budget_stops_it_and_more_of_it_goes_on(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+def test_a_budget_stops_it_and_more_of_it_goes_on(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
     arms = {
         "two": {"method": {"name": "direct", "samples": 2}},
         "one": {"method": {"name": "direct", "samples": 1}},
@@ -164,7 +162,7 @@ def test_two_drivers_are_one_too_many(tmp_path: Path, tiny_model: Path) -> None:
         make(path)
 
 
-def test_sampled_tokens_are_made_equal_by_a_pilot(tmp_path: Path, tiny_model: Path, local_ray: Any) -> None:
+def test_sampled_tokens_are_made_equal_by_a_pilot(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
     """Three samples a question cost three times as much, so a third of the questions are asked."""
     arms = {"one": {"method.samples": 1}, "three": {"method.samples": 3}}
     recipe = {"demonstrations": None, "engine": {"kind": "scripted", "tokens": 10}}
@@ -205,7 +203,7 @@ def test_a_stage_that_has_begun_is_not_taken_over(finished: tuple[Lineup, dict[s
 
 
 def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(
-    tmp_path: Path, tiny_model: Path, local_ray: Any
+    tmp_path: Path, tiny_model: Path, in_process: None
 ) -> None:
     """kill -9 of the driver while it samples; a budget keeps it from going on to a training."""
     arms = {"two": {"method.samples": 2}, "one": {"method.samples": 1}}
@@ -216,11 +214,12 @@ def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(
     more = f"budget.sampled_tokens={found['spent']['sampled_tokens'] + 1}"
     line = lineup(path, more)
     stage = Path(line.run("two", 0).stage(1, "generate"))
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    command = ["jobs.arena", str(path), "--to", str(line.folder), "--set", more]
     with open(tmp_path / "out", "wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=PROJECT, env=environment, stdout=out, stderr=out
+            [sys.executable, "-m", "tests.stages.arena.arenas", str(path), more],
+            cwd=PROJECT,
+            stdout=out,
+            stderr=out,
         )
     end = time.monotonic() + 200
     while logged(stage) < 4:
