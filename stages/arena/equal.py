@@ -54,6 +54,12 @@ async def settings(lineup: Lineup) -> dict[str, dict[str, Any]]:
         found = _chosen(lineup, arm, measured, control)
         known["arms"][arm] = found | {"recipe": _digest(recipes[arm])}
         files.write_json(_path(str(lineup.folder)), known)
+        was, value = setting(recipes[arm], arena.sampled_by), found["value"]
+        console.print(
+            f"{arm}: {arena.sampled_by} {value} (in its recipe {was}) comes to {found['expected']:.0%} of the "
+            f"control's tokens; {measured.each:,.0f} on a question",
+            markup=False,
+        )
     return {arm: {arena.sampled_by: known["arms"][arm]["value"]} for arm in arms}
 
 

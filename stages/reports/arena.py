@@ -215,7 +215,7 @@ def _judge(recipe: Recipe) -> Any:
 
 def _notes(arena: Arena, runs: Runs, begun: list[str], seeds: list[int], round_: int) -> Iterator[str]:
     """Yield what a reader must know beside the tables."""
-    if missing := [arm for arm in runs if arm not in begun]:
+    if begun and (missing := [arm for arm in runs if arm not in begun]):
         yield f"Without {', '.join(missing)}: no round of theirs is finished yet."
     if seeds and (left := [s for s in arena.seeds if s not in seeds]):
         yield f"Without seed {', '.join(map(str, left))}: not all arms have finished round {round_} with it."

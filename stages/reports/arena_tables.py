@@ -143,6 +143,9 @@ def _remarks(found: Figures) -> Iterator[str]:
     else:
         yield SAYS
     equal = found["equal"]
+    if pilots := equal["pilots"]:
+        chosen = ", ".join(f"{arm} {one['value']}" for arm, one in pilots["arms"].items())
+        yield f"{pilots['by']}, for equal sampled tokens: {chosen} (equal.json)."
     if unequal := [arm["arm"] for arm in found["arms"] if arm.get("unequal")]:
         what = LABELS.get(equal["what"], equal["what"])
         yield (
