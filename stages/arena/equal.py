@@ -56,8 +56,8 @@ async def settings(lineup: Lineup) -> dict[str, dict[str, Any]]:
         files.write_json(_path(str(lineup.folder)), known)
         was, value = setting(recipes[arm], arena.sampled_by), found["value"]
         console.print(
-            f"{arm}: {arena.sampled_by} {value} (in its recipe {was}) comes to {found['expected']:.0%} of the "
-            f"control's tokens; {measured.each:,.0f} on a question",
+            f"{arm}: {measured.each:,.0f} tokens on a question; {arena.sampled_by} {value} (in its recipe "
+            f"{was}) comes to {found['expected']:.0%} of the control's tokens",
             markup=False,
         )
     return {arm: {arena.sampled_by: known["arms"][arm]["value"]} for arm in arms}
@@ -101,7 +101,7 @@ def setting(recipe: Recipe, key: str) -> Any:
 
 def _digest(recipe: Recipe) -> str:
     """Return a digest of the settings that outcomes depend on."""
-    left_out = {"name": True, "runner": True, "rounds": True, "evaluate": {"engine", "bootstrap"}}
+    left_out: Any = {"name": True, "runner": True, "rounds": True, "evaluate": {"engine", "bootstrap"}}
     return digest(recipe.model_dump(mode="json", exclude=left_out))
 
 
