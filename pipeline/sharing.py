@@ -106,9 +106,8 @@ def _read_from(recipe: Recipe) -> dict[str, Any]:
 
 
 def _engines_alike(one: Recipe, other: Recipe) -> bool:
-    """Tell whether the engines differ in nothing that answers depend on."""
-    old, new = (
-        r.model_dump(mode="json", include={"engine": True, "evaluate": {"engine"}}) for r in (one, other)
-    )
+    """Tell whether engines, and how the model is asked, differ in nothing that answers depend on."""
+    sections: Any = {"model": True, "engine": True, "evaluate": {"engine"}}
+    old, new = (recipe.model_dump(mode="json", include=sections) for recipe in (one, other))
     changed = [key for key, *_ in differences(old, new)]
-    return not any(key.startswith("evaluate.") or not may_change(key, other) for key in changed)
+    return all(key.startswith("engine.") and may_change(key, other) for key in changed)
