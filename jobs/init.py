@@ -154,7 +154,7 @@ held_out:                       # the tasks have no answers, so evaluation needs
 
 def _verifier(guessed: Guess | None) -> str:
     if guessed and guessed.columns["answer"] is None:
-        return "verifier: majority_vote         # keeps the answers that agree with the most frequent one"
+        return "verifier: majority_vote         # the most frequent answer; {kind: judge} for open questions"
     return "verifier: ground_truth          # compares by value; or majority_vote, module:function"
 
 

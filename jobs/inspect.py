@@ -13,7 +13,7 @@ from pipeline import overview, sample_rows
 from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import RESUMED
+from pipeline.stage import ANSWER, RESUMED
 from pipeline.store import files
 from stages.reports.table import measured, rounds_table
 
@@ -129,7 +129,8 @@ def _stage_facts(
 ) -> dict[str, Any]:
     """Return a stage's counts with `n` examples: of rows and rejects, or only of these `kinds` of rejects."""
     sets = overview.evaluation_sets(recipe)
-    names = (*STAGE_NAMES, RESUMED, *(f"evaluate-{name}" for name in sets))
+    names = [*STAGE_NAMES, RESUMED, ANSWER]
+    names += [f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER)]
     if stage not in names:
         near = nearest(stage, names)
         hint = f" (did you mean {near!r}?)" if near else ""

@@ -145,9 +145,9 @@ def show_payload(payload: dict[str, Any], indent: int, full: bool = False) -> No
 def _verdict(verdict: dict[str, Any]) -> str:
     problem, score = verdict.get("problem"), verdict.get("score")
     text = "right" if verdict.get("correct") else f"wrong{f': {problem}' if problem else ''}"
-    return f"{text}, extracted {verdict.get('extracted')!r}" + (
-        f", score {score:g}" if isinstance(score, int | float) else ""
-    )
+    scored = isinstance(score, int | float)
+    read = "" if scored and verdict.get("extracted") is None else f", extracted {verdict.get('extracted')!r}"
+    return f"{text}{read}" + (f", score {score:.3g}" if scored else "")
 
 
 def show_train(facts: dict[str, Any]) -> None:

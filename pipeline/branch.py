@@ -64,7 +64,7 @@ def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
     changed = [
         d for d in differences(old, new) if any(f"{d[0]}.".startswith(f"{name}.") for name in TAKEN_OVER)
     ]
-    if registry.resolve("verifier", before.verifier) is not registry.resolve("verifier", recipe.verifier):
+    if not _verified_alike(before, recipe):
         changed.append(("verifier", before.verifier, recipe.verifier))  # evaluation uses it too
     was, now = Prompts.of(before), Prompts.of(recipe)
     asked = question_templates(load_method(recipe)) if before.prompts != recipe.prompts else ()
@@ -76,6 +76,13 @@ def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
             f"settings:\n{lines}\n"
             "Keep these as they are, or start a new run."
         )
+
+
+def _verified_alike(one: Recipe, other: Recipe) -> bool:
+    """Tell whether two recipes judge answers alike; majority_vote and ground_truth do so in evaluation."""
+    if isinstance(one.verifier, str) and isinstance(other.verifier, str):
+        return registry.resolve("verifier", one.verifier) is registry.resolve("verifier", other.verifier)
+    return one.verifier == other.verifier
 
 
 def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
@@ -147,7 +154,9 @@ def _is_alike(round_: Round, name: str) -> bool:
         return False
     stored = fingerprint.stored(round_.folder(name))
     stage = round_.method.stages()[name]
-    now = fingerprint.components(stage, round_.recipe, model=stored["model"], inputs=stored["input"])
+    now = fingerprint.components(
+        stage, round_.recipe, model=stored["model"], inputs=stored["input"], seats=stored.get("models")
+    )
     return not fingerprint.changed(stored, now)
 
 

@@ -1,5 +1,6 @@
 """What a stage's output depends on: stored when the stage starts, compared whenever it is run again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,8 +17,12 @@ from pipeline.store import files
 OUTPUT = ("manifest.json", "part-*.arrow", "rows/part-*.arrow", "requests/*.jsonl")
 
 
-def components(stage: Stage, recipe: Recipe, *, model: str, inputs: str) -> dict[str, Any]:
+def components(
+    stage: Stage, recipe: Recipe, *, model: str, inputs: str, seats: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the parts of a stage's fingerprint by name, so that a difference can be named too.
+
+    `seats` are the models at the stage's seats.
 
     Left out on purpose, since they do not change what a row becomes: engine replicas and sizes, timeouts,
     retries, concurrency, part sizes, worker counts, Ray addresses, display.
@@ -31,6 +36,7 @@ def components(stage: Stage, recipe: Recipe, *, model: str, inputs: str) -> dict
         "model": model if stage.prompts else None,
         "input": inputs,
         "seed": recipe.seed,
+        **({"models": dict(seats)} if seats else {}),
     }
 
 

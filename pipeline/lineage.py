@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.stage import PROPOSE, RESUMED, STAGES
+from pipeline.stage import ANSWER, PROPOSE, RESUMED, STAGES
 from pipeline.store import files, lookup
 from pipeline.store.lookup import RowRef
 
@@ -117,7 +117,8 @@ class _Trace:
         sets = [basename(folder.rstrip("/")) for folder in files.glob(run.tasks("sets"), "*")]
         tasks = ("train", "held_out", "demonstrations", *(f"sets/{name}" for name in sets), "rejected")
         self._tasks = [_Place(f"tasks/{name}", None, run.tasks(name)) for name in tasks]
-        stages = (PROPOSE, *STAGES, *_NO_ANCESTORS, "evaluate", RESUMED, *(f"evaluate-{s}" for s in sets))
+        stages = [PROPOSE, *STAGES, *_NO_ANCESTORS, ANSWER, "evaluate", RESUMED]
+        stages += [f"{stage}-{s}" for s in sets for stage in (ANSWER, "evaluate")]
         self._rounds = {
             r: [_Place(stage, r, run.stage(r, stage)) for stage in stages]
             for r in run.rounds()

@@ -8,7 +8,7 @@ import orjson
 from pipeline.config import stored_data
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.stage import PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
+from pipeline.stage import ANSWER, PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
@@ -64,11 +64,13 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
 def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[str, ...]:
     """Return the names of a round's stages under a recipe, in order.
 
-    `propose` and the resumption of failed attempts are listed if they exist; `pairs` and a second training
-    depend on train.kind; each of evaluate.sets has a stage of its own.
+    `propose`, the resumption of failed attempts and answers for a judge are listed if they exist; `pairs` and
+    a second training depend on train.kind; each of evaluate.sets has a stage of its own.
     """
     sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
     sets += (RESUMED,) if files.exists(run.stage(round_, RESUMED)) else ()
+    answered = (ANSWER, *(f"{ANSWER}-{name}" for name in evaluation_sets(recipe)))
+    sets += tuple(name for name in answered if files.exists(run.stage(round_, name)))
     if round_ == "base":
         return ("evaluate", *sets)
     if round_ == 0:
@@ -188,6 +190,9 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
         return min(tasks, drawn) + (_rows_out(run, run.stage(round_, PROPOSE)) or 0)
     if stage in (PROPOSE, "pairs", RESUMED):
         return None  # known only once the stage begins
+    if stage == ANSWER or stage.startswith(f"{ANSWER}-"):
+        name = stage.removeprefix(ANSWER).removeprefix("-")
+        return _rows_out(run, run.tasks(f"sets/{name}" if name else "held_out"))
     sources = {f"evaluate-{name}": run.tasks(f"sets/{name}") for name in evaluation_sets(recipe)} | {
         "evaluate": run.tasks("held_out"),
         "publish": run.tasks("demonstrations") if round_ == 0 else run.stage(round_, STAGES[-1]),

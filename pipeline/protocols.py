@@ -13,9 +13,8 @@ from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
+from pipeline.stage import UNTRAINED as UNTRAINED  # what ChoosesEngines may name
 from pipeline.stage import DatasetStep, Stage
-
-UNTRAINED = "untrained"  # see ChoosesEngines
 
 
 class Proposals(NamedTuple):

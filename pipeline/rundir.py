@@ -163,6 +163,8 @@ def may_change(key: str, recipe: Recipe) -> bool:
     options = method.Options.model_validate(recipe.method)
     sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
     sections["engine"] = recipe.engine
+    for name, verifier in (("verifier", recipe.verifier), ("evaluate.verifier", recipe.evaluate.verifier)):
+        sections[f"{name}.engine"] = getattr(verifier, "engine", None)  # a name has none
     allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
     if recipe.train.kind in ("sft", "cpt"):
         allowed.append("train.dpo")

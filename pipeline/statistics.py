@@ -6,7 +6,7 @@ closed forms, whose interval is no single point where all answers are equal.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import comb, erfc, isnan, nan, sqrt
 from typing import NamedTuple
 
@@ -211,3 +211,55 @@ def flips(old: dict[str, float], new: dict[str, float]) -> tuple[int, int]:
     """Return how many questions went from right to wrong, and from wrong to right."""
     both = old.keys() & new.keys()
     return sum(old[i] > new[i] for i in both), sum(old[i] < new[i] for i in both)
+
+
+def auc(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """Return the chance that a right answer has a higher score than a wrong one; ties count half.
+
+    NaN unless there are both.
+    """
+    labels = np.asarray(right, dtype=bool)
+    yes, no = int(labels.sum()), int((~labels).sum())
+    if not yes or not no:
+        return nan
+    ranks = midranks(scores)
+    return float((ranks[labels].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's rank correlation; NaN where one side has a single value."""
+    a, b = midranks(one), midranks(other)
+    a, b = a - a.mean(), b - b.mean()
+    spread = sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / spread if spread else nan
+
+
+def midranks(values: Sequence[float]) -> np.ndarray:
+    """Return the ranks of `values` from 1; equal ones share the mean of theirs."""
+    _, place, counts = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], float],
+    clusters: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of all rows with its 95% percentile bootstrap interval.
+
+    `statistic` takes the indices of rows, some of them repeatedly; whole `clusters` (one per row, such as its
+    question) are drawn. Draws in which it is NaN do not count; without any other, all is NaN.
+    """
+    everything = np.arange(len(clusters))
+    value = statistic(everything) if len(everything) else nan
+    member = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    order, sizes = np.argsort(member, kind="stable"), np.bincount(member)
+    groups = np.split(order, np.cumsum(sizes)[:-1])
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(0, len(groups), len(groups)) for _ in range(resamples if value == value else 0))
+    found = [s for draw in draws if (s := statistic(np.concatenate([groups[i] for i in draw]))) == s]
+    if not found:
+        return Interval(value, nan, nan)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(value, float(low), float(high))

@@ -27,5 +27,11 @@ register("environment", "scienceworld", "stages.environments.scienceworld:Scienc
 register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
 register("verifier", "code_tests", "stages.steps.code_tests:code_tests")
+register("verifier", "judge", "stages.judges.judge:Judge")
+register("verifier", "pairwise_judge", "stages.judges.pairwise:PairwiseJudge")
+register("verifier", "reward_model", "stages.judges.reward:RewardModel")
+register("verifier", "all", "stages.judges.combined:AllOf")
+register("verifier", "any", "stages.judges.combined:AnyOf")
+register("verifier", "weighted", "stages.judges.combined:WeightedMean")
 # What evaluation scores single answers with, since a vote needs many.
 register("verifier", "majority_vote", "stages.steps.verifiers:ground_truth")

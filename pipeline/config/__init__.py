@@ -2,7 +2,15 @@
 
 from pipeline.config.arena import Arena, Budget
 from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, Preferences, Source
-from pipeline.config.engines import AnyEngine, OpenaiEngine, ScriptedEngine, VllmEngine, WorkerEngine
+from pipeline.config.engines import (
+    AnyEngine,
+    ClassifierEngine,
+    OpenaiEngine,
+    ScoresEngine,
+    ScriptedEngine,
+    VllmEngine,
+    WorkerEngine,
+)
 from pipeline.config.load import (
     Override,
     Place,
@@ -15,10 +23,12 @@ from pipeline.config.load import (
 )
 from pipeline.config.recipe import Evaluate, Model, Recipe, Runner
 from pipeline.config.training import Cpt, Dpo, Lora, Train
+from pipeline.config.verifiers import AnyVerifier, VerifierSection
 
 __all__ = [
-    "Accumulate", "AnyEngine", "Arena", "Budget", "Columns", "Cpt", "Dpo", "Evaluate", "Filters", "HeldOut",
-    "Lora", "Model", "OpenaiEngine", "Override", "Place", "Preferences", "Recipe", "Runner", "ScriptedEngine",
-    "Source", "Train", "VllmEngine", "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe",
-    "load_section", "stored_data", "stored_recipe",
+    "Accumulate", "AnyEngine", "AnyVerifier", "Arena", "Budget", "ClassifierEngine", "Columns", "Cpt", "Dpo",
+    "Evaluate", "Filters", "HeldOut", "Lora", "Model", "OpenaiEngine", "Override", "Place", "Preferences",
+    "Recipe", "Runner", "ScoresEngine", "ScriptedEngine", "Source", "Train", "VerifierSection", "VllmEngine",
+    "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe", "load_section", "stored_data",
+    "stored_recipe",
 ]  # fmt: skip

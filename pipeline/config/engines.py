@@ -93,6 +93,26 @@ class OpenaiEngine(EngineSection):
         return self
 
 
+class ScoresEngine(OpenaiEngine):
+    """An endpoint that scores answers, for verifiers of kind reward_model."""
+
+    kind: Literal["scores"]  # type: ignore[assignment]
+    api: Literal["json", "classify", "score"] = "json"
+    """json: POST base_url with {model, messages}, which answers {"score": 0.7}. classify, score: vLLM's
+    server with a sequence-classification model or a reranker (base_url without /v1)."""
+
+
+class ClassifierEngine(ReplicatedSection):
+    """A sequence-classification model of transformers in Ray actors, for verifiers of kind reward_model."""
+
+    may_change = (*ReplicatedSection.may_change, "batch_size")
+    kind: Literal["classifier"] = "classifier"
+    batch_size: PositiveInt = 16
+    """Answers per forward pass."""
+    max_length: PositiveInt = 2048
+    """Tokens of question and answer together; longer ones fail."""
+
+
 class ScriptedEngine(EngineSection):
     """Deterministic answers without a model: for tests, fault tests and overhead benchmarks."""
 

@@ -17,6 +17,7 @@ from pipeline.config.data import Source
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
 from pipeline.config.section import Section
+from pipeline.config.verifiers import VerifierSection, verifier_section
 from pipeline.engines.base import EngineSection
 from pipeline.errors import ConfigError, DamagedError, nearest
 from pipeline.store import files
@@ -176,6 +177,15 @@ def build_recipe(data: dict[str, Any], place: Place = lambda loc: ".".join(map(s
             _explain(e, method.Options, lambda loc: place(("method", *loc)), recipe.method)
         ) from None
     prompts.Prompts.of(recipe).check_replaced()
+    for loc, verifier in (
+        (("verifier",), recipe.verifier),
+        (("evaluate", "verifier"), recipe.evaluate.verifier),
+    ):
+        if isinstance(verifier, VerifierSection):
+            try:
+                verifier.check(recipe)
+            except ConfigError as e:
+                raise ConfigError(f"{place(loc)}: {e}") from None
     load_method(recipe)  # refuses settings that contradict each other, before anything is stored
     return recipe
 
@@ -290,15 +300,20 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
     here: list[type[BaseModel]] = [model]
     named = False  # the next key is a name that the recipe chose, as in evaluate.sets
     for key in loc:
-        data = data.get(key) if isinstance(data, dict) else None
-        if named:
-            named = False
-            continue
-        fields = [m.model_fields[key].annotation for m in here if key in m.model_fields]
-        named = any(typing.get_origin(f) is dict for f in fields)
-        here = [m for f in fields for m in _models(f)]
+        if isinstance(key, int):
+            data = data[key] if isinstance(data, list) else None
+        else:
+            data = data.get(key) if isinstance(data, dict) else None
+            if named:
+                named = False
+                continue
+            fields = [m.model_fields[key].annotation for m in here if key in m.model_fields]
+            named = any(typing.get_origin(f) is dict for f in fields)
+            here = [m for f in fields for m in _models(f)]
         if EngineSection in here and isinstance(data, dict):
             here = [section_class(data)]
+        if VerifierSection in here and isinstance(data, dict):
+            here = [verifier_section(data)]
     return sorted({name for m in here for name in m.model_fields})
 
 

@@ -17,6 +17,7 @@ from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Sour
 from pipeline.config.engines import AnyEngine, VllmEngine
 from pipeline.config.section import Section
 from pipeline.config.training import Train
+from pipeline.config.verifiers import AnyVerifier
 from pipeline.engines.base import Sampling
 
 AnswerMark = Annotated[str, Field(pattern=r"^[^\W\d_][^\n:\uff1a]{0,59}$")]
@@ -66,6 +67,9 @@ class Evaluate(Section):
     how: Literal["generate", "loglikelihood"] = "generate"
     """generate: write an answer and parse it. loglikelihood: choose the option with the highest
     log-probability per token, for models too small to keep to an answer format."""
+    verifier: AnyVerifier | None = None
+    """What judges the answers. Default: the recipe's verifier. Where that asks a model, questions with known
+    answers are still judged by those (their scorer, their tests), and only those without by the model."""
     engine: AnyEngine | None = None
     """Default: the recipe's engine, or a local vllm engine if that is an endpoint."""
     base_model: bool = True
@@ -166,8 +170,10 @@ class Recipe(Section):
     """Words before the colon of a line with the final answer, such as [答案, Answer]. All of them are read;
     demonstrations and prompts use the first ({{ answer_mark }} in a template). Default: Answer, also as Final
     answer. Boxes are read in any case."""
-    verifier: str = "ground_truth"
-    """ground_truth, task_scorer, majority_vote, or your own as `module:function`."""
+    verifier: AnyVerifier = "ground_truth"
+    """ground_truth, task_scorer, majority_vote, code_tests, or your own as `module:function`; or a section:
+    of kind judge, pairwise_judge or reward_model, or several verifiers as {all: [...]}, {any: [...]} or
+    {weighted: [...], threshold: 0.5}."""
     filters: Filters = Field(default_factory=Filters)
     prompts: dict[str, str] = Field(default_factory=dict)
     """Templates to use instead of the shipped ones: name (direct/solve) to file or text; or a folder of

@@ -7,4 +7,6 @@ from pipeline.registry import register
 
 register("engine", "vllm", "pipeline.engines.vllm:VllmClient")
 register("engine", "openai", "pipeline.engines.openai:OpenAIClient")
+register("engine", "scores", "pipeline.engines.scores:ScoresClient")
+register("engine", "classifier", "pipeline.engines.classifier:Classifier")
 register("engine", "scripted", "pipeline.engines.scripted:ScriptedClient")

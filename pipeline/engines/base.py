@@ -189,6 +189,8 @@ class Engine(ABC):
     is_endpoint: ClassVar[bool] = True
     """Whether it answers with a model of its own and may not continue a prefill. A vLLM engine then evaluates
     the trained models, unless `evaluate.engine` says otherwise."""
+    writes_text: ClassVar[bool] = True
+    """Whether it answers with texts, by a json_schema where a request has one; otherwise with scores."""
     replicated: ClassVar[bool] = False
     """Whether it runs in Ray actors; `Config` is then a subclass of ReplicatedSection."""
 

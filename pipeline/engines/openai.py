@@ -81,7 +81,7 @@ class OpenAIClient(Engine):
         if self._session is not None:
             return
         c, headers = self.config, {"Content-Type": "application/json"}
-        self._key = _api_key(c.api_key_env)
+        self._key = api_key(c.api_key_env)
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         self._slots = asyncio.Semaphore(c.concurrency)  # belongs to the running loop
@@ -142,13 +142,22 @@ class OpenAIClient(Engine):
 
     async def _ask(self, request: Request, n: int, first: int) -> list[Completion]:
         """Return the samples from number `first` on: at least one, at most `n`, as the endpoint likes."""
-        url = self._urls["completions" if request.messages is None else "chat/completions"]
+        url, body = self._call(request, n, first)
         try:
-            data = orjson.dumps(build_body(request, self.config, n, first, self._template_kwargs))
+            data = orjson.dumps(body)
         except orjson.JSONEncodeError as e:
             raise EngineError(f"the request cannot be written as JSON: {e}") from e
         logprobs = request.sampling.logprobs is not None
         return await self._retrier.run(lambda _: self._attempt(url, data, logprobs))
+
+    def _call(self, request: Request, n: int, first: int) -> tuple[URL, dict[str, Any]]:
+        """Return where a request goes, and its body."""
+        url = self._urls["completions" if request.messages is None else "chat/completions"]
+        return url, build_body(request, self.config, n, first, self._template_kwargs)
+
+    def _completions(self, body: bytes) -> list[Completion]:
+        """Return what a reply says. Raises as `read_reply` does."""
+        return read_reply(body)
 
     async def _attempt(self, url: URL, data: bytes, logprobs: bool) -> list[Completion] | Failure:
         config = self.config
@@ -182,7 +191,7 @@ class OpenAIClient(Engine):
         if response.status != 200:
             return self._refusal(url, response, body)
         try:
-            completions = read_reply(body)
+            completions = self._completions(body)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raw = self._scrub(body.decode(errors="replace"))
             cause = f"no {e}" if isinstance(e, KeyError) else str(e)
@@ -237,7 +246,8 @@ def _checked(base_url: str) -> URL:
     return url
 
 
-def _api_key(variable: str | None) -> str:
+def api_key(variable: str | None) -> str:
+    """Return the API key in an environment variable, "" for none. Raises ConfigError if it is not set."""
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()

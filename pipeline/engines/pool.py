@@ -1,7 +1,7 @@
 """The engines of one driver, which serve one model after another, and the handles of stage workers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,20 +81,36 @@ class LazyEngine:
         return await self.start()
 
 
+@dataclass(frozen=True)
+class LazySeats:
+    """The engines at a stage's seats, by the seats' names, which start when rows need them."""
+
+    handles: Mapping[str, EngineHandle]  # name the models
+    start: Callable[[], Awaitable[Mapping[str, EngineHandle]]]
+
+
 class EnginePool:
     """The engines of one driver. Replicas are started once; `use` has them serve a model."""
 
-    def __init__(self, recipe: Recipe, config: EngineSection, logs: str | None = None) -> None:
-        self._recipe, self._config, self._logs = recipe, config, logs
+    def __init__(
+        self, recipe: Recipe, config: EngineSection, logs: str | None = None, own: bool = False
+    ) -> None:
+        """`own` engines are started here, never attached to (runner.engine_pool)."""
+        self._recipe, self._config, self._logs, self._own = recipe, config, logs, own
         self._replicas: list[Any] = []
         self._attached = False
+
+    @property
+    def replicated(self) -> bool:
+        """Whether its engines are actors that hold a model, and not clients in the stage workers."""
+        return self._config.implementation.replicated
 
     async def use(self, model: ModelRef) -> EngineHandle:
         """Return a handle to engines that serve `model`. Raises SelfloopError when they cannot."""
         config: Any = self._config
         if config.implementation.replicated:
             if not self._replicas:
-                attach = bool(self._recipe.runner.engine_pool)
+                attach = bool(self._recipe.runner.engine_pool) and not self._own
                 self._replicas = self._attach() if attach else replica.start_replicas(config, self._logs)
             hint = f"\nThe engine's output is in {self._logs}/engine-*.log" if self._logs else ""
             trust = self._recipe.model.trust_remote_code

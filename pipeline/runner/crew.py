@@ -4,8 +4,8 @@ that kill.
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -39,6 +39,7 @@ class StageRun:
     factory: StageFactory
     stage: Stage
     engine: EngineHandle | None = None
+    seats: Mapping[str, EngineHandle] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -49,6 +50,14 @@ class StageRun:
     def rows_folder(self) -> str:
         """Where the row function's parts go: dataset steps read them there and write the stage's own."""
         return files.join(self.folder, "rows") if self.stage.row and self.stage.steps else self.folder
+
+    async def queue(self) -> EngineStatus | None:
+        """Return the load of all replicas that the stage asks, each once; None where that is unknown."""
+        handles = [handle for handle in (self.engine, *self.seats.values()) if handle and handle.replicas]
+        apart = {id(handle.replicas[0]): handle for handle in handles}
+        found = [status for handle in apart.values() if (status := await handle.queue())]
+        counts = [(s.running, s.waiting, s.looked_up, s.found) for s in found]
+        return EngineStatus(*map(sum, zip(*counts, strict=True))) if counts else None
 
 
 class _Member:
@@ -95,8 +104,8 @@ class Crew:
         first = list(islice(rows, 1))
         if not first:
             return
-        source, engine = chain(first, rows), self._job.engine
-        before = await engine.queue() if engine else None
+        source = chain(first, rows)
+        before = await self._job.queue()
         poller = asyncio.create_task(self._poll())
         tasks = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
         try:
@@ -110,7 +119,7 @@ class Crew:
             for member in self._members:
                 ray.kill(member.actor)
             self._display.stop()
-        after = await engine.queue() if engine and before else None
+        after = await self._job.queue() if before else None
         # An engine that was restarted meanwhile counts from zero again: nothing to report then.
         if before and after and after.looked_up > before.looked_up and after.found >= before.found:
             used = {"looked_up": after.looked_up - before.looked_up, "found": after.found - before.found}
@@ -143,6 +152,7 @@ class Crew:
                 run_local=round_.run.local,
                 writer=writer,
                 engine=self._job.engine,
+                seats=dict(self._job.seats),
             )
             member = _Member(ray.remote(StageWorkerActor).options(**options).remote(spec), writer)
             try:
@@ -265,8 +275,7 @@ class Crew:
             total = Counts()
             for counts in (self._written, *(m.progress.counts for m in self._members)):
                 total.add(counts)
-            engine = self._job.engine
-            self._queue = (await engine.queue() if engine else None) or self._clients_status()
+            self._queue = await self._job.queue() or self._clients_status()
             requests = self._gone_requests + sum(m.progress.finished_requests for m in self._members)
             tokens = self._gone_tokens + sum(m.progress.finished_tokens for m in self._members)
             self._display.update(total, self._queue, requests, tokens)

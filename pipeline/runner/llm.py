@@ -1,9 +1,9 @@
 """The model as a stage function sees it: ask with a prompt template, get completions. One handle per row."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pipeline.chat import PLAIN, Chat
 from pipeline.engines.base import SCORED, Completion, Message, Request, Sampling
@@ -14,13 +14,21 @@ T = TypeVar("T")
 Send = Callable[[Request], Awaitable[list[Completion]]]
 
 
+class Other(NamedTuple):
+    """A model at a seat of a stage: how it is asked, its "name@revision", and its chat."""
+
+    send: Send
+    model: str
+    chat: Chat
+
+
 class LLM:
     """Asks the model on behalf of one row.
 
     Every finished request is durable before its completions are returned.
     """
 
-    __slots__ = ("_asked", "_chat", "_send", "model", "prompts", "round", "row", "sampling")
+    __slots__ = ("_asked", "_chat", "_others", "_send", "model", "prompts", "round", "row", "sampling")
 
     def __init__(
         self,
@@ -31,15 +39,26 @@ class LLM:
         round: int | str = 0,
         prompts: Prompts = SHIPPED,
         chat: Chat = PLAIN,
+        others: Mapping[str, Other] | None = None,
     ) -> None:
         """`model` is "name@revision"; `sampling` is the recipe's, used unless a call brings its own; `chat`
-        divides answers from thoughts.
+        divides answers from thoughts; `others` are the models at the stage's seats.
 
         `round` belongs into the ids of sampled rows, since each round asks the same questions again.
         """
         self._send, self.row, self.model, self.sampling, self.round = send, row, model, sampling, round
         self.prompts, self._chat = prompts, chat
+        self._others = others or {}
         self._asked: dict[str, int] = {}
+
+    def at(self, seat: str) -> "LLM":
+        """Return what asks the model at a seat (Stage.seats); itself if the stage has no such seat."""
+        if seat not in self._others:
+            return self
+        other = self._others[seat]
+        llm = LLM(other.send, self.row, other.model, self.sampling, self.round, self.prompts, other.chat)
+        llm._asked = self._asked
+        return llm
 
     async def ask(
         self,

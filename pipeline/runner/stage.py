@@ -1,14 +1,16 @@
 """Runs one stage of a round: feeds rows to workers, survives their deaths, closes with a manifest."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
 import orjson
 
 from pipeline import fingerprint, sharing
 from pipeline.display import StageDisplay, round_title
-from pipeline.engines.pool import EngineHandle, LazyEngine
+from pipeline.engines.pool import EngineHandle, LazyEngine, LazySeats
 from pipeline.errors import DamagedError, StageError
 from pipeline.retries import UNANSWERED_PASSES
 from pipeline.round import Input, Round
@@ -17,6 +19,7 @@ from pipeline.rundir import RunDir
 from pipeline.runner.crew import Crew, StageRun
 from pipeline.runner.steps import rows_in, run_steps
 from pipeline.runner.worker import StageFactory
+from pipeline.stage import Stage
 from pipeline.store import files, lock, parts
 from pipeline.store.manifest import Manifest, PartEntry
 from pipeline.store.parts import Counts
@@ -28,21 +31,28 @@ async def run_stage(
     factory: StageFactory,
     source: Input,
     engine: EngineHandle | LazyEngine | None = None,
+    seats: Mapping[str, EngineHandle] | LazySeats | None = None,
 ) -> Manifest:
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
-    `factory` builds the stage from the recipe, here and in every worker. One that a twin of the run has
-    finished is taken over; `engine` starts only if the stage is not done. Raises StaleError when stored
-    rows were made with other inputs, StageError when the stage cannot be finished.
+    `factory` builds the stage from the recipe, here and in every worker; `seats` are the engines of
+    Stage.seats. A stage that a twin of the run has finished is taken over; engines start only if it is not
+    done. Raises StaleError when stored rows were made with other inputs, StageError when the stage cannot be
+    finished.
     """
     run, stage, folder = round_.run, factory(round_.recipe), round_.folder(name)
     model = engine.model_name if engine else ""
-    parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=source.digest)
+    handles = seats.handles if isinstance(seats, LazySeats) else seats or {}
+    at_seats = {seat: handle.model_name for seat, handle in handles.items()}
+    inputs = source.digest
+    parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=inputs, seats=at_seats)
     sharing.take_over_stage(run, folder, name, parts_, round_.recipe)
     digest = fingerprint.check(folder, parts_)
     if (done := run.manifest(folder)) is not None:
         return done
-    job = StageRun(round_, name, factory, stage, await engine.ready() if engine else None)
+    started = await engine.ready() if engine else None
+    taken = await seats.start() if isinstance(seats, LazySeats) else handles
+    job = StageRun(round_, name, factory, stage, started, taken)
     manifest = Manifest(
         stage=name,
         round=round_.number,
@@ -51,13 +61,13 @@ async def run_stage(
         rows_in=source.count,
         rows_done=0,
         rows_out=0,
-        model=model if stage.prompts else "",
+        model=", ".join(dict.fromkeys(at_seats.values())) or (model if stage.prompts else ""),
     )
     display = StageDisplay(f"{round_title(round_.number)}, {name}", source.count)
     began, seconds_before = time.monotonic(), _seconds(folder)
     try:
         if stage.row is not None:
-            cache = await _run_rows(job, source, display)
+            cache = await _run_rows(job, _completed(stage, source), display)
             manifest.extra = {"prefix_cache": cache} if cache else {}
             _sum_up(manifest, job)
         else:
@@ -72,6 +82,12 @@ async def run_stage(
     _close(manifest, job, source)
     display.close(manifest, run)
     return manifest
+
+
+def _completed(stage: Stage, source: Input) -> Input:
+    if stage.completed is None:
+        return source
+    return replace(source, rows=partial(stage.completed, source.rows, source.count))
 
 
 def given_to(run: RunDir, folder: str) -> frozenset[str]:

@@ -9,21 +9,22 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from pipeline import registry
-from pipeline.chat import PLAIN
+from pipeline.chat import PLAIN, Chat
 from pipeline.config import Recipe
-from pipeline.engines.base import Completion, EngineStatus, Request
+from pipeline.engines.base import Completion, Engine, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
 from pipeline.prompts import Prompts
 from pipeline.retries import OUTAGE
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
-from pipeline.runner.llm import LLM
+from pipeline.runner.llm import LLM, Other
 from pipeline.stage import Stage
 from pipeline.store import lock, request_log
 from pipeline.store.files import exists, join
@@ -44,6 +45,19 @@ class WorkerSpec:
     run_local: Path | None
     writer: str
     engine: EngineHandle | None
+    seats: dict[str, EngineHandle] = field(default_factory=dict)
+
+
+class _Asked(NamedTuple):
+    """An engine that this worker asks, with the model that it serves and how that writes conversations."""
+
+    engine: Engine
+    model: str
+    chat: Chat
+
+    @classmethod
+    def at(cls, handle: EngineHandle) -> "_Asked":
+        return cls(handle.connect(), handle.model_name, handle.model.chat)
 
 
 @dataclass
@@ -100,9 +114,9 @@ class StageWorker:
         assert stage.row is not None, "a stage without a row function has no workers"
         self._row = stage.row
         self._prompts = Prompts.of(spec.recipe)
-        self._engine = spec.engine.connect() if spec.engine else None
-        self._model = spec.engine.model_name if spec.engine else ""
-        self._chat = spec.engine.model.chat if spec.engine else PLAIN
+        self._main = _Asked.at(spec.engine) if spec.engine else None
+        self._seats = {name: _Asked.at(handle) for name, handle in spec.seats.items()}
+        self._engines = [asked.engine for asked in (self._main, *self._seats.values()) if asked]
         self._slots = asyncio.Semaphore(self._runner.in_flight)
         self._parts = PartWriter(spec.rows_folder, spec.folder, spec.writer)
         self._log: request_log.RequestLogWriter | None = None
@@ -122,8 +136,9 @@ class StageWorker:
         """Connect the engine and index the requests that an interrupted attempt left, except those of
         `finished` rows.
         """
-        if self._engine is not None:
-            await self._engine.start()
+        for engine in self._engines:
+            await engine.start()
+        if self._engines:
             folder = join(self._spec.folder, "requests")
             self._index = await asyncio.to_thread(request_log.index, folder, finished)
             self._log = request_log.RequestLogWriter(folder, self._spec.writer, self._runner.sync_seconds)
@@ -152,8 +167,8 @@ class StageWorker:
         self._flusher.cancel()
         if self._log:
             self._log.close()
-        if self._engine:
-            await self._engine.close()
+        for engine in self._engines:
+            await engine.close()
 
     async def progress(self) -> Progress:
         """Return what has happened; each chunk is reported once."""
@@ -170,15 +185,14 @@ class StageWorker:
                 iter(self._asking.values())
             )  # dicts keep insertion order: the first is the oldest
             fresh.oldest = (row, step, time.monotonic() - since)
-        if self._engine:
-            fresh.engine = self._engine.status()
+        busy = [engine.status() for engine in self._engines]
+        fresh.engine = EngineStatus(sum(s.running for s in busy), sum(s.waiting for s in busy))
         return fresh
 
     async def _work(self, row: Row, chunk: int) -> None:
-        cost, spec = Counts(), self._spec
+        cost = Counts()
         try:
-            send = lambda request: self._send(request, cost)  # noqa: E731
-            llm = LLM(send, row.id, self._model, spec.recipe.sampling, spec.round, self._prompts, self._chat)
+            llm = self._llm(row.id, cost)
             outcome = storable(await self._outcome(row, llm))
             self._watch_outage(outcome)
             if self._problem:
@@ -189,12 +203,24 @@ class StageWorker:
             self._total.add(cost)
             if isinstance(outcome, Failed) and not self._fresh.first_error:
                 self._fresh.first_error = f"{outcome.error}: {outcome.detail}"
-            if self._engine:
-                self._engine.release(row.id)
+            for engine in self._engines:
+                engine.release(row.id)
             if len(self._parts) >= self._runner.part_rows:
                 await self._flush()
         finally:
             self._slots.release()
+
+    def _llm(self, row: str, cost: Counts) -> LLM:
+        """Return what asks on behalf of a row, at whose account the requests go."""
+        spec, main = self._spec, self._main
+        send, model, chat = (
+            partial(self._send, main, cost),
+            main.model if main else "",
+            main.chat if main else PLAIN,
+        )
+        seats = self._seats.items()
+        others = {name: Other(partial(self._send, a, cost), a.model, a.chat) for name, a in seats} or None
+        return LLM(send, row, model, spec.recipe.sampling, spec.round, self._prompts, chat, others)
 
     async def _outcome(self, row: Row, llm: LLM) -> Outcome:
         try:
@@ -226,14 +252,15 @@ class StageWorker:
                 "engine is back: those rows are retried."
             )
 
-    async def _send(self, request: Request, cost: Counts) -> list[Completion]:
-        key = request.key(self._model)
+    async def _send(self, asked: _Asked | None, cost: Counts, request: Request) -> list[Completion]:
+        assert asked is not None, "the stage lists no prompts, but asks"
+        key = request.key(asked.model)
         record = self._index.read(key) if self._index.places else None
         if record is not None:
             completions = [Completion(**c) for c in record["completions"]]
             cost.from_log += 1
         else:
-            completions = await self._ask_engine(request, key)
+            completions = await self._ask_engine(asked, request, key)
             cost.sent += 1
         tokens = sum(c.completion_tokens for c in completions)
         self._fresh.finished_requests += 1
@@ -242,40 +269,20 @@ class StageWorker:
         cost.completion_tokens += tokens
         return completions
 
-    async def _ask_engine(self, request: Request, key: str) -> list[Completion]:
-        assert self._engine is not None and self._log is not None, "the stage lists no prompts, but asks"
+    async def _ask_engine(self, asked: _Asked, request: Request, key: str) -> list[Completion]:
+        assert self._log is not None, "the log is opened with the engines"
         number, started = id(request), time.monotonic()
         self._asking[number] = (request.row, request.step, started)
         try:
-            completions = await self._engine.generate(request)
+            completions = await asked.engine.generate(request)
         finally:
             del self._asking[number]
         try:
-            self._log.append(self._record(key, request, completions, time.monotonic() - started))
+            self._log.append(_record(asked.model, key, request, completions, time.monotonic() - started))
         except OSError as e:
             self._cannot_write(e)
             raise
         return completions
-
-    def _record(
-        self, key: str, request: Request, completions: list[Completion], seconds: float
-    ) -> dict[str, Any]:
-        return {
-            "key": key,
-            "row": request.row,
-            "step": request.step,
-            **({"role": request.role} if request.role else {}),
-            "model": self._model,
-            "messages": request.messages,
-            "prompt": request.prompt,
-            "prefill": request.prefill,
-            "sampling": request.sampling.as_json,
-            "n": request.n,
-            "sample_index": request.sample_index,
-            "completions": [c.to_json() for c in completions],
-            "time": round(time.time(), 3),
-            "seconds": round(seconds, 4),
-        }
 
     async def _flush_by_time(self) -> None:
         while True:
@@ -312,6 +319,27 @@ class StageWorker:
     def _raise_problem(self) -> None:
         if self._problem:
             raise self._problem
+
+
+def _record(
+    model: str, key: str, request: Request, completions: list[Completion], seconds: float
+) -> dict[str, Any]:
+    return {
+        "key": key,
+        "row": request.row,
+        "step": request.step,
+        **({"role": request.role} if request.role else {}),
+        "model": model,
+        "messages": request.messages,
+        "prompt": request.prompt,
+        "prefill": request.prefill,
+        "sampling": request.sampling.as_json,
+        "n": request.n,
+        "sample_index": request.sample_index,
+        "completions": [c.to_json() for c in completions],
+        "time": round(time.time(), 3),
+        "seconds": round(seconds, 4),
+    }
 
 
 def _check_run_visible(spec: WorkerSpec) -> None:

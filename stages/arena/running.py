@@ -133,7 +133,7 @@ def _share_engines(loops: list[Loop]) -> None:
 
     for before, loop in pairwise(loops):
         if settings(before.recipe) == settings(loop.recipe):
-            loop.engines, loop.evaluators = before.engines, before.evaluators
+            loop.use_engines_of(before)
 
 
 async def _make(loop: Loop, title: str, spent: Spent) -> str:

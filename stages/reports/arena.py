@@ -22,6 +22,7 @@ from stages.reports.arena_tables import markdown
 from stages.reports.comparison import Arm, arm_difference, pooled_difference
 from stages.reports.flips import between
 from stages.reports.table import measured, round_figures
+from stages.rounds.evaluation import verifier_of
 from stages.rounds.measures import stage_name
 
 FLIPS = 20  # questions listed of those won or lost
@@ -210,7 +211,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _judge(recipe: Recipe) -> Any:
     """Return what judges the answers in an evaluation."""
-    return registry.resolve("verifier", recipe.verifier)
+    verifier = verifier_of(recipe, None)
+    return registry.resolve("verifier", verifier) if isinstance(verifier, str) else verifier
+
+
+def _named(recipe: Recipe) -> str:
+    verifier = verifier_of(recipe, None)
+    return verifier if isinstance(verifier, str) else verifier.described()
 
 
 def _notes(arena: Arena, runs: Runs, begun: list[str], seeds: list[int], round_: int) -> Iterator[str]:
@@ -222,8 +229,9 @@ def _notes(arena: Arena, runs: Runs, begun: list[str], seeds: list[int], round_:
     recipes = {arm: runs[arm][seeds[0]].recipe() for arm in begun} if seeds else {}
     first = recipes.get(arena.against)
     for arm, recipe in recipes.items():
-        if first and _judge(recipe) is not _judge(first):
+        if first and _judge(recipe) != _judge(first):
             yield (
-                f"The answers of {arm} are judged by {recipe.verifier}, those of {arena.against} by "
-                f"{first.verifier}, in the evaluation too: their accuracy means the same only if these agree."
+                f"In evaluations, {_named(recipe)} judges the answers of {arm}, and {_named(first)} those of "
+                f"{arena.against}: their accuracy means the same only if these agree. One judge for all arms: "
+                "set: {evaluate.verifier: NAME}"
             )

@@ -9,9 +9,11 @@ from rich.table import Table
 from pipeline import registry
 from pipeline.console import console
 from pipeline.display import round_title
+from pipeline.methods import load_method
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files
+from stages.rounds.evaluation import asks_model
 
 BESIDE = 3  # most other ways to answer that fit beside the greedy answers
 
@@ -81,8 +83,13 @@ def rounds_table(run: RunDir) -> list[Figures]:
 
 
 def measured(run: RunDir) -> str:
-    """Return what a run's evaluation measures: accuracy, or its method's own measure."""
-    return registry.resolve("method", run.recipe().method["name"]).measured
+    """Return what a run's evaluation measures: accuracy, or its method's own measure, or what a judge
+    approves of.
+    """
+    recipe = run.recipe()
+    if asks_model(recipe, load_method(recipe), None):
+        return "share of answers approved by the judge"
+    return registry.resolve("method", recipe.method["name"]).measured
 
 
 def interval(value: dict[str, float], signed: bool = False) -> str:

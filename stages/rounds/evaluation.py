@@ -3,14 +3,14 @@ and maj@k.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from pipeline.config import Recipe
+from pipeline.config import Recipe, VerifierSection
 from pipeline.engines.base import Completion, Sampling
-from pipeline.engines.pool import EngineHandle, LazyEngine
+from pipeline.engines.pool import EngineHandle, LazyEngine, LazySeats
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.methods import Method, load_method, question_templates
@@ -24,23 +24,39 @@ from pipeline.runner.stage import run_stage
 from pipeline.stage import RESUMED, Stage
 from pipeline.store import files
 from stages.answers import normalized
+from stages.judges import judged
+from stages.judges.combined import functions_in
 from stages.rounds import closed_book
-from stages.rounds.measures import STAGE, measures, reference, stage_name
+from stages.rounds.measures import STAGE, answer_name, measures, reference, stage_name
 from stages.steps import code_tests, verifiers
 from stages.steps.samples import answer_fields
 
 VERSION = 3
+TakeSeats = Callable[[Stage], LazySeats]
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
     """Return the evaluation stage of the held-out set, or of the set `name`: one question in, one row of
-    judged answers out.
+    judged answers out. Where a model judges them, what comes in are the rows of `answer_stage`.
     """
     method, verifier = load_method(recipe), verifier_of(recipe, name)
+    if asks_model(recipe, method, name):
+        return judged.stage(recipe, verifier)
+    return _answering(recipe, method, name, verifier)
+
+
+def answer_stage(recipe: Recipe, name: str | None = None) -> Stage:
+    """Return the stage that answers a set's questions for a model to judge, by itself: the judge may need the
+    engine. One question in, one row of answers out.
+    """
+    return _answering(recipe, load_method(recipe), name, None)
+
+
+def _answering(recipe: Recipe, method: Method, name: str | None, verifier: Any) -> Stage:
     if recipe.evaluate.how == "loglikelihood":
         config: dict[str, Any] = {"how": recipe.evaluate.how}
         return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config=config)
-    left_out = {"engine", "bootstrap", "base_model", "k", "sets", "how"}
+    left_out = {"engine", "bootstrap", "base_model", "k", "sets", "how", "verifier"}
     config = recipe.evaluate.model_dump(mode="json", exclude=left_out) | {"verifier": verifier}
     if own := _own(method, name):
         return replace(own, config=config | {"method": own.config})
@@ -59,27 +75,47 @@ def resumed_stage(recipe: Recipe) -> Stage:
     return replace(own, config={"max_tokens": recipe.evaluate.max_tokens, "method": own.config})
 
 
-def verifier_of(recipe: Recipe, name: str | None) -> str:
+def verifier_of(recipe: Recipe, name: str | None) -> str | VerifierSection:
     """Return the verifier of a set's answers: reasoning_gym's own scorer for questions from there, tests for
-    programs.
+    programs. Questions with known answers are judged by a model only if `evaluate.verifier` says so.
     """
-    if name is None:
-        return recipe.verifier
-    questions = recipe.evaluate.sets[name]
+    questions = recipe.held_out.source or recipe.tasks if name is None else recipe.evaluate.sets[name]
+    verifier = recipe.evaluate.verifier or recipe.verifier
+    by_truth = recipe.evaluate.verifier is None and not isinstance(verifier, str)
+    if name is None and not by_truth:
+        return verifier
     if questions.source == "reasoning_gym":
         return "task_scorer"
     if questions.answer_type == "code":
         return "code_tests"
-    return "ground_truth" if recipe.verifier in ("task_scorer", "code_tests") else recipe.verifier
+    if by_truth:
+        return "ground_truth" if questions.columns.answer else verifier
+    return "ground_truth" if verifier in ("task_scorer", "code_tests") else verifier
+
+
+def asks_model(recipe: Recipe, method: Method, name: str | None) -> bool:
+    """Tell whether a model judges a set's answers."""
+    generates = recipe.evaluate.how == "generate" and _own(method, name) is None
+    return generates and not isinstance(verifier_of(recipe, name), str)
+
+
+def judged_stages(recipe: Recipe) -> list[Stage]:
+    """Return the stages in which a model judges the answers of evaluation. Raises ConfigError for a judge
+    that cannot.
+    """
+    method = load_method(recipe)
+    names = (name for name in (None, *recipe.evaluate.sets) if asks_model(recipe, method, name))
+    return [stage(recipe, name) for name in names]
 
 
 def check_tasks(run: RunDir, recipe: Recipe) -> None:
     """Raise DataError for tasks whose answers verify could not judge, before anything is asked."""
-    verifier = verifiers.verifier_in(load_method(recipe).stages()["verify"])
+    used = verifiers.verifiers_in(load_method(recipe).stages()["verify"], recipe)
     first = [row.payload for row in islice(run.rows(run.tasks("train")), 1)]  # all have the same columns
-    if problem := _problem(verifier, first):
-        raise DataError(f"tasks: {problem}")
-    if verifier == "code_tests":
+    for verifier in used:
+        if problem := _problem(verifier, first):
+            raise DataError(f"tasks: {problem}")
+    if "code_tests" in used:
         code_tests.check_isolation()
 
 
@@ -90,9 +126,11 @@ def check_answers(run: RunDir, recipe: Recipe) -> None:
         if _own(method, name) and not by_likelihood:
             continue
         rows = run.rows(run.tasks("held_out" if name is None else f"sets/{name}"))
-        how = "loglikelihood" if by_likelihood else verifier_of(recipe, name)
-        if problem := _problem(how, [row.payload for row in rows]):
-            raise DataError(f"{'held_out' if name is None else f'evaluate.sets.{name}'}: {problem}")
+        verifier = verifier_of(recipe, name)
+        payloads = [row.payload for row in rows]
+        for how in ["loglikelihood"] if by_likelihood else functions_in(verifier):
+            if problem := _problem(how, payloads):
+                raise DataError(f"{'held_out' if name is None else f'evaluate.sets.{name}'}: {problem}")
 
 
 def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
@@ -123,26 +161,36 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
     if how in ("ground_truth", "majority_vote") and unanswered:
         return (
             f"{unanswered} of {len(tasks)} questions have no answer to judge a model's by. If the tasks have "
-            "none, use verifier: majority_vote, and add held-out questions that do: "
+            "none, use verifier: {kind: judge}; or majority_vote, and add held-out questions that do: "
             "held_out: {source: {source: jsonl, path: checked.jsonl}}. Then use a new run directory."
         )
     return ""
 
 
-async def evaluate(round_: Round, engine: EngineHandle | LazyEngine) -> dict[str, Any]:
+async def evaluate(round_: Round, engine: EngineHandle | LazyEngine, seats: TakeSeats) -> dict[str, Any]:
     """Evaluate a round's model (or "base"), write evaluation/round-NNN.json and return its content.
+
+    `seats` returns the engines of a stage in which a model judges. They start after all answers are there,
+    since they may need what the round's model occupies.
 
     `tokens` and `seconds` cover all sets; the measures of evaluate.sets are under `sets`.
     """
     run, recipe = round_.run, round_.recipe
     check_answers(run, recipe)
-    manifests = []
+    manifests, judging = [], []
     for name in (None, *recipe.evaluate.sets):
         source = input_of(run, run.tasks("held_out" if name is None else f"sets/{name}"))
-        factory = functools.partial(stage, name=name)
-        manifests.append(await run_stage(round_, stage_name(name), factory, source, engine))
+        factory, where = functools.partial(stage, name=name), stage_name(name)
+        if asks_model(recipe, round_.method, name):
+            judging.append((where, factory, answer_name(name)))
+            factory, where = functools.partial(answer_stage, name=name), answer_name(name)
+        manifests.append(await run_stage(round_, where, factory, source, engine))
     if (failed := _failed_before(round_)) is not None:
         manifests.append(await run_stage(round_, RESUMED, resumed_stage, failed, engine))
+    perplexity = await closed_book.perplexity(round_, engine)
+    for where, factory, answers in judging:
+        taken = seats(factory(recipe))
+        manifests.append(await run_stage(round_, where, factory, round_.input(answers), seats=taken))
     facts = {
         "round": round_.number,
         "model": engine.model_name,
@@ -152,7 +200,7 @@ async def evaluate(round_: Round, engine: EngineHandle | LazyEngine) -> dict[str
     }
     if recipe.evaluate.sets:
         facts["sets"] = {name: measures(round_, name) for name in recipe.evaluate.sets}
-    facts |= await closed_book.perplexity(round_, engine)
+    facts |= perplexity
     files.write_json(run.evaluation(round_.number), facts)
     return facts
 
@@ -179,7 +227,7 @@ def _failed(round_: Round) -> Iterator[Row]:
     return (row for row in round_.rows(STAGE) if not row.payload["greedy"]["correct"])
 
 
-async def _answer(method: Method, recipe: Recipe, verifier: str, row: Row, llm: LLM) -> Outcome:
+async def _answer(method: Method, recipe: Recipe, verifier: str | None, row: Row, llm: LLM) -> Outcome:
     settings, question = recipe.evaluate, method.question(row)
     surest, varied = _samplings(recipe)
     greedy = await llm.chat(question, step="greedy", sampling=surest)
@@ -211,8 +259,13 @@ def _samplings(recipe: Recipe) -> tuple[Sampling, Sampling]:
     )
 
 
-def _judge(verifier: str, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    """Score an answer. A verifier sees the task's keys and a sampled answer's, as in the stage verify."""
+def _judge(verifier: str | None, task: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """Score an answer. A verifier sees the task's keys and a sampled answer's, as in the stage verify.
+
+    Without one, a model judges the answer later.
+    """
+    if verifier is None:
+        return {"text": completion.text, "tokens": completion.completion_tokens}
     payload = Payload({**task, **answer_fields(completion), "text": completion.text})
     verdict = verifiers.scorer(verifier)(payload)
     loose = verifiers.judge_loosely(verifier, payload, verdict)

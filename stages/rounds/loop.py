@@ -7,7 +7,7 @@ the base model when there were no demonstrations to train a round 0 on.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -17,7 +17,7 @@ from pipeline.chat.check import check
 from pipeline.chat.settle import Settled, settle
 from pipeline.config import Recipe, VllmEngine
 from pipeline.console import console
-from pipeline.engines.pool import EngineHandle, EnginePool, LazyEngine
+from pipeline.engines.pool import EngineHandle, EnginePool, LazyEngine, LazySeats
 from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
@@ -27,13 +27,14 @@ from pipeline.publish import CPT
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
-from pipeline.stage import PROPOSE, PUBLISH, STAGES, TRAIN
+from pipeline.stage import PROPOSE, PUBLISH, ROUND, STAGES, TRAIN, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.rounds.measures import STAGE as EVALUATE
+from stages.rounds.seats import Seats
 from stages.tasks.freeze import freeze
 from stages.tasks.general import conversations
 
@@ -63,6 +64,12 @@ class Loop:
         local = VllmEngine() if recipe.engine.implementation.is_endpoint else recipe.engine
         own = recipe.evaluate.engine or local
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
+        self.seats = Seats(recipe, self.engines, logs)
+
+    def use_engines_of(self, other: "Loop") -> None:
+        """Take another loop's engines, of the same settings, in place of own ones: this run follows that one."""
+        self.engines, self.evaluators = other.engines, other.evaluators
+        self.seats = Seats(self.recipe, self.engines, self.run.path("logs") if self.run.local else None)
 
     @functools.cached_property
     def base(self) -> ModelRef:
@@ -140,8 +147,13 @@ class Loop:
             if name == "generate"
             else round_.input(STAGES[STAGES.index(name) - 1])
         )
-        engine = self._engine(number, name) if self.method.stages()[name].prompts else None
-        return await run_stage(round_, name, functools.partial(method_stage, name), source, engine)
+        stage = self.method.stages()[name]
+        engine = self._engine(number, name) if stage.prompts and not stage.seats else None
+        seats = self._seats(stage, f"{name} of round {number}", lambda: self.generator(number))
+        factory = functools.partial(method_stage, name)
+        manifest = await run_stage(round_, name, factory, source, engine, seats)
+        await self.seats.leave()
+        return manifest
 
     def _engine(self, number: int, name: str) -> LazyEngine:
         """Return what a stage asks: the round's generator, unless the method says otherwise."""
@@ -154,6 +166,24 @@ class Loop:
     def _lazy(self, pool: EnginePool, model: ModelRef, what: str) -> LazyEngine:
         """Return engines of `pool` that load the model once `what` needs it."""
         return LazyEngine(pool.handle(model), lambda: self._use(pool, _present(model, what)))
+
+    def _seats(self, stage: Stage, what: str, judging: Callable[[], ModelRef]) -> LazySeats:
+        """Return the engines at a stage's seats; `judging` is the round's model, if that is to judge."""
+
+        def part(name: str) -> ModelRef:
+            return judging() if name == ROUND else self.base
+
+        async def start() -> Mapping[str, EngineHandle]:
+            for name in {seat.model for seat in stage.seats.values()} & {ROUND, UNTRAINED}:
+                _present(part(name), what)
+            return await self.seats.start(chosen, self._free_but)
+
+        chosen = self.seats.choose(stage, part)
+        return LazySeats({name: pool.handle(model) for name, (pool, model) in chosen.items()}, start)
+
+    async def _free_but(self, kept: set[EnginePool]) -> None:
+        for pool in {self.engines, self.evaluators} - kept:
+            await pool.free()
 
     async def _use(self, pool: EnginePool, model: ModelRef) -> EngineHandle:
         """Return a handle to engines of `pool` with `model`, after ending the other pool's, which may hold
@@ -215,8 +245,11 @@ class Loop:
         model = self.base if isinstance(number, str) else self.trained(number)
         if model is None:
             raise SelfloopError(f"round {number} has no model to evaluate yet. Run: train --round {number}")
-        engine = self._lazy(self.evaluators, model, f"the evaluation of round {number}")
-        facts = await evaluation.evaluate(self.round(number), engine)
+        what = f"the evaluation of round {number}"
+        engine = self._lazy(self.evaluators, model, what)
+        seats = functools.partial(self._seats, what=what, judging=lambda: self.base)
+        facts = await evaluation.evaluate(self.round(number), engine, seats)
+        await self.seats.leave()
         self._report()
         return facts
 
@@ -272,6 +305,8 @@ class Loop:
             folder = self.run.tasks(name)
             if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
                 function(self.method, row)
+        for stage in (*self.method.stages().values(), *evaluation.judged_stages(self.recipe)):
+            self.seats.check(stage)
         if isinstance(self.method, MixesGeneral) and self.method.general:
             for _ in conversations(self.method.general, self.recipe.seed):
                 pass  # a row that is no conversation would otherwise stop the run when it publishes
@@ -290,6 +325,7 @@ class Loop:
         """End the engines that this driver started, not those it attached to; leaving an `async with` block
         does it too.
         """
+        await self.seats.leave()
         await self.engines.leave()
         await self.evaluators.leave()
 

@@ -14,7 +14,7 @@ from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from stages.rounds import closed_book
-from stages.rounds.measures import stage_name
+from stages.rounds.measures import answer_name, stage_name
 
 
 class Measured(NamedTuple):
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 def in_run(run: RunDir, recipe: Recipe) -> dict[str, Measured]:
     """Return what each stage took in the last round that finished it."""
     names = [PROPOSE, *STAGES, "publish", RESUMED, closed_book.STAGE]
-    names += [stage_name(name) for name in (None, *recipe.evaluate.sets)]
+    names += [of(name) for name in (None, *recipe.evaluate.sets) for of in (answer_name, stage_name)]
     last = {name: m for r in run.rounds() for name in names if (m := run.manifest(run.stage(r, name)))}
     return {name: Measured.of([m]) for name, m in last.items() if m.rows_in}
 

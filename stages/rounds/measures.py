@@ -12,7 +12,7 @@ from pipeline.protocols import Measures
 from pipeline.round import Round
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import RESUMED
+from pipeline.stage import ANSWER, RESUMED
 from pipeline.statistics import flips, majority, paired_difference, pass_at_k, proportion, quantiles
 from pipeline.store import files
 
@@ -24,6 +24,17 @@ def stage_name(name: str | None) -> str:
     return STAGE if name is None else f"{STAGE}-{name}"
 
 
+def answer_name(name: str | None) -> str:
+    """Return the name of the stage whose answers a model judges in the stage `stage_name(name)`."""
+    return ANSWER if name is None else f"{ANSWER}-{name}"
+
+
+def _failed(run: RunDir, round_: RoundKey, name: str | None) -> list[dict[str, Any]]:
+    """Return the questions whose answer, or whose judgement, failed."""
+    folders = (run.stage(round_, answer_name(name)), run.stage(round_, stage_name(name)))
+    return [reject for folder in folders for reject in run.rejects(folder, "failed")]
+
+
 def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
     """Compute all measures of a round on a set. Unreadable answers and failed requests count as wrong.
 
@@ -31,8 +42,8 @@ def measures(round_: Round, name: str | None = None) -> dict[str, Any]:
     be: what is far above `greedy` knows more than it writes in the format that was asked for.
     """
     settings, seed, stage = round_.recipe.evaluate, round_.recipe.seed, stage_name(name)
-    rows, lost = list(round_.rows(stage)), [0.0 for _ in round_.run.rejects(round_.folder(stage), "failed")]
     run, number = round_.run, round_.number
+    rows, lost = list(round_.rows(stage)), [0.0 for _ in _failed(run, number, name)]
     right, documents = correct_by_task(run, number, name), documents_by_task(run, number, name)
     clusters = [documents[i] for i in right] if documents else None
     found: dict[str, Any] = {
@@ -73,6 +84,8 @@ def _further(round_: Round, name: str | None, rows: list[Row], lost: list[float]
     """Return the method's own measures, each with mean, interval and quantiles."""
     method, settings = round_.method, round_.recipe.evaluate
     values = method.measures(rows) if isinstance(method, Measures) else {}
+    if scores := [s for row in rows if (s := row.payload["greedy"].get("score")) is not None]:
+        values["judge's score"] = scores
     if "score" in values:  # a failed episode scores 0, as it counts as no success
         values["score"] = [*values["score"], *lost]
     if name is None and round_.manifest(RESUMED):
@@ -128,7 +141,12 @@ def correct_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> d
     """
     folder = run.stage(round_, stage_name(name))
     right = {row.payload["task_id"]: float(row.payload["greedy"]["correct"]) for row in run.rows(folder)}
-    return right | {reject["id"]: 0.0 for reject in run.rejects(folder, "failed")}
+    return right | {_task(reject): 0.0 for reject in _failed(run, round_, name)}
+
+
+def _task(reject: dict[str, Any]) -> str:
+    """Return the id of a failed row's question: the row is that, or the answers to it."""
+    return orjson.loads(reject["payload"]).get("task_id", reject["id"])
 
 
 def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) -> dict[str, str]:
@@ -137,8 +155,8 @@ def documents_by_task(run: RunDir, round_: RoundKey, name: str | None = None) ->
     """
     folder = run.stage(round_, stage_name(name))
     found = {row.payload["task_id"]: row.payload.get("document") for row in run.rows(folder)}
-    for reject in run.rejects(folder, "failed"):
-        found[reject["id"]] = orjson.loads(reject["payload"]).get("document")
+    for reject in _failed(run, round_, name):
+        found[_task(reject)] = orjson.loads(reject["payload"]).get("document")
     return {} if None in found.values() else {i: str(document) for i, document in found.items()}
 
 

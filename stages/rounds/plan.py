@@ -172,6 +172,8 @@ def _line(planner: Planner, s: Planned, size: ModelSize, machine: Machine) -> Li
 
 def _engine(planner: Planner, s: Planned) -> Any:
     """Return the section of the engine that a stage asks."""
+    if s.engine is not None:
+        return s.engine
     if s.stage not in _GENERATING:
         return _evaluator(planner.recipe)
     own = planner.method.engine(s.stage, int(s.round)) if isinstance(planner.method, ChoosesEngines) else None

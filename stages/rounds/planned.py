@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pipeline.engines.base import EngineSection
 from pipeline.prompts import Prompts
 from pipeline.protocols import (
     Asks,
@@ -26,10 +27,10 @@ from pipeline.protocols import (
 from pipeline.round import Round
 from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import PROPOSE, RESUMED, STAGES
-from stages.rounds import closed_book
+from pipeline.stage import PROPOSE, RESUMED, STAGES, Stage
+from stages.rounds import closed_book, evaluation
 from stages.rounds.measured import Measured
-from stages.rounds.measures import stage_name
+from stages.rounds.measures import answer_name, stage_name
 
 LOOKED_AT = 16  # rows whose prompts are counted
 SHARE = Asks().share
@@ -68,6 +69,7 @@ class Planned(NamedTuple):
     asked: bool = True
     seconds: float | None = None  # measured, for all of it
     done: bool = False
+    engine: EngineSection | None = None  # where it is not the one that the round's stages ask
 
 
 class Planner:
@@ -119,11 +121,34 @@ class Planner:
         stage = self.method.stages()[name]
         if stage.row is None and not stage.steps:
             return Planned(number, name, rows, rows, seconds=0.0)
-        work, plans = self.work(name, number), isinstance(self.method, Plans)
-        if name not in self._measured and not plans and (stage.prompts or name in (PROPOSE, STAGES[0])):
+        work, plans = stage.work or self.work(name, number), isinstance(self.method, Plans)
+        if (
+            name not in self._measured
+            and not plans
+            and stage.work is None
+            and (stage.prompts or name in (PROPOSE, STAGES[0]))
+        ):
             return Planned(number, name, rows, UNKNOWN, asked=False)
+        if stage.seats:
+            return self._judged(number, name, rows, stage)
         work = work or Work()
         return self._planned(number, name, rows, work._replace(least=0 if stage.steps else work.least))
+
+    def _judged(self, round_: RoundKey, name: str, rows: Span, stage: Stage) -> Planned:
+        """Return a stage that asks models at seats, on the engine of the first one.
+
+        Its requests hold an answer, as long as answers usually are. A pairwise judge compares two: each
+        answer with those before it, half of its question's others on average.
+        """
+        work, generate = stage.work or Work(), self.work(STAGES[0], 1)
+        answer = self._tokens_of(Asks(), self.recipe.sampling.max_tokens)
+        asks = [a._replace(before=a.before + answer) for a in work.asks]
+        if stage.completed is not None:
+            others = generate.most - 1 if generate else 1
+            asks = [a._replace(most=a.most * others // 2, before=2 * answer) for a in work.asks]
+        planned = self._planned(round_, name, rows, work._replace(asks=tuple(asks)))
+        engines = [seat.engine or self.recipe.engine for seat in stage.seats.values()]
+        return planned._replace(engine=engines[0] if engines else None)
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """Return what the method says of a stage, None if it says nothing."""
@@ -133,8 +158,13 @@ class Planner:
         for name in (None, *self.recipe.evaluate.sets):
             folder = self.run.tasks("held_out" if name is None else f"sets/{name}")
             count = self.count("held_out" if name is None else f"sets/{name}")
-            stage, rows = stage_name(name), Span(count, count)
-            yield self._finished(round_, stage) or self._evaluation(round_, name, rows, folder)
+            judged, rows = evaluation.asks_model(self.recipe, self.method, name), Span(count, count)
+            stage = answer_name(name) if judged else stage_name(name)
+            yield self._finished(round_, stage) or self._evaluation(round_, stage, name, rows, folder)
+            if judged:
+                yield self._finished(round_, stage_name(name)) or self._judged(
+                    round_, stage_name(name), rows, evaluation.stage(self.recipe, name)
+                )
         first = "base" if self.recipe.evaluate.base_model else 0 if self.recipe.demonstrations else 1
         if isinstance(self.method, ResumesAttempts) and round_ not in ("base", first):
             wrong = Span(0, self.count("held_out"))
@@ -148,8 +178,7 @@ class Planner:
             )
             yield self._finished(round_, stage) or self._planned(round_, stage, texts, scored)
 
-    def _evaluation(self, round_: RoundKey, name: str | None, rows: Span, folder: str) -> Planned:
-        stage = stage_name(name)
+    def _evaluation(self, round_: RoundKey, stage: str, name: str | None, rows: Span, folder: str) -> Planned:
         settings, limit = (
             self.recipe.evaluate,
             self.recipe.evaluate.max_tokens or self.recipe.sampling.max_tokens,

@@ -30,6 +30,7 @@ from pipeline.runner.stage import run_stage
 from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
+from stages.judges.combined import described
 from stages.rounds import judged
 from stages.rounds.published_rows import (
     TOO_LONG,
@@ -91,7 +92,7 @@ async def publish_pairs(round_: Round) -> Manifest:
     steps["pair_up"] = preferences.pair_up(method, rules)
     config = {
         "preferences": recipe.preferences.model_dump(mode="json"),
-        "wrong": judged.WRONG,
+        "wrong": judged.wrong_reasons(recipe),
         **_shared_config(round_, PAIRS, 1),
     }
     version = _version(round_, 1, recipe.preferences.distinct)
@@ -247,7 +248,7 @@ def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:
     stage_notes = (
         f"{name.capitalize()}: {m.extra['note']}" for name, m in manifests.items() if m.extra.get("note")
     )
-    verifier = method.verified_by(number) if isinstance(method, NamesVerifier) else recipe.verifier
+    verifier = method.verified_by(number) if isinstance(method, NamesVerifier) else described(recipe.verifier)
     tasks = f"Tasks: {recipe.tasks.source} {recipe.tasks.dataset or recipe.tasks.path or ''}".rstrip()
     return CardFacts(
         title=f"{recipe.name}, round {number}",

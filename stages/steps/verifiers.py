@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
 from typing import Any, NamedTuple
 
-from pipeline.config import Recipe
+from pipeline.config import Recipe, VerifierSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.limited import CallError, OutOfBudgetError, call
 from pipeline.registry import resolve
@@ -46,14 +46,19 @@ class Verdict(NamedTuple):
 Scorer = Callable[[dict[str, Any]], Verdict]
 
 
-def scorer(name: str) -> Scorer:
+def scorer(name: str | VerifierSection) -> Scorer:
     """Return the function that scores one payload, by its registered name or as 'module:function'.
 
     A majority vote cannot judge a single row: that name is registered as ground_truth, which is what
     evaluation needs. A function of the user's own raises ConfigError if it returns anything but a Verdict.
     """
-    found = resolve("verifier", name)
-    return _checked(name, found) if ":" in name else found
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"verifier {name.kind} asks a model, and a function is needed here: ground_truth, task_scorer, "
+            "code_tests, or your own as 'module:function'."
+        )
+    function = resolve("verifier", name)
+    return _checked(name, function) if ":" in name else function
 
 
 def _checked(name: str, score: Callable[[dict[str, Any]], Any]) -> Scorer:
@@ -76,11 +81,17 @@ def _checked(name: str, score: Callable[[dict[str, Any]], Any]) -> Scorer:
 
 
 def stage(recipe: Recipe) -> Stage:
-    """Return the verify stage for `recipe.verifier`. Rows that pass carry the verdict in payload["verdict"].
+    """Return the verify stage for `recipe.verifier`; stages/judges makes those of sections.
+
+    Rows that pass carry the verdict in payload["verdict"].
 
     Drop reasons: wrong_answer or the verdict's problem, such as not_comparable; of a majority vote: minority,
     not_comparable, tie, too_few_votes or the problem.
     """
+    if not isinstance(recipe.verifier, str):
+        from stages.judges.stage import judging  # whose verifiers are made of those here
+
+        return judging(recipe)
     if recipe.verifier == "majority_vote":
         config = {"verifier": recipe.verifier, "min_votes": MIN_VOTES}
         return Stage(_vote, {"majority_vote": majority_vote}, config=config, version=VERSION)
@@ -88,20 +99,34 @@ def stage(recipe: Recipe) -> Stage:
     return Stage(row=verify, config={"verifier": recipe.verifier}, version=VERSION)
 
 
-def verifier_in(verify: Stage) -> str | None:
-    """Return the verifier by which a stage made by `stage` judges each row; None for any other and a vote."""
-    judges = getattr(verify.row, "func", None) is _verify
-    return verify.config["verifier"] if judges else None
+def verifiers_in(verify: Stage, recipe: Recipe) -> list[str]:
+    """Return the functions by which a stage made by `stage` judges each row; [] for any other and a vote."""
+    function = getattr(verify.row, "func", None)
+    if function is _verify:
+        return [verify.config["verifier"]]
+    if isinstance(recipe.verifier, str):
+        return []
+    from stages.judges import combined, stage
+
+    return combined.functions_in(recipe.verifier) if function is stage.judge else []
 
 
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
-    # One that waits for other processes would keep the worker's other rows waiting.
-    waits = getattr(score, "waits", False)
-    verdict = await asyncio.to_thread(score, row.payload) if waits else score(row.payload)
+    verdict = await verdict_of(score, row.payload)
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict.to_payload())])
-    found = f"extracted {verdict.extracted!r}, expected {row.payload.get('answer')!r}"
-    return Dropped(verdict.problem or "wrong_answer", verdict.detail or found, row.payload["text"])
+    detail = verdict.detail or found(verdict, row.payload)
+    return Dropped(verdict.problem or "wrong_answer", detail, row.payload["text"])
+
+
+async def verdict_of(score: Scorer, payload: dict[str, Any]) -> Verdict:
+    """Return a verdict. One that waits for other processes must not keep the worker's other rows waiting."""
+    return await asyncio.to_thread(score, payload) if getattr(score, "waits", False) else score(payload)
+
+
+def found(verdict: Verdict, payload: dict[str, Any]) -> str:
+    """Return what was found in a wrong answer, for people."""
+    return f"extracted {verdict.extracted!r}, expected {payload.get('answer')!r}"
 
 
 def ground_truth(payload: dict[str, Any]) -> Verdict:
@@ -110,7 +135,8 @@ def ground_truth(payload: dict[str, Any]) -> Verdict:
         raise DataError(
             f"task {payload.get('task_id')!r} has no ground truth: verifier "
             "ground_truth needs an answer for every task. "
-            "Name its column (tasks.columns.answer), or use verifier: majority_vote or task_scorer."
+            "Name its column (tasks.columns.answer), or use verifier: majority_vote, task_scorer or {kind: "
+            "judge}."
         )
     extracted, problem = read_answer(payload)
     if extracted is None:

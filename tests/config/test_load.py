@@ -207,7 +207,7 @@ def test_all_errors_at_once(recipe: Path) -> None:
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
         (
             "{kind: vlm}",
-            "engine.kind: unknown engine 'vlm'. Did you mean 'vllm'? Known: openai, scripted, vllm;",
+            "engine.kind: unknown engine 'vlm'. Did you mean 'vllm'? Known: classifier, openai, scores, scripted, vllm;",
         ),
         ("{kind: 7}", "engine.kind: unknown engine '7'"),
         ("{latency: 1}", "engine.latency: unknown key 'latency'; known here: args, cpu_cores"),

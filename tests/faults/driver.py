@@ -1,4 +1,4 @@
-"""`python -m jobs.generate` as a process of its own, to be killed, and the same command in this process, to finish the run."""
+"""`python -m jobs.generate`, or the job of another stage, as a process of its own, to be killed, and the same command in this process, to finish the run."""
 
 import os
 import signal
@@ -70,11 +70,11 @@ def nothing_left(mark: str, seconds: float = 60) -> None:
 
 
 class Driver:
-    """Starts `python -m jobs.generate` on one run, kills it, and finishes the run."""
+    """Starts `python -m jobs.<job>` on one run, kills it, and finishes the run."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, job: str = "generate") -> None:
         self.run, self.mark, self._folder = RunDir(folder / name), f"{os.getpid()}-{name}", folder
-        self.stage = Path(self.run.stage(1, "generate"))
+        self.stage, self._job = Path(self.run.stage(1, job)), job
         self._arguments = ["--run", self.run.root, "--round", "1", "--recipe", str(folder / "r.yaml")]
 
     def start(self, own_ray: bool = False, **environment: str) -> subprocess.Popen[bytes]:
@@ -86,7 +86,7 @@ class Driver:
             env["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         with open(self._folder / f"{self.mark}.out", "ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "jobs.generate", *self._arguments],
+                [sys.executable, "-m", f"jobs.{self._job}", *self._arguments],
                 cwd=PROJECT,
                 stdout=out,
                 stderr=out,
@@ -117,9 +117,9 @@ class Driver:
             kill_all(self.mark)
         return process.wait() == -signal.SIGKILL
 
-    def finish(self, *options: str) -> None:
+    def finish(self, *options: str, job: str = "") -> None:
         """Run the command in this process, on the Ray it is connected to: without the seconds that a start takes."""
-        done = CliRunner().invoke(app, ["generate", *self._arguments, *options], catch_exceptions=False)
+        done = CliRunner().invoke(app, [job or self._job, *self._arguments, *options], catch_exceptions=False)
         assert done.exit_code == 0, done.output
 
     def nothing_left(self) -> None:

@@ -82,6 +82,11 @@ class ReGenesis(Method):
                 "method.hinted_chains needs answers to hint at: a verifier other than majority_vote, and "
                 "tasks.columns.answer."
             )
+        if self.options.hinted_chains and not isinstance(recipe.verifier, str):
+            raise ConfigError(
+                "method.hinted_chains retries questions without an accepted chain, and generate cannot ask "
+                "the model that verifies: set it to 0, or verifier to a function, such as ground_truth."
+            )
 
     def stages(self) -> dict[str, Stage]:
         """Make chains; drop those that give the answer away; filter; verify."""

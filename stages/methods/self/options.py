@@ -104,6 +104,11 @@ class SelfOptions(Options):
                 "which an endpoint rarely allows: set it to false."
             )
         self._check_new_questions(recipe)
+        if not all(isinstance(v, str | None) for v in (recipe.verifier, recipe.evaluate.verifier)):
+            raise ConfigError(
+                "method self is its own judge: verifier only measures it, and must be a function, such as "
+                "ground_truth, not a model."
+            )
         if self.annotator is None and recipe.rounds > self.meta_rounds and not recipe.new_questions:
             raise ConfigError(
                 "phase 2 would ask questions whose answers phase 1 was shown and trained on: set "

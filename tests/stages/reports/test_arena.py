@@ -120,7 +120,7 @@ def test_another_judge_is_said(runs: dict[str, dict[int, RunDir]], tmp_path: Pat
         }
         found = figures(arena(), runs, None, STATE)
         assert len(found["notes"]) == notes
-    assert "judged by task_scorer, those of control by ground_truth" in found["notes"][0]
+    assert "task_scorer judges the answers of more, and ground_truth those of control" in found["notes"][0]
 
 
 def test_tables_for_people(

@@ -19,9 +19,9 @@ from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.steps import run_steps
 from pipeline.store import files, parts
 from stages.methods.direct.method import Direct
-from stages.rounds.judged import by_question
 from stages.steps.decontaminate import search_for
 from stages.steps.dedup import exact_duplicates
+from stages.steps.grouping import by_question
 from stages.steps.preferences import Rules, draw, pair_up, text_of
 from tests.conftest import tiny_recipe
 

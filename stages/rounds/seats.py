@@ -1,0 +1,86 @@
+"""The engines at the seats of a stage (pipeline.stage.Seat): of verifiers that ask a model."""
+
+from collections.abc import Awaitable, Callable
+
+from pipeline.chat import PLAIN
+from pipeline.chat.settle import settle
+from pipeline.config import OpenaiEngine, Recipe
+from pipeline.config.recipe import Model
+from pipeline.engines.openai import api_key
+from pipeline.engines.pool import EngineHandle, EnginePool
+from pipeline.errors import ConfigError
+from pipeline.models import ModelRef, resolve_model
+from pipeline.stage import ROUND, UNTRAINED, Seat, Stage
+
+Chosen = dict[str, tuple[EnginePool, ModelRef]]  # by seat
+
+
+class Seats:
+    """Seats that are served by the recipe's engines, and those with engines of their own."""
+
+    def __init__(self, recipe: Recipe, shared: EnginePool, logs: str | None) -> None:
+        """`shared` are the recipe's engines; those of seats write their output below `logs`."""
+        self._recipe, self._shared, self._logs = recipe, shared, logs
+        self._own: list[EnginePool] = []
+
+    def choose(self, stage: Stage, part: Callable[[str], ModelRef]) -> Chosen:
+        """Return the engines and the model of each of a stage's seats, without starting anything.
+
+        `part` returns the run's model for ROUND and UNTRAINED.
+        """
+        return {name: (self._pool(seat), self._model(name, seat, part)) for name, seat in stage.seats.items()}
+
+    async def start(
+        self, chosen: Chosen, free: Callable[[set[EnginePool]], Awaitable[None]]
+    ) -> dict[str, EngineHandle]:
+        """Start what was chosen and return a handle for each seat.
+
+        `free` ends all engines but those it is given: a judge of its own needs their memory.
+        """
+        if any(pool.replicated for pool, _ in chosen.values()):
+            await free({pool for pool, _ in chosen.values()})
+        return {name: await pool.use(model) for name, (pool, model) in chosen.items()}
+
+    def check(self, stage: Stage) -> None:
+        """Raise ConfigError for a model or an API key that is not there, before anything is generated."""
+        for name, seat in stage.seats.items():
+            self._model(name, seat, lambda _: ModelRef("", "", ""))
+            if isinstance(seat.engine, OpenaiEngine):
+                try:
+                    api_key(seat.engine.api_key_env)
+                except ConfigError as e:
+                    raise ConfigError(f"verifier {name}: {e}") from None
+
+    async def leave(self) -> None:
+        """End the seats' own engines."""
+        own, self._own = self._own, []
+        for pool in own:
+            await pool.free()
+
+    def _pool(self, seat: Seat) -> EnginePool:
+        section, of_run = seat.engine or self._recipe.engine, seat.model in (ROUND, UNTRAINED)
+        if of_run and section == self._recipe.engine:
+            return self._shared
+        recipe = self._recipe if of_run else self._for(seat.model)
+        logs = f"{self._logs}/judge-{len(self._own)}" if self._logs else None
+        self._own.append(EnginePool(recipe, section, logs, own=True))
+        return self._own[-1]
+
+    def _for(self, model: str) -> Recipe:
+        """Return the recipe with another model: it is not trusted to bring code because the run's own is."""
+        return self._recipe.model_copy(update={"model": Model(base=model)})
+
+    def _model(self, name: str, seat: Seat, part: Callable[[str], ModelRef]) -> ModelRef:
+        """Return the model at a seat. An endpoint of its own gets nothing of the run's template."""
+        section = seat.engine or self._recipe.engine
+        if section.implementation.is_endpoint:
+            untrained = part(UNTRAINED)
+            return untrained if seat.engine is None else ModelRef("", untrained.name, "", chat=PLAIN)
+        if seat.model in (ROUND, UNTRAINED):
+            return part(seat.model)
+        try:
+            if section.implementation.writes_text:
+                return settle(self._for(seat.model)).model
+            return resolve_model(seat.model)
+        except ConfigError as e:
+            raise ConfigError(f"verifier {name}: {e}") from None

@@ -1,0 +1,86 @@
+"""Several verifiers as one: what they decide, and that nobody is asked about what is decided already."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.engines.base import Request
+from stages.steps.verifiers import Verdict
+from tests.stages.judges.asked import Judged, answer, recipe_with, score, shown_texts
+
+FORMAT = "tests.stages.judges.test_combined:ends_with_a_full_stop"
+
+
+def ends_with_a_full_stop(payload: dict[str, Any]) -> Verdict:
+    return Verdict(payload["text"].endswith("."), None, "", None)
+
+
+def unreadable(payload: dict[str, Any]) -> Verdict:
+    return Verdict(False, None, "no_marked_answer", None)
+
+
+def says(**scores: Any) -> Any:
+    """A judge that gives each text its score."""
+
+    def reply(request: Request) -> str:
+        [shown] = shown_texts(request)
+        return next(score(value) for text, value in scores.items() if text in shown)
+
+    return reply
+
+
+ROWS = [answer("q", "good.", 0), answer("q", "good", 1), answer("q", "bad.", 2), answer("q", "bad", 3)]
+SAYS = says(good=9, bad=2)
+
+
+def test_all_asks_no_model_about_what_a_function_refused() -> None:
+    judged = Judged(recipe_with({"all": ["judge", FORMAT]}), ROWS, SAYS)
+    assert list(judged.kept) == ["q-0"]
+    assert judged.reasons == {"q-1": "wrong_answer", "q-2": "low_score", "q-3": "wrong_answer"}
+    assert {r.row for r in judged.requests} == {"q-0", "q-2"}, (
+        "the function goes first, wherever it is listed"
+    )
+    assert judged.kept["q-0"].payload["judgements"].keys() == {"1.judge"}
+    assert judged.kept["q-0"].payload["verdict"]["score"] == 8 / 9, "the lowest of both"
+
+
+def test_any_asks_no_model_about_what_a_function_approved() -> None:
+    judged = Judged(recipe_with({"any": [{"kind": "judge"}, FORMAT]}), ROWS, SAYS)
+    assert judged.reasons == {"q-3": "low_score"} and {r.row for r in judged.requests} == {"q-1", "q-3"}
+    assert judged.kept["q-0"].payload["verdict"]["score"] is None
+
+
+def test_weighted_scores_and_a_top_share_over_them() -> None:
+    members = [
+        {"verifier": FORMAT, "weight": 1},
+        {"verifier": {"kind": "judge", "threshold": None}, "weight": 3},
+    ]
+    judged = Judged(recipe_with({"weighted": members, "threshold": 0.6}), ROWS, SAYS)
+    expected = {"q-0": (1 + 3 * 8 / 9) / 4, "q-1": (3 * 8 / 9) / 4}
+    assert {i: r.payload["verdict"]["score"] for i, r in judged.kept.items()} == pytest.approx(expected)
+    assert judged.reasons == {"q-2": "low_score", "q-3": "low_score"}
+    best = Judged(recipe_with({"weighted": members, "threshold": None, "top_share": 0.25}), ROWS, SAYS)
+    assert list(best.kept) == ["q-0"]
+
+
+def test_a_judgement_that_cannot_be_read_never_counts_as_a_score() -> None:
+    members = [{"verifier": FORMAT}, {"verifier": "judge"}]
+    for verifier in ({"weighted": members, "threshold": 0}, {"all": [FORMAT, "judge"]}, {"any": ["judge"]}):
+        judged = Judged(recipe_with(verifier), ROWS[:1], lambda _: "10 out of 10")
+        assert judged.reasons == {"q-0": "unreadable_judgement"}
+
+
+def test_a_function_s_problem_saves_the_requests() -> None:
+    broken = "tests.stages.judges.test_combined:unreadable"
+    judged = Judged(recipe_with({"weighted": [{"verifier": "judge"}, {"verifier": broken}]}), ROWS, SAYS)
+    assert set(judged.reasons.values()) == {"no_marked_answer"} and not judged.requests
+    assert judged.summary == {"note": "no answer was judged by a model"}
+
+
+def test_verifiers_within_verifiers_have_labels_by_their_place() -> None:
+    inner = {"any": [{"kind": "judge", "threshold": 9}, {"kind": "judge", "threshold": 2}]}
+    judged = Judged(recipe_with({"all": [FORMAT, inner]}), ROWS[:1], lambda _: score(5))
+    assert judged.kept["q-0"].payload["judgements"].keys() == {"2.1.judge", "2.2.judge"}
+    assert judged.stage.seats.keys() == {"2.1.judge", "2.2.judge"}
+    assert judged.summary["verifiers"].keys() == {"2.1.judge", "2.2.judge", "verdict"}
+    assert [ask.least for ask in judged.stage.work.asks] == [0, 0], "a function comes before them"
