@@ -232,6 +232,6 @@ def _notes(arena: Arena, runs: Runs, begun: list[str], seeds: list[int], round_:
         if first and _judge(recipe) != _judge(first):
             yield (
                 f"In evaluations, {_named(recipe)} judges the answers of {arm}, and {_named(first)} those of "
-                f"{arena.against}: their accuracy means the same only if these agree. One judge for all arms: "
+                f"{arena.against}: accuracy means the same only if these agree. One judge for all arms: "
                 "set: {evaluate.verifier: NAME}"
             )

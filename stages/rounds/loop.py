@@ -67,7 +67,7 @@ class Loop:
         self.seats = Seats(recipe, self.engines, logs)
 
     def use_engines_of(self, other: "Loop") -> None:
-        """Take another loop's engines, of the same settings, in place of own ones: this run follows that one."""
+        """Take the engines of another loop with the same settings, which this one follows."""
         self.engines, self.evaluators = other.engines, other.evaluators
         self.seats = Seats(self.recipe, self.engines, self.run.path("logs") if self.run.local else None)
 
