@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": "Compare runs by method and policy.",
     "report": "Write a run, or several side by side, as one HTML file.",
     "view": "Show that report in a browser while the run goes on.",
+    "arena": "Compare methods or settings over seeds, at equal compute.",
     "scaling": "Plot accuracy against tokens over runs of continued pretraining.",
     "push": "Push datasets and models to the Hub, with cards.",
     "serve": "Keep engines warm on a cluster, for many jobs.",

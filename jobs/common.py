@@ -201,15 +201,15 @@ def existing_runs(runs: list[str]) -> list[RunDir]:
 
 def default_run(recipe: Recipe) -> str:
     """Return the run directory used when none is given: data/runs/<name>, in the checkout if there is one."""
-    if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
-        raise ConfigError(
-            "--run: a submitted job needs an absolute path outside the uploaded working directory."
-        )
     return str(runs_folder() / recipe.name)
 
 
-def runs_folder() -> Path:
-    """Return where runs go: data/runs in the checkout, if there is one, else in the working directory."""
+def runs_folder(option: str = "--run") -> Path:
+    """Return the folder of runs for which `option` is not given. Raises ConfigError in a submitted job."""
+    if os.environ.get("RAY_JOB_ID") or "/runtime_resources/" in os.getcwd():
+        raise ConfigError(
+            f"{option}: a submitted job needs an absolute path outside the uploaded working directory."
+        )
     return (PROJECT if CHECKOUT else Path.cwd()) / "data" / "runs"
 
 

@@ -1,6 +1,5 @@
 """A run in numbers: how far each stage of each round is. Takes no lock: the run may be in progress."""
 
-from pathlib import Path
 from posixpath import basename
 from typing import Any
 

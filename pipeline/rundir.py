@@ -16,7 +16,7 @@ logs/
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,13 @@ MAY_CHANGE = (
 
 
 class RunDir:
-    """Paths and readers of one run. Reads nothing until asked."""
+    """Paths and readers of one run. Reads nothing until asked.
 
-    def __init__(self, root: str | Path) -> None:
+    `twins` are runs whose finished work this one takes over where it would be the same (pipeline.sharing).
+    """
+
+    def __init__(self, root: str | Path, twins: Sequence["RunDir"] = ()) -> None:
+        self.twins = tuple(twins)
         fs, name = files.filesystem(str(root))
         local = files.is_local(str(root))
         self.root = (

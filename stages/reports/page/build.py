@@ -39,12 +39,10 @@ def write(runs: Sequence[RunDir], path: str, title: str = "", rows: int = sample
     files.write_bytes(path, render(runs, title, rows).encode())
 
 
-def try_write(run: RunDir) -> None:
-    """Write report.html into the run directory. No run ends for its report: what goes wrong is said in a
-    line.
-    """
+def try_write(runs: Sequence[RunDir], folder: str, title: str = "") -> None:
+    """Write report.html into a folder. No run ends for its report: what goes wrong is said in a line."""
     try:
-        write([run], run.path(NAME), rows=BY_LOOP)
+        write(runs, files.join(folder, NAME), title, rows=BY_LOOP)
     except Exception as e:
         problem = one_line(f"{type(e).__name__}: {e}", 200)
         console.print(f"note: {NAME} was not written ({problem})", markup=False)

@@ -190,7 +190,7 @@ def test_the_loop_goes_on_if_it_cannot_be_written(
     finished: Finished, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setattr("stages.reports.page.build.facts_of", lambda run: 1 / 0)
-    page.try_write(finished.run)
+    page.try_write([finished.run], finished.run.root)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "report.html was not written (ZeroDivisionError" in said
     assert not files.exists(finished.run.path("report.html"))
