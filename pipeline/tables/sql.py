@@ -28,7 +28,7 @@ def answered(sql: str, names: list[str], table: Callable[[str], Table]) -> Itera
         raise SelfloopError("selfloop query needs the package duckdb: pip install duckdb") from None
     _check(duckdb, sql)
     with tempfile.TemporaryDirectory(prefix="selfloop-query-") as aside:
-        limits = {"enable_external_access": "false", "temp_directory": f"{aside}/spilled"}
+        limits: dict[str, Any] = {"enable_external_access": "false", "temp_directory": f"{aside}/spilled"}
         with duckdb.connect(":memory:", config=limits) as connection:
             for name in mentioned(sql, names):
                 path = str(Path(aside) / f"{len(list(Path(aside).iterdir()))}.arrow")
