@@ -12,10 +12,11 @@ from typing import Any
 from pipeline.config import Recipe, VerifierSection
 from pipeline.errors import ConfigError
 from pipeline.ids import unit_interval
+from pipeline.prompts import Prompts
 from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
-from pipeline.stage import DatasetStep, Seat, Stage
+from pipeline.stage import ROUND, UNTRAINED, DatasetStep, Seat, Stage
 from stages.judges import base, measured
 from stages.judges.base import JUDGEMENTS, LOW_SCORE, UNREADABLE, Verifier
 from stages.judges.combined import make
@@ -49,8 +50,6 @@ def judging(recipe: Recipe) -> Stage:
 
 def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
     """Return a recipe's verifier. Raises ConfigError for templates and seats that cannot work."""
-    from pipeline.prompts import Prompts
-
     verifier, prompts = make(config), Prompts.of(recipe)
     for template in verifier.prompts:
         prompts.check(template)
@@ -70,7 +69,7 @@ def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
 
 def _check_seat(recipe: Recipe, name: str, seat: Seat) -> None:
     """Raise ConfigError for a local model that the recipe's endpoint would never serve."""
-    if seat.engine is None and seat.model not in ("untrained", "round") and _is_endpoint(recipe):
+    if seat.engine is None and seat.model not in (UNTRAINED, ROUND) and _is_endpoint(recipe):
         raise ConfigError(
             f"{name}: model {seat.model} is served by vLLM, and the recipe's engine is an endpoint, "
             "which answers with its own model. Add engine: {kind: vllm} to the verifier, or leave model out."
@@ -91,7 +90,7 @@ async def judge(verifier: Verifier, row: Row, llm: LLM) -> Outcome:
 
 
 def decide(config: VerifierSection, seed: int) -> DatasetStep:
-    """Return the step that keeps the approved answers, or their top share (base.Kept)."""
+    """Return the step that keeps the approved answers, or their top share (base.Keeping)."""
     share = getattr(config, "top_share", None)
     overall = share is not None and getattr(config, "top_of", "") == "all"
 

@@ -70,6 +70,13 @@ def test_a_judgement_that_cannot_be_read_never_counts_as_a_score() -> None:
         assert judged.reasons == {"q-0": "unreadable_judgement"}
 
 
+def test_an_unreadable_judgement_is_no_refusal_where_any_would_do() -> None:
+    verifier = {"any": [{"kind": "judge", "rubric": "FIRST"}, {"kind": "judge", "rubric": "SECOND"}]}
+    for first, second, reason in (("?", score(2), "unreadable_judgement"), (score(2), score(2), "low_score")):
+        says = lambda r, a=first, b=second: a if "FIRST" in str(r.messages) else b  # noqa: E731
+        assert Judged(recipe_with(verifier), ROWS[:1], says).reasons == {"q-0": reason}
+
+
 def test_a_function_s_problem_saves_the_requests() -> None:
     broken = "tests.stages.judges.test_combined:unreadable"
     judged = Judged(recipe_with({"weighted": [{"verifier": "judge"}, {"verifier": broken}]}), ROWS, SAYS)
