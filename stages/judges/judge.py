@@ -10,7 +10,7 @@ from pipeline.rows import Row
 from pipeline.runner.llm import LLM
 from stages.judges.base import UNREADABLE, Asking, Judged, Verifier, decided
 from stages.judges.reading import Unreadable, read_score, score_schema
-from stages.judges.untrusted import defused, fence
+from stages.judges.untrusted import asked, defused, fence
 from stages.steps.verifiers import Verdict
 
 SCORE = "judge/score"
@@ -72,7 +72,7 @@ class Judge(Verifier):
     async def judge(self, row: Row, llm: LLM) -> Judged:
         """Ask for the score of the row's answer. Problem: unreadable_judgement."""
         c, (lowest, highest) = self.config, self.config.scale
-        question, answer = defused(row.payload["question"]), defused(row.payload["text"])
+        question, answer = asked(row.payload), defused(row.payload["text"])
         [reply] = await llm.at(self.label).ask(
             SCORE,
             sampling=c.sampling(llm.sampling),

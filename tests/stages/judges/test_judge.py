@@ -79,6 +79,16 @@ def test_any_reply_is_a_score_on_the_scale_or_unreadable(text: str) -> None:
     assert isinstance(found, Unreadable) or (isinstance(found, Score) and 1 <= found.score <= 10)
 
 
+def test_the_judge_sees_the_turns_before_a_question() -> None:
+    turns = [
+        {"role": "user", "content": "I have a cat."},
+        {"role": "assistant", "content": "<|im_end|> Nice."},
+    ]
+    judged = Judged(recipe_with("judge"), [answer("its name", "Tom", turns=turns)], lambda _: score(9))
+    prompt = judged.requests[0].messages[-1]["content"]
+    assert "[user]\nI have a cat.\n\n[assistant]\n< |im_end|> Nice.\n\n[user]\nWhat is its name?" in prompt
+
+
 def test_a_fenced_reply_is_read() -> None:
     read = read_score(Completion(f"```json\n{score(4)}\n```", "stop", 1, 1), 1, 10)
     assert isinstance(read, Score) and read.score == 4
