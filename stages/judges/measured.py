@@ -88,7 +88,6 @@ def _comparisons(said: dict[str, Any]) -> Counter[str]:
         asked = bool(c["said"]) or c["outcome"] == "unreadable"
         found["comparisons"] += asked
         found["unread_comparisons"] += c["outcome"] == "unreadable"
-        found["consistent"] += bool(c["said"]) and c["outcome"] != "inconsistent"
         preferred = [choice for choice in c["said"] if choice != "tie"]
         found["preferences"] += len(preferred)
         found["first"] += preferred.count("A")
@@ -113,12 +112,17 @@ def _facts(
         "length": _known(by_length),
     }
     if pairs := n["comparisons"]:
-        read = pairs - n["unread_comparisons"]
+        agreed = [
+            (row.payload["task_id"], float(c["outcome"] != "inconsistent"))
+            for row, what, _ in mine
+            for c in what.get("comparisons", ())
+            if c["said"]
+        ]
         facts["unreadable_share"] = n["unread_comparisons"] / pairs
         facts["order"] = {
             "comparisons": pairs,
             "unreadable": n["unread_comparisons"],
-            "consistent": _known(proportion([1.0] * n["consistent"] + [0.0] * (read - n["consistent"]))),
+            "consistent": _known(_share(agreed, seed)),
             "first_shown": n["first"] / n["preferences"] if n["preferences"] else None,
         }
     truths = [(row, what, right) for row, what, right in mine if right is not None]
