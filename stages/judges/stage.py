@@ -80,6 +80,11 @@ def _is_endpoint(recipe: Recipe) -> bool:
     return recipe.engine.implementation.is_endpoint
 
 
+def is_judging(stage: Stage) -> bool:
+    """Tell whether a stage is one that `judging` made."""
+    return getattr(stage.row, "func", None) is judge
+
+
 async def judge(verifier: Verifier, row: Row, llm: LLM) -> Outcome:
     """Judge one answer; `decide` acts on the verdict."""
     verdict, said, refused = await verifier.judge(row, llm)

@@ -1,12 +1,23 @@
 """Several verifiers as one: what they decide, and that nobody is asked about what is decided already."""
 
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from pipeline.config import load_recipe
 from pipeline.engines.base import Request
+from pipeline.errors import ConfigError, DataError
+from pipeline.methods import load_method
+from pipeline.places import RECIPES
+from pipeline.rundir import RunDir
+from stages.judges.stage import is_judging
+from stages.rounds import evaluation
 from stages.steps.verifiers import Verdict
+from stages.tasks.freeze import freeze
 from tests.stages.judges.asked import Judged, answer, recipe_with, score, shown_texts
+from tests.stages.judges.test_judged_loop import open_recipe
 
 FORMAT = "tests.stages.judges.test_combined:ends_with_a_full_stop"
 
@@ -91,3 +102,21 @@ def test_verifiers_within_verifiers_have_labels_by_their_place() -> None:
     assert judged.stage.seats.keys() == {"2.1.judge", "2.2.judge"}
     assert judged.summary["verifiers"].keys() == {"2.1.judge", "2.2.judge", "verdict"}
     assert [ask.least for ask in judged.stage.work.asks] == [0, 0], "a function comes before them"
+
+
+def test_tasks_that_a_function_cannot_judge_are_refused_before_anything_is_asked(
+    run: RunDir, tmp_path: Path
+) -> None:
+    recipe = open_recipe(tmp_path, verifier={"all": ["ground_truth", "judge"]})
+    freeze(run, recipe)
+    with pytest.raises(DataError, match="tasks: 1 of 1 questions have no answer"):
+        evaluation.check_tasks(run, recipe)
+
+
+@pytest.mark.parametrize("name", ["agent_r", "self_lengthen", "entigraph"])
+def test_a_method_with_rules_of_its_own_is_no_judging_one(name: str) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml", ["verifier={kind: judge}"])
+    assert not is_judging(load_method(recipe).stages()["verify"])
+    orjson.dumps(evaluation.stage(recipe).config)
+    with pytest.raises(ConfigError, match="self is its own judge"):
+        load_recipe(RECIPES / "self.yaml", ["verifier={kind: judge}"])
