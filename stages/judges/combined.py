@@ -34,8 +34,11 @@ class Function(Verifier):
     async def judge(self, row: Row, llm: LLM) -> Judged:
         """Return the function's verdict."""
         verdict = await verifiers.verdict_of(self._score, row.payload)
-        wrong = verdict.detail or verifiers.found(verdict, row.payload)
-        return Judged(verdict if verdict.correct else verdict._replace(detail=wrong), refused="wrong_answer")
+        if verdict.correct:
+            return Judged(verdict)
+        reads = verdict.extracted is not None or row.payload.get("answer") is not None
+        why = verifiers.found(verdict, row.payload) if reads else f"{self.config} does not approve"
+        return Judged(verdict._replace(detail=verdict.detail or why), refused="wrong_answer")
 
 
 def _member(value: str | VerifierSection) -> str | VerifierSection:

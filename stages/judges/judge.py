@@ -14,6 +14,7 @@ from stages.judges.untrusted import asked, defused, fence
 from stages.steps.verifiers import Verdict
 
 SCORE = "judge/score"
+SHOWN = 200  # characters of an unreadable reply that the drop's detail shows
 REASON_SHARE = 0.4  # of max_tokens that a judgement is taken to need
 
 
@@ -88,7 +89,8 @@ class Judge(Verifier):
         found = read_score(reply, lowest, highest)
         if isinstance(found, Unreadable):
             said: dict[str, Any] = {"score": None, **decided(False, c.threshold), "reply": reply.text}
-            return Judged(Verdict(False, None, UNREADABLE, None, found.problem), {self.label: said})
+            detail = f"{found.problem}: {reply.text[:SHOWN]!r}"
+            return Judged(Verdict(False, None, UNREADABLE, None, detail), {self.label: said})
         approved = c.threshold is None or found.score >= c.threshold
         said = {"score": found.score, **decided(approved, c.threshold), "reason": found.reason}
         detail = "" if approved else f"score {found.score}, threshold {c.threshold}: {found.reason}"

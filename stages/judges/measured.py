@@ -42,6 +42,10 @@ def summary(seed: int, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) 
         (heapq.heappush if len(drawn) < SAMPLE else heapq.heappushpop)(drawn, draw)
     rows = [(row, said, known(row.payload)) for _, _, row, said in sorted(drawn, key=lambda d: d[1])]
     facts = {label: _facts(label, count, rows, seed) for label, count in counts.items()}
+    if len(facts) == 2 and TOGETHER in facts:  # one judge, whose verdicts nothing else changes
+        together, alone = facts[TOGETHER], next(of for label, of in facts.items() if label != TOGETHER)
+        if (together["asked"], together["approved"]) == (alone["asked"], alone["approved"]):
+            del facts[TOGETHER]
     if not facts:
         return {"note": "no answer was judged by a model"}
     found = [w for label, of in facts.items() for w in warnings(label, of)]

@@ -18,7 +18,7 @@ from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import ROUND, UNTRAINED, DatasetStep, Seat, Stage
 from stages.judges import base, measured
-from stages.judges.base import JUDGEMENTS, LOW_SCORE, UNREADABLE, Verifier
+from stages.judges.base import JUDGEMENTS, LOW_SCORE, Verifier
 from stages.judges.combined import make
 from stages.judges.pairwise import RIVALS
 
@@ -130,6 +130,4 @@ def _best(rows: Iterable[Row], share: float, overall: bool, seed: int) -> set[st
 def _refusal(row: Row) -> Dropped:
     verdict: dict[str, Any] = row.payload["verdict"]
     reason = verdict["problem"] or verdict.get("refused", LOW_SCORE)
-    replies = (said.get("reply") for said in row.payload[JUDGEMENTS].values())
-    raw = next(filter(None, replies), "") if reason == UNREADABLE else ""
-    return Dropped(reason, verdict.get("detail", ""), raw or row.payload["text"])
+    return Dropped(reason, verdict.get("detail", ""), row.payload["text"])

@@ -53,6 +53,8 @@ def test_all_asks_no_model_about_what_a_function_refused() -> None:
     )
     assert judged.kept["q-0"].payload["judgements"].keys() == {"1.judge"}
     assert judged.kept["q-0"].payload["verdict"]["score"] == 8 / 9, "the lowest of both"
+    assert judged.dropped["q-1"][0].detail == f"{FORMAT} does not approve"
+    assert judged.summary["verifiers"].keys() == {"1.judge"}, "nothing beside it changes what it decides"
 
 
 def test_any_asks_no_model_about_what_a_function_approved() -> None:
