@@ -11,7 +11,12 @@ from pipeline.engines.base import Request
 from pipeline.errors import ConfigError, DataError
 from pipeline.methods import load_method
 from pipeline.places import RECIPES
+from pipeline.rows import Row
 from pipeline.rundir import RunDir
+from pipeline.runner.llm import LLM
+from pipeline.stage import Seat
+from stages.judges.base import Asking, Verifier
+from stages.judges.base import Judged as Judged_
 from stages.judges.stage import is_judging
 from stages.rounds import evaluation
 from stages.steps.verifiers import Verdict
@@ -104,6 +109,31 @@ def test_verifiers_within_verifiers_have_labels_by_their_place() -> None:
     assert judged.stage.seats.keys() == {"2.1.judge", "2.2.judge"}
     assert judged.summary["verifiers"].keys() == {"2.1.judge", "2.2.judge", "verdict"}
     assert [ask.least for ask in judged.stage.work.asks] == [0, 0], "a function comes before them"
+
+
+class OwnConfig(Asking):
+    """Settings of a verifier of a user's own."""
+
+    word: str
+
+
+class Own(Verifier):
+    """Approves what the model repeats with a certain word."""
+
+    Config = OwnConfig
+
+    async def judge(self, row: Row, llm: LLM) -> Judged_:
+        [reply] = await llm.at(self.label).chat([{"role": "user", "content": row.payload["text"]}])
+        return Judged_(Verdict(self.config.word in reply.text, None, "", None), {self.label: {"score": 1.0}})
+
+
+def test_a_verifier_of_a_user_s_own_asks_a_model() -> None:
+    kind = "tests.stages.judges.test_combined:Own"
+    judged = Judged(recipe_with({"kind": kind, "word": "good"}), ROWS, lambda r: r.messages[0]["content"])
+    assert sorted(judged.kept) == ["q-0", "q-1"] and set(judged.reasons.values()) == {"low_score"}
+    assert judged.stage.seats == {kind: Seat("untrained", None)} and len(judged.requests) == 4
+    with pytest.raises(ConfigError, match="verifier.word: is missing"):
+        recipe_with({"kind": kind})
 
 
 def test_tasks_that_a_function_cannot_judge_are_refused_before_anything_is_asked(
