@@ -54,6 +54,7 @@ def write_dataset(
         "seed": seed,
         "rows": len(dataset),
         **shares(dataset),
+        **labels(dataset, kind),
         "tokens": _length_quantiles(dataset, kind),
         "digest": _content_digest(dataset),
         "made_of": facts.made_of,
@@ -81,6 +82,14 @@ def shares(dataset: datasets.Dataset) -> dict[str, Any]:
     }
 
 
+def labels(dataset: datasets.Dataset, kind: Kind) -> dict[str, int]:
+    """Count the right and the wrong answers, in a kind that labels them; {} otherwise."""
+    if "label" not in kind.flags:
+        return {}
+    right = int(column(dataset, "label").sum()) if len(dataset) else 0
+    return {"right": right, "wrong": len(dataset) - right}
+
+
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     """Return one flat column as an array without decoding the other columns."""
     table = dataset.select_columns([name]).with_format("arrow")
@@ -98,6 +107,13 @@ def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the tokens that a trainer needs for each row: the context with the longest of its replies."""
     longest = np.maximum.reduce([column(dataset, kind.counts[reply]) for reply in kind.replies])
     return longest + (column(dataset, kind.counts[kind.context]) if kind.context else 0)
+
+
+def seen_tokens(dataset: datasets.Dataset, kind: Kind) -> int:
+    """Return the tokens that a trainer sees in all rows: each reply, with the context before it."""
+    replies = sum(int(column(dataset, kind.counts[reply]).sum()) for reply in kind.replies)
+    context = int(column(dataset, kind.counts[kind.context]).sum()) if kind.context else 0
+    return replies + len(kind.replies) * context
 
 
 def _spool(rows: Iterable[PublishedRow], path: Path, kind: Kind) -> tuple[datasets.Dataset, list[str]]:
