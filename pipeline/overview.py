@@ -68,18 +68,19 @@ def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[st
     `propose`, the resumption of failed attempts and answers for a judge are listed if they exist; `pairs`,
     `labels` and a second training depend on train.kind; each of evaluate.sets has a stage of its own.
     """
-    sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
-    sets += (RESUMED,) if files.exists(run.stage(round_, RESUMED)) else ()
-    answered = (ANSWER, *(f"{ANSWER}-{name}" for name in evaluation_sets(recipe)))
-    sets += tuple(name for name in answered if files.exists(run.stage(round_, name)))
+    names = evaluation_sets(recipe)
+    answered = (ANSWER, *(f"{ANSWER}-{name}" for name in names))
+    evaluated = tuple(name for name in answered if files.exists(run.stage(round_, name)))
+    evaluated += ("evaluate", *(f"evaluate-{name}" for name in names))
+    evaluated += (RESUMED,) if files.exists(run.stage(round_, RESUMED)) else ()
     if round_ == "base":
-        return ("evaluate", *sets)
+        return evaluated
     if round_ == 0:
-        return ("publish", TRAIN, "evaluate", *sets)
+        return ("publish", TRAIN, *evaluated)
     both, _, last = recipe["train"].get("kind", "sft").rpartition("_then_")
     absent = {PAIRS, LABELS, TRAIN_SFT} - {_BY_KIND.get(last), TRAIN_SFT if both else None}
     absent |= set() if files.exists(run.stage(round_, PROPOSE)) else {PROPOSE}
-    return (*(name for name in ROUND_STAGES if name not in absent), *sets)
+    return (*(name for name in ROUND_STAGES if name not in {*absent, "evaluate"}), *evaluated)
 
 
 def evaluation_sets(recipe: dict[str, Any]) -> list[str]:

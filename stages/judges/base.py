@@ -40,8 +40,8 @@ class Judged(NamedTuple):
     refused: str = LOW_SCORE
 
 
-class Kept(VerifierSection):
-    """What a verifier keeps, beside those that it approves: a pass over all rows."""
+class Keeping(VerifierSection):
+    """Which of the approved answers are kept: decided in a pass over all rows."""
 
     top_share: float | None = Field(None, gt=0, le=1)
     """Of the approved answers, keep this share with the highest scores. Only of the outermost verifier."""
@@ -55,10 +55,9 @@ class Kept(VerifierSection):
         checked(recipe, self)
 
 
-class Asking(Kept):
+class Asking(Keeping):
     """A verifier that asks a model."""
 
-    may_change: ClassVar[tuple[str, ...]] = ()
     model: str = UNTRAINED
     """untrained: the base model, the same in every round. round: the model that wrote the answers. Otherwise
     a folder or Hub id, served by vLLM. An endpoint answers with its own model, whatever this says."""

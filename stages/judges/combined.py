@@ -16,7 +16,7 @@ from pipeline.protocols import Asks
 from pipeline.rows import Row
 from pipeline.runner.llm import LLM, together
 from pipeline.stage import Seat
-from stages.judges.base import LOW_SCORE, Judged, Kept, Verifier
+from stages.judges.base import LOW_SCORE, Judged, Keeping, Verifier
 from stages.steps import verifiers
 from stages.steps.verifiers import Verdict
 
@@ -34,8 +34,11 @@ class Function(Verifier):
     async def judge(self, row: Row, llm: LLM) -> Judged:
         """Return the function's verdict."""
         verdict = await verifiers.verdict_of(self._score, row.payload)
-        wrong = verdict.detail or verifiers.found(verdict, row.payload)
-        return Judged(verdict if verdict.correct else verdict._replace(detail=wrong), refused="wrong_answer")
+        if verdict.correct:
+            return Judged(verdict)
+        reads = verdict.extracted is not None or row.payload.get("answer") is not None
+        why = verifiers.found(verdict, row.payload) if reads else f"{self.config} does not approve"
+        return Judged(verdict._replace(detail=verdict.detail or why), refused="wrong_answer")
 
 
 def _member(value: str | VerifierSection) -> str | VerifierSection:
@@ -57,7 +60,7 @@ def _member(value: str | VerifierSection) -> str | VerifierSection:
 Member = Annotated[AnyVerifier, AfterValidator(_member)]
 
 
-class AllConfig(Kept):
+class AllConfig(Keeping):
     """Settings of `all`."""
 
     kind: Literal["all"] = "all"
@@ -69,12 +72,12 @@ class AllConfig(Kept):
         return " and ".join(map(described, self.all))
 
 
-class AnyConfig(Kept):
+class AnyConfig(Keeping):
     """Settings of `any`."""
 
     kind: Literal["any"] = "any"
     any: list[Member] = Field(min_length=1)
-    """Verifiers one of which has to approve. The score is the highest of theirs."""
+    """Verifiers one of which has to approve. The score is that of the first one which does."""
 
     def described(self) -> str:
         """Return the members."""
@@ -88,7 +91,7 @@ class Weight(Section):
     weight: PositiveFloat = 1.0
 
 
-class WeightedConfig(Kept):
+class WeightedConfig(Keeping):
     """Settings of `weighted`."""
 
     kind: Literal["weighted"] = "weighted"
@@ -162,14 +165,19 @@ class AnyOf(_Combined):
         return self.config.any
 
     async def judge(self, row: Row, llm: LLM) -> Judged:
-        """Ask one after the other, until one approves. The last refusal gives the reason."""
+        """Ask one after the other, until one approves. Otherwise a problem is the reason before a low score:
+        an answer that one could not judge is not known to be wrong.
+        """
         said: dict[str, dict[str, Any]] = {}
+        refusals = []
         for member in self._members:
             judged = await member.judge(row, llm)
             said |= judged.said
             if judged.verdict.correct:
-                break
-        return judged._replace(said=said)
+                return judged._replace(said=said)
+            refusals.append(judged)
+        unsure = (judged for judged in refusals if judged.verdict.problem)
+        return next(unsure, refusals[-1])._replace(said=said)
 
 
 class WeightedMean(_Combined):

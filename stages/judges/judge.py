@@ -10,10 +10,11 @@ from pipeline.rows import Row
 from pipeline.runner.llm import LLM
 from stages.judges.base import UNREADABLE, Asking, Judged, Verifier, decided
 from stages.judges.reading import Unreadable, read_score, score_schema
-from stages.judges.untrusted import defused, fence
+from stages.judges.untrusted import asked, defused, fence
 from stages.steps.verifiers import Verdict
 
 SCORE = "judge/score"
+SHOWN = 200  # characters of an unreadable reply that the drop's detail shows
 REASON_SHARE = 0.4  # of max_tokens that a judgement is taken to need
 
 
@@ -72,7 +73,7 @@ class Judge(Verifier):
     async def judge(self, row: Row, llm: LLM) -> Judged:
         """Ask for the score of the row's answer. Problem: unreadable_judgement."""
         c, (lowest, highest) = self.config, self.config.scale
-        question, answer = defused(row.payload["question"]), defused(row.payload["text"])
+        question, answer = asked(row.payload), defused(row.payload["text"])
         [reply] = await llm.at(self.label).ask(
             SCORE,
             sampling=c.sampling(llm.sampling),
@@ -88,7 +89,8 @@ class Judge(Verifier):
         found = read_score(reply, lowest, highest)
         if isinstance(found, Unreadable):
             said: dict[str, Any] = {"score": None, **decided(False, c.threshold), "reply": reply.text}
-            return Judged(Verdict(False, None, UNREADABLE, None, found.problem), {self.label: said})
+            detail = f"{found.problem}: {reply.text[:SHOWN]!r}"
+            return Judged(Verdict(False, None, UNREADABLE, None, detail), {self.label: said})
         approved = c.threshold is None or found.score >= c.threshold
         said = {"score": found.score, **decided(approved, c.threshold), "reason": found.reason}
         detail = "" if approved else f"score {found.score}, threshold {c.threshold}: {found.reason}"

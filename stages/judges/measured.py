@@ -42,6 +42,10 @@ def summary(seed: int, kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) 
         (heapq.heappush if len(drawn) < SAMPLE else heapq.heappushpop)(drawn, draw)
     rows = [(row, said, known(row.payload)) for _, _, row, said in sorted(drawn, key=lambda d: d[1])]
     facts = {label: _facts(label, count, rows, seed) for label, count in counts.items()}
+    if len(facts) == 2 and TOGETHER in facts:  # one judge, whose verdicts nothing else changes
+        together, alone = facts[TOGETHER], next(of for label, of in facts.items() if label != TOGETHER)
+        if (together["asked"], together["approved"]) == (alone["asked"], alone["approved"]):
+            del facts[TOGETHER]
     if not facts:
         return {"note": "no answer was judged by a model"}
     found = [w for label, of in facts.items() for w in warnings(label, of)]
@@ -88,7 +92,6 @@ def _comparisons(said: dict[str, Any]) -> Counter[str]:
         asked = bool(c["said"]) or c["outcome"] == "unreadable"
         found["comparisons"] += asked
         found["unread_comparisons"] += c["outcome"] == "unreadable"
-        found["consistent"] += bool(c["said"]) and c["outcome"] != "inconsistent"
         preferred = [choice for choice in c["said"] if choice != "tie"]
         found["preferences"] += len(preferred)
         found["first"] += preferred.count("A")
@@ -113,12 +116,17 @@ def _facts(
         "length": _known(by_length),
     }
     if pairs := n["comparisons"]:
-        read = pairs - n["unread_comparisons"]
+        agreed = [
+            (row.payload["task_id"], float(c["outcome"] != "inconsistent"))
+            for row, what, _ in mine
+            for c in what.get("comparisons", ())
+            if c["said"]
+        ]
         facts["unreadable_share"] = n["unread_comparisons"] / pairs
         facts["order"] = {
             "comparisons": pairs,
             "unreadable": n["unread_comparisons"],
-            "consistent": _known(proportion([1.0] * n["consistent"] + [0.0] * (read - n["consistent"]))),
+            "consistent": _known(_share(agreed, seed)),
             "first_shown": n["first"] / n["preferences"] if n["preferences"] else None,
         }
     truths = [(row, what, right) for row, what, right in mine if right is not None]

@@ -16,7 +16,7 @@ from pipeline.stage import DatasetStep
 from stages.judges.base import JUDGEMENTS, UNREADABLE, Judged, Verifier
 from stages.judges.judge import REASON_SHARE, Questioning
 from stages.judges.reading import Preference, Unreadable, preference_schema, read_preference
-from stages.judges.untrusted import defused, fence
+from stages.judges.untrusted import asked, defused, fence
 from stages.steps.grouping import by_question
 from stages.steps.verifiers import Verdict
 
@@ -78,7 +78,7 @@ class PairwiseJudge(Verifier):
         return {"rival": rival["id"], "outcome": outcome, "said": said, "reasons": reasons}
 
     async def _ask(self, row: Row, llm: LLM, first: str, second: str) -> Preference | Unreadable:
-        c, question = self.config, defused(row.payload["question"])
+        c, question = self.config, asked(row.payload)
         [reply] = await llm.at(self.label).ask(
             COMPARE,
             sampling=c.sampling(llm.sampling),

@@ -12,12 +12,13 @@ from typing import Any
 from pipeline.config import Recipe, VerifierSection
 from pipeline.errors import ConfigError
 from pipeline.ids import unit_interval
+from pipeline.prompts import Prompts
 from pipeline.protocols import Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
-from pipeline.stage import DatasetStep, Seat, Stage
+from pipeline.stage import ROUND, UNTRAINED, DatasetStep, Seat, Stage
 from stages.judges import base, measured
-from stages.judges.base import JUDGEMENTS, LOW_SCORE, UNREADABLE, Verifier
+from stages.judges.base import JUDGEMENTS, LOW_SCORE, Verifier
 from stages.judges.combined import make
 from stages.judges.pairwise import RIVALS
 
@@ -49,8 +50,6 @@ def judging(recipe: Recipe) -> Stage:
 
 def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
     """Return a recipe's verifier. Raises ConfigError for templates and seats that cannot work."""
-    from pipeline.prompts import Prompts
-
     verifier, prompts = make(config), Prompts.of(recipe)
     for template in verifier.prompts:
         prompts.check(template)
@@ -70,7 +69,7 @@ def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
 
 def _check_seat(recipe: Recipe, name: str, seat: Seat) -> None:
     """Raise ConfigError for a local model that the recipe's endpoint would never serve."""
-    if seat.engine is None and seat.model not in ("untrained", "round") and _is_endpoint(recipe):
+    if seat.engine is None and seat.model not in (UNTRAINED, ROUND) and _is_endpoint(recipe):
         raise ConfigError(
             f"{name}: model {seat.model} is served by vLLM, and the recipe's engine is an endpoint, "
             "which answers with its own model. Add engine: {kind: vllm} to the verifier, or leave model out."
@@ -79,6 +78,11 @@ def _check_seat(recipe: Recipe, name: str, seat: Seat) -> None:
 
 def _is_endpoint(recipe: Recipe) -> bool:
     return recipe.engine.implementation.is_endpoint
+
+
+def is_judging(stage: Stage) -> bool:
+    """Tell whether a stage is one that `judging` made."""
+    return getattr(stage.row, "func", None) is judge
 
 
 async def judge(verifier: Verifier, row: Row, llm: LLM) -> Outcome:
@@ -91,7 +95,7 @@ async def judge(verifier: Verifier, row: Row, llm: LLM) -> Outcome:
 
 
 def decide(config: VerifierSection, seed: int) -> DatasetStep:
-    """Return the step that keeps the approved answers, or their top share (base.Kept)."""
+    """Return the step that keeps the approved answers, or their top share (base.Keeping)."""
     share = getattr(config, "top_share", None)
     overall = share is not None and getattr(config, "top_of", "") == "all"
 
@@ -126,6 +130,4 @@ def _best(rows: Iterable[Row], share: float, overall: bool, seed: int) -> set[st
 def _refusal(row: Row) -> Dropped:
     verdict: dict[str, Any] = row.payload["verdict"]
     reason = verdict["problem"] or verdict.get("refused", LOW_SCORE)
-    replies = (said.get("reply") for said in row.payload[JUDGEMENTS].values())
-    raw = next(filter(None, replies), "") if reason == UNREADABLE else ""
-    return Dropped(reason, verdict.get("detail", ""), raw or row.payload["text"])
+    return Dropped(reason, verdict.get("detail", ""), row.payload["text"])

@@ -5,6 +5,8 @@ turn. A judgement is read from the judge's own reply alone (reading.py); here th
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.ids import digest
 
@@ -18,6 +20,14 @@ _TOKENS = re.compile(
 def defused(text: str) -> str:
     """Return a text without control tokens: a space after the bracket leaves them readable, and no tokens."""
     return _TOKENS.sub(lambda found: f"{found[0]} ", text)
+
+
+def asked(payload: Mapping[str, Any]) -> str:
+    """Return a task's question, after the turns of the conversation before it, to be shown to a judge."""
+    turns = payload.get("turns") or ()
+    before = [f"[{turn['role']}]\n{turn['content']}" for turn in turns]
+    question = payload["question"]
+    return defused("\n\n".join([*before, f"[user]\n{question}" if before else question]))
 
 
 def fence(*texts: str) -> str:

@@ -57,7 +57,8 @@ def _answering(recipe: Recipe, method: Method, name: str | None, verifier: Any) 
         config: dict[str, Any] = {"how": recipe.evaluate.how}
         return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config=config)
     left_out = {"engine", "bootstrap", "base_model", "k", "sets", "how", "verifier"}
-    config = recipe.evaluate.model_dump(mode="json", exclude=left_out) | {"verifier": verifier}
+    by = verifier.identity() if isinstance(verifier, VerifierSection) else verifier
+    config = recipe.evaluate.model_dump(mode="json", exclude=left_out) | {"verifier": by}
     if own := _own(method, name):
         return replace(own, config=config | {"method": own.config})
     refinement = method.refinement() if isinstance(method, RefinesAnswers) else None

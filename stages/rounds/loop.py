@@ -32,6 +32,7 @@ from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
+from stages.judges.stage import is_judging
 from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.rounds.measures import STAGE as EVALUATE
@@ -312,8 +313,15 @@ class Loop:
             folder = self.run.tasks(name)
             if self.run.manifest(folder) and (row := next(self.run.rows(folder), None)):
                 function(self.method, row)
-        for stage in (*self.method.stages().values(), *evaluation.judged_stages(self.recipe)):
+        stages, verifier = self.method.stages(), self.recipe.verifier
+        for stage in (*stages.values(), *evaluation.judged_stages(self.recipe)):
             self.seats.check(stage)
+        if not isinstance(verifier, str) and not is_judging(stages["verify"]):
+            console.print(
+                f"note: method {self.method.name} decides by rules of its own what it keeps; verifier: "
+                f"{verifier.kind} has no effect",
+                markup=False,
+            )
         if isinstance(self.method, MixesGeneral) and self.method.general:
             for _ in conversations(self.method.general, self.recipe.seed):
                 pass  # a row that is no conversation would otherwise stop the run when it publishes

@@ -101,14 +101,13 @@ def stage(recipe: Recipe) -> Stage:
 
 def verifiers_in(verify: Stage, recipe: Recipe) -> list[str]:
     """Return the functions by which a stage made by `stage` judges each row; [] for any other and a vote."""
-    function = getattr(verify.row, "func", None)
-    if function is _verify:
+    if getattr(verify.row, "func", None) is _verify:
         return [verify.config["verifier"]]
     if isinstance(recipe.verifier, str):
         return []
     from stages.judges import combined, stage
 
-    return combined.functions_in(recipe.verifier) if function is stage.judge else []
+    return combined.functions_in(recipe.verifier) if stage.is_judging(verify) else []
 
 
 async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.config import dump_recipe
 from tests.faults.driver import Driver, kill_all, logged
+from tests.in_process import stages_in_process
 from tests.stages.judges.test_judged_loop import open_recipe
 
 IN_FLIGHT = 6
@@ -28,15 +29,17 @@ def test_killed_while_judging(tmp_path: Path, local_ray: object) -> None:
     (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
     alone, killed = Driver(tmp_path, "alone", "verify"), Driver(tmp_path, "killed", "verify")
     try:
-        for job in ("generate", "critique", "filter"):
-            alone.finish(job=job)
-        shutil.copytree(alone.run.root, killed.run.root)
-        alone.finish()
+        with stages_in_process():
+            for job in ("generate", "critique", "filter"):
+                alone.finish(job=job)
+            shutil.copytree(alone.run.root, killed.run.root)
+            alone.finish()
         assert killed.kill_when(lambda stage: logged(stage) >= 12, workers=True)
         killed.nothing_left()
         before = killed.log()
         assert 12 <= sum(before.values()) < sum(alone.log().values()), "in the middle of the judgements"
-        killed.finish()
+        with stages_in_process():
+            killed.finish()
     finally:
         kill_all(killed.mark)
     assert killed.ids() == alone.ids() and killed.log() == alone.log()

@@ -70,7 +70,8 @@ def test_what_is_no_judgement_is_unreadable_and_never_a_score(reply: str | Compl
     assert judged.reasons == {"a-0": "unreadable_judgement"}
     said = reply if isinstance(reply, str) else reply.text
     why, row = judged.dropped["a-0"]
-    assert why.raw == (said or "text") and why.detail and row.payload["verdict"]["score"] is None
+    assert why.raw == "text" and repr(said[:200]) in why.detail and row.payload["verdict"]["score"] is None
+    assert row.payload["judgements"]["judge"]["reply"] == said
     assert judged.summary["verifiers"]["judge"]["unreadable"] == 1
 
 
@@ -78,6 +79,16 @@ def test_what_is_no_judgement_is_unreadable_and_never_a_score(reply: str | Compl
 def test_any_reply_is_a_score_on_the_scale_or_unreadable(text: str) -> None:
     found = read_score(Completion(text, "stop", 1, 1), 1, 10)
     assert isinstance(found, Unreadable) or (isinstance(found, Score) and 1 <= found.score <= 10)
+
+
+def test_the_judge_sees_the_turns_before_a_question() -> None:
+    turns = [
+        {"role": "user", "content": "I have a cat."},
+        {"role": "assistant", "content": "<|im_end|> Nice."},
+    ]
+    judged = Judged(recipe_with("judge"), [answer("its name", "Tom", turns=turns)], lambda _: score(9))
+    prompt = judged.requests[0].messages[-1]["content"]
+    assert "[user]\nI have a cat.\n\n[assistant]\n< |im_end|> Nice.\n\n[user]\nWhat is its name?" in prompt
 
 
 def test_a_fenced_reply_is_read() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe
+from pipeline.overview import recipe_of, stages_of
 from pipeline.rundir import RunDir
 from pipeline.store import request_log
 from stages.reports.table import rounds_table
@@ -113,6 +114,7 @@ def test_open_questions_are_evaluated_by_the_judge(
         assert 0 < evaluation["measures"]["judge's score"]["mean"] < 1
         answers, judged = (finished.manifest(finished.stage(round_, s)) for s in ("answer", "evaluate"))
         assert answers.rows_out == judged.rows_in == judged.rows_out == 8 and 8 < judged.requests.sent <= 24
+    assert stages_of(1, recipe_of(finished), finished)[-2:] == ("answer", "evaluate")
     rounds_table(finished)
     assert "approved by the judge" in " ".join(capsys.readouterr().out.split())
 

@@ -52,7 +52,9 @@ def test_below_the_threshold_and_no_number() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_verify_asks_a_model_in_an_actor(local_ray: Any, tiny_model: Path, tmp_path: Path) -> None:
+def test_verify_asks_a_model_in_an_actor(
+    local_ray: Any, in_process: None, tiny_model: Path, tmp_path: Path
+) -> None:
     model = classifier(tiny_model, tmp_path / "rm", 1)
     verifier = {"kind": "reward_model", "model": str(model), "top_share": 0.34}
     recipe = open_recipe(tmp_path, model={"base": str(tiny_model)}, verifier=verifier)
