@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, train_in_process: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """A run of one round of sft_then_kto, from the start to the table."""
     folder = tmp_path_factory.mktemp("labels")
     kto = {"max_steps": 2, "batch_size": 4, "learning_rate": 1e-3}

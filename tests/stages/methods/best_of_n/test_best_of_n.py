@@ -39,7 +39,7 @@ def recipe(tasks: Path | str = "tasks.jsonl", method: dict[str, Any] | None = No
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, local_ray: None, tiny_model: Path) -> RunDir:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
     """A run that has published its first round: 20 questions, examples and pairs."""
     folder = tmp_path_factory.mktemp("best_of_n")
     tasks = [{"question": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(100, 125)]
