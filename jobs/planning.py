@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from jobs.showing import show
 from pipeline.estimates import Need
 from pipeline.rundir import RoundKey
+from stages.arena.planning import ArenaPlan
 from stages.rounds.plan import Line, Plan
 from stages.rounds.planned import Span
 
@@ -47,6 +48,31 @@ def show_plan(plan: Plan) -> None:
         show(_wrapped(f"PROBLEM: {problem}"), style="red")
 
 
+def show_totals(plan: ArenaPlan) -> None:
+    """Print what an arena will take by arm, over all seeds, and what does not fit."""
+    heads = ("arm", "runs", "requests", "prompt tok.", "new tok.", "trained tok.", "minutes")
+    widths = (24, 7, 13, 13, 13, 13, 11)
+    runs = len(plan.runs) // len(plan.lines)
+    show(_row(heads, widths))
+    for arm, lines in plan.lines.items():
+        show(_row((arm, str(runs), *_sums(lines)), widths))
+    every = [line for lines in plan.lines.values() for line in lines]
+    show(_row(("in all", str(len(plan.runs)), *_sums(every)), widths))
+    show()
+    most = sum(run.disk for run in plan.runs) / GIB
+    show(f"disk: at most {most:.1f} GiB; arms share files by hard links, and checkpoints do not stay")
+    notes = [note for run in plan.runs for note in run.notes]
+    for note in dict.fromkeys((*plan.notes, *notes)):
+        show(_wrapped(note))
+    for problem in dict.fromkeys(problem for run in plan.runs for problem in run.problems):
+        show(_wrapped(f"PROBLEM: {problem}"), style="red")
+
+
+def _sums(lines: list[Line]) -> tuple[str, ...]:
+    total, trained = _total(lines, "", ""), _sum(line.completion for line in lines if line.trains)
+    return (span(total.requests), span(total.prompt), span(total.completion), span(trained), _minutes(total))
+
+
 def number(value: float) -> str:
     """Return a number in at most six characters."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
@@ -64,8 +90,8 @@ def span(value: Span, digits: int | None = None) -> str:
     return low if low == high else f"{low}-{high}"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return "".join(f"{c[: w - 1]:<{w}}" for c, w in zip(cells, WIDTHS, strict=True)).rstrip()
+def _row(cells: Iterable[str], widths: Iterable[int] = WIDTHS) -> str:
+    return "".join(f"{c[: w - 1]:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
 def _wrapped(text: str) -> str:

@@ -9,6 +9,7 @@ PROJECT = _PACKAGE.parent  # the checkout, or site-packages
 CHECKOUT = not _SHIPPED.is_dir()
 PROMPTS = (PROJECT if CHECKOUT else _SHIPPED) / "prompts"
 RECIPES = PROJECT / "jobs" / "recipes"
+ARENAS = PROJECT / "jobs" / "arenas"
 
 
 def data(path: str | Path) -> Path:

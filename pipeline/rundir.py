@@ -7,12 +7,16 @@ rounds/001/<stage>/         parts, dropped/, failed/, requests/, fingerprint.jso
 datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (episodes), cpt (texts)
 models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
 evaluation/round-001.json   (and base.json)
+error.json                  what ended the last start, if an error did
 branch.json                 in a branch: its source, and the last round that both share
+report.html                 the run as a page, written after every round
+reverify.json               in a run that judges another one's answers again: that run, and the rounds
+tracking/                   what trackers were told, and TensorBoard's event files
 logs/
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +31,20 @@ RoundKey = int | str  # a number, or "base" for the untrained model
 # Settings that may differ between two starts of one run, since none of them changes what a row becomes.
 # Engine sections and methods add their own (EngineSection.may_change, Method.may_change).
 MAY_CHANGE = (
-    *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
+    *("rounds", "runner", "track", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
     *("train.micro_batch_size", "train.dpo.micro_batch_size", "train.kto.micro_batch_size"),
 )
 
 
 class RunDir:
-    """Paths and readers of one run. Reads nothing until asked."""
+    """Paths and readers of one run. Reads nothing until asked.
 
-    def __init__(self, root: str | Path) -> None:
+    `twins` are runs whose finished work this one takes over where it would be the same (pipeline.sharing).
+    """
+
+    def __init__(self, root: str | Path, twins: Sequence["RunDir"] = ()) -> None:
+        self.twins = tuple(twins)
         fs, name = files.filesystem(str(root))
         local = files.is_local(str(root))
         self.root = (

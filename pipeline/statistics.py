@@ -7,7 +7,7 @@ closed forms, whose interval is no single point where all answers are equal.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import comb, nan, sqrt
+from math import comb, erfc, isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,20 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Difference(NamedTuple):
+    """A difference with its 95% interval, and the two-sided p-value of there being none."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def interval(self) -> Interval:
+        """Return it without the p-value."""
+        return Interval(self.mean, self.low, self.high)
 
 
 class Term(NamedTuple):
@@ -107,9 +121,20 @@ def difference(
     lost. With `clusters` (question id: its cluster), or values other than 0 and 1, it is a percentile
     bootstrap of questions or whole clusters.
     """
+    return contrast(terms, resamples, seed, clusters).interval
+
+
+def contrast(
+    terms: Sequence[Term], resamples: int = 2000, seed: int = 0, clusters: Mapping[str, str] | None = None
+) -> Difference:
+    """Return what `difference` does, and the p-value that goes with its interval.
+
+    It is that of the interval's normal distribution: below 0.05 where 0 lies outside the interval. Of a
+    bootstrap it is twice the share of the draws on the other side of 0 (Davison and Hinkley 1997, ch. 4).
+    """
     ids = sorted({i for term in terms for i in term.values})
     if not ids or not all(term.values for term in terms):
-        return Interval(nan, nan, nan)
+        return Difference(nan, nan, nan, nan)
     weights = np.array([term.weight for term in terms])
     inside = np.array([[i in term.values for i in ids] for term in terms])
     values = np.array([[term.values.get(i, 0.0) for i in ids] for term in terms], dtype=float)
@@ -118,12 +143,29 @@ def difference(
     if clusters or not set(np.unique(values)) <= {0.0, 1.0}:
         of = [clusters[i] for i in ids] if clusters else ids
         sums = _resampled(weights, values, inside, of, resamples, np.random.default_rng(seed))
-        return Interval(total, *(float(q) for q in np.quantile(sums, [0.025, 0.975])))
+        low, high = (float(q) for q in np.quantile(sums, [0.025, 0.975]))
+        beyond = min((sums <= 0).sum(), (sums >= 0).sum())
+        return Difference(total, low, high, min(1.0, 2 * float(beyond + 1) / (len(sums) + 1)))
     n = len(ids)
     parts = (weights * n / inside.sum(1)) @ np.where(inside, values - means[:, None], 0.0)
     center = total * n / (n + 2)
     spread = Z * sqrt(float(parts @ parts) + 2 + 2 * n * total**2 / (n + 2)) / (n + 2)
-    return Interval(total, max(center - spread, -1.0), min(center + spread, 1.0))
+    p = erfc(abs(center) * Z / spread / sqrt(2))
+    return Difference(total, max(center - spread, -1.0), min(center + spread, 1.0), p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being looked at together (Holm 1979), in the order given.
+
+    Rejecting those below 0.05 makes any false rejection at all no likelier than that. nan stays nan, and does
+    not count.
+    """
+    adjusted, least = list(p_values), 0.0
+    order = sorted((i for i, p in enumerate(p_values) if not isnan(p)), key=lambda i: p_values[i])
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = least
+    return adjusted
 
 
 def _resampled(

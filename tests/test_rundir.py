@@ -136,7 +136,10 @@ def put_stage(run: RunDir, folder: str) -> None:
     "form", ["{}", "{}/", "{}/../run", "file://{}", "memory://{}", "memory:/{}/", "{} [1] *? ü"]
 )
 def test_a_run_is_the_same_however_its_path_is_written(tmp_path: Path, form: str) -> None:
-    """Part paths in manifests are relative to the run: a path that is written otherwise must not change them."""
+    """Part paths in manifests are relative to the run.
+
+    A path that is written otherwise must not change them.
+    """
     run = RunDir(form.format(tmp_path / "run"))
     put_stage(run, run.stage(1, "generate"))
     assert [r.id for r in run.rows(run.stage(1, "generate"))] == ["b"]

@@ -1,7 +1,7 @@
 """Statistics against closed forms and brute force."""
 
 from itertools import combinations
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from pipeline.statistics import (
     Term,
     bootstrap,
+    contrast,
     difference,
     flips,
+    holm,
     majority,
     paired_difference,
     pass_at_k,
@@ -51,7 +53,10 @@ def test_bootstrap() -> None:
 
 
 def test_pairs_stay_pairs() -> None:
-    """Questions of which each gets better by the same amount: the difference is certain, however much the questions differ."""
+    """Questions of which each gets better by the same amount.
+
+    The difference is certain, however much the questions differ.
+    """
     old = {str(i): float(i % 2) for i in range(50)}
     found = paired_difference(old, {k: v + 0.5 for k, v in old.items()})
     assert found == pytest.approx((0.5, 0.5, 0.5))
@@ -135,3 +140,55 @@ def test_a_draw_that_leaves_a_run_without_questions_does_not_count() -> None:
     found = difference(terms, 300)
     assert found.mean == pytest.approx(0.125) and 0 <= found.low <= found.high <= 0.25
     assert isnan(difference([Term(1, {"a": 1.0}), Term(-1, {})]).mean)
+
+
+def test_the_p_value_by_hand() -> None:
+    """10 questions won and 2 lost of 100, and one more of each, as in the docstring."""
+    old = {str(i): float(i >= 10) for i in range(100)}
+    new = {str(i): float(i < 98) for i in range(100)}
+    mean, low, high, p = contrast([Term(1, new), Term(-1, old)])
+    variance = (12 - 100 * 0.08**2 + 2 + 200 * 0.08**2 / 102) / 102**2
+    z = 0.08 * 100 / 102 / variance**0.5
+    assert mean == pytest.approx(0.08) and z == pytest.approx(2.1884, abs=1e-3)
+    assert p == pytest.approx(0.0286, abs=1e-3) and 0 < low < 0.08 < high
+    assert contrast([Term(1, old), Term(-1, old)]).p == 1.0
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))
+def test_the_p_value_agrees_with_the_interval(won: int, lost: int, rest: int) -> None:
+    ids = range(won + lost + rest)
+    old = {str(i): float(won <= i < won + lost) for i in ids}
+    new = {str(i): float(i < won) for i in ids}
+    found = contrast([Term(1, new), Term(-1, old)])
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert found.interval == difference([Term(1, new), Term(-1, old)])
+
+
+def test_the_p_value_of_clusters_is_the_share_of_draws() -> None:
+    new = {f"{d}{i}": float(d != "a") for d in "abcdefgh" for i in range(5)}
+    terms = [Term(1, new), Term(-1, dict.fromkeys(new, 0.0))]
+    clear = contrast(terms, 4000, clusters={i: i[0] for i in new})
+    assert clear.low > 0 and clear.p < 0.01
+    assert contrast([Term(1, new), Term(-1, new)], 500, clusters={i: i[0] for i in new}).p == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+    adjusted = holm([nan, 0.02])
+    assert isnan(adjusted[0]) and adjusted[1] == 0.02
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
+    """The textbook's procedure: reject from the smallest on, while p times the number left is below it."""
+    adjusted = holm(p_values)
+    assert all(p <= a <= 1 for p, a in zip(p_values, adjusted, strict=True))
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for level in (0.01, 0.05, 0.2):
+        rejected = set()
+        for rank, i in enumerate(order):
+            if (len(p_values) - rank) * p_values[i] > level:
+                break
+            rejected.add(i)
+        assert {i for i, a in enumerate(adjusted) if a <= level} == rejected

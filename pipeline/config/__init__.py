@@ -1,6 +1,7 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
-from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, Preferences, Source
+from pipeline.config.arena import Arena, Budget
+from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, NearDuplicates, Preferences, Source
 from pipeline.config.engines import (
     AnyEngine,
     ClassifierEngine,
@@ -10,14 +11,24 @@ from pipeline.config.engines import (
     VllmEngine,
     WorkerEngine,
 )
-from pipeline.config.load import build_recipe, dump_recipe, load_recipe, stored_data, stored_recipe
+from pipeline.config.load import (
+    Override,
+    Place,
+    build_recipe,
+    dump_recipe,
+    load_recipe,
+    load_section,
+    stored_data,
+    stored_recipe,
+)
 from pipeline.config.recipe import Evaluate, Model, Recipe, Runner
 from pipeline.config.training import Cpt, Dpo, Kto, Lora, Train
 from pipeline.config.verifiers import AnyVerifier, VerifierSection
 
 __all__ = [
-    "Accumulate", "AnyEngine", "AnyVerifier", "ClassifierEngine", "Columns", "Cpt", "Dpo", "Evaluate",
-    "Filters", "HeldOut", "Kto", "Lora", "Model", "OpenaiEngine", "Preferences", "Recipe", "Runner",
-    "ScoresEngine", "ScriptedEngine", "Source", "Train", "VerifierSection", "VllmEngine", "WorkerEngine",
-    "build_recipe", "dump_recipe", "load_recipe", "stored_data", "stored_recipe",
+    "Accumulate", "AnyEngine", "AnyVerifier", "Arena", "Budget", "ClassifierEngine", "Columns", "Cpt", "Dpo",
+    "Evaluate", "Filters", "HeldOut", "Kto", "Lora", "Model", "NearDuplicates", "OpenaiEngine", "Override",
+    "Place", "Preferences", "Recipe", "Runner", "ScoresEngine", "ScriptedEngine", "Source", "Train",
+    "VerifierSection", "VllmEngine", "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe",
+    "load_section", "stored_data", "stored_recipe",
 ]  # fmt: skip

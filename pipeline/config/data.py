@@ -107,6 +107,16 @@ class HeldOut(Section):
     """Published examples that share this many consecutive words with a held-out question are dropped."""
 
 
+class NearDuplicates(Section):
+    """Rows whose question and answer are nearly those of another row."""
+
+    threshold: float = Field(0.8, ge=0.5, le=1)
+    """Similarity of two texts from which on one is dropped: the share of shingles that they have in common
+    among all that either has (Jaccard)."""
+    shingle: PositiveInt = 3
+    """Length of a shingle in words; in scripts without spaces, in characters."""
+
+
 class Filters(Section):
     """Row filters before verification, and deduplication after it."""
 
@@ -127,6 +137,15 @@ class Filters(Section):
     drop_duplicates: bool = True
     """Drop exact duplicates among the answers to a question, over all rounds that are trained on together
     (`accumulate`)."""
+    near_duplicates: NearDuplicates | None = None
+    """Drop near-duplicates as well, over the same rounds: {threshold: 0.8}."""
+
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _says_threshold(cls, value: Any) -> Any:
+        if isinstance(value, bool | int | float | str):
+            raise ValueError("expected a section such as {threshold: 0.8}, or null for off")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -137,9 +156,10 @@ class Filters(Section):
         return data
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what outcomes depend on, as JSON."""
+        """Return what outcomes depend on, as JSON; near_duplicates are publishing's own."""
         absent = {"own": self.own, "repetition_share": self.repetition_share}
-        return self.model_dump(mode="json", exclude={key for key, value in absent.items() if not value})
+        left_out = {"near_duplicates", *(key for key, value in absent.items() if not value)}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class Accumulate(Section):

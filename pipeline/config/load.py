@@ -4,8 +4,9 @@ import copy
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from pipeline.chat.template import read_template
 from pipeline.config.data import Source
 from pipeline.config.engines import section_class
 from pipeline.config.recipe import Recipe
+from pipeline.config.section import Section
 from pipeline.config.verifiers import VerifierSection, verifier_section
 from pipeline.engines.base import EngineSection
 from pipeline.errors import ConfigError, DamagedError, nearest
@@ -26,7 +28,31 @@ ALWAYS = (
     *("model", "engine", "tasks", "held_out", "sampling", "method", "filters", "accumulate"),
     *("train", "evaluate", "runner"),
 )
+AnySection = TypeVar("AnySection", bound=Section)
 Place = Callable[[Loc], str]  # where a key stands, for error messages
+
+
+class Override(NamedTuple):
+    """A setting (its dotted key) with another value, and where that comes from, for error messages."""
+
+    key: str
+    value: Any
+    place: str
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """Return what "a.b=c" says, the value in YAML. Raises ConfigError."""
+        key, eq, value = text.partition("=")
+        if not eq or not all(key.strip().split(".")):
+            raise ConfigError(f"--set {text!r}: expected key=value, such as --set train.epochs=2")
+        try:
+            return cls(key.strip(), yaml.safe_load(value), f"--set {text}")
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ConfigError(
+                f"--set {text!r}: {value!r} is not a YAML value; quote it if it is text"
+            ) from None
+
+
 # What a run.yaml without the key meant when it was written: defaults that have changed since.
 _FORMER: dict[tuple[str, ...], Any] = {
     ("train", "learning_rate"): 2e-4,
@@ -35,7 +61,7 @@ _FORMER: dict[tuple[str, ...], Any] = {
 }
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str | Override] = ()) -> Recipe:
     """Read the recipe at `path` and apply `overrides` ("a.b=c", the value in YAML). Raises ConfigError."""
     path = str(path)
     try:
@@ -44,10 +70,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(
             f"{path}: no such recipe. selfloop's own recipes are jobs/recipes/*.yaml."
         ) from None
-    set_by: dict[Loc, str] = {}
     before = copy.deepcopy(data.get("method"))
-    for override in overrides:
-        set_by[_apply(data, override)] = override
+    set_by = _apply_all(data, overrides)
     if ("method", "preset") in set_by:
         _leave_preset(
             data["method"], before, {loc[1] for loc in set_by if loc[0] == "method" and len(loc) > 1}
@@ -70,6 +94,23 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         except ConfigError as e:
             raise ConfigError(f"{place((*loc, 'source'))}: {e}") from None
     return recipe
+
+
+def load_section(
+    path: str | Path, section: type[AnySection], overrides: Sequence[str | Override] = ()
+) -> tuple[AnySection, Place]:
+    """Read the YAML file at `path` as a `section`; also return where each key stands. Raises ConfigError."""
+    path = str(path)
+    try:
+        data, node = _read(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.") from None
+    set_by, lines = _apply_all(data, overrides), _lines(path, node)
+    place = partial(_place, path, lines, set_by)
+    try:
+        return section.model_validate(data), place
+    except ValidationError as e:
+        raise ConfigError(_explain(e, section, place, data)) from None
 
 
 def _sources(recipe: Recipe) -> Iterator[tuple[Loc, Source]]:
@@ -179,24 +220,21 @@ def _read(path: str) -> tuple[dict[str, Any], yaml.Node]:
     return data, node
 
 
-def _apply(data: dict[str, Any], override: str) -> Loc:
-    key, eq, value = override.partition("=")
-    keys = key.strip().split(".")
-    if not eq or not all(keys):
-        raise ConfigError(f"--set {override!r}: expected key=value, such as --set train.epochs=2")
-    try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(
-            f"--set {override!r}: {value!r} is not a YAML value; quote it if it is text"
-        ) from None
+def _apply_all(data: dict[str, Any], overrides: Sequence[str | Override]) -> dict[Loc, str]:
+    """Apply overrides to `data`, and return where each of the keys was set."""
+    given = (Override.parsed(o) if isinstance(o, str) else o for o in overrides)
+    return {_apply(data, override): override.place for override in given}
+
+
+def _apply(data: dict[str, Any], override: Override) -> Loc:
+    keys = override.key.split(".")
     at = data
     for k in keys[:-1]:
         at[k] = {} if at.get(k) is None else at[k]
         at = at[k]
         if not isinstance(at, dict):
-            raise ConfigError(f"--set {override!r}: {k!r} is {at!r}, not a section with keys of its own")
-    at[keys[-1]] = parsed
+            raise ConfigError(f"{override.place}: {k!r} is {at!r}, not a section with keys of its own")
+    at[keys[-1]] = copy.deepcopy(override.value)
     return tuple(keys)
 
 
@@ -233,7 +271,9 @@ def _place(path: str, lines: dict[Loc, int], set_by: dict[Loc, str], loc: Loc) -
     sections = [loc[:i] for i in range(len(loc), -1, -1)]
     for at in sections:  # before the file, whose lines below an overridden section do not count
         if at in set_by:
-            return f"--set {set_by[at]}: {name}"
+            return f"{set_by[at]}: {name}"
+    if loc and loc not in lines and (below := next((at for at in set_by if at[: len(loc)] == loc), None)):
+        return f"{set_by[below]}: {name}"
     line = next((lines[at] for at in sections if at in lines), None)
     return f"{path}:{line}: {name}" if line else f"{path}: {name}"
 

@@ -140,6 +140,9 @@ class Train(Section):
     epochs: PositiveFloat = 3
     max_steps: PositiveInt | None = None
     """Optimizer steps; overrides `epochs`."""
+    max_tokens: PositiveInt | None = None
+    """Tokens that each training of a round sees, without padding: as many optimizer steps as come nearest to
+    them, by the mean length of its examples. Overrides `max_steps` and `epochs`, those of `dpo` too."""
     batch_size: PositiveInt = 16
     """Examples per optimizer step, over all workers."""
     micro_batch_size: PositiveInt | None = None

@@ -1,6 +1,7 @@
 """The engines of one driver, which serve one model after another, and the handles of stage workers."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ class EngineHandle:
         """The model that answers, in fingerprints and the request log (Engine.model_name)."""
         return self.config.implementation.model_name(self.config, self.model)
 
+    async def ready(self) -> "EngineHandle":
+        """Return this handle, as a LazyEngine returns its own once the engine has started."""
+        return self
+
     def connect(self) -> Engine:
         """Create the engine, or a client of its replicas, in this process. It still has to be started."""
         engine = self.config.implementation
@@ -57,6 +62,31 @@ class EngineHandle:
             return None
         counts = [(s.running, s.waiting, s.looked_up, s.found) for s in statuses]
         return EngineStatus(*map(sum, zip(*counts, strict=True)))
+
+
+@dataclass(frozen=True)
+class LazyEngine:
+    """An engine that starts when rows need it: a stage that is done, or taken over, needs none."""
+
+    handle: EngineHandle  # names the model
+    start: Callable[[], Awaitable[EngineHandle]]
+
+    @property
+    def model_name(self) -> str:
+        """The model that answers."""
+        return self.handle.model_name
+
+    async def ready(self) -> EngineHandle:
+        """Start the engine unless it runs, and return its handle."""
+        return await self.start()
+
+
+@dataclass(frozen=True)
+class LazySeats:
+    """The engines at a stage's seats, by the seats' names, which start when rows need them."""
+
+    handles: Mapping[str, EngineHandle]  # name the models
+    start: Callable[[], Awaitable[Mapping[str, EngineHandle]]]
 
 
 class EnginePool:

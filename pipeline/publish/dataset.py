@@ -109,6 +109,13 @@ def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     return longest + (column(dataset, kind.counts[kind.context]) if kind.context else 0)
 
 
+def seen_tokens(dataset: datasets.Dataset, kind: Kind) -> int:
+    """Return the tokens that a trainer sees in all rows: each reply, with the context before it."""
+    replies = sum(int(column(dataset, kind.counts[reply]).sum()) for reply in kind.replies)
+    context = int(column(dataset, kind.counts[kind.context]).sum()) if kind.context else 0
+    return replies + len(kind.replies) * context
+
+
 def _spool(rows: Iterable[PublishedRow], path: Path, kind: Kind) -> tuple[datasets.Dataset, list[str]]:
     """Write rows to an Arrow file as they come; return it as a dataset, and the row ids."""
     ids: dict[str, None] = {}

@@ -8,9 +8,9 @@ from functools import partial
 
 import orjson
 
-from pipeline import fingerprint
+from pipeline import fingerprint, sharing
 from pipeline.display import StageDisplay, round_title
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine, LazySeats
 from pipeline.errors import DamagedError, StageError
 from pipeline.retries import UNANSWERED_PASSES
 from pipeline.round import Input, Round
@@ -30,24 +30,29 @@ async def run_stage(
     name: str,
     factory: StageFactory,
     source: Input,
-    engine: EngineHandle | None = None,
-    seats: Mapping[str, EngineHandle] | None = None,
+    engine: EngineHandle | LazyEngine | None = None,
+    seats: Mapping[str, EngineHandle] | LazySeats | None = None,
 ) -> Manifest:
     """Finish a stage, from wherever an earlier attempt left it. Returns its manifest, at once if it is done.
 
     `factory` builds the stage from the recipe, here and in every worker; `seats` are the engines of
-    Stage.seats. Raises StaleError when stored rows were made with other inputs, StageError when the stage
-    cannot be finished.
+    Stage.seats. A stage that a twin of the run has finished is taken over; engines start only if it is not
+    done. Raises StaleError when stored rows were made with other inputs, StageError when the stage cannot be
+    finished.
     """
-    job = StageRun(round_, name, factory, factory(round_.recipe), engine, seats or {})
-    run, stage, folder = round_.run, job.stage, job.folder
+    run, stage, folder = round_.run, factory(round_.recipe), round_.folder(name)
     model = engine.model_name if engine else ""
-    at_seats = {seat: handle.model_name for seat, handle in job.seats.items()}
+    handles = seats.handles if isinstance(seats, LazySeats) else seats or {}
+    at_seats = {seat: handle.model_name for seat, handle in handles.items()}
     inputs = source.digest
     parts_ = fingerprint.components(stage, round_.recipe, model=model, inputs=inputs, seats=at_seats)
+    sharing.take_over_stage(run, folder, name, parts_, round_.recipe)
     digest = fingerprint.check(folder, parts_)
     if (done := run.manifest(folder)) is not None:
         return done
+    started = await engine.ready() if engine else None
+    taken = await seats.start() if isinstance(seats, LazySeats) else handles
+    job = StageRun(round_, name, factory, stage, started, taken)
     manifest = Manifest(
         stage=name,
         round=round_.number,

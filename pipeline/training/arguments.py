@@ -36,7 +36,8 @@ _REFUSED = {
     "eval_strategy": _NO_EVALUATION,
     "load_best_model_at_end": _NO_EVALUATION,
     "fp16": "is not supported: train.precision chooses fp32 or bf16. Remove it",
-    "push_to_hub": "is not supported: push the folder models/round-NNN yourself. Remove it",
+    "push_to_hub": "is not supported: `selfloop push RUN --to OWNER/NAME --models` pushes. Remove it",
+    "report_to": "is not set here: the recipe's section `track` names the trackers. Remove it",
     "model_init_kwargs": "has no effect: selfloop loads the model itself. Remove it",
     "padding_free": "mixes texts without FlashAttention, which selfloop does not load. Remove it",
 }
@@ -242,6 +243,8 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
     known = {field.name for field in fields(config)}
     fixed = {"train_sampling_strategy"} if spec.kind.sequential else set()
     for name, value in extra.items():
+        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
+            raise ConfigError(f"{key}.{name}: {why}.")
         if name in ours.keys() - (_OVERRIDABLE - fixed):
             raise ConfigError(
                 f"{key}.{name}: selfloop sets this field from the keys next to {key}; change it there."
@@ -251,6 +254,4 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
             raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
         if name == "packing_strategy" and value != "bfd":
             raise ConfigError(f"{key}.{name}: only bfd keeps the texts of a packed sequence whole and apart.")
-        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
-            raise ConfigError(f"{key}.{name}: {why}.")
     return dict(extra)

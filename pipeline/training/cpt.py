@@ -107,7 +107,8 @@ def prepare_blocks(spec: TrainSpec) -> TrainingData:
     if not (folder / MANIFEST).exists():
         _write(spec, folder)
     manifest = files.read_json(str(folder / MANIFEST))
-    return TrainingData([str(folder.absolute())], manifest["packing"]["places"], 0, manifest)
+    places = manifest["packing"]["places"]
+    return TrainingData([str(folder.absolute())], places, 0, manifest, places * spec.train.max_length)
 
 
 def _write(spec: TrainSpec, folder: Path) -> None:

@@ -12,7 +12,15 @@ from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.card import CardFacts
-from pipeline.publish.dataset import MANIFEST, labels, measure, shares, whole_lengths, write_dataset
+from pipeline.publish.dataset import (
+    MANIFEST,
+    labels,
+    measure,
+    seen_tokens,
+    shares,
+    whole_lengths,
+    write_dataset,
+)
 from pipeline.store.files import read_json
 from pipeline.training.spec import TrainSpec
 
@@ -23,14 +31,15 @@ _LENGTH_SAMPLE = 64  # rows whose token counts are checked
 
 @dataclass(slots=True, frozen=True)
 class TrainingData:
-    """Dataset folders with `examples` rows in all; `left_out` were too long; `shares` by origin and round;
-    `right` of them are right, where they are labeled.
+    """Dataset folders with `examples` rows of `tokens` in all; `left_out` were too long; `shares` by origin
+    and round; `right` of them are right, where they are labeled.
     """
 
     folders: list[str]
     examples: int
     left_out: int
     shares: dict[str, Any]
+    tokens: int
     right: int | None = None
 
 
@@ -70,8 +79,8 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
             newest = max(part.round for part in spec.mixture.parts)
             facts = CardFacts("Training mixture", "mixture of rounds", "", newest, notes=notes)
             write_dataset(chosen, folders[0], facts, spec.seed, spec.kind)
-    paths = [str(Path(f).absolute()) for f in folders]
-    return TrainingData(paths, len(chosen), left_out, shares(chosen), counts.get("right"))
+    paths, tokens = [str(Path(f).absolute()) for f in folders], seen_tokens(chosen, spec.kind)
+    return TrainingData(paths, len(chosen), left_out, shares(chosen), tokens, counts.get("right"))
 
 
 def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:

@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import ADAPTER_CONFIG, folder_revision
+from pipeline.publish.kinds import SFT
 from pipeline.retries import TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
@@ -54,7 +55,10 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     if (work / "train.json").exists() and any((out / n).exists() for n in ("config.json", ADAPTER_CONFIG)):
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), inputs)
+    if spec.kind.blocks or (spec.train.packing and spec.kind.command == SFT.command):
+        spec = spec.with_steps(spec.train.max_length)  # every row of a batch is filled
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
+    spec = spec.with_steps(data.tokens / max(1, data.examples))
     scaling, threads = _scaling(spec)
     # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
     bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.store.files import atomic_write
+from pipeline.train_log import Line, cut_torn_line, read_progress
 
-Line = dict[str, Any]
+__all__ = ["Line", "ProgressWriter", "cut_torn_line", "draw_loss", "following", "read_progress"]
+
 REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO (KTO: the former) reports beside its loss
 _POLL_SECONDS = 0.5
 
@@ -72,27 +73,6 @@ class ProgressWriter(TrainerCallback):
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self.logged, self.tokens_logged = now, seen
-
-
-def read_progress(path: str | Path) -> list[Line]:
-    """Return the last line of each step, in order, without a torn last line; [] if there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    by_step: dict[int, Line] = {}
-    for line in map(orjson.loads, filter(None, path.read_bytes().split(b"\n")[:-1])):
-        # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
-        by_step = {step: old for step, old in by_step.items() if step < line["step"]}
-        by_step[line["step"]] = line
-    return list(by_step.values())
-
-
-def cut_torn_line(path: str | Path) -> None:
-    """Remove a last line that a killed process left unfinished, so that the next one starts a new line."""
-    path = Path(path)
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with open(path, "r+b") as f:
-            f.truncate(data.rfind(b"\n") + 1)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What defines one training, its fingerprint, and its result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,18 @@ class TrainSpec:
         """Where its settings are in a recipe."""
         return self.train.section(self.kind.command)[1]
 
+    def with_steps(self, tokens: float) -> "TrainSpec":
+        """Return the spec with the optimizer steps that come nearest to train.max_tokens, for examples of a
+        mean of `tokens`; itself if that is not set.
+        """
+        if self.train.max_tokens is None:
+            return self
+        steps = max(1, round(self.train.max_tokens / (tokens * self.settings.batch_size)))
+        changes: dict[str, Any] = {"max_steps": steps, "max_tokens": None}
+        for name in ("dpo", "kto"):
+            changes[name] = getattr(self.train, name).model_copy(update={"max_steps": steps})
+        return replace(self, train=self.train.model_copy(update=changes))
+
     @property
     def rate(self) -> tuple[float, str]:
         """The learning rate, and where it comes from."""
@@ -97,6 +109,7 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
                 f"{part.path}: not a published dataset of round {part.round}: it has no {MANIFEST}."
             ) from None
     exclude = _NO_INFLUENCE | {"kind", "dpo", "kto", "cpt", "adapters"}
+    exclude |= {"max_tokens"} if spec.train.max_tokens is None else set()  # as in trainings without the key
     inputs = {
         "model": {"revision": spec.model.revision}
         | ({"chat": chat} if (chat := spec.model.chat.digest) else {}),

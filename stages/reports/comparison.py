@@ -11,7 +11,7 @@ from pipeline.display import round_title
 from pipeline.errors import SelfloopError
 from pipeline.ids import digest
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
-from pipeline.statistics import Interval, Term, difference
+from pipeline.statistics import Interval, Term, contrast, difference
 from pipeline.store import files
 from stages.reports.table import interval, round_figures
 from stages.rounds.measures import correct_by_task, documents_by_task, stage_name
@@ -106,7 +106,7 @@ def pooled_difference(arm: Arm, new: RoundKey, old: RoundKey, name: str | None =
 
 def arm_difference(arm: Arm, other: Arm, round_: RoundKey, name: str | None = None) -> dict[str, Any] | None:
     """Return the accuracy of `arm` minus that of `other` in one round, paired by question, as `mean`, `low`,
-    `high` (95%) and `n`, the questions that both were asked; None if there are none.
+    `high` (95%), `p` and `n`, the questions that both were asked; None if there are none.
     """
     answers = [[correct_by_task(run, round_, name) for run in one.runs] for one in (arm, other)]
     both = set.intersection(*({i for right in runs for i in right} for runs in answers))
@@ -117,7 +117,7 @@ def arm_difference(arm: Arm, other: Arm, round_: RoundKey, name: str | None = No
         for sign, runs in zip((1, -1), answers, strict=True)
         for right in runs
     ]
-    found = difference(terms, RESAMPLES, clusters=_documents([*arm.runs, *other.runs], round_, name))
+    found = contrast(terms, RESAMPLES, clusters=_documents([*arm.runs, *other.runs], round_, name))
     return {**found._asdict(), "n": len(both)}
 
 

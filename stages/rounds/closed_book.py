@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from pipeline.config import Recipe
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine
 from pipeline.errors import DataError
 from pipeline.round import Round, input_of
 from pipeline.rows import Kept, Outcome, Row
@@ -68,13 +68,7 @@ def passages(recipe: Recipe) -> Stage:
     return Stage(row=passage, prompts=(PASSAGE,), config={"words": WORDS})
 
 
-def is_measured(round_: Round) -> bool:
-    """Tell whether a round's perplexity is known, or the run has no general text to measure it on."""
-    no_text = round_.run.manifest(round_.run.tasks("replay_held_out")) is None
-    return no_text or round_.manifest(STAGE) is not None
-
-
-async def perplexity(round_: Round, engine: EngineHandle) -> dict[str, Any]:
+async def perplexity(round_: Round, engine: EngineHandle | LazyEngine) -> dict[str, Any]:
     """Measure a round's perplexity on the held-out general texts; {} in a run without them."""
     folder = round_.run.tasks("replay_held_out")
     if round_.run.manifest(folder) is None:

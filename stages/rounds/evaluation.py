@@ -3,14 +3,14 @@ and maj@k.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from pipeline.config import Recipe, VerifierSection
 from pipeline.engines.base import Completion, Sampling
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine, LazySeats
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.methods import Method, load_method, question_templates
@@ -32,7 +32,7 @@ from stages.steps import code_tests, verifiers
 from stages.steps.samples import answer_fields
 
 VERSION = 3
-TakeSeats = Callable[[Stage], Awaitable[dict[str, EngineHandle]]]
+TakeSeats = Callable[[Stage], LazySeats]
 
 
 def stage(recipe: Recipe, name: str | None = None) -> Stage:
@@ -167,11 +167,11 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
     return ""
 
 
-async def evaluate(round_: Round, engine: EngineHandle, seats: TakeSeats) -> dict[str, Any]:
+async def evaluate(round_: Round, engine: EngineHandle | LazyEngine, seats: TakeSeats) -> dict[str, Any]:
     """Evaluate a round's model (or "base"), write evaluation/round-NNN.json and return its content.
 
-    `seats` returns the engines of a stage in which a model judges: after all answers are there, since it may
-    need what the round's model occupies.
+    `seats` returns the engines of a stage in which a model judges. They start after all answers are there,
+    since they may need what the round's model occupies.
 
     `tokens` and `seconds` cover all sets; the measures of evaluate.sets are under `sets`.
     """
@@ -189,7 +189,7 @@ async def evaluate(round_: Round, engine: EngineHandle, seats: TakeSeats) -> dic
         manifests.append(await run_stage(round_, RESUMED, resumed_stage, failed, engine))
     perplexity = await closed_book.perplexity(round_, engine)
     for where, factory, answers in judging:
-        taken = await seats(factory(recipe))
+        taken = seats(factory(recipe))
         manifests.append(await run_stage(round_, where, factory, round_.input(answers), seats=taken))
     facts = {
         "round": round_.number,
@@ -203,21 +203,6 @@ async def evaluate(round_: Round, engine: EngineHandle, seats: TakeSeats) -> dic
     facts |= perplexity
     files.write_json(run.evaluation(round_.number), facts)
     return facts
-
-
-def is_done(round_: Round) -> bool:
-    """Tell whether every question of a round's evaluation has been answered."""
-    names = (stage_name(name) for name in (None, *round_.recipe.evaluate.sets))
-    return all(round_.manifest(name) is not None for name in names) and is_answered(round_)
-
-
-def is_answered(round_: Round) -> bool:
-    """Tell whether the round's model has nothing more to be asked: another one may have to judge."""
-    recipe, method = round_.recipe, round_.method
-    sets = (None, *recipe.evaluate.sets)
-    names = [answer_name(n) if asks_model(recipe, method, n) else stage_name(n) for n in sets]
-    names += [RESUMED] if _failed_before(round_) is not None else []
-    return all(round_.manifest(name) is not None for name in names) and closed_book.is_measured(round_)
 
 
 def _own(method: Method, name: str | None) -> Stage | None:

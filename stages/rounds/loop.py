@@ -7,16 +7,17 @@ the base model when there were no demonstrations to train a round 0 on.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from pipeline import sharing
 from pipeline.chat.abilities import ASKED
 from pipeline.chat.check import check
 from pipeline.chat.settle import Settled, settle
 from pipeline.config import Recipe, VllmEngine
 from pipeline.console import console
-from pipeline.engines.pool import EngineHandle, EnginePool
+from pipeline.engines.pool import EngineHandle, EnginePool, LazyEngine, LazySeats
 from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
@@ -26,24 +27,37 @@ from pipeline.publish import CPT, DPO
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
-from pipeline.stage import PROPOSE, ROUND, STAGES, TRAIN, Stage
+from pipeline.stage import PROPOSE, PUBLISH, ROUND, STAGES, TRAIN, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
+from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
+from stages.rounds.measures import STAGE as EVALUATE
 from stages.rounds.seats import Seats
 from stages.tasks.freeze import freeze
 from stages.tasks.general import conversations
 
 ADVISED_BY = 20  # tasks that a method sees before it advises
+FINISH = (PUBLISH, TRAIN, EVALUATE)  # what follows a round's stages
+
+
+class Step(NamedTuple):
+    """One step of a run: a stage of a round, or what follows the stages."""
+
+    round: RoundKey
+    name: str
 
 
 class Loop:
-    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume."""
+    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume.
 
-    def __init__(self, run: RunDir, recipe: Recipe) -> None:
-        self.run, self.recipe = run, recipe
+    `models` is the run whose trained models are asked, where that is another one.
+    """
+
+    def __init__(self, run: RunDir, recipe: Recipe, models: RunDir | None = None) -> None:
+        self.run, self.recipe, self.models = run, recipe, models or run
         self.method = load_method(recipe)
         check_method(self.method)
         published_rows.published_kind(self.method)
@@ -55,6 +69,11 @@ class Loop:
         own = recipe.evaluate.engine or local
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
         self.seats = Seats(recipe, self.engines, logs)
+
+    def use_engines_of(self, other: "Loop") -> None:
+        """Take the engines of another loop with the same settings, which this one follows."""
+        self.engines, self.evaluators = other.engines, other.evaluators
+        self.seats = Seats(self.recipe, self.engines, self.run.path("logs") if self.run.local else None)
 
     @functools.cached_property
     def base(self) -> ModelRef:
@@ -76,10 +95,10 @@ class Loop:
 
         Its folder may have been removed to save space.
         """
-        recorded = files.join(self.run.stage(round_, TRAIN), "train.json")
+        recorded = files.join(self.models.stage(round_, TRAIN), "train.json")
         if not files.exists(recorded):
             return None
-        folder = self.run.model(round_)
+        folder = self.models.model(round_)
         if not files.exists(folder):  # what it generated is still there, and names its revision
             revision = files.read_json(recorded)["revision"]
             return ModelRef(folder, folder.rsplit("/", 1)[1], revision, chat=self.base.chat)
@@ -133,36 +152,38 @@ class Loop:
             else round_.input(STAGES[STAGES.index(name) - 1])
         )
         stage = self.method.stages()[name]
-        engine = await self._engine(number, name) if stage.prompts and not stage.seats else None
-        done = round_.manifest(name) is not None
-        seats = await self._take(stage, f"{name} of round {number}", done, lambda: self.generator(number))
+        engine = self._engine(number, name) if stage.prompts and not stage.seats else None
+        seats = self._seats(stage, f"{name} of round {number}", lambda: self.generator(number))
         factory = functools.partial(method_stage, name)
         manifest = await run_stage(round_, name, factory, source, engine, seats)
         await self.seats.leave()
         return manifest
 
-    async def _engine(self, number: int, name: str) -> EngineHandle:
-        """Return what a stage asks: the round's generator, unless the method says otherwise. A finished stage
-        starts no engine.
-        """
+    def _engine(self, number: int, name: str) -> LazyEngine:
+        """Return what a stage asks: the round's generator, unless the method says otherwise."""
         own = self.method.engine(name, number) if isinstance(self.method, ChoosesEngines) else None
         pool = self.engines if own is None or isinstance(own, str) else EnginePool(self.recipe, own)
         assert not isinstance(own, str) or own == UNTRAINED, own
         model = self.generator(number) if own is None else self.base
-        if self.run.manifest(self.run.stage(number, name)):
-            return pool.handle(model)
-        return await self._use(pool, _present(model, f"{name} of round {number}"))
+        return self._lazy(pool, model, f"{name} of round {number}")
 
-    async def _take(
-        self, stage: Stage, what: str, done: bool, judging: Callable[[], ModelRef]
-    ) -> dict[str, EngineHandle]:
+    def _lazy(self, pool: EnginePool, model: ModelRef, what: str) -> LazyEngine:
+        """Return engines of `pool` that load the model once `what` needs it."""
+        return LazyEngine(pool.handle(model), lambda: self._use(pool, _present(model, what)))
+
+    def _seats(self, stage: Stage, what: str, judging: Callable[[], ModelRef]) -> LazySeats:
         """Return the engines at a stage's seats; `judging` is the round's model, if that is to judge."""
 
         def part(name: str) -> ModelRef:
-            model = judging() if name == ROUND else self.base
-            return model if done else _present(model, what)
+            return judging() if name == ROUND else self.base
 
-        return await self.seats.take(stage, part, self._free_but, done)
+        async def start() -> Mapping[str, EngineHandle]:
+            for name in {seat.model for seat in stage.seats.values()} & {ROUND, UNTRAINED}:
+                _present(part(name), what)
+            return await self.seats.start(chosen, self._free_but)
+
+        chosen = self.seats.choose(stage, part)
+        return LazySeats({name: pool.handle(model) for name, (pool, model) in chosen.items()}, start)
 
     async def _free_but(self, kept: set[EnginePool]) -> None:
         for pool in {self.engines, self.evaluators} - kept:
@@ -184,7 +205,7 @@ class Loop:
         proposals = self.method.proposals(number) if isinstance(self.method, ProposesQuestions) else None
         if proposals is None:
             return drawn
-        await proposing.propose(round_, proposals, await self._engine(number, PROPOSE))
+        await proposing.propose(round_, proposals, self._engine(number, PROPOSE))
         made = round_.input(PROPOSE)
         rows = lambda: itertools.chain(drawn.rows(), made.rows())  # noqa: E731
         return Input(rows, drawn.count + made.count, digest([drawn.digest, made.digest]), drawn.folder)
@@ -228,26 +249,26 @@ class Loop:
         model = self.base if isinstance(number, str) else self.trained(number)
         if model is None:
             raise SelfloopError(f"round {number} has no model to evaluate yet. Run: train --round {number}")
-        round_ = self.round(number)
-        if evaluation.is_answered(round_):
-            engine = self.evaluators.handle(model)
-        else:
-            engine = await self._use(self.evaluators, _present(model, f"the evaluation of round {number}"))
-
-        async def seats(stage: Stage) -> dict[str, EngineHandle]:
-            done = evaluation.is_done(round_)
-            return await self._take(stage, f"the evaluation of round {number}", done, lambda: self.base)
-
-        facts = await evaluation.evaluate(round_, engine, seats)
+        what = f"the evaluation of round {number}"
+        engine = self._lazy(self.evaluators, model, what)
+        seats = functools.partial(self._seats, what=what, judging=lambda: self.base)
+        facts = await evaluation.evaluate(self.round(number), engine, seats)
         await self.seats.leave()
         self._report()
         return facts
 
     async def iterate(self, rounds: int) -> None:
-        """Run all rounds, from wherever an earlier attempt left off.
+        """Run all rounds, from wherever an earlier attempt left off."""
+        self.prepare(rounds)
+        for step in self.steps(rounds):
+            await self.do(step)
+        await self.free()
 
-        The rounds that a branch shares are left alone.
+    def prepare(self, rounds: int) -> None:
+        """Read the tasks, and raise SelfloopError for whatever would stop the run later, before anything is
+        asked.
         """
+        sharing.take_over_tasks(self.run, self.recipe)
         freeze(self.run, self.recipe)
         evaluation.check_tasks(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
@@ -255,18 +276,32 @@ class Loop:
         self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
+
+    def steps(self, rounds: int) -> Iterator[Step]:
+        """Yield the run's steps in order, without the rounds that a branch shares."""
         shared = self.run.branched_from()
         if self.recipe.evaluate.base_model and (
             shared is None or not files.exists(self.run.evaluation("base"))
         ):
-            await self.evaluate("base")
+            yield Step("base", EVALUATE)
         if self.recipe.demonstrations is not None and shared is None:
-            await self._finish(0)
+            yield from (Step(0, name) for name in FINISH)
         for number in range((shared or 0) + 1, rounds + 1):
-            for name in STAGES:
-                await self.stage(number, name)
-            await self._finish(number)
-        await self.free()
+            yield from (Step(number, name) for name in (*STAGES, *FINISH))
+
+    async def do(self, step: Step) -> None:
+        """Do one step, or find it done."""
+        if isinstance(step.round, str) or step.name == EVALUATE:
+            known = files.exists(self.run.evaluation(step.round))
+            await self.evaluate(step.round)
+            if not known:  # else a resumed run would write it for every round again
+                page.try_write([self.run], self.run.root)
+        elif step.name in STAGES:
+            await self.stage(step.round, step.name)
+        elif step.name == PUBLISH:
+            await self.publish(step.round)
+        else:
+            await self.train(step.round)
 
     def _try_out(self) -> None:
         """Ask one question and make the examples of one demonstration, before anything runs; read general
@@ -286,11 +321,6 @@ class Loop:
             some = list(itertools.islice(self.run.rows(self.run.tasks("train")), ADVISED_BY))
             for line in self.method.advice(some):
                 console.print(f"note: {line}", markup=False)
-
-    async def _finish(self, number: int) -> None:
-        await self.publish(number)
-        await self.train(number)
-        await self.evaluate(number)
 
     async def __aenter__(self) -> Self:
         return self

@@ -121,9 +121,14 @@ def _training(
     steps = examples.times(settings.epochs / batch)
     if settings.max_steps:
         steps = Span(settings.max_steps * roles, settings.max_steps * roles)
+    if train.max_tokens and each.low:
+        wanted = train.max_tokens * roles / batch
+        steps = Span(wanted / each.high, wanted / each.low)
     if not math.isnan(steps.high):
         steps = Span(max(1, round(steps.low)), max(1, round(steps.high)))
     seen = Span(steps.low * batch * each.low, steps.high * batch * each.high)
+    if train.max_tokens:
+        seen = Span(train.max_tokens * roles, train.max_tokens * roles)
     speed = before.tokens_per_second if before and before.kind == kind else None
     return Training(number, stage, examples, steps, seen, speed)
 

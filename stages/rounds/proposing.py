@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from pipeline.config import Recipe
-from pipeline.engines.pool import EngineHandle
+from pipeline.engines.pool import EngineHandle, LazyEngine
 from pipeline.errors import StageError
 from pipeline.ids import digest
 from pipeline.methods import method_stage
@@ -25,7 +25,7 @@ from stages.steps import decontaminate
 from stages.steps.new_questions import Known, drop_near_duplicates, requests, well_formed
 
 
-async def propose(round_: Round, proposals: Proposals, engine: EngineHandle) -> Manifest:
+async def propose(round_: Round, proposals: Proposals, engine: EngineHandle | LazyEngine) -> Manifest:
     """Let the model write new questions: task rows without an answer, whose parents are the questions it was
     shown.
     """

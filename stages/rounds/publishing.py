@@ -23,7 +23,7 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import DPO, KTO, CardFacts, Kind, measure, publish
+from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure, publish
 from pipeline.round import Input, Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -42,6 +42,7 @@ from stages.rounds.published_rows import (
     published_rows,
 )
 from stages.steps import decontaminate, dedup, filters, labels, preferences
+from stages.steps.near_duplicates import near_duplicates
 from stages.tasks.general import Mixed
 
 
@@ -56,6 +57,8 @@ async def publish_round(round_: Round) -> Manifest:
     config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
     general = _general(round_)
     config |= {"general": general.digest} if general else {}
+    if near := recipe.filters.near_duplicates:
+        config["near_duplicates"] = near.model_dump(mode="json")
     version = _version(round_, 0, recipe.filters.drop_duplicates)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
@@ -79,7 +82,7 @@ async def publish_pairs(round_: Round) -> Manifest:
     steps: dict[str, DatasetStep] = {}
     if preferred.distinct:
         steps["exact_duplicates"] = dedup.exact_duplicates(tuple, _pair_key(round_))
-    rules = _rules(round_, lambda: _earlier_rows(round_, PAIRS, 1))
+    rules = _rules(round_, lambda: (row for _, row in _earlier_rows(round_, PAIRS, 1)))
     steps["pair_up"] = preferences.pair_up(round_.method, rules)
     source = judged.judged_answers(round_, ranked=preferred.pairs == "best_worst")
     return await _publish_judged(round_, PAIRS, DPO, steps, preferred.fingerprint(), source)
@@ -129,7 +132,7 @@ def _pair_key(round_: Round) -> Callable[[Row], str]:
 
 
 def _earlier_labeled(round_: Round) -> Iterator[tuple[str, str]]:
-    return ((dedup.question_of(row), _text(row)) for row in _earlier_rows(round_, LABELS, 1))
+    return ((dedup.question_of(row), _text(row)) for _, row in _earlier_rows(round_, LABELS, 1))
 
 
 def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
@@ -144,13 +147,17 @@ def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
 def _steps(round_: Round) -> dict[str, DatasetStep]:
     recipe, method = round_.recipe, round_.method
     steps: dict[str, DatasetStep] = {}
+    key = method.dedup_text if isinstance(method, DeduplicatesBy) else _text
     if recipe.filters.drop_duplicates:
-        key = method.dedup_text if isinstance(method, DeduplicatesBy) else _text
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier_answers(round_), key)
     texts = method.trained_texts if isinstance(method, TrainsOnTexts) else (lambda row: [_text(row)])
     for which, questions in held_out_questions(round_).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, texts)
     steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length, round_.chat)
+    if near := recipe.filters.near_duplicates:  # among rows that nothing but a cap drops: one of them stays
+        asked = (lambda row: "") if published_kind(method).name == CPT.name else dedup.question_of
+        earlier = partial(_earlier_rows, round_, PUBLISH, 0)
+        steps["near_duplicates"] = near_duplicates(near.threshold, near.shingle, earlier, key, asked)
     if method.keep_per_question and round_.number:
         steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
     if isinstance(method, AddsPublishSteps):
@@ -212,15 +219,16 @@ def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
     by `text`.
     """
     method = round_.method
-    for row in _earlier_rows(round_, PUBLISH, 0):
+    for _, row in _earlier_rows(round_, PUBLISH, 0):
         own = {method.dedup_text(row)} if isinstance(method, DeduplicatesBy) else set()
         yield from ((dedup.question_of(row), text) for text in own | {_text(row)})
 
 
-def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
+def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that this round's must not repeat, each with the number of its round."""
     for earlier in _compared(round_, first):
         if earlier.manifest(stage):
-            yield from earlier.rows(stage)
+            yield from ((int(earlier.number), row) for row in earlier.rows(stage))
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:

@@ -12,6 +12,8 @@ from pipeline.errors import ConfigError
 from pipeline.models import ModelRef, resolve_model
 from pipeline.stage import ROUND, UNTRAINED, Seat, Stage
 
+Chosen = dict[str, tuple[EnginePool, ModelRef]]  # by seat
+
 
 class Seats:
     """Seats that are served by the recipe's engines, and those with engines of their own."""
@@ -21,23 +23,20 @@ class Seats:
         self._recipe, self._shared, self._logs = recipe, shared, logs
         self._own: list[EnginePool] = []
 
-    async def take(
-        self,
-        stage: Stage,
-        part: Callable[[str], ModelRef],
-        free: Callable[[set[EnginePool]], Awaitable[None]],
-        done: bool,
-    ) -> dict[str, EngineHandle]:
-        """Return a handle for each seat of a stage; of one that is `done`, without starting anything.
+    def choose(self, stage: Stage, part: Callable[[str], ModelRef]) -> Chosen:
+        """Return the engines and the model of each of a stage's seats, without starting anything.
 
-        `part` returns the run's model for ROUND and UNTRAINED. `free` ends all engines but those it is given:
-        a judge of its own needs their memory.
+        `part` returns the run's model for ROUND and UNTRAINED.
         """
-        chosen = {
-            name: (self._pool(seat), self._model(name, seat, part)) for name, seat in stage.seats.items()
-        }
-        if done:
-            return {name: pool.handle(model) for name, (pool, model) in chosen.items()}
+        return {name: (self._pool(seat), self._model(name, seat, part)) for name, seat in stage.seats.items()}
+
+    async def start(
+        self, chosen: Chosen, free: Callable[[set[EnginePool]], Awaitable[None]]
+    ) -> dict[str, EngineHandle]:
+        """Start what was chosen and return a handle for each seat.
+
+        `free` ends all engines but those it is given: a judge of its own needs their memory.
+        """
         if any(pool.replicated for pool, _ in chosen.values()):
             await free({pool for pool, _ in chosen.values()})
         return {name: await pool.use(model) for name, (pool, model) in chosen.items()}

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline import sharing
 from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
@@ -17,10 +18,12 @@ from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KTO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
+from pipeline.rundir import RunDir
 from pipeline.stage import LABELS, PAIRS, TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
 from pipeline.training.checks import check_training
+from pipeline.training.spec import fingerprint
 from stages.rounds.published_rows import dataset_name, published_kind
 from stages.steps import labels, preferences
 
@@ -99,7 +102,7 @@ def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[
 def _train(
     round_: Round, kind: Kind, start: ModelRef, reference: ModelRef | None, name: str, out: str
 ) -> TrainResult:
-    recipe = round_.recipe
+    run, recipe = round_.run, round_.recipe
     spec = TrainSpec(
         model=start,
         out=out,
@@ -110,11 +113,10 @@ def _train(
         trust_remote_code=recipe.model.trust_remote_code,
         kind=kind,
         reference=reference if kind in (DPO, KTO) else None,
-        replay=round_.run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
+        replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
     )
-    return _run(
-        spec, f"round {round_.number}, train" + ("" if recipe.train.kind == "sft" else f" ({kind.name})")
-    )
+    title = f"round {round_.number}, train" + ("" if recipe.train.kind == "sft" else f" ({kind.name})")
+    return _run(run, spec, title)
 
 
 def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
@@ -148,7 +150,7 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
             role=role,
             adapter=adapter,
         )
-        results.append(_run(spec, f"round {number}, train ({role})"))
+        results.append(_run(run, spec, f"round {number}, train ({role})"))
     if not results:
         raise StageError(
             f"round {number} has nothing to train on: no role has an example (accumulate.policy "
@@ -160,13 +162,18 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
     return total
 
 
-def _run(spec: TrainSpec, title: str) -> TrainResult:
+def _run(run: RunDir, spec: TrainSpec, title: str) -> TrainResult:
     from pipeline.training.launch import (
         train,  # imports torch and transformers, seconds that other jobs do without
     )
 
+    if run.twins:
+        sharing.take_over_training(run, spec.work, spec.out, fingerprint(spec))
     display = TrainDisplay(title)
-    result = train(spec, display.update)
+    try:
+        result = train(spec, display.update)
+    finally:
+        display.stop()
     display.close(result)
     return result
 

@@ -1,4 +1,7 @@
-"""The recipes for real models, from end to end: scripted answers, a tiny model, and small files of the same layout."""
+"""The recipes for real models, from end to end.
+
+Answers are scripted, the model is tiny, and the files are small ones of the same layout.
+"""
 
 import asyncio
 import json
@@ -13,7 +16,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from stages.rounds.loop import Loop
-from tests.stages.methods.entigraph.test_entigraph import write_inputs
+from tests.stages.methods.entigraph.inputs import write_inputs
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]

@@ -47,7 +47,10 @@ def make_rows(count: int, round: int = 1, kind: str = "synthetic", words: int = 
 
 
 def make_pairs(count: int, round: int = 1, words: int = 3) -> list[PublishedRow]:
-    """Return `count` pairs of one round; the i-th chosen answer has `words` + i % 5 words, the rejected one about as many."""
+    """Return `count` pairs of one round.
+
+    The i-th chosen answer has `words` + i % 5 words, the rejected one about as many.
+    """
     return [
         DPO.row(
             Lineage(

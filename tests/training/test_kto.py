@@ -1,4 +1,4 @@
-"""KTO: the tokens that TRL makes of labeled answers, the weights, that right answers gain on wrong ones, and resuming."""
+"""KTO: the tokens that TRL makes of labeled answers, the weights, what training changes, and resuming."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def labeled(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[in
 
 @pytest.fixture
 def make_spec(tiny_model: Path, labeled: dict[int, Path], tmp_path: Path) -> Callable[..., TrainSpec]:
-    """A function from train.kto's settings (and `train`'s) to a spec that trains the tiny model in tmp_path."""
+    """From settings of train.kto and train to a spec that trains the tiny model in tmp_path."""
 
     def make(train: dict[str, Any] | None = None, policy: str = "all", **kto: Any) -> TrainSpec:
         settings = {"max_length": 128, "save_steps": 2, "precision": "fp32", "cpus_per_worker": 1}
@@ -73,7 +73,7 @@ def config(spec: TrainSpec, folders: list[Any], **arguments: Any) -> dict[str, A
 
 
 def test_tokens_and_mask_are_those_of_supervised_training(make_spec, labeled, tmp_path, tokenizer):
-    """The same answers go through TRL's KTOTrainer and its SFTTrainer: ids and loss masks are equal token by token."""
+    """TRL's KTOTrainer and its SFTTrainer make the same ids and loss masks of the same answers."""
     rows = make_labeled(9, 2)
     examples = [{k: v for k, v in row.items() if k in SFT.features} for row in rows]
     publish(measure(examples, tokenizer), tmp_path / "sft", FACTS, 0)
@@ -145,7 +145,7 @@ def test_both_sides_weigh_alike(settings: Any, right: int, wrong: int, weights: 
 
 
 def test_the_loss_is_that_of_the_paper(make_spec, labeled):
-    """Before the first step every reward and the KL are 0, so each answer has its weight times 1 - sigmoid(0)."""
+    """Before the first step all rewards and the KL are 0: each answer has its weight times 1 - sigmoid(0)."""
     spec = make_spec(policy="replace", max_steps=1)
     trainer = build_trainer(config(spec, [labeled[2]], precompute_ref_log_probs=False))
     batch = next(iter(trainer.get_train_dataloader()))
@@ -168,7 +168,7 @@ def test_right_answers_gain_on_wrong_ones(in_process, make_spec):
 
 
 def test_a_resumed_training_ends_in_the_same_weights(make_spec, labeled):
-    """Its reference is the model that the first attempt started from, scored once; no answer is repeated or left out."""
+    """Its reference is the model it started from, scored once; no answer is repeated or left out."""
     import torch
     from transformers import TrainerCallback
 

@@ -1,4 +1,4 @@
-"""The loop with labeled answers: right and wrong ones published, trained on after the examples, inspected and traced."""
+"""The loop with labeled answers: published, trained on after the examples, inspected and traced."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Pairs: right against wrong, one question, within the recipe's bounds, the same whatever the order, and every answer accounted for."""
+"""Pairs: right against wrong, one question, within the recipe's bounds.
+
+They are the same whatever the order, and every answer is accounted for.
+"""
 
 import random
 from collections import Counter
@@ -216,7 +219,10 @@ def test_answers_of_a_question_come_together_in_any_memory(names: list[str], at_
 
 
 def test_as_steps_of_a_stage_no_answer_is_lost(tmp_path):
-    """Through files, as the stage runs them: equal answers first, then pairs; every row in is kept or dropped with a reason."""
+    """Through files, as the stage runs them: equal answers first, then pairs.
+
+    Every row in is kept or dropped with a reason.
+    """
     answers = [answer(f"r{i}", f"q{i % 5}", f"yes {i % 7}", True) for i in range(40)]
     answers += [answer(f"w{i}", f"q{i % 6}", f"no {i % 4}", False) for i in range(40)]
     using = rules(pairs_per_question=3)
@@ -235,7 +241,10 @@ def test_as_steps_of_a_stage_no_answer_is_lost(tmp_path):
 
 
 class Revised(Direct):
-    """A method whose rows hold a first version of their answer; one that is careless is `of` two right answers."""
+    """A method whose rows hold a first version of their answer.
+
+    One that is careless is `of` two right answers.
+    """
 
     name = "revised"
     careless = False

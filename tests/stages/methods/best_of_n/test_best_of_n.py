@@ -1,4 +1,4 @@
-"""best_of_n through the real runner, on the scripted engine: from samples to pairs, the report, and the mistakes a recipe can make."""
+"""best_of_n on the scripted engine: from samples to pairs, the report, and the mistakes a recipe can make."""
 
 import asyncio
 import json
@@ -110,7 +110,7 @@ def test_the_report_says_that_the_reward_prefers_wrong_answers(finished: RunDir)
 
 
 def ask(settings: Recipe, script: Any, **payload: Any) -> tuple[Any, list[Row], list[Sampling]]:
-    """Generate the answers to one question without a runner; return the method, the answers and the sampling."""
+    """Answer one question without a runner; return the method, the answers and the sampling."""
     method, asked = load_method(settings), []
 
     async def send(request: Any) -> Any:

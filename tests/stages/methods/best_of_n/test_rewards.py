@@ -1,4 +1,4 @@
-"""Choosing: the highest reward is kept, the lowest told apart, ties settled alike whatever the order, and the truth ignored."""
+"""Choosing: the highest reward is kept, the lowest told apart, ties settled alike, the truth ignored."""
 
 import asyncio
 import math
