@@ -22,7 +22,6 @@ from pipeline.training.checks import check_training
 from pipeline.training.data import prepare_data
 from pipeline.training.launch import train
 from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
-from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_labeled
 from tests.training.test_dpo import one_thread
 
@@ -156,10 +155,9 @@ def test_the_loss_is_that_of_the_paper(make_spec, labeled):
     )
 
 
-def test_right_answers_gain_on_wrong_ones(local_ray, make_spec):
+def test_right_answers_gain_on_wrong_ones(in_process, make_spec):
     spec, seen = make_spec(epochs=4), []
-    with training_in_process():
-        result = train(spec, seen.append)
+    result = train(spec, seen.append)
     assert (result.kind, result.examples, result.left_out, result.steps) == ("kto", 24, 0, 24)
     assert result.hyperparameters["desirable_weight"] == 2 and result.rewards == {MARGIN: seen[-1][MARGIN]}
     margins = [line[MARGIN] for line in seen if MARGIN in line]
