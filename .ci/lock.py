@@ -20,7 +20,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        command += ["--report", str(report), f"{ROOT}[cpu,test,textworld-express,scienceworld]"]
+        command += ["--report", str(report), f"{ROOT}[cpu,test,query,textworld-express,scienceworld]"]
         subprocess.run(command, check=True)
         packages = [p["metadata"] for p in json.loads(report.read_text())["install"]]
     pins = {p["name"].lower().replace("_", "-"): p["version"] for p in packages}

@@ -28,7 +28,7 @@ def arena(
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Run every arm with every seed, compare them, and write arena.json, arena.md and arena.png.
+    """Run every arm with every seed, compare them, and write arena.json, arena.md, arena.png, report.html.
 
     Arms share what they have in common. The same command resumes, with a larger budget too: --set
     budget.hours=12. A setting of the recipe, for all arms: --set set.train.max_steps=40
@@ -51,7 +51,10 @@ def arena(
     say(f"arena: {lineup.folder}")
     outcome, found = asyncio.run(run(lineup))
     show(found)
-    say(f"written: {lineup.folder}/arena.md, arena.json" + (", arena.png" if found["arms"] else ""))
+    say(
+        f"written: {lineup.folder}/report.html, arena.md, arena.json"
+        + (", arena.png" if found["arms"] else "")
+    )
     if outcome.failed:
         raise ConfigError(f"{len(outcome.failed)} runs failed; the same command tries them again.")
 

@@ -5,8 +5,9 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,9 @@ from pipeline.console import progress as messages
 from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
 from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
+from pipeline.store import files
 from pipeline.store.lock import run_lock
+from pipeline.trackers import tracked
 
 RunOption = Annotated[
     str,
@@ -134,14 +137,30 @@ def open_run(
     cluster.check_run_path(run)
     check_run(run)
     directory = RunDir(run)
-    with run_lock(directory.local):
+    with ExitStack() as resources:
+        resources.enter_context(run_lock(directory.local))
         settings = _settings(directory, recipe, overrides)
+        resources.enter_context(tracked(directory, settings))
         cluster.connect(address or settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, releasing engines and locks.
         # Installed after connecting, because Ray sets a handler of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim")
-        yield directory, settings
+        with _errors_kept(directory):
+            yield directory, settings
+
+
+@contextmanager
+def _errors_kept(run: RunDir) -> Iterator[None]:
+    """Store the error that ends a run in its error.json, for `selfloop runs`; the next start removes it."""
+    path = run.path("error.json")
+    files.remove(path)
+    try:
+        yield
+    except Exception as e:
+        with suppress(Exception):  # a full disk, which is the error itself
+            files.write_json(path, {"error": str(e) or type(e).__name__, "time": time.time()})
+        raise
 
 
 def _settings(directory: RunDir, recipe: str | None, overrides: list[str] | None) -> Recipe:

@@ -1,11 +1,13 @@
-"""Look at a run, even while it is running: python -m jobs.inspect --run DIR [--round K] [--stage S]"""
+"""Look at a run, even while it runs, or at a dataset: python -m jobs.inspect PATH [--round K] [--stage S]"""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jobs.common import JsonOption, OldOutOption, RunOption, check_run, main, one_name
+from jobs.common import JsonOption, OldOutOption, check_run, main, one_name
+from jobs.dataset_folder import dataset_facts, is_dataset, show_dataset
 from jobs.rendering import show_overview, show_rejects, show_rows, show_stage, show_train
 from jobs.showing import print_json, show
 from jobs.trees import round_with_tree, show_tree, trees
@@ -13,11 +15,14 @@ from pipeline import overview, sample_rows
 from pipeline.errors import ConfigError, SelfloopError, nearest
 from pipeline.overview import NOT_BEGUN, ROUND_STAGES, TRAININGS
 from pipeline.rundir import RoundKey, RunDir
-from pipeline.stage import ANSWER, RESUMED
+from pipeline.stage import ANSWER, LABELS, PAIRS, PUBLISH, RESUMED
 from pipeline.store import files
 from stages.reports.table import measured, rounds_table
 
 STAGE_NAMES = ("tasks", *ROUND_STAGES)
+# The stage whose rows a dataset holds, by what they are called; others hold those of publish.
+_OF_UNIT = {"pairs": PAIRS, "answers": LABELS}
+_PUBLISHING = (PUBLISH, *_OF_UNIT.values())
 TASK_SETS = ("train", "demonstrations", "held_out")  # and those of evaluate.sets, as sets/<name>
 
 RoundChoice = Annotated[
@@ -26,7 +31,11 @@ RoundChoice = Annotated[
 
 
 def inspect(
-    run: RunOption,
+    path: Annotated[
+        str | None,
+        typer.Argument(help="run directory, or a dataset: its folder or file", show_default=False),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="run directory", show_default=False)] = None,
     round: RoundChoice = None,
     stage: Annotated[
         str | None, typer.Option("--stage", help=f"one of {', '.join(STAGE_NAMES)}", show_default=False)
@@ -53,9 +62,23 @@ def inspect(
     as_json: JsonOption = False,
     out: OldOutOption = None,
 ) -> None:
-    """Show the state of a run, or one stage with examples. Read-only; a running stage is not disturbed."""
+    """Show the state of a run, one stage with examples, or a dataset. Read-only; a running stage is not
+    disturbed.
+    """
     file = one_name(to, out)
-    check_run(run)
+    if (path is None) == (run is None):
+        raise ConfigError("name a run directory or a dataset, once: selfloop inspect PATH")
+    if path is not None and is_dataset(Path(path)):
+        if round or stage or dropped or failed or tree:
+            raise ConfigError(f"{path} is a dataset: it has neither rounds nor stages.")
+        facts = dataset_facts(Path(path), number)
+        if as_json:
+            print_json(facts)
+        else:
+            show_dataset(facts, full)
+        return
+    run = path or run or ""
+    check_run(run, "PATH" if path else "--run")
     directory = RunDir(run)
     key = parse_round(round)
     recipe = overview.recipe_of(directory)
@@ -89,6 +112,17 @@ def parse_round(text: str | None) -> RoundKey | None:
     if not text.isdecimal():
         raise ConfigError(f"--round {text!r}: expected a number, or base")
     return int(text)
+
+
+def check_stage(stage: str, recipe: dict[str, Any]) -> None:
+    """Raise ConfigError for a name that no stage of a run with this recipe has."""
+    names = [*STAGE_NAMES, RESUMED, ANSWER]
+    sets = overview.evaluation_sets(recipe)
+    names += [f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER)]
+    if stage not in names:
+        near = nearest(stage, names)
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise ConfigError(f"--stage {stage!r}: no such stage{hint}. Stages are {', '.join(names)}.")
 
 
 def _whole_run(run: RunDir, round_: RoundKey | None, as_json: bool) -> None:
@@ -128,14 +162,9 @@ def _stage_facts(
     run: RunDir, round_: RoundKey | None, stage: str, recipe: dict[str, Any], kinds: list[str], n: int
 ) -> dict[str, Any]:
     """Return a stage's counts with `n` examples: of rows and rejects, or only of these `kinds` of rejects."""
-    sets = overview.evaluation_sets(recipe)
-    names = [*STAGE_NAMES, RESUMED, ANSWER]
-    names += [f"{stage}-{name}" for name in sets for stage in ("evaluate", ANSWER)]
-    if stage not in names:
-        near = nearest(stage, names)
-        hint = f" (did you mean {near!r}?)" if near else ""
-        raise ConfigError(f"--stage {stage!r}: no such stage{hint}. Stages are {', '.join(names)}.")
+    check_stage(stage, recipe)
     if stage == "tasks":
+        sets = overview.evaluation_sets(recipe)
         return _task_facts(run, [*TASK_SETS, *(f"sets/{name}" for name in sets)], kinds, n)
     round_ = _round_of(run, round_, stage, recipe)
     facts: dict[str, Any] = {"run": run.root, "round": round_, "stage": stage}
@@ -153,9 +182,9 @@ def _stage_facts(
     paths = [run.path(p.path) for p in manifest.parts] if manifest else overview.row_parts(folder)
     show_rows_too = not kinds and facts["state"] != NOT_BEGUN
     facts["rows"] = [asdict(r) for r in sample_rows.spread(paths, n)] if show_rows_too else []
-    if stage in ("publish", "pairs"):
+    if stage in _PUBLISHING:
         datasets = overview.published(run, round_)
-        facts["datasets"] = [d for d in datasets if (d["unit"] == "pairs") == (stage == "pairs")]
+        facts["datasets"] = [d for d in datasets if _OF_UNIT.get(d["unit"], PUBLISH) == stage]
     if stage.startswith("evaluate"):
         facts["measured"] = measured(run)
         path = run.evaluation(round_)

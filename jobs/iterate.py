@@ -7,10 +7,13 @@ import typer
 
 from jobs.common import AddressOption, SetOption, check_run, default_run, main, open_run, recipe_path, say
 from jobs.planning import show_plan
+from pipeline import loop_display
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
 from pipeline.rundir import RunDir
+from pipeline.store import files
+from stages.reports import page
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
 from stages.rounds.plan import plan as make_plan
@@ -55,8 +58,11 @@ def iterate(
         return
     with open_run(folder, recipe, overrides, address) as (directory, settings):
         say(f"run: {directory.root}")
-        asyncio.run(_run(directory, settings))
+        with loop_display.shown(directory):
+            asyncio.run(_run(directory, settings))
         rounds_table(directory)
+        if files.exists(report := directory.path(page.NAME)):
+            say(f"report, for a browser: {report}")
         say(f"inspect the results: selfloop inspect --run {directory.root}")
 
 

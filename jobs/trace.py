@@ -89,6 +89,8 @@ def _show_link(link: Link, indent: int, links: list[Link], full: bool) -> None:
             tokens = f"{example.tokens_prompt} + {pair} tokens"
         else:
             tokens = f"{example.tokens_prompt} + {example.tokens_completion} tokens"
+        if example.label is not None:
+            tokens += f", labeled {'right' if example.label else 'wrong'}"
         show(f"published as {example.row_id} in {example.folder}: {tokens}", indent + 2, "green")
         texts = [(m["role"], m["content"], "") for m in [*example.prompt, *example.completion]]
         texts += [("text", example.text, "")] if example.text else []

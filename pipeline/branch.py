@@ -2,8 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, takewhile
 from pathlib import Path
+from typing import Any
 
 from pipeline import fingerprint, registry
 from pipeline.config import Recipe
@@ -13,7 +16,7 @@ from pipeline.prompts import Prompts
 from pipeline.protocols import Proposals, ProposesQuestions
 from pipeline.round import Round
 from pipeline.rundir import RunDir, differences, may_change, round_name
-from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES
+from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES
 from pipeline.store import files
 from pipeline.store.lock import run_lock
 
@@ -22,6 +25,7 @@ TAKEN_OVER = (
     *("tasks", "held_out", "demonstrations", "model", "evaluate"),
     *("train.cpt.replay", "train.cpt.replay_held_out"),
 )
+Difference = tuple[str, Any, Any]  # a setting's key, and its values in two recipes
 
 
 def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
@@ -37,66 +41,92 @@ def branch(source: RunDir, target: RunDir, recipe: Recipe, round_: int) -> None:
         raise SelfloopError("branch: both runs must be on a mounted file system.")
     if target.exists():
         raise SelfloopError(f"{target.root}: there is a run here already; a branch needs a new directory.")
-    _refuse_contradictions(source, recipe)
-    untrained = (
-        round_ == 0 and source.recipe().demonstrations is None
-    )  # the run starts from the base model, not from a round 0
-    if not (untrained or files.exists(source.evaluation(round_))):
+    before = source.recipe()
+    changed = contradictions(before, recipe)
+    if not judged_alike(before, recipe):
+        changed.append(("verifier", before.verifier, recipe.verifier))  # evaluation uses it too
+    if changed:
+        raise SelfloopError(
+            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other "
+            f"settings:\n{listed(changed)}\nKeep these as they are, or start a new run."
+        )
+    if not (starts_from_base(before, round_) or files.exists(source.evaluation(round_))):
         raise SelfloopError(
             f"{source.root}: round {round_} is not evaluated yet, so nothing can branch from it."
         )
+    shared = chain(rounds_up_to(source, round_), _next_round(source, recipe, round_ + 1))
+    make_run(source, target, recipe, shared, round_)
+
+
+def make_run(
+    source: RunDir, target: RunDir, recipe: Recipe, paths: Iterable[Path], round_: int | None
+) -> None:
+    """Make `target` a run with `recipe` out of paths of `source`, those that exist. `round_` is the last
+    round of which all is shared.
+    """
+    assert source.local is not None and target.local is not None
     with run_lock(target.local):
-        for path in _shared(source, recipe, round_):
-            _link(path, target.local / path.relative_to(source.local))
-        files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
+        for path in paths:
+            if path.exists():
+                link(path, target.local / path.relative_to(source.local))
+        if round_ is not None:
+            files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
         target.freeze(recipe)  # last, since run.yaml is what makes it a run
 
 
-def _refuse_contradictions(source: RunDir, recipe: Recipe) -> None:
-    """Raise SelfloopError where `recipe` contradicts what is taken over.
+def contradictions(before: Recipe, recipe: Recipe) -> list[Difference]:
+    """Return where `recipe` contradicts tasks, models and evaluations that were made with `before`.
 
     The seed may differ: it changes what is drawn and sampled from here on, not the tasks and the shared
     rounds.
     """
-    before = source.recipe()
     left_out = {"evaluate": {"engine", "bootstrap", "base_model"}, "held_out": {"ngram"}}
     old, new = (r.model_dump(mode="json", exclude=left_out) for r in (before, recipe))
     changed = [
         d for d in differences(old, new) if any(f"{d[0]}.".startswith(f"{name}.") for name in TAKEN_OVER)
     ]
-    if not _verified_alike(before, recipe):
-        changed.append(("verifier", before.verifier, recipe.verifier))  # evaluation uses it too
     was, now = Prompts.of(before), Prompts.of(recipe)
     asked = question_templates(load_method(recipe)) if before.prompts != recipe.prompts else ()
     changed += [(f"prompts.{p}", "...", "another text") for p in asked if was.source(p) != now.source(p)]
-    if changed:
-        lines = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
-        raise SelfloopError(
-            f"a branch takes over tasks, models and evaluations of {source.root}, which were made with other "
-            f"settings:\n{lines}\n"
-            "Keep these as they are, or start a new run."
-        )
+    return changed
 
 
-def _verified_alike(one: Recipe, other: Recipe) -> bool:
-    """Tell whether two recipes judge answers alike; majority_vote and ground_truth do so in evaluation."""
-    if isinstance(one.verifier, str) and isinstance(other.verifier, str):
-        return registry.resolve("verifier", one.verifier) is registry.resolve("verifier", other.verifier)
-    return one.verifier == other.verifier
+def listed(changed: Iterable[Difference]) -> str:
+    """Return one line for each setting that differs."""
+    return "\n".join(f"  {key}: {a!r} -> {b!r}" for key, a, b in changed)
 
 
-def _shared(source: RunDir, recipe: Recipe, round_: int) -> Iterator[Path]:
-    """Yield the folders and files that a branch with `recipe` after `round_` shares with its source."""
+def judged_alike(one: Recipe, other: Recipe) -> bool:
+    """Tell whether evaluation judges alike in both recipes; a majority vote judges there by the truth."""
+    used = [recipe.evaluate.verifier or recipe.verifier for recipe in (one, other)]
+    names = [verifier for verifier in used if isinstance(verifier, str)]
+    if len(names) < len(used):
+        return used[0] == used[1]
+    return registry.resolve("verifier", names[0]) is registry.resolve("verifier", names[1])
+
+
+def starts_from_base(recipe: Recipe, round_: int) -> bool:
+    """Tell whether round `round_` + 1 is the first of all, since a run has no round 0 to train."""
+    return round_ == 0 and recipe.demonstrations is None
+
+
+def rounds_up_to(source: RunDir, round_: int) -> Iterator[Path]:
+    """Yield all folders and files of the rounds up to `round_`, with the tasks; some may not exist."""
     root = Path(source.root)
-    rounds = ["base", *(round_name(r) for r in range(round_ + 1))]
-    paths = [root / "tasks", *(root / "rounds" / name for name in rounds), Path(source.evaluation("base"))]
+    yield root / "tasks"
+    yield from (root / "rounds" / name for name in ("base", *map(round_name, range(round_ + 1))))
+    yield Path(source.evaluation("base"))
     for r in range(round_ + 1):
-        paths += [Path(p) for p in (source.model(r), source.model(r, "sft"), source.evaluation(r))]
-    made = _made_alike(source, recipe, round_ + 1)
-    paths += [Path(source.stage(round_ + 1, stage)) for stage in made]
-    for datasets in (root / "datasets").glob("*"):
-        paths += [datasets / f"round-{r:03d}" for r in range(round_ + 1 + (PUBLISH in made))]
-    yield from (path for path in paths if path.exists())
+        yield from (Path(p) for p in (source.model(r), source.model(r, "sft"), source.evaluation(r)))
+        yield from (datasets / f"round-{r:03d}" for datasets in (root / "datasets").glob("*"))
+
+
+def _next_round(source: RunDir, recipe: Recipe, number: int) -> Iterator[Path]:
+    """Yield the folders of a round that a branch with `recipe` shares."""
+    made = _made_alike(source, recipe, number)
+    yield from (Path(source.stage(number, stage)) for stage in made)
+    if PUBLISH in made:
+        yield from (d / f"round-{number:03d}" for d in (Path(source.root) / "datasets").glob("*"))
 
 
 def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
@@ -106,14 +136,12 @@ def _made_alike(source: RunDir, recipe: Recipe, number: int) -> list[str]:
     before, round_ = source.recipe(), Round(source, number, recipe)
     if not _asked_alike(before, recipe, number) or not _engines_alike(before, recipe):
         return []
-    alike = 0
-    while alike < len(STAGES) and _is_alike(round_, STAGES[alike]):
-        alike += 1
+    alike = len(list(takewhile(partial(is_alike, round_), STAGES)))
     own = (
         source.branched_from() or 0
     ) < number  # else the source shares that round with a run of yet another recipe
     whole = alike == len(STAGES) and own and _published_alike(before, recipe, number)
-    published = [PUBLISH, PAIRS] if whole else []
+    published = [PUBLISH, PAIRS, LABELS] if whole else []
     names = [*([PROPOSE] if alike else []), *STAGES[:alike], *published]
     return [name for name in names if round_.manifest(name) is not None]
 
@@ -149,7 +177,8 @@ def _published_alike(one: Recipe, other: Recipe, round_: int) -> bool:
     return same and compared[0] == compared[1] and one.train.max_length == other.train.max_length
 
 
-def _is_alike(round_: Round, name: str) -> bool:
+def is_alike(round_: Round, name: str) -> bool:
+    """Tell whether a stage is done, and the round's recipe would make the same of its input."""
     if round_.manifest(name) is None:
         return False
     stored = fingerprint.stored(round_.folder(name))
@@ -160,7 +189,9 @@ def _is_alike(round_: Round, name: str) -> bool:
     return not fingerprint.changed(stored, now)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file or all files of a folder, or copy them where that cannot be done."""
+
     def place(a: str, b: str) -> str:
         if os.path.exists(b):  # a branch that was killed resumes: a file that is there is whole
             return b

@@ -1,13 +1,21 @@
 """Progress of stages and trainings: a live line in a terminal, else plain lines, and a summary."""
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from pipeline import sample_rows
+from pipeline import loop_display, sample_rows
 from pipeline.console import progress as console
 from pipeline.engines.base import EngineStatus
 from pipeline.printable import one_line
@@ -28,6 +36,44 @@ def round_title(round_: int | str) -> str:
     return "base model" if round_ == "base" else f"round {round_}"
 
 
+class Bar(Progress):
+    """The live line of a stage or training, below the whole loop where `iterate` shows that."""
+
+    def __init__(self, title: str, total: int | None, info: str = "") -> None:
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        super().__init__(*columns, console=console, transient=True)
+        self._task = self.add_task(title, total=total, info=info)
+        self.start()
+
+    def show(self, **values: Any) -> None:
+        """Show how far it is: `completed`, `total`, `info`."""
+        self.update(self._task, **values)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the loop, then the line itself."""
+        if loop := loop_display.current:
+            if loop.fits(console.width):
+                yield loop.table()
+            yield f"[dim]{loop.line()}[/]"
+        yield from super().get_renderables()
+
+
+def _begin(title: str) -> None:
+    """Note that a part of the loop begins; without a terminal, say where that is in the loop."""
+    if loop := loop_display.current:
+        loop.refresh()
+        if not console.is_terminal:
+            console.print(f"{title}: {loop.line()}", markup=False, style="dim")
+
+
 class StageDisplay:
     """Shows one stage. Model-written text is escaped, so that it is never read as markup."""
 
@@ -36,19 +82,9 @@ class StageDisplay:
         self._began = self._last = time.monotonic()
         self._before: Counts | None = None  # what earlier attempts did
         self._bar: Bar | None = None
+        _begin(title)
         if console.is_terminal and total:
-            columns = (
-                TextColumn("[bold]{task.description}"),
-                BarColumn(20),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[info]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Bar(*columns, console=console, transient=True)
-            self._task = self._bar.add_task(title, total=total, info="")
-            self._bar.start()
+            self._bar = Bar(title, total)
 
     def update(self, counts: Counts, queue: EngineStatus, requests: int = 0, tokens: int = 0) -> None:
         """Show progress; `requests` and `tokens` count what the workers got answered: a row may take many."""
@@ -58,7 +94,7 @@ class StageDisplay:
         new_rows = counts.rows_in - self._before.rows_in
         info = self._info(counts, queue, requests if requests >= 2 * max(1, new_rows) else 0, tokens)
         if self._bar:
-            self._bar.update(self._task, completed=counts.rows_in, info=info)
+            self._bar.show(completed=counts.rows_in, info=info)
         elif (now := time.monotonic()) - self._last >= PLAIN_EVERY:
             self._last = now
             left = (now - self._began) / new_rows * (self._total - counts.rows_in) if new_rows else 0
@@ -121,10 +157,13 @@ def summary(m: Manifest) -> str:
 
 
 def rewards(line: dict[str, Any] | None) -> str:
-    """Return DPO's reward margin and accuracy as the end of a phrase; "" if there are none."""
+    """Return the reward margin of DPO or KTO, and DPO's accuracy, as the end of a phrase; "" without any."""
     if not line or "rewards/margins" not in line:
         return ""
-    return f", reward margin {line['rewards/margins']:.3f} (right for {line['rewards/accuracies']:.0%})"
+    accuracy = line.get("rewards/accuracies")
+    return f", reward margin {line['rewards/margins']:.3f}" + (
+        "" if accuracy is None else f" (right for {accuracy:.0%})"
+    )
 
 
 def seen_as(kind: str) -> str:
@@ -139,27 +178,28 @@ class TrainDisplay:
 
     def __init__(self, title: str) -> None:
         self._title, self._last = title, 0.0
-        self._status = console.status(f"{title}: starting") if console.is_terminal else None
-        if self._status:
-            self._status.start()
+        _begin(title)
+        self._bar = Bar(title, None, "starting") if console.is_terminal else None
 
     def update(self, line: dict[str, Any]) -> None:
         """Show one progress line."""
-        left = (line["total"] - line["step"]) * line["seconds"] / max(1, line["step"])
-        text = (
-            f"{self._title}: step {line['step']}/{line['total']}, loss {line['loss']:.3f}{rewards(line)}, "
-            f"{line['tokens_per_second']:.0f} tok/s, about {left:.0f} s left"
-        )
-        if self._status:
-            self._status.update(escape(text))
+        info = f"loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tok/s"
+        if self._bar:
+            self._bar.show(completed=line["step"], total=line["total"], info=escape(info))
         elif time.monotonic() - self._last >= PLAIN_EVERY:
             self._last = time.monotonic()
-            console.print(f"  {text}", markup=False)
+            left = (line["total"] - line["step"]) * line["seconds"] / max(1, line["step"])
+            step = f"step {line['step']}/{line['total']}"
+            console.print(f"  {self._title}: {step}, {info}, about {left:.0f} s left", markup=False)
+
+    def stop(self) -> None:
+        """Remove the live line."""
+        if self._bar:
+            self._bar.stop()
 
     def close(self, result: "TrainResult") -> None:
         """Print the result."""
-        if self._status:
-            self._status.stop()
+        self.stop()
         shares = f"{result.shares['real']} real + {result.shares['synthetic']} synthetic"
         cut = f", {result.left_out} longer than max_length left out" if result.left_out else ""
         loss = f", final loss {result.final_loss:.3f}" if result.final_loss is not None else ""

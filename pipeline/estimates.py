@@ -15,7 +15,7 @@ from pipeline.config import Train, VllmEngine
 from pipeline.engines.cpu import kv_bytes, sizes
 from pipeline.errors import ConfigError
 from pipeline.models import PACKAGED, resolve_model
-from pipeline.training.arguments import micro_batch
+from pipeline.training.arguments import micro_batch, most_answers
 
 # Effective FLOP/s of one core, with bf16 instructions and without: vLLM wrote 440 tokens/s on 2 cores with
 # 135M parameters, 239 with 0.5B and 86 with 1.5B; without them 170 with 135M, and training saw 119.
@@ -159,7 +159,7 @@ def training_need(size: ModelSize, train: Train, machine: Machine) -> Need:
     half = train.precision == "bf16"
     frozen = lora and train.precision != "fp32" and (gpu or machine.bf16)  # adapters stay fp32
     trained = _adapter_parameters(size, train.lora.r) if train.lora else size.parameters
-    answers = 2 if train.kind in ("dpo", "sft_then_dpo") else 1
+    answers = most_answers(train)
     rows = micro_batch(train, max(1, train.batch_size // train.workers), answers, gpu)
     checkpointing = bool(train.extra.get("gradient_checkpointing", gpu))
     parts = {

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.stage import ANSWER, PROPOSE, RESUMED, STAGES
+from pipeline.stage import ANSWER, LABELS, PAIRS, PROPOSE, PUBLISH, RESUMED, STAGES
 from pipeline.store import files, lookup
 from pipeline.store.lookup import RowRef
 
 MIN_PREFIX = 6
 MAX_DESCENDANTS = 200  # links below the traced row; a fate's `children` has the ids of all
-_NO_ANCESTORS = ("publish", "pairs")  # no other stage's rows are made from theirs
+_NO_ANCESTORS = (PUBLISH, PAIRS, LABELS)  # no other stage's rows are made from theirs
 Key = tuple[str, RoundKey | None]
 Message = dict[str, str]
 
@@ -44,7 +44,9 @@ class Fate:
 
 @dataclass(slots=True)
 class Published:
-    """A published row, by its kind: prompt and completion; prompt, chosen and rejected; turns; or text."""
+    """A published row, by its kind: prompt and completion, with a label if it is right or wrong; prompt,
+    chosen and rejected; turns; or text.
+    """
 
     folder: str
     row_id: str
@@ -52,6 +54,7 @@ class Published:
     tokens_prompt: int = 0
     completion: list[Message] = field(default_factory=list)
     tokens_completion: int = 0
+    label: bool | None = None
     chosen: list[Message] = field(default_factory=list)
     tokens_chosen: int = 0
     rejected: list[Message] = field(default_factory=list)
@@ -146,7 +149,7 @@ class _Trace:
             for fate in link.fates:
                 if fate.stage == "publish" and fate.outcome == "kept":
                     link.published += _published(self._run, fate.round, link.id)
-            if link.stage == "pairs" and link.round is not None:
+            if link.stage in (PAIRS, LABELS) and link.round is not None:
                 link.published += _published(self._run, link.round, link.id)
         return list(links.values())
 

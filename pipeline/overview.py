@@ -8,14 +8,15 @@ import orjson
 from pipeline.config import stored_data
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RoundKey, RunDir, round_name
-from pipeline.stage import ANSWER, PROPOSE, RESUMED, STAGES, TRAIN, TRAIN_SFT
+from pipeline.stage import ANSWER, LABELS, PAIRS, PROPOSE, PUBLISH, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
 
 DONE, UNDER_WAY, NOT_BEGUN = "done", "under way", "not begun"
 TRAININGS = (TRAIN_SFT, TRAIN)
-ROUND_STAGES = (PROPOSE, *STAGES, "publish", "pairs", *TRAININGS, "evaluate")
+ROUND_STAGES = (PROPOSE, *STAGES, PUBLISH, PAIRS, LABELS, *TRAININGS, "evaluate")
+_BY_KIND = {"dpo": PAIRS, "kto": LABELS}  # what else a round has, by the end of train.kind
 
 
 def overview(run: RunDir) -> dict[str, Any]:
@@ -64,8 +65,8 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
 def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[str, ...]:
     """Return the names of a round's stages under a recipe, in order.
 
-    `propose`, the resumption of failed attempts and answers for a judge are listed if they exist; `pairs` and
-    a second training depend on train.kind; each of evaluate.sets has a stage of its own.
+    `propose`, the resumption of failed attempts and answers for a judge are listed if they exist; `pairs`,
+    `labels` and a second training depend on train.kind; each of evaluate.sets has a stage of its own.
     """
     sets = tuple(f"evaluate-{name}" for name in evaluation_sets(recipe))
     sets += (RESUMED,) if files.exists(run.stage(round_, RESUMED)) else ()
@@ -75,8 +76,8 @@ def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[st
         return ("evaluate", *sets)
     if round_ == 0:
         return ("publish", TRAIN, "evaluate", *sets)
-    kind = recipe["train"].get("kind", "sft")
-    absent = {"sft": {"pairs", TRAIN_SFT}, "cpt": {"pairs", TRAIN_SFT}, "dpo": {TRAIN_SFT}}.get(kind, set())
+    both, _, last = recipe["train"].get("kind", "sft").rpartition("_then_")
+    absent = {PAIRS, LABELS, TRAIN_SFT} - {_BY_KIND.get(last), TRAIN_SFT if both else None}
     absent |= set() if files.exists(run.stage(round_, PROPOSE)) else {PROPOSE}
     return (*(name for name in ROUND_STAGES if name not in absent), *sets)
 
@@ -188,7 +189,7 @@ def _expected(run: RunDir, round_: RoundKey, stage: str) -> int | None:
             return None
         drawn = recipe.get("questions_per_round") or tasks
         return min(tasks, drawn) + (_rows_out(run, run.stage(round_, PROPOSE)) or 0)
-    if stage in (PROPOSE, "pairs", RESUMED):
+    if stage in (PROPOSE, PAIRS, LABELS, RESUMED):
         return None  # known only once the stage begins
     if stage == ANSWER or stage.startswith(f"{ANSWER}-"):
         name = stage.removeprefix(ANSWER).removeprefix("-")

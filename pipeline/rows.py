@@ -49,12 +49,18 @@ class Kept:
 class Dropped:
     """The row was judged and rejected.
 
-    `reason` is a short snake_case name that is counted; `detail` is for people.
+    `reason` is a short snake_case name that is counted; `detail` is for people; `adds` goes into the payload
+    that is stored with the row, such as the verdict.
     """
 
     reason: str
     detail: str = ""
     raw: str = ""
+    adds: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def payload(self, row: Row) -> dict[str, Any]:
+        """Return the payload that is stored of a row dropped like this."""
+        return {**row.payload, **self.adds}
 
 
 @dataclass(slots=True)
@@ -98,6 +104,6 @@ def rejects_to_table(rejects: Sequence[tuple[Row, Dropped | Failed]]) -> pa.Tabl
         [o.reason if isinstance(o, Dropped) else o.error for o in outcomes],
         [o.detail for o in outcomes],
         [o.raw for o in outcomes],
-        [orjson.dumps(row.payload).decode() for row in rows],
+        [orjson.dumps(o.payload(r) if isinstance(o, Dropped) else r.payload).decode() for r, o in rejects],
     ]
     return pa.table(columns, schema=REJECT_SCHEMA)

@@ -7,7 +7,11 @@ rounds/001/<stage>/         parts, dropped/, failed/, requests/, fingerprint.jso
 datasets/<kind>/round-001/  published data: sft (examples), dpo (pairs), turns (episodes), cpt (texts)
 models/round-001/           trained model (round-001-sft: between the two halves of sft_then_dpo)
 evaluation/round-001.json   (and base.json)
+error.json                  what ended the last start, if an error did
 branch.json                 in a branch: its source, and the last round that both share
+report.html                 the run as a page, written after every round
+reverify.json               in a run that judges another one's answers again: that run, and the rounds
+tracking/                   what trackers were told, and TensorBoard's event files
 logs/
 """
 
@@ -27,9 +31,9 @@ RoundKey = int | str  # a number, or "base" for the untrained model
 # Settings that may differ between two starts of one run, since none of them changes what a row becomes.
 # Engine sections and methods add their own (EngineSection.may_change, Method.may_change).
 MAY_CHANGE = (
-    *("rounds", "runner", "evaluate.engine", "evaluate.bootstrap"),
+    *("rounds", "runner", "track", "evaluate.engine", "evaluate.bootstrap"),
     *("train.workers", "train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
-    *("train.micro_batch_size", "train.dpo.micro_batch_size"),
+    *("train.micro_batch_size", "train.dpo.micro_batch_size", "train.kto.micro_batch_size"),
 )
 
 
@@ -166,8 +170,7 @@ def may_change(key: str, recipe: Recipe) -> bool:
     for name, verifier in (("verifier", recipe.verifier), ("evaluate.verifier", recipe.evaluate.verifier)):
         sections[f"{name}.engine"] = getattr(verifier, "engine", None)  # a name has none
     allowed = [*MAY_CHANGE, *(f"method.{option}" for option in method.may_change)]
-    if recipe.train.kind in ("sft", "cpt"):
-        allowed.append("train.dpo")
+    allowed += [f"train.{kind}" for kind in ("dpo", "kto") if kind != recipe.train.preference]
     allowed += [
         f"{name}.{key}" for name, section in sections.items() if section for key in section.may_change
     ]

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 STAGES = ("generate", "critique", "filter", "verify")  # every method has these four, in this order
 PROPOSE = "propose"  # before generate, in methods that write questions of their own
-PUBLISH, PAIRS = "publish", "pairs"
-TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft_then_dpo
+PUBLISH = "publish"
+PAIRS, LABELS = "pairs", "labels"  # what dpo and kto train on
+TRAIN, TRAIN_SFT = "train", "train_sft"  # TRAIN_SFT: the supervised half of sft_then_dpo and the like
 UNTRAINED, ROUND = "untrained", "round"  # models by their part in the run: the base model, the round's
 ANSWER = "answer"  # before evaluate, where a model judges the held-out answers
 RESUMED = "resume"  # how a model continues the beginnings of failed attempts (protocols.ResumesAttempts)

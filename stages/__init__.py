@@ -6,6 +6,7 @@ Importing this package makes the built-in methods, sources, environments and ver
 from pipeline.registry import register
 
 register("method", "direct", "stages.methods.direct.method:Direct")
+register("method", "best_of_n", "stages.methods.best_of_n.method:BestOfN")
 register("method", "regenesis", "stages.methods.regenesis.method:ReGenesis")
 register("method", "self", "stages.methods.self.method:SelfEvolution")
 register("method", "agent_r", "stages.methods.agent_r.method:AgentR")

@@ -1,7 +1,7 @@
 """Stages and trainings in the test's own process, for tests of what happens around them.
 
-A stage worker on Ray costs seconds to start; Ray Train's actors and a worker that imports TRL cost 25 s of CPU a
-training. tests/runner, tests/faults, tests/training and tests/cluster use the real ones.
+A stage worker on Ray costs seconds to start; Ray Train's actors and a worker that imports TRL cost 25 s of
+CPU a training. tests/runner, tests/faults, tests/training and tests/cluster use the real ones.
 """
 
 import dataclasses
@@ -42,7 +42,10 @@ def stages_on_ray() -> Iterator[None]:
 
 @contextmanager
 def stages_in_process() -> Iterator[None]:
-    """Run stage workers in this process's event loop instead of as Ray actors. A worker that dies takes the test along."""
+    """Run stage workers in this process's event loop instead of as Ray actors.
+
+    A worker that dies takes the test along.
+    """
     with pytest.MonkeyPatch.context() as patch:
         here = SimpleNamespace(remote=lambda spec: _Worker(spec))
         actors = SimpleNamespace(options=lambda **_: here)

@@ -2,9 +2,10 @@
 
     python -m tests.parallel [check] [pytest arguments]
 
-`check` leaves out every test that starts vLLM, Ray or a training run, and those marked slow. Each process is a pytest of its own with this module as
-a plugin: it collects all tests, then claims one file after another until none is left. All tests that need a vLLM engine
-are one entry of the queue, so they share one engine and there is never a second one. The last line states the totals.
+`check` leaves out every test that starts vLLM, Ray or a training run, and those marked slow. Each process is
+a pytest of its own with this module as a plugin: it collects all tests, then claims one file after another
+until none is left. All tests that need a vLLM engine are one entry of the queue, so they share one engine
+and there is never a second one. The last line states the totals.
 """
 
 import json
@@ -32,7 +33,7 @@ LONGEST = (
     "tests/training/test_launch.py",
     "tests/training/test_resume.py",
     "tests/stages/methods/regenesis/test_regenesis.py",
-    "tests/stages/methods/self/test_self_loop.py",
+    "tests/stages/methods/self/test_self_runs.py",
     "tests/runner/test_runner.py",
     "tests/stages/rounds/test_loop.py",
     "tests/stages/rounds/test_preference_loop.py",
@@ -66,7 +67,10 @@ class Worker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run files as they are claimed. The next one is claimed before the last test of a file, for pytest to know which fixtures to keep."""
+        """Run files as they are claimed.
+
+        The next one is claimed before the last test of a file, for pytest to know which fixtures to keep.
+        """
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors during collection")
         self._note(collected=len(session.items))
@@ -176,13 +180,19 @@ def totals(counts: dict[str, int]) -> str:
 
 
 def how_many(check: bool) -> int:
-    """Return how many processes pay: much of the time is waiting for processes to start and end, but not with `check`."""
+    """Return how many processes pay.
+
+    Much of the time is waiting for processes to start and end, but not with `check`.
+    """
     cores, gib = os.cpu_count() or 1, psutil.virtual_memory().total >> 30
     return max(1, min(cores + (not check), gib // GIB_PER_PROCESS, MOST_PROCESSES))
 
 
 def run(queue: Path, check: bool, arguments: list[str]) -> int:
-    """Run the tests, print a line for each file and the output of processes with failures. Returns the exit status."""
+    """Run the tests; print a line for each file and the output of processes with failures.
+
+    Returns the exit status.
+    """
     began = time.monotonic()
     if check:
         arguments = ["-m", CHECK, *arguments]

@@ -1,4 +1,7 @@
-"""The corpus that ships: what its questions ask is in its documents, and nothing of the real world is in the invented ones."""
+"""The corpus that ships: what its questions ask is in its documents.
+
+Nothing of the real world is in the invented ones.
+"""
 
 import importlib.util
 import json

@@ -95,7 +95,10 @@ def test_a_helper_that_cannot_start_is_an_error_and_not_a_verdict():
 
 
 def test_no_helper_outlives_a_killed_parent():
-    code = f"import time; from pipeline.limited import call; call('{HERE}:add', 1, 2); print('up', flush=True); time.sleep(60)"
+    code = (
+        f"import time; from pipeline.limited import call; call('{HERE}:add', 1, 2); "
+        "print('up', flush=True); time.sleep(60)"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}, text=True
     )

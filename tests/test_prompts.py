@@ -35,7 +35,8 @@ def render(tmp_path: Path) -> Iterator[Render]:
 
 def test_turns(render: Render) -> None:
     assert render(
-        "[[system]]\nBe {{ how }}.\n[[user]]\n{% if not how %}never{% endif %}\n[[assistant]]\nyes\n[[user]]\n{{ q }}\n",
+        "[[system]]\nBe {{ how }}.\n[[user]]\n{% if not how %}never{% endif %}\n"
+        "[[assistant]]\nyes\n[[user]]\n{{ q }}\n",
         how="brief",
         q="why?",
     ) == [
@@ -144,7 +145,10 @@ def recipe_with(tmp_path: Path) -> Callable[[str], Recipe]:
     (tmp_path / "my" / "direct" / "solve.jinja").write_text(QUESTION)
 
     def load(section: str) -> Recipe:
-        text = f"name: t\ntasks: {{source: jsonl, path: t.jsonl}}\nengine: {{kind: scripted}}\nprompts: {section}\n"
+        text = (
+            "name: t\ntasks: {source: jsonl, path: t.jsonl}\nengine: {kind: scripted}\n"
+            f"prompts: {section}\n"
+        )
         (tmp_path / "r.yaml").write_text(text)
         return load_recipe(tmp_path / "r.yaml")
 

@@ -78,14 +78,17 @@ def test_a_recipe_with_a_mistake_can_be_mended_where_no_stage_has_begun(
 
 def test_settings_that_may_change_exist() -> None:
     """A renamed setting must not fall out of MAY_CHANGE unseen."""
-    from pipeline.config import Dpo, OpenaiEngine, Recipe, ScriptedEngine, Train, VllmEngine
+    from pipeline.config import Dpo, Kto, OpenaiEngine, Recipe, ScriptedEngine, Train, VllmEngine
 
     for engine in (VllmEngine, OpenaiEngine, ScriptedEngine):
         settings = {
             key for key in engine.may_change if not key.startswith("args.")
         }  # those: engines/test_vllm.py
         assert settings and settings <= engine.model_fields.keys()
-    of_training = Train.model_fields.keys() | {f"dpo.{name}" for name in Dpo.model_fields}
+    sections = {"dpo": Dpo, "kto": Kto}
+    of_training = Train.model_fields.keys() | {
+        f"{kind}.{name}" for kind, section in sections.items() for name in section.model_fields
+    }
     for key in MAY_CHANGE:
         section, _, name = key.partition(".")
         known = of_training
@@ -133,7 +136,10 @@ def put_stage(run: RunDir, folder: str) -> None:
     "form", ["{}", "{}/", "{}/../run", "file://{}", "memory://{}", "memory:/{}/", "{} [1] *? ü"]
 )
 def test_a_run_is_the_same_however_its_path_is_written(tmp_path: Path, form: str) -> None:
-    """Part paths in manifests are relative to the run: a path that is written otherwise must not change them."""
+    """Part paths in manifests are relative to the run.
+
+    A path that is written otherwise must not change them.
+    """
     run = RunDir(form.format(tmp_path / "run"))
     put_stage(run, run.stage(1, "generate"))
     assert [r.id for r in run.rows(run.stage(1, "generate"))] == ["b"]

@@ -53,7 +53,10 @@ def test_bootstrap() -> None:
 
 
 def test_pairs_stay_pairs() -> None:
-    """Questions of which each gets better by the same amount: the difference is certain, however much the questions differ."""
+    """Questions of which each gets better by the same amount.
+
+    The difference is certain, however much the questions differ.
+    """
     old = {str(i): float(i % 2) for i in range(50)}
     found = paired_difference(old, {k: v + 0.5 for k, v in old.items()})
     assert found == pytest.approx((0.5, 0.5, 0.5))
@@ -178,7 +181,7 @@ def test_holm_by_hand() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
-    """The textbook's procedure: reject from the smallest on, as long as p times the number left is within the level."""
+    """The textbook's procedure: reject from the smallest on, while p times the number left is below it."""
     adjusted = holm(p_values)
     assert all(p <= a <= 1 for p, a in zip(p_values, adjusted, strict=True))
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -107,6 +107,16 @@ class HeldOut(Section):
     """Published examples that share this many consecutive words with a held-out question are dropped."""
 
 
+class NearDuplicates(Section):
+    """Rows whose question and answer are nearly those of another row."""
+
+    threshold: float = Field(0.8, ge=0.5, le=1)
+    """Similarity of two texts from which on one is dropped: the share of shingles that they have in common
+    among all that either has (Jaccard)."""
+    shingle: PositiveInt = 3
+    """Length of a shingle in words; in scripts without spaces, in characters."""
+
+
 class Filters(Section):
     """Row filters before verification, and deduplication after it."""
 
@@ -127,6 +137,15 @@ class Filters(Section):
     drop_duplicates: bool = True
     """Drop exact duplicates among the answers to a question, over all rounds that are trained on together
     (`accumulate`)."""
+    near_duplicates: NearDuplicates | None = None
+    """Drop near-duplicates as well, over the same rounds: {threshold: 0.8}."""
+
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _says_threshold(cls, value: Any) -> Any:
+        if isinstance(value, bool | int | float | str):
+            raise ValueError("expected a section such as {threshold: 0.8}, or null for off")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -137,9 +156,10 @@ class Filters(Section):
         return data
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what outcomes depend on, as JSON."""
+        """Return what outcomes depend on, as JSON; near_duplicates are publishing's own."""
         absent = {"own": self.own, "repetition_share": self.repetition_share}
-        return self.model_dump(mode="json", exclude={key for key, value in absent.items() if not value})
+        left_out = {"near_duplicates", *(key for key, value in absent.items() if not value)}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class Accumulate(Section):
@@ -163,12 +183,20 @@ class Accumulate(Section):
 
 
 class Preferences(Section):
-    """Pairs of a right and a wrong answer to one question, published if `train.kind` asks for them."""
+    """Pairs of two answers to one question, published if `train.kind` asks for them."""
 
+    pairs: Literal["right_wrong", "best_worst"] = "right_wrong"
+    """right_wrong: a right answer against a wrong one. best_worst: a higher score of the verifier against a
+    lower one, the widest gap first; an answer without a score has 1 if it is right, else 0."""
+    min_gap: float = Field(0.0, ge=0)
+    """Minimum difference of the two scores. best_worst never pairs equal scores."""
     pairs_per_question: PositiveInt | None = 2
-    """Maximum number of pairs per question and round: a seeded choice, unused answers first. null: all."""
+    """Maximum number of pairs per question and round, unused answers first; right_wrong makes a seeded
+    choice. null: all."""
     length_matched: float | None = Field(None, ge=1)
     """Maximum ratio of the two token counts, such as 1.5, so that length is not learned; off or null: any."""
+    max_length_difference: NonNegativeInt | None = None
+    """Maximum difference of the two token counts. null: any."""
     distinct: bool = True
     """Use one of several equal answers to a question, and no pair that an earlier round has."""
 
@@ -178,3 +206,10 @@ class Preferences(Section):
         if value is True:
             raise ValueError("expected the maximum ratio of the two token counts, such as 1.5")
         return None if value is False or value == "off" else value  # YAML reads a bare `off` as false
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what outcomes depend on, as JSON; settings that older versions lack only if they are set."""
+        late, default = ("pairs", "min_gap", "max_length_difference"), Preferences()
+        return self.model_dump(
+            mode="json", exclude={key for key in late if getattr(self, key) == getattr(default, key)}
+        )

@@ -16,6 +16,7 @@ from pipeline.config import presets
 from pipeline.config.data import Accumulate, Filters, HeldOut, Preferences, Source
 from pipeline.config.engines import AnyEngine, VllmEngine
 from pipeline.config.section import Section
+from pipeline.config.tracking import Track
 from pipeline.config.training import Train
 from pipeline.config.verifiers import AnyVerifier
 from pipeline.engines.base import Sampling
@@ -182,7 +183,8 @@ class Recipe(Section):
     preferences: Preferences = Field(default_factory=Preferences)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
-    runner: Runner = Field(default_factory=Runner)
+    track: Track = Field(default_factory=Track)
+    runner: Runner = Field(default_factory=Runner)  # last: its last key shows that run.yaml is complete
 
     @model_validator(mode="before")
     @classmethod

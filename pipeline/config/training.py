@@ -25,8 +25,9 @@ Loss = Literal[
 # Learning rates where a recipe names none, by the kind of training: for all weights, and with LoRA. Chosen to
 # do no harm to models of 0.5 to 8 billion parameters. sft: between Tulu 3's 5e-6 (arXiv 2411.15124) and TRL's
 # 2e-5; ten times as much for LoRA, as TRL's documentation advises. dpo: Zephyr (arXiv 2310.16944) and the
-# alignment handbook's zephyr-7b-dpo-full and -qlora. cpt: EntiGraph (arXiv 2409.07431).
-RATES = {"sft": (1e-5, 1e-4), "dpo": (5e-7, 5e-6), "cpt": (5e-6, 5e-5)}
+# alignment handbook's zephyr-7b-dpo-full and -qlora. kto: TRL's default, and ten times as much for LoRA. cpt:
+# EntiGraph (arXiv 2409.07431).
+RATES = {"sft": (1e-5, 1e-4), "dpo": (5e-7, 5e-6), "kto": (1e-6, 1e-5), "cpt": (5e-6, 5e-5)}
 
 
 class Lora(Section):
@@ -38,29 +39,36 @@ class Lora(Section):
     target_modules: str | list[str] = "all-linear"
 
 
-class Dpo(Section):
-    """Preference optimization. What is not here (LoRA, precision, max_length, workers) is as in `train`."""
+class Preference(Section):
+    """What DPO and KTO share. What is not here (LoRA, precision, max_length, workers) is as in `train`."""
 
     beta: PositiveFloat = 0.1
     """Strength of the pull toward the reference model; higher stays closer."""
+    reference: Literal["start", "base"] = "start"
+    """start: the model this training starts from. base: the untrained model."""
+    learning_rate: PositiveFloat | None = None
+    """null: for dpo 5e-7 for all weights and 5e-6 with LoRA, for kto 1e-6 and 1e-5. See
+    `train.learning_rate`."""
+    epochs: PositiveFloat = 1
+    max_steps: PositiveInt | None = None
+    """Optimizer steps; overrides `epochs`."""
+    batch_size: PositiveInt | None = None
+    """Pairs (of kto: answers) per optimizer step, over all workers. Default: `train.batch_size`."""
+    micro_batch_size: PositiveInt | None = None
+    """Pairs (of two answers; of kto: answers, two at least) per forward pass of one worker. Default:
+    `train.micro_batch_size`."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Any other field of TRL's DPOConfig or KTOConfig."""
+
+
+class Dpo(Preference):
+    """Preference optimization on pairs of a better and a worse answer."""
+
     loss_type: list[Loss] = Field(["sigmoid", "sft"], min_length=1)
     """TRL's losses, summed. sft is the negative log-likelihood of the chosen answer per token, without which
     preference training on reasoning gains less: 61.8% on GSM8K instead of 73.1% (arXiv 2404.19733)."""
     loss_weights: list[float] | None = None
     """One per loss. Default: 1 each, as in that paper."""
-    reference: Literal["start", "base"] = "start"
-    """start: the model this training starts from. base: the untrained model."""
-    learning_rate: PositiveFloat | None = None
-    """null: 5e-7 for all weights, 5e-6 with LoRA. See `train.learning_rate`."""
-    epochs: PositiveFloat = 1
-    max_steps: PositiveInt | None = None
-    """Optimizer steps; overrides `epochs`."""
-    batch_size: PositiveInt | None = None
-    """Pairs per optimizer step, over all workers. Default: `train.batch_size`."""
-    micro_batch_size: PositiveInt | None = None
-    """Pairs (of two answers) per forward pass of one worker. Default: `train.micro_batch_size`."""
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """Any other field of TRL's DPOConfig."""
 
     @field_validator("loss_type", mode="before")
     @classmethod
@@ -75,6 +83,24 @@ class Dpo(Section):
                 f"(loss_type: {self.loss_type})"
             )
         return self
+
+
+class Kto(Preference):
+    """Learning from right and wrong answers that are no pairs (arXiv 2402.01306)."""
+
+    desirable_weight: PositiveFloat | None = None
+    """Weight of the right answers' loss. Default: 1, or if they are fewer, what makes both sides count alike
+    (the paper's equation 8: weight times number of the right ones, 1 to 4/3 times that of the wrong ones)."""
+    undesirable_weight: PositiveFloat | None = None
+    """Weight of the wrong answers' loss, likewise."""
+
+    def weights(self, right: int, wrong: int) -> tuple[float, float]:
+        """Return the weights of right and wrong answers for their numbers: the rarer ones weigh more."""
+        desirable, undesirable = self.desirable_weight, self.undesirable_weight
+        odds = max(1, wrong) / max(1, right)
+        if desirable is None:
+            desirable = max(1.0, odds) if undesirable is None else undesirable * odds
+        return desirable, desirable / odds if undesirable is None else undesirable
 
 
 class Cpt(Section):
@@ -93,9 +119,9 @@ class Cpt(Section):
 class Train(Section):
     """Training with TRL inside Ray Train."""
 
-    kind: Literal["sft", "dpo", "sft_then_dpo", "cpt"] = "sft"
-    """sft trains on right answers, dpo on pairs of a right and a wrong one, sft_then_dpo on both in turn, cpt
-    on texts. Round 0 is always sft."""
+    kind: Literal["sft", "dpo", "sft_then_dpo", "kto", "sft_then_kto", "cpt"] = "sft"
+    """sft trains on right answers, dpo on pairs of a better and a worse one, kto on right and wrong ones that
+    are no pairs, sft_then_dpo and sft_then_kto on both in turn, cpt on texts. Round 0 is always sft."""
     start: Literal["base", "continue"] = "base"
     """Start each round from the base model, or from the last round's."""
     lora: Lora | None = None
@@ -141,11 +167,24 @@ class Train(Section):
     extra: dict[str, Any] = Field(default_factory=dict)
     """Any other field of TRL's SFTConfig."""
     dpo: Dpo = Field(default_factory=Dpo)
+    kto: Kto = Field(default_factory=Kto)
     cpt: Cpt = Field(default_factory=Cpt)
 
+    @property
+    def preference(self) -> Literal["dpo", "kto", ""]:
+        """How `kind` trains on wrong answers, too; "" if it does not."""
+        last: Any = self.kind.rpartition("_then_")[2]
+        return last if last in ("dpo", "kto") else ""
+
+    def section(self, kind: str) -> tuple["Train | Preference", str]:
+        """Return the settings of a training of `kind`, and their key in a recipe."""
+        if kind == "dpo":
+            return self.dpo, "train.dpo"
+        return (self.kto, "train.kto") if kind == "kto" else (self, "train")
+
     def rate(self, kind: str) -> tuple[float, str]:
-        """Return the learning rate of a training of `kind` (sft, dpo or cpt), and where it comes from."""
-        own, key = (self.dpo, "train.dpo") if kind == "dpo" else (self, "train")
+        """Return the learning rate of a training of `kind` (sft, dpo, kto, cpt), and where it comes from."""
+        own, key = self.section(kind)
         if own.learning_rate is not None:
             return own.learning_rate, f"{key}.learning_rate"
         return RATES[kind][bool(self.lora)], f"the default {'with LoRA' if self.lora else 'for all weights'}"
@@ -164,11 +203,16 @@ class Train(Section):
                 "follows evaluations during the training, and there are none; choose another, such as cosine"
             )
             yield ("lr_scheduler_type",), f"{self.lr_scheduler_type} {why}"
-        if self.kind != "dpo":
+        if self.kind not in ("dpo", "kto"):
             yield from self._uneven((), self.batch_size, self.micro_batch_size)
-        if self.kind in ("dpo", "sft_then_dpo"):
-            batch, micro = self.dpo.batch_size, self.dpo.micro_batch_size
-            yield from self._uneven(("dpo",), batch or self.batch_size, micro or self.micro_batch_size)
+        if kind := self.preference:
+            own, _ = self.section(kind)
+            batch, micro = own.batch_size, own.micro_batch_size
+            yield from self._uneven((kind,), batch or self.batch_size, micro or self.micro_batch_size)
+            if kind == "kto" and (batch or self.batch_size) < 2 * self.workers:
+                why = "leaves a worker one answer, and kto compares each with another"
+                least = f"expected {2 * self.workers} or more"
+                yield (kind, "batch_size"), f"{batch or self.batch_size} {why}; {least}"
 
     def _uneven(
         self, section: tuple[str, ...], batch: int, micro: int | None

@@ -3,7 +3,7 @@
 from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
 from pipeline.publish.card import CardFacts
 from pipeline.publish.dataset import measure, publish
-from pipeline.publish.kinds import CPT, DPO, KINDS, SFT, TURNS, Kind
+from pipeline.publish.kinds import CPT, DPO, KINDS, KTO, SFT, TURNS, Kind
 from pipeline.publish.loss_mask import Turn
 from pipeline.publish.schema import Lineage, PublishedRow
 from pipeline.publish.tokens import joint_tokens, text_ids, token_lengths
@@ -12,6 +12,7 @@ __all__ = [
     "CPT",
     "DPO",
     "KINDS",
+    "KTO",
     "SFT",
     "TURNS",
     "CardFacts",

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.markdown import line
 from pipeline.publish.kinds import SFT, Kind
 
 
@@ -58,14 +59,19 @@ def _provenance(facts: CardFacts, manifest: Mapping[str, Any], kind: Kind) -> li
     rows, real, synthetic = manifest["rows"], manifest["real"], manifest["synthetic"]
     share = f" ({synthetic / rows:.0%} synthetic)" if rows else ""
     return [
-        f"# {facts.title}\n",
+        f"# {line(facts.title)}\n",
         f"{rows} {kind.form}.\n",
         f"- Method: {facts.method}, round {facts.round}",
-        f"- Model that wrote the synthetic completions: {facts.model or 'none'}",
+        f"- Model that wrote the synthetic completions: {line(facts.model) or 'none'}",
         f"- Real {kind.real}: {real}; synthetic {kind.unit}: {synthetic}{share}",
+        *(
+            [f"- Right answers: {manifest['right']}; wrong answers: {manifest['wrong']}"]
+            if kind.flags
+            else []
+        ),
         f"- Schema version {kind.version}, content digest `{manifest['digest']}`",
         f"- Order: shuffled with seed {manifest['seed']}",
-        *(f"- {note}" for note in facts.notes),
+        *(f"- {line(note)}" for note in facts.notes),
         "",
     ]
 
@@ -89,7 +95,7 @@ def _lengths(manifest: Mapping[str, Any], kind: Kind) -> list[str]:
 
 def _table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
     align = f"| --- |{' ---: |' * (len(header) - 1)}"
-    lines = (f"| {' | '.join(map(str, row))} |" for row in rows)
+    lines = (f"| {' | '.join(line(value) for value in row)} |" for row in rows)
     return [f"## {title}\n", f"| {' | '.join(header)} |", align, *lines, ""]
 
 

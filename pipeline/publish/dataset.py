@@ -54,6 +54,7 @@ def write_dataset(
         "seed": seed,
         "rows": len(dataset),
         **shares(dataset),
+        **labels(dataset, kind),
         "tokens": _length_quantiles(dataset, kind),
         "digest": _content_digest(dataset),
         "made_of": facts.made_of,
@@ -79,6 +80,14 @@ def shares(dataset: datasets.Dataset) -> dict[str, Any]:
         "synthetic": int(kinds.get("synthetic", 0)),
         "rounds": {str(number): int(count) for number, count in rounds.items()},
     }
+
+
+def labels(dataset: datasets.Dataset, kind: Kind) -> dict[str, int]:
+    """Count the right and the wrong answers, in a kind that labels them; {} otherwise."""
+    if "label" not in kind.flags:
+        return {}
+    right = int(column(dataset, "label").sum()) if len(dataset) else 0
+    return {"right": right, "wrong": len(dataset) - right}
 
 
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:

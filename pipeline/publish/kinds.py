@@ -37,8 +37,10 @@ class Kind:
     own: Mapping[str, str] = field(default_factory=dict)  # the method's own lineage columns
     tokens: Callable[[Any, Mapping[str, Any]], dict[str, Any]] | None = None
     ids: tuple[str, ...] = ()  # columns of token ids, which a trainer reads in place of the parts
+    flags: tuple[str, ...] = ()  # columns that a trainer reads beside the parts
     command: str = "sft"  # the TRL command that trains on it
     blocks: bool = False  # rows form one stream, cut into blocks of train.max_length tokens
+    sequential: bool = False  # the trainer takes rows in the order in which they are stored
     real: str = "demonstrations"  # what rows that no model wrote are called
     counting: str = (
         "Tokens are counted with the model's chat template. TRL truncates examples longer than its "
@@ -82,7 +84,7 @@ class Kind:
     @property
     def trained_on(self) -> tuple[str, ...]:
         """The columns that a trainer reads."""
-        return self.ids or tuple(self.counts)
+        return self.ids or (*self.counts, *self.flags)
 
     @property
     def seen(self) -> str:
@@ -107,6 +109,18 @@ DPO = Kind(
     unit="pairs",
     form="preference pairs in conversational form with an explicit prompt: two answers to one question",
     command="dpo",
+)
+# The unpaired form of TRL.
+KTO = Kind(
+    "kto",
+    {"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool")},
+    ("model", "verdict", "hinted"),
+    replies=("completion",),
+    unit="answers",
+    form="answers in conversational prompt-completion form; `label` tells the right ones from the wrong",
+    flags=("label",),
+    command="kto",
+    sequential=True,
 )
 TURNS = Kind(
     "turns",
@@ -136,4 +150,4 @@ CPT = Kind(
     real="texts",
     counting="BOS and EOS are counted. Training concatenates the texts and cuts the stream into blocks.",
 )
-KINDS = {kind.name: kind for kind in (SFT, DPO, TURNS, CPT)}
+KINDS = {kind.name: kind for kind in (SFT, DPO, KTO, TURNS, CPT)}

@@ -1,7 +1,7 @@
 """The loss mask of conversations: from turns with loss flags to token ids and labels.
 
-For kinds sft and dpo TRL makes the mask: loss falls on the completion, or on both answers. For cpt there is
-none. TRL can also mask all turns but the assistant's, but not a single bad action in the middle of an
+For kinds sft, kto and dpo TRL makes the mask: loss falls on the completion, or on both answers. For cpt there
+is none. TRL can also mask all turns but the assistant's, but not a single bad action in the middle of an
 episode. So for kind turns the mask is made here (`mask_turns`), with the model's tokenizer, and published as
 the column `labels`; TRL trains on a dataset that has `input_ids` and `labels` as it is. Such datasets have no
 plain messages that a trainer could use without the mask.

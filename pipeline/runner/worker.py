@@ -120,7 +120,7 @@ class StageWorker:
         self._slots = asyncio.Semaphore(self._runner.in_flight)
         self._parts = PartWriter(spec.rows_folder, spec.folder, spec.writer)
         self._log: request_log.RequestLogWriter | None = None
-        self._index = request_log.RequestLogIndex({}, 0)
+        self._index = self._answered = request_log.RequestLogIndex({}, 0)
         self._asking: dict[int, tuple[str, str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._chunk_left: dict[int, int] = {}  # rows of a chunk that are not in a written part yet
@@ -139,8 +139,10 @@ class StageWorker:
         for engine in self._engines:
             await engine.start()
         if self._engines:
-            folder = join(self._spec.folder, "requests")
+            folder = join(self._spec.folder, request_log.REQUESTS)
             self._index = await asyncio.to_thread(request_log.index, folder, finished)
+            elsewhere = join(self._spec.folder, request_log.ANSWERED)
+            self._answered = await asyncio.to_thread(request_log.index, elsewhere, finished)
             self._log = request_log.RequestLogWriter(folder, self._spec.writer, self._runner.sync_seconds)
         self._flusher = asyncio.create_task(self._flush_by_time())
 
@@ -256,6 +258,8 @@ class StageWorker:
         assert asked is not None, "the stage lists no prompts, but asks"
         key = request.key(asked.model)
         record = self._index.read(key) if self._index.places else None
+        if record is None and (record := self._answered.read(key)):
+            self._append(record)
         if record is not None:
             completions = [Completion(**c) for c in record["completions"]]
             cost.from_log += 1
@@ -270,19 +274,22 @@ class StageWorker:
         return completions
 
     async def _ask_engine(self, asked: _Asked, request: Request, key: str) -> list[Completion]:
-        assert self._log is not None, "the log is opened with the engines"
         number, started = id(request), time.monotonic()
         self._asking[number] = (request.row, request.step, started)
         try:
             completions = await asked.engine.generate(request)
         finally:
             del self._asking[number]
+        self._append(_record(asked.model, key, request, completions, time.monotonic() - started))
+        return completions
+
+    def _append(self, record: dict[str, Any]) -> None:
+        assert self._log is not None, "the log is opened with the engines"
         try:
-            self._log.append(_record(asked.model, key, request, completions, time.monotonic() - started))
+            self._log.append(record)
         except OSError as e:
             self._cannot_write(e)
             raise
-        return completions
 
     async def _flush_by_time(self) -> None:
         while True:
@@ -365,7 +372,8 @@ def storable(outcome: Outcome) -> Outcome:
                 raise ValueError("two of the rows it returned have the same id")
             return outcome
         if isinstance(outcome, Dropped):
-            return Dropped(_text(outcome.reason), _text(outcome.detail), _text(outcome.raw))
+            orjson.dumps(outcome.adds)
+            return Dropped(_text(outcome.reason), _text(outcome.detail), _text(outcome.raw), outcome.adds)
         if isinstance(outcome, Failed):
             return Failed(_text(outcome.error), _text(outcome.detail), _text(outcome.raw))
         raise TypeError(f"a stage returns Kept, Dropped or Failed, not {outcome!r:.200}")

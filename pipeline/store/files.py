@@ -156,6 +156,12 @@ def exists(path: str) -> bool:
     return fs.exists(name)
 
 
+def size(path: str) -> int:
+    """Return a file's size in bytes. Raises FileNotFoundError."""
+    fs, name = filesystem(path)
+    return int(fs.size(name))
+
+
 def glob(folder: str, pattern: str) -> list[str]:
     """Return the entries of `folder` (not below it) that match, sorted; [] if there is no such folder."""
     fs, name = filesystem(folder)

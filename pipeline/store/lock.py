@@ -50,6 +50,21 @@ def run_lock(folder: Path | None) -> Iterator[None]:
         yield
 
 
+def driver(folder: Path) -> tuple[bool, bool]:
+    """Tell whether a driver holds a run's lock, and whether the last one ran on another machine.
+
+    The lock is looked up, not tried: for that moment it would keep a starting driver out. Locks of other
+    machines cannot be seen.
+    """
+    try:
+        inode, owner = (folder / "driver.lock").stat().st_ino, (folder / "driver.lock").read_text()
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False, False
+    held = any(" FLOCK " in line and f":{inode} " in line for line in locks)
+    return held, not owner.endswith(f" on {socket.gethostname()}")
+
+
 def hold_as_worker(run: Path, stage_folder: str, writer: str) -> tuple[int, int]:
     """Take a worker's two locks until the process dies; return their descriptors, the shared one first."""
     run.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,10 @@ class RowRef(NamedTuple):
     parents: list[str]
 
 
-def read_columns(path: str, names: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches of an Arrow file with the columns `names`; others are not decompressed."""
+def read_columns(path: str, names: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow file with the columns `names` (default: all); others are not
+    decompressed.
+    """
     fs, name = files.filesystem(path)
     try:
         file = pa.memory_map(name) if files.is_local(path) else fs.open(name, "rb")
@@ -33,7 +35,7 @@ def read_columns(path: str, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         return
     with as_damaged(path), file:
         schema = pa.ipc.open_stream(file).schema
-        wanted = [i for i, field in enumerate(schema.names) if field in names]
+        wanted = [i for i, field in enumerate(schema.names) if names is None or field in names]
         file.seek(0)
         yield from pa.ipc.open_stream(file, options=pa.ipc.IpcReadOptions(included_fields=wanted))
 

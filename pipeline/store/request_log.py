@@ -17,6 +17,9 @@ import orjson
 
 from pipeline.store import files
 
+# Folders of a stage: its log, and logs of another run's same stage, whose replies are taken over as needed.
+REQUESTS, ANSWERED = "requests", "answered"
+
 
 class RequestLogWriter:
     """Appends records to a new file. Once a write or sync has failed, every later call raises its OSError."""

@@ -1,4 +1,6 @@
-"""A training in TRL's terms: fields of its SFTConfig or DPOConfig, and a config file for its command line."""
+"""A training in TRL's terms: fields of its SFTConfig, DPOConfig or KTOConfig, and a config file for its
+command line.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,7 +12,7 @@ import yaml
 from pipeline.config import Train
 from pipeline.engines.cpu import computes_bf16
 from pipeline.errors import ConfigError, suggest
-from pipeline.publish.kinds import DPO, SFT
+from pipeline.publish.kinds import DPO, KTO, SFT
 from pipeline.training.spec import TEMPLATE_FILE, TrainSpec
 
 # Default size of a forward pass, see micro_batch.
@@ -34,15 +36,21 @@ _REFUSED = {
     "eval_strategy": _NO_EVALUATION,
     "load_best_model_at_end": _NO_EVALUATION,
     "fp16": "is not supported: train.precision chooses fp32 or bf16. Remove it",
-    "push_to_hub": "is not supported: push the folder models/round-NNN yourself. Remove it",
+    "push_to_hub": "is not supported: `selfloop push RUN --to OWNER/NAME --models` pushes. Remove it",
+    "report_to": "is not set here: the recipe's section `track` names the trackers. Remove it",
     "model_init_kwargs": "has no effect: selfloop loads the model itself. Remove it",
     "padding_free": "mixes texts without FlashAttention, which selfloop does not load. Remove it",
 }
 
 
-def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool) -> dict[str, Any]:
-    """Return the fields of TRL's config for this training, as JSON values. Raises ConfigError."""
-    train, key = spec.settings, "train" if spec.kind.command == SFT.command else "train.dpo"
+def trainer_arguments(
+    spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool, right: int | None = None
+) -> dict[str, Any]:
+    """Return the fields of TRL's config for this training, as JSON values. Raises ConfigError.
+
+    `right` is how many of the examples are right, where they are labeled.
+    """
+    train, key = spec.settings, spec.key
     share, rest = divmod(train.batch_size, train.workers)
     if rest or not share:
         raise ConfigError(
@@ -50,6 +58,8 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
             f"{train.workers} workers."
         )
     micro = micro_batch(train, share, len(spec.kind.replies), use_gpu)
+    if spec.kind.sequential and micro < 2:  # TRL compares each row with another one in its forward pass
+        micro = next((n for n in range(2, share) if share % n == 0), share)
     if share % micro:
         raise ConfigError(
             f"{key}.micro_batch_size: {micro} does not divide a worker's share of the batch, "
@@ -68,7 +78,7 @@ def trainer_arguments(spec: TrainSpec, examples: int, use_gpu: bool, bf16: bool)
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": share // micro,
         "max_length": train.max_length,
-        **_kind_arguments(spec, examples),
+        **_kind_arguments(spec, examples, right),
         "bf16": bf16,
         "use_cpu": not use_gpu,
         "gradient_checkpointing": use_gpu,  # CPUs have memory to spare, and it costs them 10% of their speed
@@ -100,9 +110,14 @@ def micro_batch(train: Train, share: int, answers: int, use_gpu: bool) -> int:
 
 def most_tokens(train: Train) -> int:
     """Return the tokens of a worker's largest forward pass on a CPU."""
-    answers = 2 if train.kind in ("dpo", "sft_then_dpo") else 1
-    rows = max(train.micro_batch_size or 0, train.dpo.micro_batch_size or 0)
+    answers = most_answers(train)
+    rows = max(train.micro_batch_size or 0, train.section(train.preference)[0].micro_batch_size or 0)
     return train.max_length * answers * rows if rows else max(CPU_TOKENS, train.max_length * answers)
+
+
+def most_answers(train: Train) -> int:
+    """Return the least number of answers in a forward pass of the largest training of a round."""
+    return 2 if train.preference else 1
 
 
 def wants_bf16(precision: str, gpu: bool) -> bool:
@@ -126,7 +141,7 @@ def wants_bf16_weights(precision: str, bf16: bool, lora: bool) -> bool:
 
 
 def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[str]) -> str:
-    """Return a config file with which `trl sft` (or `trl dpo`) repeats this training."""
+    """Return a config file with which `trl sft` (or `trl dpo`, `trl kto`) repeats this training."""
     command, lora = spec.kind.command, spec.train.lora
     half = wants_bf16_weights(spec.train.precision, bool(arguments.get("bf16")), bool(lora))
     settings = {
@@ -170,7 +185,7 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
     return "".join(f"# {note}\n" for note in notes) + text
 
 
-def _kind_arguments(spec: TrainSpec, examples: int) -> dict[str, Any]:
+def _kind_arguments(spec: TrainSpec, examples: int, right: int | None) -> dict[str, Any]:
     if spec.kind.blocks:
         # The dataset already holds every step in order (pipeline.training.cpt).
         return {
@@ -181,16 +196,23 @@ def _kind_arguments(spec: TrainSpec, examples: int) -> dict[str, Any]:
             "completion_only_loss": False,
         }
     if spec.kind.command == DPO.command:
-        dpo, train = spec.train.dpo, spec.settings
-        seen = train.max_steps * train.batch_size if train.max_steps else examples * train.epochs
+        dpo = spec.train.dpo
         return {
             "train_sampling_strategy": "group_by_length",
             "beta": dpo.beta,
             "loss_type": list(dpo.loss_type),
             **({"loss_weights": dpo.loss_weights} if dpo.loss_weights else {}),
-            # The reference scores every pair once, or every pair seen, whichever is less. Precomputing also
-            # needs no second model in memory.
-            "precompute_ref_log_probs": seen >= examples,
+            "precompute_ref_log_probs": _is_seen_whole(spec, examples),
+        }
+    if spec.kind.command == KTO.command:
+        kto = spec.train.kto
+        desirable, undesirable = kto.weights(*((1, 1) if right is None else (right, examples - right)))
+        return {
+            "train_sampling_strategy": "sequential",
+            "beta": kto.beta,
+            "desirable_weight": desirable,
+            "undesirable_weight": undesirable,
+            "precompute_ref_log_probs": _is_seen_whole(spec, examples),
         }
     packing = spec.train.packing
     return {
@@ -200,16 +222,30 @@ def _kind_arguments(spec: TrainSpec, examples: int) -> dict[str, Any]:
     }
 
 
+def _is_seen_whole(spec: TrainSpec, examples: int) -> bool:
+    """Tell whether a training sees every example.
+
+    The reference scores each example once beforehand, or each that is seen, whichever is less. The former
+    also needs no second model in memory.
+    """
+    train = spec.settings
+    return (train.max_steps * train.batch_size if train.max_steps else examples * train.epochs) >= examples
+
+
 def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe's further TRL fields. Raises ConfigError for unknown, reserved or refused ones."""
     if not extra:
         return {}
     import trl
 
-    config = trl.SFTConfig if spec.kind.command == SFT.command else trl.DPOConfig
+    configs = {SFT.command: trl.SFTConfig, DPO.command: trl.DPOConfig, KTO.command: trl.KTOConfig}
+    config = configs[spec.kind.command]
     known = {field.name for field in fields(config)}
+    fixed = {"train_sampling_strategy"} if spec.kind.sequential else set()
     for name, value in extra.items():
-        if name in ours.keys() - _OVERRIDABLE:
+        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
+            raise ConfigError(f"{key}.{name}: {why}.")
+        if name in ours.keys() - (_OVERRIDABLE - fixed):
             raise ConfigError(
                 f"{key}.{name}: selfloop sets this field from the keys next to {key}; change it there."
             )
@@ -218,6 +254,4 @@ def _extra(key: str, extra: Mapping[str, Any], spec: TrainSpec, ours: Mapping[st
             raise ConfigError(f"{key}.{name}: TRL's {config.__name__} has no such field.{hint}")
         if name == "packing_strategy" and value != "bfd":
             raise ConfigError(f"{key}.{name}: only bfd keeps the texts of a packed sequence whole and apart.")
-        if why := next((_REFUSED[start] for start in _REFUSED if name.startswith(start) and value), ""):
-            raise ConfigError(f"{key}.{name}: {why}.")
     return dict(extra)

@@ -11,17 +11,20 @@ from trl.trainer import utils
 from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
 from pipeline.publish.dataset import SPLIT, column
-from pipeline.publish.kinds import DPO, KINDS, SFT, Kind
+from pipeline.publish.kinds import DPO, KINDS, KTO, SFT, Kind
 from pipeline.training.arguments import wants_bf16, wants_bf16_weights
 from pipeline.training.checkpoints import MarkComplete
 from pipeline.training.dpo import LengthGroupedDPOTrainer, dpo_trainer
+from pipeline.training.kto import UnpairedTrainer, kto_trainer
 from pipeline.training.progress import ProgressWriter
 from pipeline.training.sft import LengthGroupedSFTTrainer, sft_trainer
 
-_TRAINERS = {SFT.command: sft_trainer, DPO.command: dpo_trainer}
+_TRAINERS = {SFT.command: sft_trainer, DPO.command: dpo_trainer, KTO.command: kto_trainer}
 
 
-def build_trainer(config: dict[str, Any]) -> LengthGroupedSFTTrainer | LengthGroupedDPOTrainer:
+def build_trainer(
+    config: dict[str, Any],
+) -> LengthGroupedSFTTrainer | LengthGroupedDPOTrainer | UnpairedTrainer:
     """Return the trainer for `config` (see pipeline.training.process), its data prepared and checked."""
     # Otherwise `datasets` puts its cache files into the published folders themselves.
     datasets.disable_caching()

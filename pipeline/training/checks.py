@@ -35,7 +35,7 @@ def check_training(
 
 def _check_names(spec: TrainSpec) -> None:
     """Ask transformers about an optimizer's name, and about a scheduler's own settings."""
-    section, extra = ("train" if spec.kind.command == SFT.command else "train.dpo"), spec.settings.extra
+    section, extra = spec.key, spec.settings.extra
     if (optimizer := extra.get("optim")) is not None:
         from transformers.training_args import OptimizerNames
 

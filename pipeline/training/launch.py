@@ -62,7 +62,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
     scaling, threads = _scaling(spec)
     # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
     bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)
-    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16)
+    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16, data.right)
     if spec.model.chat.template:
         write_bytes(str(work / TEMPLATE_FILE), spec.model.chat.template.encode())
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())

@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import orjson
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.store.files import atomic_write
+from pipeline.train_log import Line, cut_torn_line, read_progress
 
-Line = dict[str, Any]
-REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO reports beside its loss
+__all__ = ["Line", "ProgressWriter", "cut_torn_line", "draw_loss", "following", "read_progress"]
+
+REWARDS = ("rewards/margins", "rewards/accuracies")  # what DPO (KTO: the former) reports beside its loss
 _POLL_SECONDS = 0.5
 
 
@@ -21,7 +22,8 @@ class ProgressWriter(TrainerCallback):
     """Appends a line (see on_log) to `path` at every logging step.
 
     With DPO also REWARDS: the margin between the implicit rewards of chosen and rejected answers, and how
-    often it is positive. `tokens` and `seconds` add up over resumed runs; steps lost in a kill appear again.
+    often it is positive; with KTO the margin between the means of right and wrong answers. `tokens` and
+    `seconds` add up over resumed runs; steps lost in a kill appear again.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,27 +75,6 @@ class ProgressWriter(TrainerCallback):
         self.logged, self.tokens_logged = now, seen
 
 
-def read_progress(path: str | Path) -> list[Line]:
-    """Return the last line of each step, in order, without a torn last line; [] if there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    by_step: dict[int, Line] = {}
-    for line in map(orjson.loads, filter(None, path.read_bytes().split(b"\n")[:-1])):
-        # A resumed run goes back some steps: lines of the killed run that it has not repeated yet are void.
-        by_step = {step: old for step, old in by_step.items() if step < line["step"]}
-        by_step[line["step"]] = line
-    return list(by_step.values())
-
-
-def cut_torn_line(path: str | Path) -> None:
-    """Remove a last line that a killed process left unfinished, so that the next one starts a new line."""
-    path = Path(path)
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with open(path, "r+b") as f:
-            f.truncate(data.rfind(b"\n") + 1)
-
-
 @contextmanager
 def following(path: str | Path, tell: Callable[[Line], None] | None) -> Iterator[None]:
     """Call `tell`, from a thread, with every line appended to `path` while the block runs."""
@@ -133,11 +114,11 @@ def draw_loss(lines: list[Line], target: str | Path, title: str) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     steps, margins = [line["step"] for line in lines], [line.get(REWARDS[0]) for line in lines]
-    dpo, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
-    label = "DPO loss" if dpo else "loss per completion token"
+    rewarded, marker = any(margin is not None for margin in margins), "." if len(lines) < 50 else None
+    label = "preference loss" if rewarded else "loss per completion token"
     axes = figure.add_subplot(xlabel="optimizer step", ylabel=label, title=title)
     axes.plot(steps, [line["loss"] for line in lines], marker=marker)
-    if dpo:
+    if rewarded:
         other = axes.twinx()
         other.set_ylabel("reward margin (dashed)")
         other.plot(steps, margins, "--", color="C1", marker=marker)

@@ -15,8 +15,9 @@ from pipeline.store.manifest import read_manifest
 
 # Settings without influence on the result; changing them does not make a finished training stale.
 _NO_INFLUENCE = {"start", "workers", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"}
+_OF_LOSS = {"beta", "loss_type", "loss_weights", "desirable_weight", "undesirable_weight"}
 TEMPLATE_FILE = "chat_template.jinja"  # the one it renders with, where that is not the model's own
-REFERENCE_FILE = "reference.arrow"  # DPO: the reference's log-probabilities of each pair, computed once
+REFERENCE_FILE = "reference.arrow"  # DPO, KTO: the reference's log-probabilities of each row, computed once
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,26 +36,27 @@ class TrainSpec:
     seed: int
     trust_remote_code: bool = False
     kind: Kind = SFT
-    reference: ModelRef | None = None  # DPO's reference model; None: `model` itself
+    reference: ModelRef | None = None  # DPO's and KTO's reference model; None: `model` itself
     replay: str | None = None  # CPT: a folder of rows whose payload["question"] is a general text
     role: str = ""  # train and save a LoRA adapter for this role
     adapter: str | None = None  # the folder of the adapter to continue; None: a new one
 
     @property
     def settings(self) -> Train:
-        """`train` as this training takes it: with a learning rate, for DPO that, the steps and the batch
-        sizes of train.dpo.
+        """`train` as this training takes it: with a learning rate, for DPO and KTO that, the steps and the
+        batch sizes of their section.
         """
-        rate = {"learning_rate": self.rate[0]}
-        if self.kind.command == SFT.command:
-            return self.train.model_copy(update=rate)
-        dpo = self.train.dpo
+        own, _ = self.train.section(self.kind.command)
         names = ("epochs", "max_steps", "extra")
-        sizes = {
-            "batch_size": dpo.batch_size or self.train.batch_size,
-            "micro_batch_size": dpo.micro_batch_size or self.train.micro_batch_size,
-        }
-        return self.train.model_copy(update={name: getattr(dpo, name) for name in names} | sizes | rate)
+        changes = {name: getattr(own, name) for name in names} | {"learning_rate": self.rate[0]}
+        for name in ("batch_size", "micro_batch_size"):
+            changes[name] = getattr(own, name) or getattr(self.train, name)
+        return self.train.model_copy(update=changes)
+
+    @property
+    def key(self) -> str:
+        """Where its settings are in a recipe."""
+        return self.train.section(self.kind.command)[1]
 
     def with_steps(self, tokens: float) -> "TrainSpec":
         """Return the spec with the optimizer steps that come nearest to train.max_tokens, for examples of a
@@ -63,8 +65,9 @@ class TrainSpec:
         if self.train.max_tokens is None:
             return self
         steps = max(1, round(self.train.max_tokens / (tokens * self.settings.batch_size)))
-        dpo = self.train.dpo.model_copy(update={"max_steps": steps})
-        changes = {"max_steps": steps, "max_tokens": None, "dpo": dpo}
+        changes: dict[str, Any] = {"max_steps": steps, "max_tokens": None}
+        for name in ("dpo", "kto"):
+            changes[name] = getattr(self.train, name).model_copy(update={"max_steps": steps})
         return replace(self, train=self.train.model_copy(update=changes))
 
     @property
@@ -81,7 +84,7 @@ class TrainResult:
     revision: str
     base: str
     steps: int
-    examples: int  # pairs for kind dpo, blocks for kind cpt
+    examples: int  # pairs for kind dpo, answers for kto, blocks for cpt
     left_out: int
     tokens: int  # seen by the trainer, with repetition over epochs, without padding
     seconds: float
@@ -92,7 +95,7 @@ class TrainResult:
     versions: dict[str, str]
     fingerprint: dict[str, Any]
     kind: str = SFT.name
-    rewards: dict[str, float] | None = None  # DPO: the last reward margin and accuracy
+    rewards: dict[str, float] | None = None  # DPO, KTO: the last reward margin, and for DPO accuracy
 
 
 def fingerprint(spec: TrainSpec) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
             raise DataError(
                 f"{part.path}: not a published dataset of round {part.round}: it has no {MANIFEST}."
             ) from None
-    exclude = _NO_INFLUENCE | {"kind", "dpo", "cpt", "adapters"}
+    exclude = _NO_INFLUENCE | {"kind", "dpo", "kto", "cpt", "adapters"}
     exclude |= {"max_tokens"} if spec.train.max_tokens is None else set()  # as in trainings without the key
     inputs = {
         "model": {"revision": spec.model.revision}
@@ -118,8 +121,8 @@ def fingerprint(spec: TrainSpec) -> dict[str, Any]:
         before = folder_revision(Path(spec.adapter)) if spec.adapter else None
         inputs["adapter"] = {"role": spec.role, "from": before}
     if spec.kind.command != SFT.command:
-        dpo = spec.train.dpo.model_dump(mode="json", include={"beta", "loss_type", "loss_weights"})
-        inputs["dpo"] = dpo | {"reference": (spec.reference or spec.model).revision}
+        own, reference = spec.train.section(spec.kind.command)[0], (spec.reference or spec.model).revision
+        inputs[spec.kind.command] = own.model_dump(mode="json", include=_OF_LOSS) | {"reference": reference}
     if spec.kind.blocks:
         cpt = spec.train.cpt.model_dump(mode="json", include={"replay_rate", "replay_mode"})
         manifest = read_manifest(spec.replay) if spec.replay else None

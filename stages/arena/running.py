@@ -20,6 +20,7 @@ from pipeline.store.lock import run_lock
 from stages.arena import equal
 from stages.arena.lineup import Entry, Lineup
 from stages.reports import arena as report
+from stages.reports import page
 from stages.rounds.loop import EVALUATE, Loop, Step
 
 
@@ -80,6 +81,8 @@ def results(lineup: Lineup, outcome: Outcome | None = None) -> dict[str, Any]:
     }
     figures = report.figures(lineup.arena, lineup.runs(), equal.stored(str(lineup.folder)), state)
     report.write(figures, str(lineup.folder))
+    if begun := [run_ for runs in lineup.runs().values() for run_ in runs.values() if run_.exists()]:
+        page.try_write(begun, str(lineup.folder), lineup.arena.name)
     return figures
 
 

@@ -1,4 +1,6 @@
-"""A round's judged answers, grouped by question: those that verify kept, and those it dropped as wrong."""
+"""A round's judged answers, grouped by question: those that verify kept, and those it dropped as wrong or as
+worse than others.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,20 +18,25 @@ from stages.steps.grouping import by_question
 # mark, several candidates) is not known to be wrong.
 WRONG = ("wrong_answer", "minority")
 REFUSED = "low_score"  # and by a model that judged it
+# Reasons of methods that rank a question's answers: the last one counts as wrong, those between only have a
+# score.
+LOWEST, LOWER = "worst", "not_best"
 
 
-def judged_answers(round_: Round) -> Input:
+def judged_answers(round_: Round, ranked: bool = False) -> Input:
     """Return a round's right and wrong answers as a stage's input, grouped by question.
 
-    payload["verdict"]["correct"] tells them apart; its score is there where verify had one. Memory is bounded
-    (by_question). Raises StageError if verify is not done.
+    payload["verdict"] has `correct`, which tells them apart, and `score`, where verify had one. With
+    `ranked`, answers between the best and the worst are there too. Memory is bounded (by_question). Raises
+    StageError if verify is not done.
     """
+    reasons = (*wrong_reasons(round_.recipe), LOWEST, *([LOWER] if ranked else []))
     folder = round_.folder("verify")
     right, manifest = round_.input("verify"), round_.manifest("verify")
     dropped = manifest.dropped_in_all() if manifest else {}
-    count = right.count + sum(dropped.get(reason, 0) for reason in wrong_reasons(round_.recipe))
+    count = right.count + sum(dropped.get(reason, 0) for reason in reasons)
     marks = [parts.sha256(path) for path in files.glob(files.join(folder, "dropped"), "*.arrow")]
-    rows = partial(by_question, partial(_judged, round_), count)
+    rows = partial(by_question, partial(_judged, round_, reasons), count)
     return Input(rows, count, digest([right.digest, marks]), folder)
 
 
@@ -38,13 +45,11 @@ def wrong_reasons(recipe: Recipe) -> tuple[str, ...]:
     return WRONG if isinstance(recipe.verifier, str) else (*WRONG, REFUSED)
 
 
-def _judged(round_: Round) -> Iterator[Row]:
+def _judged(round_: Round, reasons: tuple[str, ...]) -> Iterator[Row]:
     yield from round_.rows("verify")
-    reasons = wrong_reasons(round_.recipe)
     for reject in round_.run.rejects(round_.folder("verify"), "dropped"):
         if reject["reason"] in reasons:
             payload = orjson.loads(reject["payload"])
-            verdict = {"correct": False, "problem": reject["reason"], "detail": reject["detail"]}
-            if (score := (payload.get("verdict") or {}).get("score")) is not None:
-                verdict["score"] = score
-            yield Row(reject["id"], {**payload, "verdict": verdict}, reject["parents"])
+            why = {"correct": False, "problem": reject["reason"], "detail": reject["detail"]}
+            payload["verdict"] = {**(payload.get("verdict") or {}), **why}
+            yield Row(reject["id"], payload, reject["parents"])

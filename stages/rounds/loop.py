@@ -23,7 +23,7 @@ from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
-from pipeline.publish import CPT
+from pipeline.publish import CPT, DPO
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.stage import run_stage
@@ -32,6 +32,7 @@ from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from pipeline.training import TrainResult
 from pipeline.training.arguments import most_tokens
+from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.rounds.measures import STAGE as EVALUATE
 from stages.rounds.seats import Seats
@@ -50,10 +51,13 @@ class Step(NamedTuple):
 
 
 class Loop:
-    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume."""
+    """One run's loop. Everything is restartable: finished parts are skipped, interrupted ones resume.
 
-    def __init__(self, run: RunDir, recipe: Recipe) -> None:
-        self.run, self.recipe = run, recipe
+    `models` is the run whose trained models are asked, where that is another one.
+    """
+
+    def __init__(self, run: RunDir, recipe: Recipe, models: RunDir | None = None) -> None:
+        self.run, self.recipe, self.models = run, recipe, models or run
         self.method = load_method(recipe)
         check_method(self.method)
         published_rows.published_kind(self.method)
@@ -91,10 +95,10 @@ class Loop:
 
         Its folder may have been removed to save space.
         """
-        recorded = files.join(self.run.stage(round_, TRAIN), "train.json")
+        recorded = files.join(self.models.stage(round_, TRAIN), "train.json")
         if not files.exists(recorded):
             return None
-        folder = self.run.model(round_)
+        folder = self.models.model(round_)
         if not files.exists(folder):  # what it generated is still there, and names its revision
             revision = files.read_json(recorded)["revision"]
             return ModelRef(folder, folder.rsplit("/", 1)[1], revision, chat=self.base.chat)
@@ -207,14 +211,14 @@ class Loop:
         return Input(rows, drawn.count + made.count, digest([drawn.digest, made.digest]), drawn.folder)
 
     async def publish(self, number: int) -> Manifest:
-        """Publish a round's verified rows, and the pairs that train.kind wants; round 0 publishes the
-        demonstrations.
+        """Publish a round's verified rows, and the pairs or labeled answers that train.kind wants; round 0
+        publishes the demonstrations.
         """
         self._needs_mounted("publishing")
         round_ = self.round(number)
         manifest = await publishing.publish_round(round_)
-        if training.wants_pairs(self.recipe, number):
-            await publishing.publish_pairs(round_)
+        if kind := training.preference_kind(self.recipe, number):
+            await (publishing.publish_pairs if kind == DPO else publishing.publish_labels)(round_)
         self._report()  # before the training, which may have nothing to train on
         return manifest
 
@@ -288,7 +292,10 @@ class Loop:
     async def do(self, step: Step) -> None:
         """Do one step, or find it done."""
         if isinstance(step.round, str) or step.name == EVALUATE:
+            known = files.exists(self.run.evaluation(step.round))
             await self.evaluate(step.round)
+            if not known:  # else a resumed run would write it for every round again
+                page.try_write([self.run], self.run.root)
         elif step.name in STAGES:
             await self.stage(step.round, step.name)
         elif step.name == PUBLISH:

@@ -6,13 +6,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from pipeline.config import Recipe
-from pipeline.publish.kinds import DPO, KINDS, SFT
+from pipeline.publish.kinds import DPO, KINDS, KTO, SFT
 from pipeline.rundir import RunDir
 from pipeline.stage import TRAIN, TRAIN_SFT
 from pipeline.training import TrainResult
 from stages.rounds.measured import Measured, trained
 from stages.rounds.planned import LOOKED_AT, Planned, Planner, Span
-from stages.rounds.training import wants_pairs
+from stages.rounds.training import preference_kind
 from stages.steps.samples import demonstration
 
 TURNS_SHARE = 0.5  # of train.max_length that an episode is taken to have
@@ -39,6 +39,7 @@ def trainings(
     if recipe.demonstrations is not None:
         published[0] = Span(planner.count("demonstrations"), planner.count("demonstrations"))
     drawn = {s.round: s.rows for s in stages if s.stage == "generate"}
+    judged = {s.round: s.rows for s in stages if s.stage == "verify"}
     before, found = trained(done) if done else None, []
     for verified in (s for s in stages if s.stage == "verify"):
         published[int(verified.round)] = _published(planner, verified, drawn[verified.round], measured)
@@ -47,19 +48,22 @@ def trainings(
         examples = _mixture(recipe, number, published)
         tokens = Span(written, written) if number else Span(real, real)
         for stage, kind in _kinds(recipe, number):
-            if kind == "dpo":
+            if kind == DPO.name:
                 pairs = recipe.preferences.pairs_per_question or 2
                 examples = Span(0, drawn[number].high * pairs)
+            if kind == KTO.name:
+                examples = Span(0, judged[number].high)
             found.append(_training(planner, number, (stage, kind), examples, tokens, before, done))
     return found
 
 
 def _kinds(recipe: Recipe, number: int) -> list[tuple[str, str]]:
     """Return (stage, kind) of a round's trainings."""
-    if not wants_pairs(recipe, number):
+    kind = preference_kind(recipe, number)
+    if kind is None:
         return [(TRAIN, "cpt" if recipe.train.kind == "cpt" else SFT.name)]
-    both = [(TRAIN_SFT, SFT.name), (TRAIN, DPO.name)]
-    return both if recipe.train.kind == "sft_then_dpo" else both[1:]
+    both = [(TRAIN_SFT, SFT.name), (TRAIN, kind.name)]
+    return both[1:] if recipe.train.kind == kind.name else both
 
 
 def _published(planner: Planner, verified: Planned, drawn: Span, measured: Mapping[str, Measured]) -> Span:
@@ -103,7 +107,7 @@ def _training(
         return Training(
             number, stage, Span(*[result.examples] * 2), Span(*[result.steps] * 2), seen, done=True
         )
-    settings = train.dpo if kind == DPO.name else train
+    settings, _ = train.section(kind)
     batch = settings.batch_size or train.batch_size
     each = Span(*[min(train.max_length, t) for t in tokens]).times(2 if kind == DPO.name else 1)
     if kind == "cpt":

@@ -10,7 +10,7 @@ from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.methods import Example, Method, examples_of
 from pipeline.protocols import WritesTexts
-from pipeline.publish import DPO, KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
+from pipeline.publish import KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.stage import DatasetStep
 
@@ -112,23 +112,23 @@ def published_rows(
             yield kind.row(lineage, **_content(item, kind))
 
 
-def published_pairs(
-    rows: Iterable[Row], round_: int, recipe: Recipe, method: Method
+def published_judged(
+    rows: Iterable[Row], round_: int, recipe: Recipe, method: Method, kind: Kind
 ) -> Iterator[PublishedRow]:
-    """Yield the dataset rows of a round's preference pairs."""
+    """Yield the dataset rows of a round's preference pairs, or with kind KTO of its labeled answers."""
     for row in rows:
-        pair = row.payload
+        made = row.payload
         lineage = Lineage(
             row_id=row.id,
             parent_ids=row.parents,
-            task_id=pair["task_id"],
+            task_id=made["task_id"],
             kind="synthetic",  # demonstrations have no wrong answers
             round=round_,
             method=method.name,
-            sampling=pair.get("sampling") or recipe.sampling.as_json,
-            **{key: pair[key] for key in DPO.lineage},
+            sampling=made.get("sampling") or recipe.sampling.as_json,
+            **{key: made[key] for key in kind.lineage},
         )
-        yield DPO.row(lineage, **{part: pair[part] for part in DPO.content})
+        yield kind.row(lineage, **{part: made[part] for part in kind.content})
 
 
 def _content(item: Example | str, kind: Kind) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Rows are compared with those of the earlier rounds that are trained on whenever 
 window are settled in the mixture.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -23,11 +23,11 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import DPO, CardFacts, measure, publish
-from pipeline.round import Round, input_of
+from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure, publish
+from pipeline.round import Input, Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
-from pipeline.stage import PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
+from pipeline.stage import LABELS, PAIRS, PROPOSE, PUBLISH, STAGES, DatasetStep, Stage
 from pipeline.store import files
 from pipeline.store.manifest import Manifest
 from stages.judges.combined import described
@@ -37,11 +37,12 @@ from stages.rounds.published_rows import (
     dataset_name,
     dataset_roles,
     drop_too_long,
+    published_judged,
     published_kind,
-    published_pairs,
     published_rows,
 )
-from stages.steps import decontaminate, dedup, filters, preferences
+from stages.steps import decontaminate, dedup, filters, labels, preferences
+from stages.steps.near_duplicates import near_duplicates
 from stages.tasks.general import Mixed
 
 
@@ -56,6 +57,8 @@ async def publish_round(round_: Round) -> Manifest:
     config = {"filters": recipe.filters.fingerprint(), **_shared_config(round_, PUBLISH, 0)}
     general = _general(round_)
     config |= {"general": general.digest} if general else {}
+    if near := recipe.filters.near_duplicates:
+        config["near_duplicates"] = near.model_dump(mode="json")
     version = _version(round_, 0, recipe.filters.drop_duplicates)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
@@ -74,35 +77,62 @@ async def publish_round(round_: Round) -> Manifest:
 
 
 async def publish_pairs(round_: Round) -> Manifest:
-    """Pair a round's right answers with its wrong ones and publish the pairs as datasets/dpo/round-NNN."""
-    recipe, method, number = round_.recipe, round_.method, int(round_.number)
-    rules = preferences.Rules(
-        recipe.preferences,
-        _held_out_searches(round_),
-        round_.tokenizer,
-        recipe.train.max_length,
-        recipe.seed,
-        lambda: _earlier_rows(round_, PAIRS, 1),
-        round_.chat,
-    )
+    """Pair a round's answers as recipe.preferences says and publish the pairs as datasets/dpo/round-NNN."""
+    preferred = round_.recipe.preferences
     steps: dict[str, DatasetStep] = {}
-    if recipe.preferences.distinct:
-        key = method.pair_key if isinstance(method, KeysPairs) else _text
-        steps["exact_duplicates"] = dedup.exact_duplicates(tuple, key)
-    steps["pair_up"] = preferences.pair_up(method, rules)
+    if preferred.distinct:
+        steps["exact_duplicates"] = dedup.exact_duplicates(tuple, _pair_key(round_))
+    rules = _rules(round_, lambda: (row for _, row in _earlier_rows(round_, PAIRS, 1)))
+    steps["pair_up"] = preferences.pair_up(round_.method, rules)
+    source = judged.judged_answers(round_, ranked=preferred.pairs == "best_worst")
+    return await _publish_judged(round_, PAIRS, DPO, steps, preferred.fingerprint(), source)
+
+
+async def publish_labels(round_: Round) -> Manifest:
+    """Publish a round's right and wrong answers, with labels, as datasets/kto/round-NNN."""
+    distinct, steps = round_.recipe.preferences.distinct, dict[str, DatasetStep]()
+    if distinct:
+        earlier = partial(_earlier_labeled, round_)
+        steps["exact_duplicates"] = dedup.exact_duplicates(earlier, _pair_key(round_))
+    steps["label"] = labels.label(round_.method, _rules(round_))
+    source = judged.judged_answers(round_)
+    return await _publish_judged(round_, LABELS, KTO, steps, {"distinct": distinct}, source)
+
+
+async def _publish_judged(
+    round_: Round, name: str, kind: Kind, steps: dict[str, DatasetStep], settings: Any, source: Input
+) -> Manifest:
+    """Run the stage that makes pairs or labeled answers of judged ones, and publish its rows."""
+    recipe, method, number = round_.recipe, round_.method, int(round_.number)
     config = {
-        "preferences": recipe.preferences.model_dump(mode="json"),
+        "preferences": settings,
         "wrong": judged.wrong_reasons(recipe),
-        **_shared_config(round_, PAIRS, 1),
+        **_shared_config(round_, name, 1),
     }
     version = _version(round_, 1, recipe.preferences.distinct)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
-    source = judged.judged_answers(round_)
-    manifest = await run_stage(round_, PAIRS, lambda _: stage, source)
-    if _is_wanted(folder := round_.run.dataset(DPO.name, number), manifest):
-        rows = measure(published_pairs(round_.rows(PAIRS), number, recipe, method), round_.tokenizer, DPO)
-        publish(rows, folder, _facts(round_, manifest, _pair_notes(round_)), recipe.seed, DPO)
+    manifest = await run_stage(round_, name, lambda _: stage, source)
+    if _is_wanted(folder := round_.run.dataset(kind.name, number), manifest):
+        rows = published_judged(round_.rows(name), number, recipe, method, kind)
+        facts = _facts(round_, manifest, _judged_notes(round_, name))
+        publish(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
     return manifest
+
+
+def _rules(round_: Round, earlier: Callable[[], Iterable[Row]] = tuple) -> preferences.Rules:
+    recipe, searches = round_.recipe, _held_out_searches(round_)
+    limit, seed = recipe.train.max_length, recipe.seed
+    return preferences.Rules(
+        recipe.preferences, searches, round_.tokenizer, limit, seed, earlier, round_.chat
+    )
+
+
+def _pair_key(round_: Round) -> Callable[[Row], str]:
+    return round_.method.pair_key if isinstance(round_.method, KeysPairs) else _text
+
+
+def _earlier_labeled(round_: Round) -> Iterator[tuple[str, str]]:
+    return ((dedup.question_of(row), _text(row)) for _, row in _earlier_rows(round_, LABELS, 1))
 
 
 def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
@@ -117,13 +147,17 @@ def held_out_questions(round_: Round) -> dict[str, list[decontaminate.Asked]]:
 def _steps(round_: Round) -> dict[str, DatasetStep]:
     recipe, method = round_.recipe, round_.method
     steps: dict[str, DatasetStep] = {}
+    key = method.dedup_text if isinstance(method, DeduplicatesBy) else _text
     if recipe.filters.drop_duplicates:
-        key = method.dedup_text if isinstance(method, DeduplicatesBy) else _text
         steps["exact_duplicates"] = dedup.exact_duplicates(lambda: _earlier_answers(round_), key)
     texts = method.trained_texts if isinstance(method, TrainsOnTexts) else (lambda row: [_text(row)])
     for which, questions in held_out_questions(round_).items():
         steps[which.replace("/", "_")] = decontaminate.held_out(questions, recipe.held_out.ngram, texts)
     steps["max_length"] = drop_too_long(method, round_.tokenizer, recipe.train.max_length, round_.chat)
+    if near := recipe.filters.near_duplicates:  # among rows that nothing but a cap drops: one of them stays
+        asked = (lambda row: "") if published_kind(method).name == CPT.name else dedup.question_of
+        earlier = partial(_earlier_rows, round_, PUBLISH, 0)
+        steps["near_duplicates"] = near_duplicates(near.threshold, near.shingle, earlier, key, asked)
     if method.keep_per_question and round_.number:
         steps["cap_per_question"] = filters.cap_per_question(method.keep_per_question, recipe.seed)
     if isinstance(method, AddsPublishSteps):
@@ -185,15 +219,16 @@ def _earlier_answers(round_: Round) -> Iterator[tuple[str, str]]:
     by `text`.
     """
     method = round_.method
-    for row in _earlier_rows(round_, PUBLISH, 0):
+    for _, row in _earlier_rows(round_, PUBLISH, 0):
         own = {method.dedup_text(row)} if isinstance(method, DeduplicatesBy) else set()
         yield from ((dedup.question_of(row), text) for text in own | {_text(row)})
 
 
-def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[Row]:
+def _earlier_rows(round_: Round, stage: str, first: int) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that this round's must not repeat, each with the number of its round."""
     for earlier in _compared(round_, first):
         if earlier.manifest(stage):
-            yield from earlier.rows(stage)
+            yield from ((int(earlier.number), row) for row in earlier.rows(stage))
 
 
 def _is_wanted(folder: str, manifest: Manifest) -> bool:
@@ -232,12 +267,16 @@ def _notes(round_: Round, role: str) -> list[str]:
     return notes
 
 
-def _pair_notes(round_: Round) -> list[str]:
-    """Return the card's lines about pairs: how many are hinted, and what the method says about them."""
-    method = round_.method
-    hinted = [row.payload["hinted"] for row in round_.rows(PAIRS)]
-    notes = [f"Pairs with a side whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
-    return notes + (method.pair_notes(int(round_.number)) if isinstance(method, DescribesPairs) else [])
+def _judged_notes(round_: Round, name: str) -> list[str]:
+    """Return the card's lines about pairs or labeled answers: how many are hinted, and what the method says
+    about its pairs.
+    """
+    method, hinted = round_.method, [row.payload["hinted"] for row in round_.rows(name)]
+    what = "Pairs with a side" if name == PAIRS else "Answers"
+    notes = [f"{what} whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
+    if name == PAIRS and isinstance(method, DescribesPairs):
+        notes += method.pair_notes(int(round_.number))
+    return notes
 
 
 def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:

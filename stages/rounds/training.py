@@ -1,5 +1,5 @@
-"""What a round trains, and on what: supervised, on preference pairs, both in turn, or on plain texts
-(train.kind).
+"""What a round trains, and on what: supervised, on preference pairs or labeled answers, both in turn, or on
+plain texts (train.kind).
 """
 
 import shutil
@@ -16,27 +16,43 @@ from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
 from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.publish import DPO, SFT, Kind, Mixture, mixture
+from pipeline.publish import DPO, KTO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
 from pipeline.rundir import RunDir
-from pipeline.stage import TRAIN, TRAIN_SFT
+from pipeline.stage import LABELS, PAIRS, TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
 from pipeline.training.checks import check_training
 from pipeline.training.spec import fingerprint
 from stages.rounds.published_rows import dataset_name, published_kind
+from stages.steps import labels, preferences
+
+# What the manifests of a kind must count, and what is said if they do not.
+_NEEDED = {DPO.name: ("rows",), KTO.name: ("right", "wrong")}
+_LACKING = {
+    DPO.name: (
+        "preference pair to train on (accumulate.policy {policy}): a pair needs two answers to one question, "
+        "a right and a wrong one or two scores (preferences.pairs)",
+        PAIRS,
+    ),
+    KTO.name: ("right and wrong answers to train on (accumulate.policy {policy})", LABELS),
+}
 
 
-def wants_pairs(recipe: Recipe, round_: int) -> bool:
-    """Tell whether a round trains on preference pairs.
+def preference_kind(recipe: Recipe, round_: int) -> Kind | None:
+    """Return on what a round trains that has wrong answers in it: pairs, labeled answers, or nothing.
 
-    Round 0 does not: demonstrations come without wrong answers.
+    In round 0 it is nothing: demonstrations come without wrong answers.
     """
-    return recipe.train.kind in ("dpo", "sft_then_dpo") and round_ > 0
+    return {"dpo": DPO, "kto": KTO}.get(recipe.train.preference) if round_ > 0 else None
 
 
 def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef]) -> None:
     """Raise ConfigError for settings with which a training of the run would fail to start."""
+    if recipe.train.preference == "dpo":
+        preferences.check_pairs(method, recipe.preferences)
+    if recipe.train.preference == "kto":
+        labels.check_labels(method)
     check_training(recipe.train, _kinds(recipe, method), base, recipe.model.trust_remote_code)
 
 
@@ -50,28 +66,26 @@ def rates(recipe: Recipe, method: Method) -> str:
 
 def _kinds(recipe: Recipe, method: Method) -> list[Kind]:
     """Return what the rounds of a run train on."""
-    supervised = recipe.train.kind != "dpo" or recipe.demonstrations is not None
-    return [
-        *([published_kind(method)] if supervised else []),
-        *([DPO] if wants_pairs(recipe, 1) and recipe.rounds else []),
-    ]
+    kind, train = preference_kind(recipe, recipe.rounds), recipe.train
+    supervised = train.kind != train.preference or recipe.demonstrations is not None
+    return [*([published_kind(method)] if supervised else []), *([kind] if kind else [])]
 
 
 def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str] = ("",)) -> TrainResult:
     """Train a round's model from `start`, or an adapter per role, and return the last result. Resumes, or
     finds it done.
 
-    sft_then_dpo trains twice: models/round-NNN-sft is the supervised model, from which the round's own is
-    trained. Raises StageError for kind dpo when there is no pair to train on.
+    sft_then_dpo and sft_then_kto train twice: models/round-NNN-sft is the supervised model, from which the
+    round's own is trained. Raises StageError for kind dpo or kto when there is nothing to train on.
     """
     if tuple(roles) != ("",):
         return _train_roles(round_, start, base, roles)
     run, recipe, number = round_.run, round_.recipe, int(round_.number)
     kinds = [published_kind(round_.method)]
-    if wants_pairs(recipe, number):
-        wanted = [DPO] if recipe.train.kind == "dpo" else [SFT, DPO]
-        kinds = wanted if _rows(_mixture(round_, DPO)) else _without_pairs(round_)
-    if kinds == [SFT, DPO]:
+    if kind := preference_kind(recipe, number):
+        wanted = [kind] if recipe.train.kind == kind.name else [SFT, kind]
+        kinds = wanted if _enough(_mixture(round_, kind), kind) else _without(round_, kind)
+    if len(kinds) == 2:
         between, done = run.model(number, SFT.name), files.join(round_.folder(TRAIN), "train.json")
         if files.exists(done) and not files.exists(files.join(between, "config.json")):
             return TrainResult(
@@ -79,7 +93,9 @@ def train_round(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[
             )  # the model in between was removed to save space: not needed any more
         _train(round_, SFT, start, None, TRAIN_SFT, between)
         start = replace(resolve_model(between), chat=base.chat)
-    reference = base if recipe.train.dpo.reference == "base" and base.revision != start.revision else None
+    own, _ = recipe.train.section(recipe.train.preference)
+    from_base = getattr(own, "reference", "start") == "base" and base.revision != start.revision
+    reference = base if from_base else None
     return _train(round_, kinds[-1], start, reference, TRAIN, run.model(number))
 
 
@@ -96,7 +112,7 @@ def _train(
         seed=recipe.seed,
         trust_remote_code=recipe.model.trust_remote_code,
         kind=kind,
-        reference=reference if kind == DPO else None,
+        reference=reference if kind in (DPO, KTO) else None,
         replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
     )
     title = f"round {round_.number}, train" + ("" if recipe.train.kind == "sft" else f" ({kind.name})")
@@ -154,7 +170,10 @@ def _run(run: RunDir, spec: TrainSpec, title: str) -> TrainResult:
     if run.twins:
         sharing.take_over_training(run, spec.work, spec.out, fingerprint(spec))
     display = TrainDisplay(title)
-    result = train(spec, display.update)
+    try:
+        result = train(spec, display.update)
+    finally:
+        display.stop()
     display.close(result)
     return result
 
@@ -184,7 +203,7 @@ def _mixture(round_: Round, kind: Kind, role: str = "") -> Mixture:
     folders = {r: round_.run.dataset(name, r) for r in range(number + 1)}
     available = {r: f for r, f in folders.items() if files.exists(files.join(f, "manifest.json"))}
     recipe = round_.recipe
-    distinct = recipe.preferences.distinct if kind == DPO else recipe.filters.drop_duplicates
+    distinct = recipe.preferences.distinct if kind in (DPO, KTO) else recipe.filters.drop_duplicates
     return mixture(recipe.accumulate, number, available, distinct)
 
 
@@ -192,23 +211,28 @@ def _rows(data: Mixture) -> int:
     return sum(files.read_json(files.join(part.path, "manifest.json"))["rows"] for part in data.parts)
 
 
-def _without_pairs(round_: Round) -> list[Kind]:
-    """Return what is trained when there are no pairs.
+def _enough(data: Mixture, kind: Kind) -> bool:
+    """Tell whether there is something to train on; labeled answers have to be right and wrong ones."""
+    found = [files.read_json(files.join(part.path, "manifest.json")) for part in data.parts]
+    return all(sum(manifest[name] for manifest in found) for name in _NEEDED[kind.name])
 
-    Raises StageError for kind dpo, which then has nothing.
+
+def _without(round_: Round, kind: Kind) -> list[Kind]:
+    """Return what is trained when there are no pairs, or no right and wrong answers.
+
+    Raises StageError for kinds dpo and kto, which then have nothing.
     """
     root, number, recipe = round_.run.root, int(round_.number), round_.recipe
+    lacks, stage = _LACKING[kind.name]
     why = (
-        f"round {number} has no preference pair to train on (accumulate.policy {recipe.accumulate.policy}): "
-        "a pair needs a right "
-        "and a wrong answer to one question. See selfloop inspect "
-        f"--run {root} --round {number} --stage pairs"
+        f"round {number} has no {lacks.format(policy=recipe.accumulate.policy)}. See selfloop inspect "
+        f"--run {root} --round {number} --stage {stage}"
     )
-    if recipe.train.kind == "dpo":
+    if recipe.train.kind == kind.name:
         raise StageError(
             f"{why}. More samples per question, or a higher sampling.temperature, make more. "
             f"To continue without: selfloop branch {root} --to DIR --round {number - 1} --set "
-            "train.kind=sft_then_dpo"
+            f"train.kind=sft_then_{kind.name}"
         )
     console.print(
         f"warning: {why}. It is trained on right answers alone (sft).", style="yellow", markup=False

@@ -115,8 +115,8 @@ async def _verify(score: Scorer, row: Row, llm: LLM) -> Outcome:
     verdict = await verdict_of(score, row.payload)
     if verdict.correct:
         return Kept([row.child("verify", 0, verdict=verdict.to_payload())])
-    detail = verdict.detail or found(verdict, row.payload)
-    return Dropped(verdict.problem or "wrong_answer", detail, row.payload["text"])
+    detail, adds = verdict.detail or found(verdict, row.payload), {"verdict": verdict.to_payload()}
+    return Dropped(verdict.problem or "wrong_answer", detail, row.payload["text"], adds)
 
 
 async def verdict_of(score: Scorer, payload: dict[str, Any]) -> Verdict:
@@ -251,7 +251,10 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
             yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", text)
         elif vote["key"] != winner:
             detail = f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}"
-            yield row, Dropped(_unlike(row, said[row.payload["task_id"], winner]), detail, text)
+            why = _unlike(row, said[row.payload["task_id"], winner])
+            share = counts[vote["key"]] / counts.total()
+            verdict = Verdict(False, vote["extracted"], "" if why == "minority" else why, share)
+            yield row, Dropped(why, detail, text, {"verdict": verdict.to_payload()})
         else:
             verdict = Verdict(True, vote["extracted"], "", most / counts.total())
             yield Row(row.id, {**row.payload, "verdict": verdict.to_payload()}, row.parents), None

@@ -23,6 +23,8 @@ _PUNCTUATION = frozenset(
 
 def split(text: str) -> list[str]:
     """Return the words of `text` in their order, punctuation included where it is joined to one."""
+    if not _UNSPACED.search(text):
+        return text.split()
     return [part for token in text.split() for part in divide(token)]
 
 

@@ -1,4 +1,6 @@
-"""EntiGraph's search for copied runs, against comparing every window of a text with the document, in this one run:
+"""EntiGraph's search for copied runs, against comparing every window of a text with the document.
+
+Both are measured in this one run:
 
 python -m tests.benchmarks.copies           a document of 20,000 words, texts of 600 (half a minute)
 """
@@ -38,7 +40,8 @@ def main() -> None:
     after, found = seconds(copied, texts, document)
     assert found == expected and fmean(map(bool, found)) > 0
     print(
-        f"copies: every window {before:.4f} s a text, hashes {after:.4f} s, {before / after:.0f} times as fast"
+        f"copies: every window {before:.4f} s a text, hashes {after:.4f} s, "
+        f"{before / after:.0f} times as fast"
     )
 
 

@@ -1,8 +1,11 @@
-"""Seconds until a vLLM engine answers on this machine's CPU, as a run starts it and without what makes that fast, in one run:
+"""Seconds until a vLLM engine answers on this machine's CPU, as a run starts it.
+
+They are compared with a start without what makes that one fast, in one run:
 
     python -m tests.benchmarks.engine_start            (about 3 minutes on 2 cores)
 
-Prints each setting's seconds, its ratio to the first one and its tokens/s; the last line is an exchange of weights in the running engine.
+Prints each setting's seconds, its ratio to the first one and its tokens/s. The last line is an exchange of
+weights in the running engine.
 """
 
 import asyncio
@@ -85,11 +88,13 @@ def main() -> None:
         found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
         first = first or found
         print(
-            f"{name:40} {found['start']:6.1f} s  {found['start'] / first['start']:.2f}   {found['tokens_per_second']:5.0f} tokens/s",
+            f"{name:40} {found['start']:6.1f} s  {found['start'] / first['start']:.2f}   "
+            f"{found['tokens_per_second']:5.0f} tokens/s",
             flush=True,
         )
     print(
-        f"{'other weights in the running engine':40} {first['reload']:6.1f} s  {first['reload'] / first['start']:.2f}"
+        f"{'other weights in the running engine':40} {first['reload']:6.1f} s  "
+        f"{first['reload'] / first['start']:.2f}"
     )
 
 

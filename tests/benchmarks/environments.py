@@ -1,9 +1,10 @@
 """How fast an environment is in one process:
 
-    python -m tests.benchmarks.environments                        crafting, made-up worlds with the default options
-    python -m tests.benchmarks.environments textworld_express      another one, with its default options
+    python -m tests.benchmarks.environments                     crafting, made-up worlds, default options
+    python -m tests.benchmarks.environments textworld_express   another one, with its default options
 
-Crafting is measured in CPU seconds, so that what else runs on the machine counts less; what runs in a Java process by the clock.
+Crafting is measured in CPU seconds, so that what else runs on the machine counts less. What runs in a Java
+process is measured by the clock.
 """
 
 import random
@@ -46,7 +47,10 @@ def step_rate(clock: Clock, env: Environment, scripts: list[tuple[EnvTask, list[
 
 
 def figures(clock: Clock, env: Environment, tasks: list[EnvTask]) -> dict[str, float]:
-    """Return what can be done a second. Restores go to and fro between the end of the longest game and its middle."""
+    """Return what can be done a second.
+
+    Restores go to and fro between the end of the longest game and its middle.
+    """
     scripts = []
     for task in tasks:
         env.reset(task)

@@ -1,7 +1,7 @@
 """What the pipeline costs beside the engine. Every figure is a ratio, both sides measured in this one run:
 
-python -m tests.benchmarks.overhead               all parts (about 6 minutes on 2 cores)
-python -m tests.benchmarks.overhead scripted      one of: scripted, endpoint, endpoint_2 (workers), memory, vllm
+python -m tests.benchmarks.overhead            all parts (about 6 minutes on 2 cores)
+python -m tests.benchmarks.overhead scripted   one of: scripted, endpoint, endpoint_2 (workers), memory, vllm
 """
 
 import asyncio
@@ -113,7 +113,10 @@ class Watch(threading.Thread):
 
 
 def scripted(rows: int = 20_000) -> dict[str, float]:
-    """Rows per CPU second of a one-call stage without a model: driver and worker together, data on disk included."""
+    """Rows per CPU second of a one-call stage without a model.
+
+    Driver and worker are counted together, data on disk included.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run, recipe = recipe_for(Path(folder), rows, {"kind": "scripted"})
         cluster.connect()
@@ -131,7 +134,10 @@ def scripted(rows: int = 20_000) -> dict[str, float]:
 
 
 def endpoint(rows: int = 40_000, workers: int = 1) -> dict[str, float]:
-    """Rows/s through an endpoint of 50 ms with 64 in flight in all, against the ideal and against a bare aiohttp script."""
+    """Rows/s through an endpoint of 50 ms with 64 in flight in all.
+
+    Measured against the ideal and against a bare aiohttp script.
+    """
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.engines.server", "--port", "0", "--latency", str(LATENCY)],
         stdout=subprocess.PIPE,
@@ -196,7 +202,10 @@ def memory() -> dict[str, float]:
 
 
 def vllm() -> dict[str, float]:
-    """Tokens/s of the generate stage over vLLM's own offline tokens/s: same prompts, same arguments, fixed answer length."""
+    """Tokens/s of the generate stage over those of vLLM's own offline class.
+
+    Both get the same prompts and engine arguments, and answers of a fixed length.
+    """
     model = resolve_model("smollm2-135m-instruct")
     sampling = {"temperature": 1.0, "max_tokens": VLLM_TOKENS, "extra": {"ignore_eos": True}}
     with tempfile.TemporaryDirectory() as folder:
@@ -229,13 +238,19 @@ def vllm() -> dict[str, float]:
 def write_requests(
     path: Path, args: dict[str, Any], asked: list[tuple[list[Message], dict[str, Any]]]
 ) -> str:
-    """Write engine arguments and requests (messages, keywords of vLLM's SamplingParams) for `raw`; return the file's path."""
+    """Write engine arguments and requests for `raw`; return the file's path.
+
+    A request is its messages and the keywords of vLLM's SamplingParams.
+    """
     path.write_text(json.dumps({"args": args, "asked": asked}))
     return str(path)
 
 
 def raw(model: str, requests: str) -> dict[str, float]:
-    """vLLM's offline LLM on the requests of `write_requests`, all at once, with the CPU settings that the pipeline works out."""
+    """vLLM's offline LLM on the requests of `write_requests`, all at once.
+
+    It runs with the CPU settings that the pipeline works out.
+    """
     import os
 
     from pipeline.engines import cpu

@@ -1,9 +1,13 @@
 """Agent-R's tree search on vLLM against vLLM alone on the very same requests, both in this one run:
 
-    python -m tests.benchmarks.search data/runs/agent_r/models/round-000      the 26 trees of jobs/recipes/agent_r.yaml by the model that it searched with (15 minutes on 2 cores)
-    python -m tests.benchmarks.search data/runs/agent_r/models/round-000 16   fewer trees: the end, when few are left, then weighs more
+    python -m tests.benchmarks.search data/runs/agent_r/models/round-000
+    python -m tests.benchmarks.search data/runs/agent_r/models/round-000 16
 
-vLLM alone gets all requests at once: it waits neither for an environment nor for the step before, and writes nothing.
+The model is the one that searches. The first command searches the 26 trees of jobs/recipes/agent_r.yaml
+(15 minutes on 2 cores), the second one fewer: the end, when few are left, then weighs more.
+
+vLLM alone gets all requests at once: it waits neither for an environment nor for the step before, and
+writes nothing.
 """
 
 import asyncio
@@ -31,7 +35,10 @@ NOT_VLLMS = {
 
 
 def search(folder: Path, recipe: Recipe, model: ModelRef) -> tuple[RunDir, Manifest]:
-    """Run the stage that searches, in a run of its own; data on disk and the stage worker's start are part of its seconds."""
+    """Run the stage that searches, in a run of its own.
+
+    Data on disk and the stage worker's start are part of its seconds.
+    """
     run = RunDir(folder)
     freeze(run, recipe)
     return run, asyncio.run(generate(run, recipe, model))

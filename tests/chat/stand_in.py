@@ -1,4 +1,4 @@
-"""Chat templates without their models: a tokenizer that stands in for the one that a template was made for."""
+"""Chat templates without their models: a tokenizer that stands in for a template's own."""
 
 import copy
 import importlib.util

@@ -76,7 +76,10 @@ def test_nothing_of_answers_is_checked_where_none_is_trained() -> None:
 
 
 def test_an_answer_that_is_cut() -> None:
-    cuts = "{% for m in messages %}{{ m.content[:20] if m.role == 'assistant' else m.content }}<|im_end|>{% endfor %}"
+    cuts = (
+        "{% for m in messages %}{{ m.content[:20] if m.role == 'assistant' else m.content }}"
+        "<|im_end|>{% endfor %}"
+    )
     with pytest.raises(ConfigError, match="drops a part of an answer"):
         checked(cuts)
 

@@ -33,7 +33,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A head node of its own, with token authentication on as Ray has it by default; yields the environment to reach it."""
+    """A head node of its own; yields the environment to reach it.
+
+    Token authentication is on, as Ray has it by default.
+    """
     home = tmp_path_factory.mktemp("home")
     port, dashboard, agent = free_port(), free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONPATH"}
@@ -56,7 +59,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         "--disable-usage-stats",
     ]
     command += [f"--port={port}", f"--dashboard-port={dashboard}"]
-    # The agent that starts jobs has a default port too: with another Ray's agent there, no job could be submitted.
+    # The agent that starts jobs has a default port too: with another Ray's agent there, no job could be
+    # submitted.
     command += [f"--dashboard-agent-listen-port={agent}"]
     with open(home / "head.log", "w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -59,11 +59,27 @@ def test_equal_steps_and_tokens_are_the_control_s(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("replace", "repalce", "a.yaml:5: arms.y.accumulate.policy: accumulate.policy: String should match"),
-        ("accumulate.policy", "acumulate.policy", "a.yaml:5: arms.y.acumulate.policy: acumulate: unknown key 'acumulate'"),
-        ("accumulate.policy: replace", "seed: 1", r"a.yaml:3: arms: y.seed cannot be set here: it is the arena's \(seeds\)"),
-        ("accumulate.policy: replace", "rounds: 1", r"arms: y.rounds cannot be set here: it is the arena's \(set.rounds\)"),
+        (
+            "accumulate.policy",
+            "acumulate.policy",
+            "a.yaml:5: arms.y.acumulate.policy: acumulate: unknown key 'acumulate'",
+        ),
+        (
+            "accumulate.policy: replace",
+            "seed: 1",
+            r"a.yaml:3: arms: y.seed cannot be set here: it is the arena's \(seeds\)",
+        ),
+        (
+            "accumulate.policy: replace",
+            "rounds: 1",
+            r"arms: y.rounds cannot be set here: it is the arena's \(set.rounds\)",
+        ),
         ("accumulate.policy: replace", "recipe: nope.yaml", "a.yaml:5: arms.y: nope.yaml: no such recipe"),
-        ("accumulate.policy: replace", "train.kind: cpt", "a.yaml:5: arms.y: train.kind cpt trains on plain texts"),
+        (
+            "accumulate.policy: replace",
+            "train.kind: cpt",
+            "a.yaml:5: arms.y: train.kind cpt trains on plain texts",
+        ),
         ("  y: {accumulate.policy: replace}\n", "", "a.yaml:3: arms: Dictionary should have at least 2"),
         ("  x:", "  ../x:", "a.yaml:4: arms.../x"),
         ("  x:", "  y:", r"a.yaml:5: arms.y is there twice \(first in line 4\)"),

@@ -13,18 +13,14 @@ from pipeline.config import (
     OpenaiEngine,
     Recipe,
     ScriptedEngine,
-    Train,
     VllmEngine,
     build_recipe,
     dump_recipe,
     load_recipe,
 )
 from pipeline.config.load import _models
-from pipeline.config.training import SCHEDULERS
 from pipeline.errors import ConfigError
-from pipeline.methods import Method, Options
 from pipeline.store import files
-from stages.methods.direct.method import Direct
 from tests.conftest import tiny_recipe
 
 RECIPES = Path(__file__).parents[2] / "jobs" / "recipes"
@@ -207,7 +203,8 @@ def test_all_errors_at_once(recipe: Path) -> None:
         ("{tensor_parallel: 2, kind: vllm}", "did you mean 'tensor_parallel_size'?"),
         (
             "{kind: vlm}",
-            "engine.kind: unknown engine 'vlm'. Did you mean 'vllm'? Known: classifier, openai, scores, scripted, vllm;",
+            "engine.kind: unknown engine 'vlm'. Did you mean 'vllm'? "
+            "Known: classifier, openai, scores, scripted, vllm;",
         ),
         ("{kind: 7}", "engine.kind: unknown engine '7'"),
         ("{latency: 1}", "engine.latency: unknown key 'latency'; known here: args, cpu_cores"),
@@ -300,45 +297,6 @@ def test_an_engine_setting_without_an_engine_section_is_vllm_s(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("train", "said"),
-    [
-        (
-            "{lr_scheduler_type: cosin}",
-            "train.lr_scheduler_type: unknown scheduler. Did you mean 'cosine'? Known: l",
-        ),
-        ("{lr_scheduler_type: greedy}", "train.lr_scheduler_type: greedy follows evaluations"),
-        ("{batch_size: 16, workers: 3}", "train.batch_size: 16 is not divisible by train.workers = 3"),
-        ("{workers: 20}", "train.batch_size: 16 is not divisible by train.workers = 20"),
-        (
-            "{workers: 2, micro_batch_size: 3}",
-            "train.micro_batch_size: 3 does not divide a worker's share of the batch, 8",
-        ),
-        ("{kind: dpo, dpo: {batch_size: 3}, workers: 2}", "train.dpo.batch_size: 3 is not divisible"),
-        ("{kind: sft_then_dpo, dpo: {micro_batch_size: 5}}", "train.dpo.micro_batch_size: 5 does not divide"),
-        ("{kind: dpo, dpo: {batch_size: 3}, workers: 3}", ""),
-        ("{kind: sft, dpo: {batch_size: 3}, workers: 2}", ""),
-        ("{workers: 4, micro_batch_size: 2}", ""),
-    ],
-)
-def test_a_training_that_cannot_start_is_refused_before_anything_is_generated(
-    tmp_path: Path, train: str, said: str
-) -> None:
-    path = tmp_path / "r.yaml"
-    path.write_text(f"name: t\ntasks: {{source: jsonl}}\ntrain: {train}\n")
-    if said:
-        assert f"{path}:3: {said}" in refused(path)
-        assert f"--set train={train}: {said}" in refused(path, f"train={train}")
-    else:
-        assert load_recipe(path)
-
-
-def test_the_names_of_schedulers_are_those_of_transformers() -> None:
-    from transformers.trainer_utils import SchedulerType
-
-    assert sorted(SCHEDULERS) == sorted(s.value for s in SchedulerType)
-
-
-@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("name: [", "not valid YAML"),
@@ -420,76 +378,3 @@ def test_a_recipe_on_an_object_store() -> None:
     assert load_recipe("memory://bucket/run.yaml", ["seed=3"]).seed == 3
     with pytest.raises(ConfigError, match="memory://bucket/none.yaml: no such recipe"):
         load_recipe("memory://bucket/none.yaml")
-
-
-class Unfinished(Method):
-    """A method of the user's own that lacks most of it."""
-
-    name = "unfinished"
-    Options = Options
-
-    def question(self, row: Any) -> Any:
-        return []
-
-
-class Nameless(Direct):
-    """A method without a name of its own, by mistake."""
-
-    name = None
-
-
-class Misnamed(Direct):
-    """A method whose name cannot be a folder's."""
-
-    name = "my method/2"
-
-
-class Failing(Direct):
-    """A method that cannot be made."""
-
-    Options = Options
-    name = "failing"
-
-    def __init__(self, recipe: Any) -> None:
-        super().__init__(recipe)
-        self.missing["key"] = 1
-
-
-class NotAMethod:
-    """It has options, which are no class of options."""
-
-    Options = 3
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("tests.config.test_load:Unfinished", "does not define examples, stages"),
-        ("tests.config.test_load:NotAMethod", "expected a subclass of pipeline.methods.Method"),
-        ("tests.config.test_load:Nameless", "class Nameless has no `name`; expected a line such as"),
-        ("tests.config.test_load:Misnamed", "class Misnamed has the name 'my method/2'"),
-        ("tests.config.test_load:Failing", r"__init__ raises AttributeError: .*'missing' \(.*test_load.py:"),
-        ("math:sqrt", "expected a subclass of pipeline.methods.Method"),
-    ],
-)
-def test_a_method_of_one_s_own_that_is_none_is_refused(name: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        tiny_recipe(method={"name": name})
-
-
-@pytest.mark.parametrize(
-    ("train", "kind", "rate", "why"),
-    [
-        ({}, "sft", 1e-5, "the default for all weights"),
-        ({"lora": {}}, "sft", 1e-4, "the default with LoRA"),
-        ({"learning_rate": 3e-4, "lora": {}}, "sft", 3e-4, "train.learning_rate"),
-        ({"learning_rate": 3e-4}, "dpo", 5e-7, "the default for all weights"),
-        ({"lora": {}}, "dpo", 5e-6, "the default with LoRA"),
-        ({"dpo": {"learning_rate": 1e-6}}, "dpo", 1e-6, "train.dpo.learning_rate"),
-        ({}, "cpt", 5e-6, "the default for all weights"),
-    ],
-)
-def test_a_rate_that_is_not_set_depends_on_what_is_trained(
-    train: dict[str, Any], kind: str, rate: float, why: str
-) -> None:
-    assert Train(**train).rate(kind) == (rate, why)

@@ -1,7 +1,10 @@
-"""One vLLM engine for all tests that need one: a named pool on this process's Ray, as `selfloop serve` starts it."""
+"""One vLLM engine for all tests that need one, and an endpoint for each test of the openai engine.
+
+The vLLM engine is a named pool on this process's Ray, as `selfloop serve` starts it.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from jobs.cli import app
 from pipeline.config import Recipe
 from pipeline.engines.reaper import MARK
 from tests.conftest import OWNER, tiny_recipe
+from tests.engines.server import LocalServer
 
 ENGINE = {"kind": "vllm", "args": {"max_model_len": 512, "max_num_seqs": 16}}
 POOL = "tests"
@@ -40,9 +44,19 @@ def serve(*arguments: str) -> str:
     return done.output
 
 
+@pytest.fixture
+async def server() -> AsyncIterator[LocalServer]:
+    """A local OpenAI-compatible endpoint of a test's own."""
+    async with LocalServer() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def warm_recipe(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    """A recipe that attaches to a running vLLM engine with the packaged model. It is started for the first test that asks."""
+    """A recipe that attaches to a running vLLM engine with the packaged model.
+
+    The engine is started for the first test that asks for it.
+    """
     path = tmp_path_factory.mktemp("warm") / "recipe.yaml"
     settings = {"name": "warm", "engine": ENGINE, "tasks": {"source": "jsonl", "path": "tasks.jsonl"}}
     path.write_text(yaml.safe_dump(settings))

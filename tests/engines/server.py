@@ -1,7 +1,9 @@
-"""A local OpenAI-compatible endpoint for tests and benchmarks: answers at once, late, wrongly or not at all, as told.
+"""A local OpenAI-compatible endpoint for tests and benchmarks.
+
+It answers at once, late, wrongly or not at all, as told. GET /stats on its port gives the counts.
 
 async with LocalServer(latency=0.05) as server: ...  # server.url, server.requests, server.max_concurrent
-python -m tests.engines.server --port 0 --latency 0.05  # prints its URL; GET /stats on the same port gives the counts
+python -m tests.engines.server --port 0 --latency 0.05  # prints its URL
 """
 
 import argparse
@@ -44,12 +46,18 @@ Plan = Callable[[Seen], Fault | None]
 
 
 def in_order(*faults: Fault | None) -> Plan:
-    """Return the plan that gives the first requests these faults, in order of arrival, and none to all later ones."""
+    """Return the plan that gives the first requests these faults, in order of arrival.
+
+    Later requests get none.
+    """
     return lambda seen: faults[seen.number] if seen.number < len(faults) else None
 
 
 def shares(fault_share: float) -> Plan:
-    """Return the plan that fails this share of all request bodies the first time each is seen: 429, 500, reset, cut in turn."""
+    """Return the plan that fails this share of all request bodies the first time each is seen.
+
+    The faults take turns: 429, 500, reset, cut.
+    """
     kinds = (Fault(429, headers={"Retry-After": "0"}), Fault(500), Fault(reset=True), Fault(cut=0.5))
     times: Counter[int] = Counter()
 
@@ -73,7 +81,11 @@ class LocalServer:
         port: int = 0,
         keep: int = 1000,
     ) -> None:
-        """`latency` in seconds; `max_n`: never give more choices than this; `keep` the last requests in `seen`; `port` 0: any free one."""
+        """Set up a server that listens once it is entered.
+
+        `latency` is in seconds; `max_n`: never give more choices than this; `keep` the last requests in
+        `seen`; `port` 0 is any free one.
+        """
         self.latency, self.plan, self.max_n, self.port = latency, plan, max_n, port
         self.requests = self.concurrent = self.max_concurrent = 0
         self.seen: deque[Seen] = deque(maxlen=keep)
@@ -147,7 +159,10 @@ class LocalServer:
 
 
 def reply(seen: Seen, max_n: int | None = None) -> dict[str, Any]:
-    """Return the right answer: deterministic by body and sample index, cut at max_tokens words, a word being a token."""
+    """Return the right answer, cut at max_tokens words, a word being a token.
+
+    It depends on the body and the sample index alone.
+    """
     body, key = seen.body, _hash(seen.body)
     chat = seen.path.endswith("/chat/completions")
     choices = []

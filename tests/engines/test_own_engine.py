@@ -1,4 +1,4 @@
-"""An engine of one's own is a class in a module of one's own: it is configured, asked and named like a built-in one."""
+"""Own engines: a class in a user's module is configured, asked and named like a built-in one."""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""A request's role: in its key, and as the LoRA adapter that vLLM is told to answer with. No engine is started here."""
+"""A request's role is part of its key, and names the LoRA adapter that vLLM answers with.
+
+No engine is started here.
+"""
 
 import json
 from pathlib import Path

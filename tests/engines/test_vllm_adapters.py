@@ -1,4 +1,7 @@
-"""Real vLLM with two LoRA adapters of the packaged model: each role is answered by its own, all others by the model itself."""
+"""Real vLLM with two LoRA adapters of the packaged model.
+
+Each role is answered by its own adapter, all other requests by the model itself.
+"""
 
 from pathlib import Path
 

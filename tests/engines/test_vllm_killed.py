@@ -35,7 +35,10 @@ def driver(tmp_path: Path, local_ray: Any) -> Iterator[Driver]:
 
 
 def test_driver_kill_leaves_no_engine(driver: Driver, request: pytest.FixtureRequest) -> None:
-    """Of a driver with its own engine no process is left. The engine that other tests share finishes the run."""
+    """Of a driver with its own engine no process is left.
+
+    The run is finished by the engine that the other tests share.
+    """
     assert driver.kill_when(lambda stage: logged(stage) >= ROWS // 3, own_ray=True), driver.output()
     driver.nothing_left()
     assert driver.run.manifest(str(driver.stage)) is None

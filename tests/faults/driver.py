@@ -1,4 +1,7 @@
-"""`python -m jobs.generate`, or the job of another stage, as a process of its own, to be killed, and the same command in this process, to finish the run."""
+"""`python -m jobs.generate`, or another stage's job, as a process of its own, to be killed.
+
+The same command in this process then finishes the run.
+"""
 
 import os
 import signal
@@ -21,7 +24,8 @@ from pipeline.store import request_log
 
 MARK = "SELFLOOP_FAULT_TEST"
 
-# Helpers of the raylet that look for their dead head for up to a minute before they end. They write nothing of ours.
+# Helpers of the raylet that look for their dead head for up to a minute before they end. They write nothing
+# of ours.
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray-dashboard")
 
 START_SECONDS = 300.0  # of a vLLM engine on a busy machine
@@ -30,7 +34,10 @@ Condition = Callable[[Path], bool]
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The living processes that were started, however indirectly, with `mark` in their environment, without Ray's agents."""
+    """The living processes with `mark` in their environment, without Ray's agents.
+
+    What a marked process starts, however indirectly, inherits the mark.
+    """
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -62,7 +69,10 @@ def kill_all(mark: str) -> None:
 
 
 def nothing_left(mark: str, seconds: float = 60) -> None:
-    """Wait until everything that a driver has started has ended, a Ray of its own included. Fails after `seconds`."""
+    """Wait until everything that a driver has started has ended, its own Ray included.
+
+    Fails after `seconds`.
+    """
     end = time.monotonic() + seconds
     while left := [*marked(mark), *stage_workers()]:
         assert time.monotonic() < end, left
@@ -78,7 +88,7 @@ class Driver:
         self._arguments = ["--run", self.run.root, "--round", "1", "--recipe", str(folder / "r.yaml")]
 
     def start(self, own_ray: bool = False, **environment: str) -> subprocess.Popen[bytes]:
-        """Start the command: on this process's Ray, or with one of its own, which takes several seconds more."""
+        """Start the command, on this process's Ray or on one of its own (several seconds more)."""
         env = dict(os.environ)  # of which a local Ray has set a few, its token among them
         if own_ray:
             env = {k: v for k, v in env.items() if not k.startswith("RAY_")}
@@ -108,7 +118,10 @@ class Driver:
         return process
 
     def kill_when(self, condition: Condition, workers: bool = False, own_ray: bool = False) -> bool:
-        """Start and kill when the condition holds, with `workers` all that it has started. Returns False when it ended before."""
+        """Start, and kill when the condition holds, with `workers` all that it has started.
+
+        Returns False when it ended before.
+        """
         process = self.start_until(condition, own_ray)
         if process is None:
             return False
@@ -118,7 +131,10 @@ class Driver:
         return process.wait() == -signal.SIGKILL
 
     def finish(self, *options: str, job: str = "") -> None:
-        """Run the command in this process, on the Ray it is connected to: without the seconds that a start takes."""
+        """Run the command in this process, on the Ray it is connected to.
+
+        That saves the seconds that a start takes.
+        """
         done = CliRunner().invoke(app, [job or self._job, *self._arguments, *options], catch_exceptions=False)
         assert done.exit_code == 0, done.output
 

@@ -1,4 +1,7 @@
-"""kill -9 of the driver, in every state of a stage, and of its raylet: the same command ends in the same rows, and nothing is left running."""
+"""kill -9 of the driver, in every state of a stage, and of its raylet.
+
+The same command ends in the same rows, and nothing is left running.
+"""
 
 import os
 import signal
@@ -26,7 +29,10 @@ runner: {{in_flight: {IN_FLIGHT}, part_rows: 6, part_seconds: 1}}
 
 @pytest.fixture
 def driver(tmp_path: Path, local_ray: Any) -> Iterator[Driver]:
-    """A driver on a run of its own. What it leaves is killed, so that a failure does not disturb other tests."""
+    """A driver on a run of its own.
+
+    What it leaves is killed, so that a failure does not disturb other tests.
+    """
     lines = [f'{{"question": "What is {i} + {i}?", "answer": {2 * i}}}\n' for i in range(TASKS + 10)]
     (tmp_path / "tasks.jsonl").write_text("".join(lines))
     (tmp_path / "r.yaml").write_text(RECIPE.replace("TASKS", str(tmp_path / "tasks.jsonl")))
@@ -87,7 +93,10 @@ def kill_raylet(driver: Driver) -> None:
 
 @pytest.mark.timeout(500)
 def test_killed_in_every_state(driver: Driver) -> None:
-    """One run: killed in each state in turn, once with a Ray of its own, whose raylet is killed as well; then finished."""
+    """One run, killed in each state in turn, then finished.
+
+    It is once started with a Ray of its own, whose raylet is killed as well.
+    """
     killed = []
     for name, condition in states():
         if name == "a part is there":

@@ -1,4 +1,7 @@
-"""kill -9 of the driver and its workers while answers are being judged: the same command repeats no finished request."""
+"""kill -9 of the driver and its workers while answers are being judged.
+
+The same command repeats no finished request.
+"""
 
 import shutil
 from pathlib import Path

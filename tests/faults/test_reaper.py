@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.engines.reaper import MARK, owned
 
-# A child with a session of its own that ignores SIGTERM, and a grandchild that does as well and forks further ones.
+# A child with a session of its own that ignores SIGTERM; a grandchild does as well and forks further ones.
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,7 @@
-"""kill -9 of the driver and its workers while a document's texts are being written: the same command ends with every key once, and none missing."""
+"""kill -9 of the driver and its workers while a document's texts are being written.
+
+The same command ends with every key once, and none missing.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 from pipeline.config import dump_recipe
 from tests.conftest import tiny_recipe
 from tests.faults.driver import Driver, logged
-from tests.stages.methods.entigraph.test_entigraph import write_inputs
+from tests.stages.methods.entigraph.inputs import write_inputs
 
 TEXTS = 3 * (1 + 10 + 6)  # documents; a summary, the pairs and six triples of five entities
 

@@ -1,4 +1,7 @@
-"""kill -9 of the driver and its workers while trees are being searched: the same command resumes inside each tree and ends in the same ones."""
+"""kill -9 of the driver and its workers while trees are being searched.
+
+The same command resumes inside each tree and ends in the same ones.
+"""
 
 from pathlib import Path
 
@@ -9,8 +12,15 @@ from tests.faults.driver import Driver, logged
 TREES = 6
 RECIPE = f"""
 name: trees
-engine: {{kind: scripted, answers: "tests.stages.methods.agent_r.search.player:play_and_judge", latency: 0.1, jitter: 0.5}}
-tasks: {{source: environment, dataset: "tests.stages.methods.agent_r.search.counter:Counter", options: {{train: {TREES}, test: 2}}}}
+engine:
+  kind: scripted
+  answers: "tests.stages.methods.agent_r.search.player:play_and_judge"
+  latency: 0.1
+  jitter: 0.5
+tasks:
+  source: environment
+  dataset: "tests.stages.methods.agent_r.search.counter:Counter"
+  options: {{train: {TREES}, test: 2}}
 method: {{name: agent_r, depth: 5, simulations: 4}}
 runner: {{in_flight: 4}}
 """

@@ -20,6 +20,7 @@ from tests.stages.reports.evaluated import evaluated
 
 NOT_JOBS = {
     "__init__",
+    "dataset_folder",
     "__main__",
     "cli",
     "common",
@@ -216,6 +217,7 @@ READERS = [
     ("compare", "RUN"),
     ("scaling", "RUN"),
     ("branch", "RUN", "--to", "TO"),
+    ("reverify", "RUN", "--to", "TO"),
     *((stage, "--run", "RUN", "--round", "1") for stage in ("generate", "verify", "publish", "train")),
     ("evaluate", "--run", "RUN", "--base"),
 ]

@@ -1,4 +1,7 @@
-"""The recipes for real models, from end to end: scripted answers, a tiny model, and small files of the same layout."""
+"""The recipes for real models, from end to end.
+
+Answers are scripted, the model is tiny, and the files are small ones of the same layout.
+"""
 
 import asyncio
 import json
@@ -13,7 +16,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from stages.rounds.loop import Loop
-from tests.stages.methods.entigraph.test_entigraph import write_inputs
+from tests.stages.methods.entigraph.inputs import write_inputs
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]
@@ -22,6 +25,7 @@ METHODS = "tests.stages.methods"
 SCRIPTS = {
     "gsm8k": "tests.scripted_answers:sums",
     "gsm8k_dpo": "tests.scripted_answers:sums",
+    "best_of_n": f"{METHODS}.best_of_n.answers:sure",
     "regenesis": f"{METHODS}.regenesis.answers:whole_round",
     "self": f"{METHODS}.self.answers:skilled",
     "agent_r": f"{METHODS}.agent_r.search.player:play_and_judge",

@@ -1,4 +1,7 @@
-"""serve on a running Ray: a pool is started, listed, refused a second time, and ended. The replicas are stand-ins without a model."""
+"""serve on a running Ray: a pool is started, listed, refused a second time, and ended.
+
+The replicas are stand-ins without a model.
+"""
 
 import asyncio
 import json

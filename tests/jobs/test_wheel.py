@@ -94,6 +94,8 @@ def test_it_has_prompts_recipes_and_their_data(wheel: Path) -> None:
             assert any(name.startswith(f"pipeline/_shipped/{path}") for name in names), (recipe.name, path)
     modules = {str(p.relative_to(PROJECT)) for f in FOLDERS[:3] for p in (PROJECT / f).rglob("*.py")}
     assert modules <= names
+    page = {str(p.relative_to(PROJECT)) for p in (PROJECT / "stages/reports/page").iterdir() if p.is_file()}
+    assert len(page) > 10 and page <= names, "templates, style and script of the report"
 
 
 def data_paths(value: Any) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.publish.card import CardFacts
-from pipeline.publish.kinds import DPO, SFT
+from pipeline.publish.kinds import DPO, KTO, SFT
 from pipeline.publish.schema import Lineage, PublishedRow
 
 FACTS = CardFacts(
@@ -47,7 +47,10 @@ def make_rows(count: int, round: int = 1, kind: str = "synthetic", words: int = 
 
 
 def make_pairs(count: int, round: int = 1, words: int = 3) -> list[PublishedRow]:
-    """Return `count` pairs of one round; the i-th chosen answer has `words` + i % 5 words, the rejected one about as many."""
+    """Return `count` pairs of one round.
+
+    The i-th chosen answer has `words` + i % 5 words, the rejected one about as many.
+    """
     return [
         DPO.row(
             Lineage(
@@ -81,3 +84,31 @@ def facts() -> CardFacts:
 @pytest.fixture(scope="session")
 def rows() -> Callable[..., list[PublishedRow]]:
     return make_rows
+
+
+def make_labeled(count: int, round: int = 1, words: int = 3) -> list[PublishedRow]:
+    """Return `count` answers of one round, of which every third is right."""
+    return [
+        KTO.row(
+            Lineage(
+                row_id=f"l{round}-{i}",
+                parent_ids=[f"a{i}"],
+                task_id=f"t{i}",
+                kind="synthetic",
+                round=round,
+                method="direct",
+                model="m@abc",
+                sampling={"temperature": 1.0},
+                verdict={"correct": i % 3 == 0},
+            ),
+            prompt=[{"role": "user", "content": f"What is {i} + {round}?"}],
+            completion=[
+                {
+                    "role": "assistant",
+                    "content": " ".join(["so" if i % 3 == 0 else "no"] * (words + i % 5)) + f" {i + round}",
+                }
+            ],
+            label=i % 3 == 0,
+        )
+        for i in range(count)
+    ]

@@ -87,7 +87,10 @@ def test_rows_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, rows, fact
 
 @pytest.mark.slow
 def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
-    """A generator of 20,000 rows of 2 kB (40 MB as text) must not be held; Python objects at the peak stay far below."""
+    """A generator of 20,000 rows of 2 kB (40 MB as text) must not be held.
+
+    Python objects at the peak stay far below.
+    """
     import tracemalloc
 
     one = rows(1)[0]

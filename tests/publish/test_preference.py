@@ -1,4 +1,7 @@
-"""Published pairs: the frozen schema, both loaders, the card, and the same policies over rounds as examples have."""
+"""Published pairs: the frozen schema, both loaders, the card.
+
+Policies over rounds are the same as for examples.
+"""
 
 import pytest
 import yaml
@@ -103,7 +106,10 @@ def test_the_card_speaks_of_pairs(tmp_path):
 
 
 class Merging(Template):
-    """A tokenizer that takes a reply's first "hm" into the prompt's last token, so that prompt and whole diverge earlier."""
+    """A tokenizer that takes a reply's first "hm" into the prompt's last token.
+
+    The prompt and the whole thus diverge earlier.
+    """
 
     def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
         ids = super().apply_chat_template(messages, tokenize, return_dict, add_generation_prompt)["input_ids"]

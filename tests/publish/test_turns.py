@@ -1,4 +1,7 @@
-"""Conversations with a loss flag for each turn: the frozen schema, both loaders, the card, and templates that do not fit."""
+"""Conversations with a loss flag for each turn.
+
+The frozen schema, both loaders, the card, and templates that do not fit.
+"""
 
 import pytest
 from datasets import load_dataset, load_from_disk
@@ -68,7 +71,10 @@ def make_episodes(count: int, round: int = 1, kind: str = "synthetic") -> list[P
 
 
 class Words:
-    """A tokenizer with a token for each word. `forgets` takes earlier turns of the assistant out, as templates of thinking models do."""
+    """A tokenizer with a token for each word.
+
+    `forgets` takes earlier turns of the assistant out, as templates of thinking models do.
+    """
 
     def __init__(self, forgets: bool = False) -> None:
         self.forgets, self.known = forgets, {}

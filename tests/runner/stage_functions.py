@@ -20,7 +20,10 @@ ASKS = (STEP,)
 
 
 async def mixed(row: Row, llm: LLM) -> Outcome:
-    """Two requests, one after the other; then kept (none to two rows), dropped or failed, by the row's number."""
+    """Two requests, one after the other.
+
+    Then the row is kept (as none to two rows), dropped or failed, by its number.
+    """
     n = row.payload["n"]
     first = (await llm.chat([{"role": "user", "content": f"first {n}"}], step=STEP))[0]
     second = (await llm.chat([{"role": "user", "content": f"second {n} {first.text}"}], step=STEP, n=2))[1]
@@ -81,7 +84,10 @@ async def fails_until(flag: str, row: Row, llm: LLM) -> Outcome:
 
 
 async def away_until(flag: str, every: int, row: Row, llm: LLM) -> Outcome:
-    """As an endpoint that is away: after the first rows, of every `every` rows one is answered, until the file `flag` is there."""
+    """As an endpoint that is away until the file `flag` is there.
+
+    After the first rows, one of every `every` rows is answered.
+    """
     answer = await plain(row, llm)
     if row.payload["n"] >= 4 and (row.payload["n"] % every or every > 1000) and not Path(flag).exists():
         raise EngineError("cannot connect (gave up after 6 attempts)", retryable=True)
@@ -121,7 +127,10 @@ async def kills_once(folder: str, row: Row, llm: LLM) -> Outcome:
 
 
 async def kills_late_then_at_once(folder: str, row: Row, llm: LLM) -> Outcome:
-    """Row 0 kills its worker: when others are under way the first time, as soon as it is seen from then on."""
+    """Row 0 kills its worker.
+
+    The first time it does so when others are under way, from then on as soon as it is seen.
+    """
     flag = Path(folder) / "killed"
     if row.payload["n"] == 0:
         if not flag.exists():
@@ -139,7 +148,10 @@ async def blocks(row: Row, llm: LLM) -> Outcome:
 
 
 def with_steps(recipe: Recipe) -> Stage:
-    """`mixed`, and then every other of its rows (by id, for the order of rows depends on the time they took)."""
+    """`mixed`, and then every other of its rows.
+
+    They are taken by id, for the order of rows depends on the time they took.
+    """
     return Stage(row=mixed, steps={"thin_out": thin_out}, prompts=ASKS)
 
 

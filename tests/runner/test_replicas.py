@@ -1,4 +1,7 @@
-"""Replicas of an engine, played by plain objects: deaths, hanging requests, and replicas that never come up."""
+"""Replicas of an engine, played by plain objects.
+
+They die, hang on requests, and never come up.
+"""
 
 import asyncio
 import gc
@@ -230,7 +233,10 @@ async def test_a_request_that_hangs() -> None:
 
 
 async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the cluster lacks the GPUs: a message in time, and freeing the engines does not wait for it either."""
+    """As when the cluster lacks the GPUs: a message in time.
+
+    Freeing the engines does not wait for it either.
+    """
     never = Replica("a")
 
     async def wait(*_: Any) -> None:

@@ -1,4 +1,7 @@
-"""The runner on a real Ray: rows are conserved, whatever dies; the same rows come out; finished work is not done again."""
+"""The runner on a real Ray: rows are conserved, whatever dies.
+
+The same rows come out, and finished work is not done again.
+"""
 
 import asyncio
 import os
@@ -92,7 +95,10 @@ async def test_a_row_that_kills_its_worker(stages: Stages) -> None:
 
 
 async def test_rows_that_a_dying_worker_was_not_yet_given(stages: Stages, tmp_path: Path) -> None:
-    """The row that kills is the first of its group: the others of the group have not been sent when the worker dies."""
+    """The row that kills is the first of its group.
+
+    The others of the group have not been sent when the worker dies.
+    """
     stages.engine = {"latency": 0.3}
     manifest = await stages(factory("kills_late_then_at_once", str(tmp_path)), in_flight=12)
     assert (manifest.rows_done, manifest.rows_failed) == (39, {"worker_died": 1})
@@ -108,7 +114,10 @@ async def test_a_worker_dies_once(stages: Stages, other: Stages, tmp_path: Path)
 
 
 async def test_workers_are_killed_at_random_moments(stages: Stages, tmp_path: Path) -> None:
-    """Three times kill -9 while rows are in flight. Rejects that a dead worker left without their part are gone."""
+    """Three times kill -9 while rows are in flight.
+
+    Rejects that a dead worker left without their part are gone.
+    """
     stages.engine = {"latency": 0.15, "jitter": 0.5}
     draw, killed = random.Random(7), []
 
@@ -195,7 +204,10 @@ async def test_rows_that_were_not_answered_are_tried_again(stages: Stages, tmp_p
 
 
 async def test_an_outage_is_not_held_against_the_rows(stages: Stages, tmp_path: Path) -> None:
-    """A share of rows that max_failed_share would allow: were the stage done with them, they would be lost for good."""
+    """A share of rows that max_failed_share would allow.
+
+    Were the stage done with them, they would be lost for good.
+    """
     away = factory("away_until", str(tmp_path / "back"), 2)
     with pytest.raises(
         StageError,
@@ -284,7 +296,10 @@ async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:
 
 
 async def test_a_disk_that_refuses_stops_the_stage(stages: Stages) -> None:
-    """It is not held against the rows. (As root, a folder's mode does not help: a file is in the place of a folder.)"""
+    """It is not held against the rows.
+
+    As root, a folder's mode does not help: a file is in the place of a folder.
+    """
     files.write_bytes(f"{stages.folder}/dropped", b"")
     with pytest.raises(
         StageError, match=r"cannot be written: .*Not a directory|cannot be written: .*File exists"
@@ -325,7 +340,10 @@ def halve(rows: Any) -> Iterator[Any]:
 
 
 async def test_steps_and_stages_that_pass_rows_on(stages: Stages) -> None:
-    """A stage with rows and steps; one of steps only; an empty one. None of the latter two starts a worker."""
+    """A stage with rows and steps; one of steps only; an empty one.
+
+    None of the latter two starts a worker.
+    """
     with_steps = Stage(row=None, steps={"halve": halve, "again": halve}, version=1)
     first = await stages(factory("no_model", asks=False))
     source = input_of(stages.run, stages.folder)

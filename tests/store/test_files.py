@@ -109,7 +109,10 @@ def test_folders_whose_names_look_like_patterns(folder: str, name: str) -> None:
 
 
 def test_listings_are_not_cached() -> None:
-    """Workers, in other processes, write parts: an object store's cached listing would hide them from the driver."""
+    """Workers, in other processes, write parts.
+
+    An object store's cached listing would hide them from the driver.
+    """
     assert not files.filesystem("memory://x")[0].dircache.use_listings_cache
 
 
@@ -129,7 +132,10 @@ def test_atomic_folder(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_of_a_folder_goes_and_what_another_process_writes_stays(tmp_path: Path) -> None:
     target, other = tmp_path / "model", tmp_path / "model-2"
-    writer = "import os, sys, time\nfrom pipeline.store import files\nwith files.atomic_folder(sys.argv[1]) as a:\n  print(a.name, flush=True)\n  time.sleep(60)"
+    writer = (
+        "import os, sys, time\nfrom pipeline.store import files\n"
+        "with files.atomic_folder(sys.argv[1]) as a:\n  print(a.name, flush=True)\n  time.sleep(60)"
+    )
     killed, alive, neighbour = (
         subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
         for path in (target, target, other)

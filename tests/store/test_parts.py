@@ -1,4 +1,7 @@
-"""Parts: what a kill leaves at any moment is either a whole part or is swept away, and every row is accounted for once."""
+"""Parts: what a kill leaves at any moment is either a whole part or is swept away.
+
+Every row is accounted for once.
+"""
 
 import contextlib
 import shutil
@@ -102,7 +105,10 @@ def three(folder: Path, writer: str = "00000") -> PartWriter:
 
 
 def test_a_kill_at_every_write_of_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of the three files a flush reaches, sweeping leaves the part whole or nothing of it, and the older part alone."""
+    """Whichever of the three files a flush reaches, sweeping leaves the part whole or nothing of it.
+
+    The older part is left alone.
+    """
 
     class Killed(BaseException):
         pass

@@ -142,7 +142,10 @@ def test_threads(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_and_stays_one(tmp_path: Path) -> None:
-    """After a half-written line nothing more may be appended: it would be joined to the half line and lost unseen."""
+    """After a half-written line nothing more may be appended.
+
+    It would be joined to the half line and lost unseen.
+    """
     writer = RequestLogWriter(str(tmp_path), "00000", sync_seconds=1000)
     writer.append(record(0))
     size = os.path.getsize(tmp_path / "00000.jsonl")
@@ -187,7 +190,10 @@ def test_a_failed_sync_is_shown_to_the_next(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_sync_waits_for_the_one_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part may be written when `sync` returns: it must not return while another thread still syncs the same records."""
+    """A part may be written when `sync` returns.
+
+    It must not return while another thread still syncs the same records.
+    """
     writer = RequestLogWriter(str(tmp_path), "00000", sync_seconds=1000)
     writer.append(record(0))
     begun, go_on, synced = threading.Event(), threading.Event(), []

@@ -1,4 +1,7 @@
-"""A tiny, randomly initialized Llama with the packaged model's tokenizer, and published rounds to train on."""
+"""A tiny model and published rounds to train on.
+
+The model is a randomly initialized Llama with the packaged model's tokenizer.
+"""
 
 import functools
 import importlib.util
@@ -73,7 +76,10 @@ def rounds(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[int
 
 @pytest.fixture
 def make_spec(tiny_model: Path, rounds: dict[int, Path], tmp_path: Path) -> Callable[..., TrainSpec]:
-    """A function from Train settings (and a mixture policy) to a spec that trains the tiny model in tmp_path."""
+    """A function from Train settings (and a mixture policy) to a spec.
+
+    The spec trains the tiny model in tmp_path.
+    """
 
     def make(policy: str = "all", keep_real: bool = True, seed: int = 3, **settings: Any) -> TrainSpec:
         train = Train(

@@ -1,4 +1,7 @@
-"""An adapter for a role: trained on the base model, saved unmerged, continued, and part of the fingerprint."""
+"""An adapter for a role.
+
+It is trained on the base model, saved unmerged, continued, and part of the fingerprint.
+"""
 
 from dataclasses import replace
 from pathlib import Path

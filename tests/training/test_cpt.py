@@ -95,7 +95,10 @@ def write_replay(folder: Path, count: int = 8) -> str:
 
 @pytest.fixture
 def make_cpt(make_spec: Any, tokenizer: Any, tmp_path: Path) -> Any:
-    """A function from Train settings to a spec that trains the tiny model on 20 texts, with or without general text."""
+    """A function from Train settings to a spec.
+
+    The spec trains the tiny model on 20 texts, with or without general text.
+    """
     for name, order in (("d", 1), ("reversed", -1)):
         publish(measure(make_texts(20)[::order], tokenizer, TEXTS), tmp_path / name, FACTS, 0, TEXTS)
 

@@ -1,4 +1,7 @@
-"""DPO: what TRL makes of published pairs, that the margin grows, that a killed training ends the same, and its trainer.yaml."""
+"""DPO: what TRL makes of published pairs, and its trainer.yaml.
+
+The margin grows, and a killed training ends the same.
+"""
 
 import dataclasses
 import pickle
@@ -72,7 +75,7 @@ def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> M
 
 @pytest.fixture
 def make_spec(tiny_model: Path, pairs: dict[int, Path], tmp_path: Path) -> Callable[..., TrainSpec]:
-    """A function from train.dpo's settings (and `train`'s) to a spec that trains the tiny model in tmp_path."""
+    """A function from settings of train.dpo (and of train) to a spec for the tiny model in tmp_path."""
 
     def make(train: dict[str, Any] | None = None, policy: str = "all", **dpo: Any) -> TrainSpec:
         settings = {
@@ -133,7 +136,7 @@ def test_the_default_loss_also_teaches_the_chosen_answer(make_spec, pairs):
 
 
 def test_trl_reads_every_token_of_both_answers(make_spec, pairs, tokenizer):
-    """Pairs with every lineage column go through the real DPOTrainer; ids and masks are compared token by token."""
+    """Pairs with every lineage column through the real DPOTrainer; ids and masks token by token."""
     trainer = build_trainer(config(make_spec(), list(pairs.values()), precompute_ref_log_probs=False))
     published = datasets.concatenate_datasets(
         [datasets.load_from_disk(str(folder))["train"] for folder in pairs.values()]
@@ -203,7 +206,10 @@ def test_the_reference_is_asked_beforehand_where_that_is_cheaper(make_spec, step
 
 @pytest.mark.parametrize("which", ["start", "base", "base with LoRA"])
 def test_what_is_computed_beforehand_is_what_would_be_computed_then(make_spec, pairs, other_model, which):
-    """The first loss of both ways is the same: log 2 from the start itself, another one from another reference."""
+    """The first loss of both ways is the same.
+
+    It is log 2 from the start itself, another one from another reference.
+    """
     lora = {"lora": Lora(r=4, alpha=8)} if "LoRA" in which else {}
     spec = make_spec(lora, max_steps=1)
     spec = dataclasses.replace(spec, reference=None if which == "start" else other_model)
@@ -266,7 +272,7 @@ def test_lora_against_a_reference_of_its_own_on_two_workers(
 
 
 def test_an_interrupted_training_ends_the_same(make_spec, in_process, monkeypatch):
-    """Also the reference: a resumed training compares with the model it started from, not with its checkpoint."""
+    """A resumed training's reference is the model it started from, not its checkpoint."""
     from transformers import Trainer
 
     spec = make_spec(epochs=4, learning_rate=1e-3, beta=0.5)

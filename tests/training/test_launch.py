@@ -1,4 +1,7 @@
-"""Whole trainings of the tiny model inside Ray Train: what comes out, and that the same call finds it again."""
+"""Whole trainings of the tiny model inside Ray Train.
+
+What comes out, and that the same call finds it again.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -53,7 +56,10 @@ def test_trains_records_and_finds_itself_done(local_ray, make_spec, tiny_model):
 
 
 def test_lora_on_a_draw_without_the_too_long_ones(local_ray, make_spec, tiny_model, tokenizer, tmp_path):
-    """The adapter is merged, the drawn mixture becomes a dataset of its own, long examples are counted and not cut."""
+    """The adapter is merged, and the drawn mixture becomes a dataset of its own.
+
+    Long examples are counted and not cut.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""train.max_tokens: as many steps as come nearest to a number of tokens, whatever the length of the examples."""
+"""train.max_tokens: as many steps as come nearest to a number of tokens, however long the examples are."""
 
 from collections.abc import Callable
 from dataclasses import replace

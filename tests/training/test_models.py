@@ -63,9 +63,9 @@ def test_a_hub_id_is_its_cached_commit(tiny_model, tmp_path, monkeypatch):
         name: {"size": 1, "blob_id": "0"}
         for name in (*os.listdir(tiny_model), "README.md", "onnx/model.onnx")
     }
-    (
-        repository / "trees"
-    ).mkdir()  # as huggingface_hub keeps it: all files of the commit, also those that are of no use here and are not fetched
+    # As huggingface_hub keeps it: all files of the commit, also those that are of no use here and are not
+    # fetched.
+    (repository / "trees").mkdir()
     (repository / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": listed}))
     found = resolve_model("some/model")
     assert (Path(found.path), found.name, found.revision) == (

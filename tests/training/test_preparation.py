@@ -1,4 +1,7 @@
-"""What TRL makes of published data: the loss mask token by token, nothing cut, and batches that pad little."""
+"""What TRL makes of published data.
+
+The loss mask token by token, nothing cut, and batches that pad little.
+"""
 
 import dataclasses
 import itertools
@@ -105,7 +108,10 @@ def test_packing_keeps_every_token(make_spec, rounds):
 
 
 def test_packed_texts_do_not_see_each_other(make_spec, rounds):
-    """The log-probability of a packed text is that of the text alone: neither its neighbours nor its place matter."""
+    """The log-probability of a packed text is that of the text alone.
+
+    Neither its neighbours nor its place matter.
+    """
     import torch
 
     packed = build_trainer(config(make_spec(packing=True), list(rounds.values())))

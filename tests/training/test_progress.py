@@ -1,4 +1,7 @@
-"""Progress lines: of repeated steps the last counts, a torn line does not, and a follower sees each line once."""
+"""Progress lines.
+
+Of repeated steps the last counts, a torn line does not, and a follower sees each line once.
+"""
 
 import time
 

@@ -1,4 +1,7 @@
-"""After kill -9 of a worker or the driver, training resumes from the last complete checkpoint to the same end."""
+"""Resumed trainings.
+
+After kill -9 of a worker or the driver, one resumes from the last complete checkpoint to the same end.
+"""
 
 import dataclasses
 import os

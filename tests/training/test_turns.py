@@ -1,4 +1,7 @@
-"""Episodes through the real SFTTrainer: the mask token by token, nothing cut, recounted for other tokenizers."""
+"""Episodes through the real SFTTrainer.
+
+The mask token by token, nothing cut, recounted for other tokenizers.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -41,7 +44,10 @@ def config_of(spec: TrainSpec, folders: list[Any], **arguments: Any) -> dict[str
 
 
 def test_fault_6_loss_falls_on_the_flagged_turns_token_by_token(spec, episodes, tokenizer) -> None:
-    """The instruction, the bad action and every observation are masked; the reflection and the good rest are not."""
+    """The instruction, the bad action and every observation are masked.
+
+    The reflection and the good rest are not.
+    """
     trainer = build_trainer(config_of(spec, [episodes]))
     published = datasets.load_from_disk(str(episodes))["train"]
     assert len(trainer.train_dataset) == len(published) == 10 and set(published.column_names) == set(

@@ -37,10 +37,12 @@ from stages.methods.entigraph import advice, copies, entities, plan
 from stages.methods.entigraph.options import EntiGraphOptions
 from stages.methods.entigraph.texts import cap_tokens, sections, title_of
 from stages.steps import filters
+from stages.steps.near_duplicates import near_duplicates
 from stages.steps.samples import answer_fields
 from stages.steps.sentences import whole_sentences
 
 VERSION = 4
+SHINGLE = 3  # words: near-duplicates share most of their runs of so many
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"
 JUDGE, ASK, ASK_OPEN = "entigraph/judge", "entigraph/ask", "entigraph/ask_open"
 STYLES = ("simple", "encyclopedic", "scholarly")
@@ -97,7 +99,8 @@ class EntiGraph(Method):
         checks |= {"filters": self.recipe.filters.fingerprint()}
         steps: dict[str, DatasetStep] = {}
         if o.near_duplicate:
-            steps["near_duplicates"] = copies.near_duplicates(o.near_duplicate)
+            document, text = (lambda row: row.payload["task_id"]), (lambda row: row.payload["text"])
+            steps["near_duplicates"] = near_duplicates(o.near_duplicate, SHINGLE, tuple, text, document)
         written = o.model_dump(mode="json", include=WRITTEN_BY)
         judge = {"faithfulness": o.faithfulness, "sampling": o.sampling.judge.model_dump()}
         asked = (JUDGE,) if o.faithfulness else ()

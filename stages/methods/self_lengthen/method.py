@@ -23,7 +23,7 @@ from pipeline.engines.base import Completion, Message, Sampling
 from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import row_id, unit_interval
 from pipeline.methods import Example, Method, Stage
-from pipeline.protocols import Work
+from pipeline.protocols import Pair, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM, together
@@ -62,11 +62,10 @@ class SelfLengthen(Method):
             )
         if recipe.filters.own:
             raise ConfigError("filters.own: method self_lengthen has rules of its own for texts; remove it.")
-        if recipe.train.kind != "sft":
+        if recipe.train.kind not in ("sft", "dpo", "sft_then_dpo"):
             raise ConfigError(
-                "method self_lengthen has no wrong answers to pair with the right ones: train.kind is "
-                f"{recipe.train.kind!r}, expected "
-                "'sft'."
+                "method self_lengthen has longer and shorter texts, but no wrong ones: train.kind is "
+                f"{recipe.train.kind!r}, expected 'sft', 'dpo' or 'sft_then_dpo'."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -248,12 +247,20 @@ class SelfLengthen(Method):
         first.
         """
         made = row.payload
-        answer: list[Message] = [{"role": "assistant", "content": made["text"]}]
+        answer = [_assistant(made["text"])]
         pairs = [Example(self._write(made.get("asked", made["question"])), answer, role=GENERATOR)]
         if "draft" in made:
             draft = thinned(made["draft"], self.options.noise, self.recipe.seed, row.id)
             pairs.append(Example(self._extend(made["question"], draft), answer, role=EXTENDER))
         return pairs
+
+    def pairs(self, right: Sequence[Row], wrong: Sequence[Row]) -> Iterable[Pair]:
+        """The long text against its draft, as answers to the instruction."""
+        for row in right:
+            made = row.payload
+            short = Row(row.id, {**made, "verdict": {"correct": False, "problem": "shorter"}}, row.parents)
+            chosen, rejected = ([_assistant(made[name])] for name in ("text", "draft"))
+            yield Pair(self._write(made["asked"]), chosen, rejected, row, short)
 
     def trained_texts(self, row: Row) -> list[str]:
         """The text, and the draft in the extender's prompt."""
@@ -287,6 +294,10 @@ class SelfLengthen(Method):
             "Instructions that ask for the length of their text: "
             f"{asking} of {total}, {own} in the model's words"
         ]
+
+
+def _assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
 
 
 async def _answer(llm: LLM, step: str, sampling: Sampling, number: int, **variables: Any) -> Completion:

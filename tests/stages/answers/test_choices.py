@@ -17,12 +17,14 @@ def choice(text: str, options: list[str] | None = OPTIONS) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        "B", "b", "(b)", "B.", "B)", "B:", "B\u3002", "[B]", "{B}", "<B>", "\u3010B\u3011", "\uff22", "\uff08B\uff09", "$B$", "`B`", '"B"', "B ✅",
-        "\\text{B}", "\\textbf{(B)}", "**B**", "<b>B</b>", "Venus", "venus.", "Option B", "choice (B)", "LETTER B",
-        "B. Venus", "(B) Venus.", "B - Venus", "B \u2013 Venus", "B: Venus", "B (Venus)", "B Venus", "Venus (B)", "**B** - Venus",
-        "\\text{B}. Venus", "B because it is hot", "B, since it is hot", "B is correct", "Option B is correct",
-        "B is the correct answer", "The correct option is B", "The answer is B.", "The correct answer is (B) Venus",
-        "The answer is Venus", "It is B", "B!", "B = Venus", "B \u2192 Venus", "$\\text{(B)}$ Venus", "It is option B.", "So the right choice is: B",
+        "B", "b", "(b)", "B.", "B)", "B:", "B\u3002", "[B]", "{B}", "<B>", "\u3010B\u3011", "\uff22",
+        "\uff08B\uff09", "$B$", "`B`", '"B"', "B ✅", "\\text{B}", "\\textbf{(B)}", "**B**", "<b>B</b>",
+        "Venus", "venus.", "Option B", "choice (B)", "LETTER B", "B. Venus", "(B) Venus.", "B - Venus",
+        "B \u2013 Venus", "B: Venus", "B (Venus)", "B Venus", "Venus (B)", "**B** - Venus",
+        "\\text{B}. Venus", "B because it is hot", "B, since it is hot", "B is correct",
+        "Option B is correct", "B is the correct answer", "The correct option is B", "The answer is B.",
+        "The correct answer is (B) Venus", "The answer is Venus", "It is B", "B!", "B = Venus",
+        "B \u2192 Venus", "$\\text{(B)}$ Venus", "It is option B.", "So the right choice is: B",
     ],
 )  # fmt: skip
 def test_every_form_of_b(text: str) -> None:

@@ -46,7 +46,7 @@ def finished(
 
 
 def test_arms_share_what_they_have_in_common(finished: tuple[Lineup, dict[str, Any], Path]) -> None:
-    """The untrained model, round 0 and the samples of round 1 are everyone's; window trains on what all does."""
+    """The untrained model, round 0 and round 1's samples are everyone's; window trains on what all does."""
     line, _, _ = finished
     runs = line.everything()
     sent = asked(runs)
@@ -137,7 +137,7 @@ def test_a_budget_stops_it_and_more_of_it_goes_on(tmp_path: Path, tiny_model: Pa
 
 
 def test_a_run_that_fails_does_not_keep_the_others(finished: tuple[Lineup, dict[str, Any], Path]) -> None:
-    """An arm that keeps no row has nothing to train on without real data. It joins late, and asks nothing anew."""
+    """An arm that keeps no row and has no real data cannot train. It joins late, and asks nothing anew."""
     _, before, path = finished
     empty = "{filters.min_tokens: 500, accumulate.policy: replace, accumulate.keep_real: false}"
     outcome, found = make(path, f"arms.empty={empty}")

@@ -1,4 +1,7 @@
-"""Judging without Ray: a stage's function and steps over rows in memory, with a scripted model at every seat."""
+"""Judging without Ray, with a scripted model at every seat.
+
+A stage's function and steps run over rows in memory.
+"""
 
 import asyncio
 import functools

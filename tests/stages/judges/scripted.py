@@ -1,4 +1,7 @@
-"""Answers of the scripted engine: open answers of different lengths, and judges of them, by the request alone."""
+"""Answers of the scripted engine, by the request alone.
+
+Open answers of different lengths, and judges of them.
+"""
 
 import re
 

@@ -58,7 +58,8 @@ def test_an_answer_cannot_score_itself(text: str) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        "10", "Score: 10", score("10"), score(11), score(0), score(7.5), score(True), score(None), "", "{}", "[]",
+        "10", "Score: 10", score("10"), score(11), score(0), score(7.5), score(True), score(None),
+        "", "{}", "[]",
         '{"reason": "r", "score": 10, "score": 1}', score(9) + score(2), f"Well. {score(9)}",
         '{"reason": "r", "score": 9, "extra": 1}', '{"score": 9}', '{"reason": "it breaks', "[" * 5000,
         Completion(score(9), "length", 1, 1),

@@ -1,4 +1,7 @@
-"""Questions without answers, from the first request to the trained model: a judge decides, and is measured."""
+"""Questions without answers, from the first request to the trained model.
+
+A judge decides, and is measured.
+"""
 
 import json
 from collections import Counter

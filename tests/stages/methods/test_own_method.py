@@ -47,7 +47,10 @@ asyncio.run(through(run, run.freeze(load_recipe("recipe.yaml", sys.argv[1:]))))
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> RunDir:
-    """A round, up to its published dataset, of the example in a folder of its own: real Ray, scripted answers."""
+    """A round, up to its published dataset, of the example in a folder of its own.
+
+    Ray is real, answers are scripted.
+    """
     folder = tmp_path_factory.mktemp("elsewhere") / "own"
     shutil.copytree(EXAMPLE, folder)
     changes = (

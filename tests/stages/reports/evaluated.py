@@ -16,9 +16,10 @@ from tests.conftest import tiny_recipe
 def evaluated(
     root: Path, answers: Mapping[RoundKey, Mapping[str, bool | None]], document: bool = False, **recipe: Any
 ) -> RunDir:
-    """Return a run in which the model of each round answered the questions by id: right, wrong, or not at all.
+    """Return a run in which the model of each round answered the questions by id.
 
-    With `document`, the first letter of a question's id is its document.
+    An answer is right, wrong, or missing. With `document`, the first letter of a question's id is its
+    document.
     """
     run = RunDir(root)
     run.freeze(tiny_recipe(**recipe))

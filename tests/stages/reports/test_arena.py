@@ -25,8 +25,8 @@ def right(count: int, first: int = 0) -> dict[str, bool | None]:
 def took(run: RunDir, tokens: int, trained: int) -> RunDir:
     """Note what round 1 of a run took."""
     Manifest(
-        stage="generate", round=1, method="direct", fingerprint="f", rows_in=0, rows_done=0, rows_out=0, seconds=60.0,
-        tokens=Tokens(completion=tokens),
+        stage="generate", round=1, method="direct", fingerprint="f", rows_in=0, rows_done=0, rows_out=0,
+        seconds=60.0, tokens=Tokens(completion=tokens),
     ).write(run.stage(1, "generate"))  # fmt: skip
     files.write_json(f"{run.stage(1, 'train')}/train.json", {"tokens": trained, "steps": 10, "seconds": 59.0})
     return run

@@ -1,4 +1,7 @@
-"""Curves through points: the paper's own curve as a golden figure, and errors on points that were left out."""
+"""Curves through points.
+
+The paper's own curve is a golden figure; errors are those on points that were left out.
+"""
 
 import numpy as np
 import pytest

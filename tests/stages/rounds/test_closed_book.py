@@ -1,4 +1,7 @@
-"""Closed-book questions by log-likelihood, and by generation: what is right, what is wrong, and what cannot be asked."""
+"""Closed-book questions, by log-likelihood and by generation.
+
+What is right, what is wrong, and what cannot be asked.
+"""
 
 import asyncio
 from typing import Any

@@ -76,7 +76,10 @@ async def test_a_verifier_of_the_user_s_own_reads_for_itself() -> None:
 
 
 def frozen(tmp_path: Path, columns: dict[str, Any], **changes: Any) -> tuple[RunDir, Recipe]:
-    """Return a run with 20 questions, 5 of them held out; each row has the columns question, answer, wrong."""
+    """Return a run with 20 questions, 5 of them held out.
+
+    Each row has the columns question, answer, wrong.
+    """
     (tmp_path / "q.jsonl").write_text(
         "".join(f'{{"question": "Q {i}?", "answer": "{i}"}}\n' for i in range(20))
     )
@@ -208,7 +211,10 @@ LOOSE = {"mean": 0.31, "low": 0.25, "high": 0.38}
 def test_every_accuracy_stands_beside_the_share_that_could_be_read(
     more: dict[str, Any], shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loose accuracy is shown where it is beyond the interval; evaluations of older versions have none."""
+    """The loose accuracy is shown where it is beyond the interval.
+
+    Evaluations of older versions have none.
+    """
     run = RunDir(tmp_path / "run")
     run.freeze(tiny_recipe())
     Path(run.stage(0, "evaluate")).mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""Further evaluation sets: a recipe without any is what it was, each set has its own judge, and mistakes are named."""
+"""Further evaluation sets, each with its own judge.
+
+A recipe without any is what it was, and mistakes are named.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""A round's judged answers: right ones from verify's rows, wrong ones from what it dropped, and nothing else."""
+"""A round's judged answers, and nothing else.
+
+Right ones are from verify's rows, wrong ones from what it dropped.
+"""
 
 import pytest
 
@@ -11,7 +14,10 @@ __all__ = ["built"]
 
 
 def test_wrong_answers_and_minorities_are_wrong_what_failed_is_neither(built: Built):
-    """Of five answers one was voted right, one compared and found wrong, two outvoted; the verifier failed on one."""
+    """Of five answers one was voted right, one compared and found wrong, two outvoted.
+
+    On the fifth the verifier failed.
+    """
     source = judged_answers(Round(built.run, 1, built.run.recipe()))
     rows = list(source.rows())
     assert source.count == len(rows) == 4

@@ -1,4 +1,7 @@
-"""The whole loop on a tiny model: Ray, TRL, the scripted engine. Then branches of that run, and both side by side."""
+"""The whole loop on a tiny model: Ray, TRL, the scripted engine.
+
+Then branches of that run, and both side by side.
+"""
 
 import asyncio
 import json
@@ -135,6 +138,8 @@ def test_rounds_table_complete(finished: tuple[RunDir, Recipe]) -> None:
     )
     assert all({"pass@1", "pass@4", "maj@4"} <= f.keys() for f in facts)
     assert facts[2]["against_previous"]["round"] == 0 and facts[2]["generated_tokens"] > 0
+    report = Path(finished[0].path("report.html")).read_text()
+    assert "all 2 rounds finished" in report and f"{facts[3]['greedy']['mean']:.1%}" in report
 
 
 def test_branch_shares_unaffected_stages(
@@ -268,7 +273,10 @@ def test_removed_model_needed_only_for_evaluation(finished: tuple[RunDir, Recipe
 def test_under_replace_the_same_answers_are_published_in_every_round(
     finished: tuple[RunDir, Recipe], tmp_path: Path
 ) -> None:
-    """Round 2 repeats what round 1 verified: a duplicate where both are trained on, and none under replace."""
+    """Round 2 repeats what round 1 verified.
+
+    It is a duplicate where both are trained on, and none under replace.
+    """
     run, recipe = finished
     published = {}
     for policy in ("all", "replace", "window:2"):

@@ -1,4 +1,7 @@
-"""The loop with preference pairs: built in each round, published, trained on after the examples, inspected and traced."""
+"""The loop with preference pairs.
+
+They are built in each round, published, trained on after the examples, inspected and traced.
+"""
 
 import asyncio
 import json
@@ -253,7 +256,10 @@ def test_changed_preferences_refused(finished: tuple[RunDir, Recipe]) -> None:
 def test_round_without_pairs(
     tmp_path: Path, in_process: None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When all answers are right, `dpo` stops with a remedy; `sft_then_dpo` warns and trains on the answers alone."""
+    """When all answers are right, `dpo` stops with a remedy.
+
+    `sft_then_dpo` warns and trains on the answers alone.
+    """
     engine = {"kind": "scripted", "answers": "tests.stages.rounds.test_preference_loop:always_right"}
     common = {"engine": engine, "demonstrations": None, "rounds": 1, "questions_per_round": 5}
     for kind in ("dpo", "sft_then_dpo"):
@@ -268,7 +274,8 @@ def test_round_without_pairs(
         if kind == "dpo":
             with pytest.raises(
                 StageError,
-                match=r"round 1 has no preference pair to train on .*selfloop branch .* --round 0 --set train.kind=sft_then_dpo",
+                match=r"round 1 has no preference pair to train on .*"
+                r"selfloop branch .* --round 0 --set train.kind=sft_then_dpo",
             ):
                 asyncio.run(loop.train(1))
             continue

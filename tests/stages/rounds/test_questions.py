@@ -47,8 +47,10 @@ def write(run: RunDir, folder: str, stage: str, outcomes: list[tuple[Row, Outcom
 
 @pytest.fixture
 def answered(tmp_path: Path) -> RunDir:
-    """A run of two rounds. Right answers of round 1: all 4 of q0, 3 of q1, 2 of q2, 1 of q3, none of q4; of round 2,
-    which asked q0 again, one of two. q5 has failed rows only, the others were not asked.
+    """A run of two rounds.
+
+    Right answers of round 1: all 4 of q0, 3 of q1, 2 of q2, 1 of q3, none of q4; of round 2, which asked q0
+    again, one of two. q5 has failed rows only, the others were not asked.
     """
     run = RunDir(tmp_path / "run")
     write(run, run.tasks("train"), "tasks", [(Row(q, {"task_id": q}), RIGHT) for q in TASKS])

@@ -1,4 +1,7 @@
-"""A round that trains an adapter for each role: from which data, from where on, and what is said of them together. TRL is not started."""
+"""A round that trains an adapter for each role.
+
+From which data, from where on, and what is said of them together. TRL is not started.
+"""
 
 import shutil
 from collections.abc import Callable

@@ -20,7 +20,10 @@ BODY = {  # body of `def f(x)`, called as f(1), which ought to give 2
     "execve": "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'print(2)'])",
     "shell_library": "import os; os.execv('/lib64/ld-linux-x86-64.so.2', ['ld', '/bin/true'])",
     "multiprocessing": "import multiprocessing as m\n    with m.Pool(2) as p: return p.map(abs, [2])[0]",
-    "threads": "import threading, time\n    for _ in range(10**6): threading.Thread(target=time.sleep, args=(99,)).start()",
+    "threads": (
+        "import threading, time\n"
+        "    for _ in range(10**6): threading.Thread(target=time.sleep, args=(99,)).start()"
+    ),
     "endless": "while True: pass",
     "endless_sleep": "import time; time.sleep(10**6)",
     "endless_regex": "import re; return re.match('(a+)+$', 'a' * 60 + 'b')",
@@ -38,8 +41,12 @@ BODY = {  # body of `def f(x)`, called as f(1), which ought to give 2
     "fill_scratch": "f = open('big', 'wb')\n    while True: f.write(bytes(10**6)); f.flush()",
     "many_files": "i = 0\n    while True: open(f'f{i}', 'w').close(); i += 1",
     "many_descriptors": "a = []\n    while True: a.append(open('/dev/zero'))",
-    "shared_memory": "import ctypes; return 2 if ctypes.CDLL(None).syscall(29, 0, 1 << 30, 0o1777) >= 0 else 3",
-    "kill_parent": "import os, signal; os.kill(os.getppid(), signal.SIGKILL); return 2 if os.getppid() else 3",
+    "shared_memory": (
+        "import ctypes; return 2 if ctypes.CDLL(None).syscall(29, 0, 1 << 30, 0o1777) >= 0 else 3"
+    ),
+    "kill_parent": (
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL); return 2 if os.getppid() else 3"
+    ),
     "kill_group": "import os, signal; os.killpg(0, signal.SIGKILL); return 2",
     "kill_all": "import os, signal; os.kill(-1, signal.SIGKILL); return 3",
     "kill_self": "import os, signal; os.kill(os.getpid(), signal.SIGKILL); return 3",
@@ -53,7 +60,10 @@ BODY = {  # body of `def f(x)`, called as f(1), which ought to give 2
     "dns": "import socket; return socket.gethostbyname('localhost') and 2",
     "http": "import urllib.request as u; return u.urlopen('http://127.0.0.1:8265').status and 2",
     "unix_socket": "import socket; socket.socket(socket.AF_UNIX); return 2",
-    "mount": "import ctypes; return 2 if ctypes.CDLL(None).mount(b'tmpfs', b'/scratch', b'tmpfs', 0, b'') >= 0 else 3",
+    "mount": (
+        "import ctypes; "
+        "return 2 if ctypes.CDLL(None).mount(b'tmpfs', b'/scratch', b'tmpfs', 0, b'') >= 0 else 3"
+    ),
     "unshare": "import ctypes; return 2 if ctypes.CDLL(None).unshare(0x10000000) >= 0 else 3",
     "chroot": "import os; os.chroot('/scratch'); return 2",
     "setuid": "import os; os.setuid(1000); return 2",
@@ -66,7 +76,9 @@ BODY = {  # body of `def f(x)`, called as f(1), which ought to give 2
     "io_uring": "import ctypes; return 2 if ctypes.CDLL(None).syscall(425, 1, 0) >= 0 else 3",
     "equals_all": "return type('E', (), {'__eq__': lambda s, o: True})()",
     "int_equals_all": "return type('I', (int,), {'__eq__': lambda s, o: True, '__hash__': int.__hash__})(3)",
-    "text_equals_all": "return type('S', (str,), {'__eq__': lambda s, o: True, '__str__': lambda s: '2'})('3')",
+    "text_equals_all": (
+        "return type('S', (str,), {'__eq__': lambda s, o: True, '__str__': lambda s: '2'})('3')"
+    ),
     "list_equals_all": "return type('L', (list,), {'__eq__': lambda s, o: True})()",
     "raise_assertion": "raise AssertionError",
     "raise_own": "raise type('Passed', (BaseException,), {})()",
@@ -80,7 +92,8 @@ MODULE = {  # whole programs
     "patch_harness": (
         "import sys\nfor m in list(sys.modules.values()):\n"
         "    for n in ('run_asserts', 'Cases', 'Case', 'send', 'encode'):\n"
-        "        if hasattr(m, n): setattr(m, n, lambda *a, **k: {'passed': 9, 'total': 9})\ndef f(x): return 3"
+        "        if hasattr(m, n): setattr(m, n, lambda *a, **k: {'passed': 9, 'total': 9})\n"
+        "def f(x): return 3"
     ),
     "patch_frames": (
         "import sys\nf_ = sys._getframe()\nwhile f_:\n"
@@ -88,7 +101,8 @@ MODULE = {  # whole programs
         "def f(x): return 3"
     ),
     "forge_report": (
-        'import os\nfor n in range(64):\n    try: os.write(n, b\'\\0{"passed": 1, "total": 1, "error": ""}\')\n'
+        "import os\nfor n in range(64):\n"
+        '    try: os.write(n, b\'\\0{"passed": 1, "total": 1, "error": ""}\')\n'
         "    except OSError: pass\ndef f(x): return 3"
     ),
     "at_exit": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef f(x): return 3",

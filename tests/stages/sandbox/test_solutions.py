@@ -141,22 +141,52 @@ def test_no_verdict_is_wrong() -> None:
     ("tests", "entry_point", "code", "passed"),
     [
         # HumanEval: a function check(candidate)
-        ("def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 6\n", "f", "def f(x): return 2 * x", 2),
+        (
+            "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 6\n",
+            "f", "def f(x): return 2 * x", 2,
+        ),
         # MBPP: a list of asserts, some with imports and other calls around the function
-        (["import math", "assert math.isclose(f(2), 4.0)", "assert set(f2([1, 2])) == {1, 2}"], None, "def f(x): return 2.0 * x\ndef f2(l): return iter(l)", 2),
+        (
+            ["import math", "assert math.isclose(f(2), 4.0)", "assert set(f2([1, 2])) == {1, 2}"],
+            None, "def f(x): return 2.0 * x\ndef f2(l): return iter(l)", 2,
+        ),
         # APPS: a function and cases, one of which wraps its output in a list
         ({"fn_name": "f", "inputs": [[2], [3]], "outputs": [[4], 6]}, None, "def f(x): return 2 * x", 2),
-        ({"fn_name": "Solution().f", "inputs": [[2]], "outputs": [4]}, None, "class Solution:\n    def f(self, x): return 2 * x", 1),
+        (
+            {"fn_name": "Solution().f", "inputs": [[2]], "outputs": [4]},
+            None, "class Solution:\n    def f(self, x): return 2 * x", 1,
+        ),
         # APPS: standard input and output
-        (json.dumps({"inputs": ["2\n", "3\n"], "outputs": ["4\n", "6 "]}), None, "print(2 * int(input()))", 2),
-        ({"inputs": [["2", "3"]], "outputs": [["5"]]}, None, "import sys\nprint(sum(map(int, sys.stdin)))\nsys.exit(0)", 1),
+        (
+            json.dumps({"inputs": ["2\n", "3\n"], "outputs": ["4\n", "6 "]}),
+            None, "print(2 * int(input()))", 2,
+        ),
+        (
+            {"inputs": [["2", "3"]], "outputs": [["5"]]},
+            None, "import sys\nprint(sum(map(int, sys.stdin)))\nsys.exit(0)", 1,
+        ),
         # LiveCodeBench: arguments and result as JSON text
-        ({"fn_name": "f", "inputs": ["[1, 2]\n3"], "outputs": ["[4, 5]"]}, None, "def f(a, n): return [x + n for x in a]", 1),
+        (
+            {"fn_name": "f", "inputs": ["[1, 2]\n3"], "outputs": ["[4, 5]"]},
+            None, "def f(a, n): return [x + n for x in a]", 1,
+        ),
         # a class, changes in place, exceptions
-        ("s = Stack()\ns.push(3)\nassert s.pop() == 3", None, "class Stack:\n    def __init__(self): self.a = []\n    def push(self, x): self.a.append(x)\n    def pop(self): return self.a.pop()", 1),
+        (
+            "s = Stack()\ns.push(3)\nassert s.pop() == 3",
+            None,
+            "class Stack:\n    def __init__(self): self.a = []\n"
+            "    def push(self, x): self.a.append(x)\n    def pop(self): return self.a.pop()",
+            1,
+        ),
         ("a = [3, 1]\nf(a)\nassert a == [1, 3]", None, "def f(a): a.sort()", 1),
-        ("try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False\nassert f(1) == 1", None, "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x", 1),
-        ("assert f({(1, 2): {3}}, b'x', 10**30) == ({(1, 2): {3}}, b'x', 10**30)", None, "def f(*a): return a", 1),
+        (
+            "try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False\nassert f(1) == 1",
+            None, "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x", 1,
+        ),
+        (
+            "assert f({(1, 2): {3}}, b'x', 10**30) == ({(1, 2): {3}}, b'x', 10**30)",
+            None, "def f(*a): return a", 1,
+        ),
     ],
 )  # fmt: skip
 def test_layouts_as_published(tests: Any, entry_point: str | None, code: str, passed: int) -> None:

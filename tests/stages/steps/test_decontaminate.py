@@ -43,7 +43,10 @@ def test_a_short_held_out_question_matches_exactly_only():
     ) == ["held_out_exact", "kept", "kept"]
 
 
-TEMPLATE = "State the final answer to the following arithmetic problem with care and without any other words at all: {} + {} ="
+TEMPLATE = (
+    "State the final answer to the following arithmetic problem with care and without any other words "
+    "at all: {} + {} ="
+)
 
 
 @pytest.mark.parametrize("count", [2, 8, 100, 400])

@@ -185,7 +185,10 @@ def test_cap_depends_on_the_seed_and_is_uniform():
 
 
 def test_cap_is_independent_of_the_hash_seed():
-    code = "from tests.stages.steps.test_filters import kept, rows_of; print(sorted(kept(rows_of({'q': 9}), 3, 1)))"
+    code = (
+        "from tests.stages.steps.test_filters import kept, rows_of; "
+        "print(sorted(kept(rows_of({'q': 9}), 3, 1)))"
+    )
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code],

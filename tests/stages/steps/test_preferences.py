@@ -1,4 +1,7 @@
-"""Pairs: right against wrong, one question, within the recipe's bounds, the same whatever the order, and every answer accounted for."""
+"""Pairs: right against wrong, one question, within the recipe's bounds.
+
+They are the same whatever the order, and every answer is accounted for.
+"""
 
 import random
 from collections import Counter
@@ -142,7 +145,7 @@ def test_the_cap_takes_answers_not_yet_used_first():
 def test_fresh_pairs_do_not_block_each_other():
     made = [Row(f"{a}{b}", {}, [a, b]) for a in "ab" for b in "xy"]
     for seed in range(20):
-        first, second = draw(made, 2, seed)
+        first, second = draw(made, Preferences(pairs_per_question=2), seed)
         assert not set(first.parents) & set(second.parents)
 
 
@@ -216,7 +219,10 @@ def test_answers_of_a_question_come_together_in_any_memory(names: list[str], at_
 
 
 def test_as_steps_of_a_stage_no_answer_is_lost(tmp_path):
-    """Through files, as the stage runs them: equal answers first, then pairs; every row in is kept or dropped with a reason."""
+    """Through files, as the stage runs them: equal answers first, then pairs.
+
+    Every row in is kept or dropped with a reason.
+    """
     answers = [answer(f"r{i}", f"q{i % 5}", f"yes {i % 7}", True) for i in range(40)]
     answers += [answer(f"w{i}", f"q{i % 6}", f"no {i % 4}", False) for i in range(40)]
     using = rules(pairs_per_question=3)
@@ -235,7 +241,10 @@ def test_as_steps_of_a_stage_no_answer_is_lost(tmp_path):
 
 
 class Revised(Direct):
-    """A method whose rows hold a first version of their answer; one that is careless is `of` two right answers."""
+    """A method whose rows hold a first version of their answer.
+
+    One that is careless is `of` two right answers.
+    """
 
     name = "revised"
     careless = False
@@ -268,6 +277,65 @@ def test_examples_of_different_prompts_are_no_pair():
     assert set(reasons(outcomes(answers, rules(), Own(tiny_recipe()))).values()) == {"no_counterpart"}
 
 
+def scored(name: str, score: float | None, correct: bool = False, text: str = "") -> Row:
+    row = answer(name, "q", text or f"text {name}", correct)
+    row.payload["verdict"]["score"] = score
+    return row
+
+
+def test_best_against_worst_takes_the_widest_gap_and_then_answers_not_used():
+    answers = [scored(name, score) for name, score in zip("abcde", (0.9, 0.1, 0.5, 0.7, 0.5), strict=True)]
+    found = outcomes(answers, rules(pairs="best_worst"))
+    assert [p.parents for p in pairs_in(found)] in ([["a", "b"], ["d", "c"]], [["a", "b"], ["d", "e"]])
+    [widest] = pairs_in(outcomes(answers, rules(pairs="best_worst", pairs_per_question=1)))
+    assert widest.parents == ["a", "b"] and widest.payload["chosen_verdict"]["score"] == 0.9
+    every = pairs_in(outcomes(answers, rules(pairs="best_worst", pairs_per_question=None)))
+    assert len(every) == 9, "ten couples, of which two answers score the same"
+    assert all(p.payload["chosen_verdict"]["score"] > p.payload["rejected_verdict"]["score"] for p in every)
+
+
+def test_a_gap_that_is_too_small_is_said_of_both_answers():
+    answers = [scored("a", 0.9), scored("b", 0.8)]
+    found = outcomes(answers, rules(pairs="best_worst", min_gap=0.2))
+    assert reasons(found) == {"a": "small_gap", "b": "small_gap"} and "differ by 0.1" in found["a"].detail
+    assert pairs_in(outcomes(answers, rules(pairs="best_worst", min_gap=0.05)))
+    equal = outcomes([scored("a", 0.9), scored("b", 0.9)], rules(pairs="best_worst"))
+    assert set(reasons(equal).values()) == {"no_counterpart"}
+    close = [scored("r", 0.6, True), scored("w", 0.5)]
+    assert set(reasons(outcomes(close, rules(min_gap=0.2))).values()) == {"small_gap"}
+    assert len(pairs_in(outcomes(close, rules()))) == 1, "right against wrong asks for no gap by default"
+
+
+def test_scores_never_prefer_a_wrong_answer_to_a_right_one():
+    found = outcomes([scored("r", 0.2, True), scored("w", 0.9)], rules(pairs="best_worst"))
+    assert not pairs_in(found)
+    unscored = outcomes([scored("r", None, True), scored("w", None)], rules(pairs="best_worst"))
+    assert [p.parents for p in pairs_in(unscored)] == [["r", "w"]], "right is 1, wrong is 0"
+
+
+def test_the_difference_of_lengths_has_a_limit():
+    answers = [scored("a", 1.0, text="so " * 9), scored("b", 0.0, text="no no")]
+    found = outcomes(answers, rules(pairs="best_worst", max_length_difference=6))
+    assert (
+        set(reasons(found).values()) == {"length_mismatch"}
+        and "max_length_difference is 6" in found["a"].detail
+    )
+    assert pairs_in(outcomes(answers, rules(pairs="best_worst", max_length_difference=7)))
+
+
+def test_pairs_by_score_and_a_methods_own_pairs_exclude_each_other():
+    with pytest.raises(ConfigError, match="method revised makes pairs in its own way"):
+        pair_up(Revised(tiny_recipe()), rules(pairs="best_worst"))
+
+
+def test_settings_that_older_runs_lack_are_no_part_of_a_fingerprint():
+    assert Preferences().fingerprint() == {"pairs_per_question": 2, "length_matched": None, "distinct": True}
+    assert Preferences(pairs="best_worst", min_gap=0.5).fingerprint().items() >= {
+        ("pairs", "best_worst"),
+        ("min_gap", 0.5),
+    }
+
+
 @pytest.mark.parametrize(("given", "read"), [(False, None), ("off", None), (None, None), (1.5, 1.5)])
 def test_length_matching_may_be_off(given: Any, read: float | None):
     assert tiny_recipe(preferences={"length_matched": given}).preferences.length_matched == read
@@ -282,7 +350,10 @@ def test_length_matching_may_be_off(given: Any, read: float | None):
         ),
         ({"preferences": {"length_matched": True}}, "length_matched: expected the maximum ratio"),
         ({"preferences": {"pairs_per_question": 0}}, "preferences.pairs_per_question"),
-        ({"train": {"kind": "dpi"}}, "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo' or 'cpt'"),
+        (
+            {"train": {"kind": "dpi"}},
+            "train.kind: Input should be 'sft', 'dpo', 'sft_then_dpo', 'kto', 'sft_then_kto' or 'cpt'",
+        ),
         ({"train": {"dpo": {"loss_type": "sigmoyd"}}}, "train.dpo.loss_type.0"),
         ({"train": {"dpo": {"loss_weights": [1, 2, 3]}}}, "loss_weights has 3 numbers for 2 losses"),
         ({"train": {"dpo": {"betta": 1}}}, "did you mean 'beta'"),

@@ -28,7 +28,10 @@ def test_it_is_a_measure_of_likeness(a: list[str], b: list[str]) -> None:
 
 
 def test_worked_examples() -> None:
-    """Lin 2004: "police killed the gunman" has a common subsequence of 3 with the second text, of 2 with the third."""
+    """Lin 2004, on "police killed the gunman".
+
+    It has a common subsequence of 3 words with the second text, of 2 with the third.
+    """
     police = ["police", "killed", "the", "gunman"]
     assert rouge_l(police, ["police", "kill", "the", "gunman"]) == 0.75
     assert rouge_l(police, ["the", "gunman", "kill", "police"]) == 0.5

@@ -82,8 +82,9 @@ def test_task_scorer_asks_the_data_set(dataset):
 @pytest.mark.parametrize(
     "dataset",
     [
-        "arc_agi", "binary_matrix", "futoshiki", "game_of_life", "kakurasu", "manipulate_matrix", "mini_sudoku",
-        "modulo_grid", "n_queens", "pool_matrix", "rearc", "rotate_matrix", "sudoku", "survo", "tower_of_hanoi",
+        "arc_agi", "binary_matrix", "futoshiki", "game_of_life", "kakurasu", "manipulate_matrix",
+        "mini_sudoku", "modulo_grid", "n_queens", "pool_matrix", "rearc", "rotate_matrix", "sudoku", "survo",
+        "tower_of_hanoi",
     ],
 )  # fmt: skip
 def test_answers_of_several_lines_score_as_their_data_set_says(dataset):

@@ -1,5 +1,8 @@
 # ruff: noqa: RUF001 - other scripts are what is tested
-"""Step-by-step solutions as instruct models write them, which no filter may drop, and loops, which must go."""
+"""Step-by-step solutions as instruct models write them, and loops.
+
+No filter may drop the former; the latter must go.
+"""
 
 RIGHT = {
     "an eight-word phrase four times": (
@@ -65,8 +68,8 @@ RIGHT = {
     "a ruler": "Work:\n" + "-" * 90 + "\n3 pens and 4 pens are 7 pens.\n" + "=" * 90 + "\nAnswer: 7",
     "repeated addition": "12 times 7 is " + " + ".join(["7"] * 12) + " = 84.\nAnswer: 84",
     "a pattern": (
-        "The sequence is A, B, B, A, B, B, A, B, B and so on, with a period of 3. The 50th letter is the one at "
-        "position 50 mod 3 = 2 of the period, which is B.\nAnswer: B"
+        "The sequence is A, B, B, A, B, B, A, B, B and so on, with a period of 3. The 50th letter is the one "
+        "at position 50 mod 3 = 2 of the period, which is B.\nAnswer: B"
     ),
     "chinese": (
         "第一步：先算苹果的总价，3个苹果每个2元，共6元。\n第二步：再算梨的总价，4个梨每个3元，共12元。\n"
@@ -79,12 +82,14 @@ RIGHT = {
         "No jompus is a dumpus. Max is a jompus. So Max is not a dumpus.\nAnswer: False"
     ),
     "choices": (
-        "(A) Cats do not lay eggs, so this option is wrong.\n(B) Dogs do not lay eggs, so this option is wrong.\n"
+        "(A) Cats do not lay eggs, so this option is wrong.\n"
+        "(B) Dogs do not lay eggs, so this option is wrong.\n"
         "(C) Hens do lay eggs, so this option is right.\n(D) Cows do not lay eggs, so this option is wrong.\n"
         "Answer: C"
     ),
     "days": "\n".join(
-        f"Day {d}: The snail is at {d - 1} m, climbs 3 m up to {d + 2} m, and slides 2 m down to {d} m at night."
+        f"Day {d}: The snail is at {d - 1} m, climbs 3 m up to {d + 2} m, "
+        f"and slides 2 m down to {d} m at night."
         for d in range(1, 9)
     )
     + "\nDay 9: It is at 8 m, climbs 3 m, and is out of the well of 10 m.\n\\boxed{9}",
@@ -114,7 +119,8 @@ LOOPS = {
     + "Wait, that is not right. Let me recalculate. 12 * 3 = 36. " * 5
     + "\nAnswer: 36",
     "interrupted": "".join(
-        f"Check {n}. Let me go through the whole calculation again. The sum of both numbers is seven as before. "
+        f"Check {n}. Let me go through the whole calculation again. "
+        "The sum of both numbers is seven as before. "
         for n in range(9)
     )
     + "\nAnswer: 7",

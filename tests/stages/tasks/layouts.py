@@ -13,8 +13,12 @@ MESSAGES = pa.list_(pa.struct({"content": TEXT, "role": TEXT}))
 
 GSM8K = [
     {
-        "question": "A farm sold 48 eggs in April and half as many in May. How many eggs did it sell in both?",
-        "answer": "In May it sold 48/2 = <<48/2=24>>24 eggs.\nTogether that is 48+24 = <<48+24=72>>72.\n#### 72",
+        "question": (
+            "A farm sold 48 eggs in April and half as many in May. How many eggs did it sell in both?"
+        ),
+        "answer": (
+            "In May it sold 48/2 = <<48/2=24>>24 eggs.\nTogether that is 48+24 = <<48+24=72>>72.\n#### 72"
+        ),
     },
     {
         "question": "A house costs $80,000. Repairs cost $10,000 less than half of that. How much in all?",

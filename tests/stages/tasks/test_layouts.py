@@ -216,7 +216,8 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         (
             "mmlu",
             {"answer_type": "choice", "columns": {"options": "choices"}},
-            "the answer 2 may be the index of an option, from 0 or from 1, or its text; set answer_is: index0",
+            "the answer 2 may be the index of an option, from 0 or from 1, or its text; "
+            "set answer_is: index0",
         ),
         (
             "verl",

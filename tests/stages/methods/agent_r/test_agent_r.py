@@ -1,120 +1,18 @@
 """Agent-R's stages, called as they are, on the counter game with a scripted model that plays and judges."""
 
 import asyncio
-import json
-from typing import Any
 
 import pytest
 
-from pipeline import prompts, registry
+from pipeline import prompts
 from pipeline.engines.base import Completion, Request
-from pipeline.errors import ConfigError, DataError, EngineError
-from pipeline.rows import Dropped, Kept, Row
+from pipeline.errors import EngineError
 from stages.environments import EnvTask
-from stages.methods.agent_r.method import REFLECTION, SENTENCES, AgentR
+from stages.methods.agent_r.method import REFLECTION, SENTENCES
 from stages.methods.agent_r.step_judge import parse_judgement
-from stages.tasks import read_demonstrations, read_tasks, split_held_out
-from stages.tasks.games import has_disjoint_splits
-from tests.conftest import tiny_recipe
+from tests.stages.methods.agent_r.scripted import method, model, task_rows, through
 from tests.stages.methods.agent_r.search.counter import Counter
-from tests.stages.methods.agent_r.search.player import answer, completion, llm
-
-METHOD = {
-    "name": "agent_r",
-    "depth": 6,
-    "simulations": 6,
-    "alpha": [0.5, 1.0],
-    "good_per_task": 3,
-    "pairs_per_task": 12,
-}
-TASKS = {
-    "source": "environment",
-    "dataset": "tests.stages.methods.agent_r.search.counter:Counter",
-    "options": {"train": 8, "test": 5},
-}
-
-
-def method(tasks: dict[str, Any] = TASKS, train: dict[str, Any] | None = None, **changes: Any) -> AgentR:
-    return AgentR(tiny_recipe(tasks=tasks, method={**METHOD, **changes}, train=train or {}))
-
-
-def model(says: str = "hash", sent: list[Request] | None = None) -> Any:
-    """A model that plays by the request's hash and judges: every step as `says`, or by the hash."""
-
-    async def send(request: Request) -> list[Completion]:
-        if sent is not None:
-            sent.append(request)
-        await asyncio.sleep(0)  # pairs are judged side by side
-        if request.step != "agent_r/judge":
-            return [
-                completion(answer(request, i, ("add 1", "add 2", "double", "fly"))) for i in range(request.n)
-            ]
-        label = ("Good", "Bad", "Uncertain")[int(request.key("m")[:2], 16) % 3] if says == "hash" else says
-        return [completion(f"It does something.\nJudgement: {label}")]
-
-    return send
-
-
-def task_rows(m: AgentR) -> tuple[list[Row], list[Row]]:
-    return split_held_out(read_tasks(m.recipe.tasks, 0).rows, m.recipe.held_out, 0)
-
-
-def through(m: AgentR, row: Row, send: Any, round: int = 1) -> dict[str, Any]:
-    """Bring one task through the four stages; return the rows that each kept, and those that it dropped."""
-
-    async def run() -> dict[str, Any]:
-        rows, found = [row], {}
-        for name, stage in m.stages().items():
-            kept, dropped = [], []
-            for one in rows:
-                outcome = await stage.row(one, llm(send, one.id, round))
-                kept += outcome.rows if isinstance(outcome, Kept) else []
-                dropped += [] if isinstance(outcome, Kept) else [(one, outcome)]
-            found[name], found[f"{name} dropped"], rows = kept, dropped, kept
-        return found
-
-    return asyncio.run(run())
-
-
-def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out() -> None:
-    train, held = task_rows(method())
-    assert [r.payload["entry"]["id"] for r in train] == [f"train-{i}" for i in range(8)]
-    assert [r.payload["entry"]["id"] for r in held] == [f"test-{i}" for i in range(5)]
-    assert (
-        len({r.id for r in train + held}) == 13
-        and json.loads(json.dumps(train[0].payload)) == train[0].payload
-    )
-    assert train[0].payload["question"] == "Game train0: the number is 0, the target 3."
-    with pytest.raises(DataError, match="held_out.count"):
-        split_held_out(train + held, tiny_recipe(held_out={"count": 3}).held_out, 0)
-    with pytest.raises(DataError, match="at least one"):
-        split_held_out(train, tiny_recipe().held_out, 0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"options": {}}, "set how many tasks in options"),
-        ({"options": {"train": 99}}, "99 are wanted \\(options.train\\)"),
-        ({"options": {"trian": 9}}, "trian"),
-        ({"options": {"train": 1, "environment": {"cuont": 9}}}, "count"),
-        ({"dataset": "crating"}, "crafting"),
-        ({"dataset": None}, "name of an environment"),
-    ],
-)
-def test_mistakes_in_the_source_are_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises((DataError, ConfigError), match=message):
-        read_tasks(tiny_recipe(tasks={**TASKS, **change}).tasks, 0)
-
-
-def test_held_out_games_are_no_demonstrations() -> None:
-    source = {
-        **TASKS,
-        "options": {"train": 3, "test": 2, "oracle": True},
-        "columns": {"solution": "solution"},
-    }
-    with pytest.raises(DataError, match="tasks of split test are held out"):
-        read_demonstrations(tiny_recipe(tasks=source).tasks, 0)
+from tests.stages.methods.agent_r.search.player import completion
 
 
 def test_the_solver_as_judge_finds_the_step_that_takes_the_goal_farther_away() -> None:
@@ -143,40 +41,6 @@ def test_the_solver_as_judge_finds_the_step_that_takes_the_goal_farther_away() -
     assert any(r["t_prime"] == r["first_bad"] for r in records) and any(
         r["first_bad"] and len(r["judge"]) > 1 for r in records
     )
-
-
-def test_a_set_that_is_no_game_is_evaluated_as_questions_are() -> None:
-    sums = {"source": "reasoning_gym", "dataset": "basic_arithmetic", "limit": 3}
-    games = {**TASKS, "options": {"test": 2}}
-    m = AgentR(tiny_recipe(tasks=TASKS, method=METHOD, evaluate={"sets": {"sums": sums, "games": games}}))
-    assert (
-        m.evaluation("sums") is None and m.evaluation("games") is not None and m.evaluation(None) is not None
-    )
-    row = Row(
-        "q", {"question": "1 + 1?", "entry": {"metadata": {}}, "greedy": {"correct": True, "text": "2"}}
-    )
-    assert m.question(row) == [{"role": "user", "content": "1 + 1?"}] and m.measures([row]) == {}
-
-
-def test_environments_that_are_processes_are_few_at_once_and_how_many_is_no_part_of_the_fingerprint() -> None:
-    slow = {**TASKS, "dataset": "tests.stages.methods.agent_r.search.counter:Replayed"}
-    assert [method(t)._games._most for t in (TASKS, slow)] == [None, 4] and method(
-        slow, environments=2
-    )._games._most == 2
-    assert method(environments=2).options.fingerprint() == method().options.fingerprint()
-
-
-def test_a_demonstration_is_the_solvers_episode_all_of_it_learnt() -> None:
-    source = {**TASKS, "options": {"train": 3, "oracle": True}, "columns": {"solution": "solution"}}
-    demonstrations = read_demonstrations(tiny_recipe(tasks=source).tasks, 0).rows
-    example = method().examples(demonstrations[1])[0]
-    assert [m["content"] for m in example.completion] == [
-        "Action: add 2",
-        "The number is 2.",
-        "Action: add 2",
-    ]
-    assert example.learn == (True, False, True) and example.prompt == method().question(demonstrations[1])
-    assert not {r.id for r in demonstrations} & {r.id for r in task_rows(method())[0]}
 
 
 def test_a_tree_becomes_verified_records_and_every_row_is_accounted_for() -> None:
@@ -298,7 +162,10 @@ def test_arms() -> None:
 
 
 def test_alpha_rises_by_round_and_the_last_one_goes_on() -> None:
-    """With 0.2 as the only reward but 1.0, alpha 0.1 makes lost games good, which later rounds do not take."""
+    """With 0.2 as the only reward but 1.0, alpha 0.1 makes lost games good.
+
+    Later rounds do not take them.
+    """
     row = task_rows(method())[0][6]
     rewards = [
         {
@@ -381,77 +248,9 @@ def test_reflections_are_ten_different_sentences_drawn_by_seed_or_the_judges_rea
     assert with_reason
 
 
-def test_fault_18_a_test_task_gets_no_tree() -> None:
-    m = method()
-    outcome = asyncio.run(m.generate(task_rows(m)[1][0], llm(model())))
-    assert isinstance(outcome, Dropped) and outcome.reason == "held_out_task"
-
-
 def test_a_tree_without_a_good_leaf_is_dropped_with_the_best_reward() -> None:
     async def idle(request: Request) -> list[Completion]:
         return [completion("Action: fly")] * request.n
 
     found = through(method(), task_rows(method())[0][0], idle)
     assert [o.reason for _, o in found["critique dropped"]] == ["no_good_leaf"]
-
-
-def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
-    m = method()
-
-    async def steady(request: Request) -> list[Completion]:
-        assert request.n == 1
-        return [completion("Action: add 1" if request.sampling.temperature == 0 else "Action: double")]
-
-    rows = [asyncio.run(m.evaluation(None).row(row, llm(steady, row.id))).rows[0] for row in task_rows(m)[1]]
-    assert [row.payload["greedy"]["correct"] for row in rows] == [
-        True,
-        True,
-        True,
-        True,
-        False,
-    ]  # targets 3 to 7, six steps
-    measures = m.measures(rows)
-    assert (
-        measures["steps"] == [3.0, 4.0, 5.0, 6.0, 6.0]
-        and measures["loops of 1"] == [2.0, 3.0, 4.0, 5.0, 5.0]
-        and measures["score"][4] == 0.0
-    )
-    assert set(map(len, measures.values())) == {5} and measures["executed"] == [1.0] * 5
-
-
-def test_recipes_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigError, match="tasks.source"):
-        method(tasks={"source": "jsonl", "path": "x"})
-    for key, setting in (("demonstrations", "demonstrations.source"), ("held_out", "held_out.source.source")):
-        other = {"source": "jsonl", "path": "x.jsonl"}
-        with pytest.raises(ConfigError, match=rf"{setting} is 'jsonl', expected 'environment'"):
-            AgentR(
-                tiny_recipe(
-                    tasks=TASKS, method=METHOD, **{key: {"source": other} if key == "held_out" else other}
-                )
-            )
-    with pytest.raises(ConfigError, match="train.kind"):
-        method(train={"kind": "dpo"})
-
-
-def test_a_demonstration_has_the_turns_of_its_environment() -> None:
-    tasks = {
-        "source": "environment",
-        "dataset": "tests.stages.methods.agent_r.search.counter:Coder",
-        "options": {"train": 1, "oracle": True},
-        "columns": {"solution": "solution"},
-    }
-    m = method(tasks)
-    [row] = read_demonstrations(m.recipe.tasks, 0).rows
-    assert m.examples(row)[0].completion[0]["content"] == "Action:\n```\nadd 2\n```"
-
-
-def test_environments_say_that_their_splits_are_disjoint() -> None:
-    class Shared(Counter):
-        disjoint_splits = False
-
-    registry.register("environment", "shared", f"{__name__}:shared_counter")
-    globals()["shared_counter"] = Shared
-    for name, disjoint in ((TASKS["dataset"], True), ("crafting", True), ("shared", False)):
-        assert has_disjoint_splits(tiny_recipe(tasks={**TASKS, "dataset": name}).tasks) is disjoint
-    assert not has_disjoint_splits(tiny_recipe().tasks)

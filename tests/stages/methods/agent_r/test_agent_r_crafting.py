@@ -1,4 +1,7 @@
-"""Agent-R on the real crafting game, played by a small program that reads the recipes and makes mistakes; and the recipe that ships."""
+"""Agent-R on the real crafting game, and the recipe that ships.
+
+The player is a small program that reads the recipes and makes mistakes.
+"""
 
 import asyncio
 import re
@@ -31,7 +34,10 @@ def recipe() -> Recipe:
 
 
 def turn(request: Request, index: int) -> str:
-    """Take what the goal's recipe asks for, craft it; every third time or so do something silly. Goals of two crafts it fails."""
+    """Take what the goal's recipe asks for, craft it; every third time or so do something silly.
+
+    Goals of two crafts it fails.
+    """
     world = request.messages[1]["content"]
     goal = re.search(r"Goal: (.+)", world)[1].strip(" .")
     line = re.search(rf"^\d+ {goal} = (.+)$", world, re.M)[1]

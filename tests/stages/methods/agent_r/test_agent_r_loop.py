@@ -13,10 +13,12 @@ from pipeline.lineage import trace
 from pipeline.rundir import RunDir
 from pipeline.stage import RESUMED, STAGES
 from pipeline.store import request_log
+from stages.reports.page import render
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
+from tests.stages.reports.parsed import Parsed
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]
@@ -26,7 +28,10 @@ COUNTER = {"source": "environment", "dataset": "tests.stages.methods.agent_r.sea
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_model: Path) -> RunDir:
-    """Demonstrations, one round of search, one training on both, and the models before and after it evaluated."""
+    """Demonstrations, one round of search, one training on both.
+
+    The models before and after it are evaluated.
+    """
     run = RunDir(tmp_path_factory.mktemp("agent_r") / "run")
     recipe = tiny_recipe(
         rounds=1,
@@ -167,3 +172,16 @@ def test_the_tree_is_shown_with_what_became_of_its_leaves(finished: RunDir, tmp_
     )
     assert any(r["kind"] == "revision" and r["t_prime"] for t in shown for r in t["records"])
     assert round_with_tree(finished, shown[0]["id"][:12]) == 1 and round_with_tree(finished, "none") is None
+
+
+def test_the_report_shows_the_tree_on_the_way_to_an_episode(finished: RunDir) -> None:
+    grown = {row.id: row.payload["tree"] for row in finished.rows(finished.stage(1, "generate"))}
+    ways = [dict(way) for _, way, _, _ in Parsed(render([finished])).rows()]
+    revisions = [way for way in ways if way.get("critique", {}).get("kind") == "revision" and "verify" in way]
+    assert len(revisions) > 20
+    for way in revisions:
+        tree = way["generate"]["tree"]
+        nodes = {node[0]: node for node in tree["nodes"]}
+        assert tree["of"] in [len(nodes) for nodes in grown.values()]
+        assert all(node[1] in nodes for node in nodes.values() if node[1] is not None)
+        assert set(way["critique"]["leaves"]) <= nodes.keys() and way["verify"]["messages"]

@@ -1,4 +1,7 @@
-"""Answers for the scripted engine, step by step of EntiGraph. Workers import them by name, so they are a module of their own."""
+"""Answers for the scripted engine, step by step of EntiGraph.
+
+Workers import them by name, so they are a module of their own.
+"""
 
 import json
 import os
@@ -62,7 +65,10 @@ def writes(request: Request, index: int) -> str | Completion:
 
 
 def dies_once(request: Request, index: int) -> str | Completion:
-    """As `writes`; the ninth relation that is asked for kills the process, when others of its document are under way and some are done."""
+    """As `writes`; the ninth relation that is asked for kills the process.
+
+    Others of its document are under way then, and some are done.
+    """
     if request.step.endswith("/relation"):
         folder = Path(re.search(r"\[(.*?)\]", text_of(request))[1])
         (folder / request.key("")).touch()

@@ -1,4 +1,7 @@
-"""EntiGraph with texts of an OpenAI-compatible endpoint, a local server: what a generator that is stronger than the trained model writes."""
+"""EntiGraph with texts of an OpenAI-compatible endpoint, a local server.
+
+It is what a generator writes that is stronger than the trained model.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +17,7 @@ from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 from tests.engines.server import Fault, LocalServer, Seen
 from tests.stages.methods.entigraph.answers import writes
-from tests.stages.methods.entigraph.test_entigraph import write_inputs
+from tests.stages.methods.entigraph.inputs import write_inputs
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]

@@ -1,4 +1,7 @@
-"""Answers for the scripted engine, step by step of ReGenesis. Workers import them by name, so they are a module of their own."""
+"""Answers for the scripted engine, step by step of ReGenesis.
+
+Workers import them by name, so they are a module of their own.
+"""
 
 import os
 import re
@@ -97,7 +100,10 @@ def _mark(request: Request, share: int) -> int:
 
 
 def chains(request: Request, index: int) -> str:
-    """Sums. Nothing leaks; a path is right by its request's hash, but never where a + b is a multiple of 3, unless it is hinted."""
+    """Sums, without a leak.
+
+    A path is right by its request's hash, but never where a + b is a multiple of 3, unless it is hinted.
+    """
     a, b = numbers_of(request)
     step = request.step.rsplit("/", 1)[1]
     if step == "select":
@@ -105,15 +111,18 @@ def chains(request: Request, index: int) -> str:
     if step.endswith("adapt"):
         return f"Put both numbers of this sum side by side (idea {5000 + _mark(request, 1000)}x)."
     if step.endswith("structure"):
-        return f"1. Write both numbers down.\n2. Add them up.\n3. Say what comes out ({5000 + _mark(request, 1000)}x)."
+        steps = "1. Write both numbers down.\n2. Add them up.\n3. Say what comes out"
+        return f"{steps} ({5000 + _mark(request, 1000)}x)."
     right = step == "hinted_execute" or ((a + b) % 3 and _mark(request, 2))
     said = a + b + (0 if right else 1)
-    return f"1. The numbers are {a} and {b}.\n2. Together they make {said} ({_mark(request, 10_000)}).\n\nAnswer: {said}"
+    steps = f"1. The numbers are {a} and {b}.\n2. Together they make {said} ({_mark(request, 10_000)})."
+    return f"{steps}\n\nAnswer: {said}"
 
 
 def leaky(request: Request, index: int) -> str:
-    """As `chains`, always right; but guideline 1 is adapted, and the structure of guideline 2 is written, with the answer in it.
+    """As `chains`, always right, but with leaks.
 
+    Guideline 1 is adapted, and the structure of guideline 2 is written, with the answer in it.
     Guideline 3 is adapted to nothing, and the structure of guideline 4 is blank.
     """
     a, b = numbers_of(request)
@@ -134,12 +143,18 @@ def leaky(request: Request, index: int) -> str:
 
 
 def same_selection(request: Request, index: int) -> str:
-    """Every selection is the same text, so that all chains of a question ask the same; each answer tells its request apart."""
+    """Every selection is the same text, so that all chains of a question ask the same.
+
+    Each answer tells its request apart.
+    """
     return "one and the same" if request.step.endswith("select") else f"reply {request.key('')}"
 
 
 def dies_once(request: Request, index: int) -> str:
-    """As `chains`; the first path that is asked for kills the process, when others of its question are under way."""
+    """As `chains`; the first path that is asked for kills the process.
+
+    Others of its question are under way then.
+    """
     flag = Path(re.search(r"\[(.*?)\]", request.messages[-1]["content"])[1])
     if request.step.endswith("execute") and not flag.exists():
         flag.touch()

@@ -1,4 +1,7 @@
-"""ReGenesis through the real runner, on the scripted engine: its chains, its checks, and the faults of the released code (1.9)."""
+"""One run of the whole loop of ReGenesis.
+
+Selections, a draw of raw guidelines, hints, and evaluation on further sets.
+"""
 
 import asyncio
 import json
@@ -11,8 +14,7 @@ from typing import Any
 import pytest
 from datasets import load_from_disk
 
-from pipeline.config import Recipe
-from pipeline.errors import DataError, StaleError
+from pipeline.errors import StaleError
 from pipeline.lineage import trace
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
@@ -22,69 +24,12 @@ from stages.reports.comparison import compare
 from stages.reports.table import rounds_table
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
-from tests.conftest import tiny_recipe
-from tests.engines.server import LocalServer
 from tests.jobs.conftest import selfloop
-from tests.stages.methods.regenesis.answers import BOOLEANS, CHOICES, NUMBERS, Case
+from tests.stages.methods.regenesis.rounds import SUMS, asked, card, payloads, recipe_in, write
 from tests.training.conftest import tiny_model
 
 __all__ = ["selfloop", "tiny_model"]
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
-
-Rows = list[dict[str, Any]]
-SUMS = [{"question": f"What is {100 + i} + {i % 7 + 1}?", "answer": 101 + i + i % 7} for i in range(40)]
-
-
-def write(path: Path, rows: Rows) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def recipe_in(
-    folder: Path,
-    model: Path,
-    script: str,
-    rows: Rows = SUMS,
-    method: dict[str, Any] | None = None,
-    **changes: Any,
-) -> Recipe:
-    settings: dict[str, Any] = {
-        "rounds": 1,
-        "model": {"base": str(model)},
-        "engine": {"kind": "scripted", "answers": f"tests.stages.methods.regenesis.answers:{script}"},
-        "tasks": {"source": "jsonl", "path": write(folder / "tasks.jsonl", rows)},
-        "held_out": {"count": 1},
-        "method": {"name": "regenesis", "raw_per_question": 1, **(method or {})},
-    }
-    return tiny_recipe(**{**settings, **changes})
-
-
-async def make(run: RunDir, recipe: Recipe, *stages: str, publish: bool = False) -> Loop:
-    """Run the stages of round 1, in this process's Ray."""
-    loop = Loop(run, run.freeze(recipe))
-    freeze(run, recipe)
-    for name in stages or STAGES:
-        await loop.stage(1, name)
-    if publish:
-        await loop.publish(1)
-    return loop
-
-
-def payloads(run: RunDir, stage: str) -> Rows:
-    return [row.payload for row in run.rows(run.stage(1, stage))]
-
-
-def dropped(run: RunDir, stage: str) -> list[tuple[str, dict[str, Any]]]:
-    return [(r["reason"], json.loads(r["payload"])) for r in run.rejects(run.stage(1, stage), "dropped")]
-
-
-def asked(run: RunDir) -> Rows:
-    """The records of the request log of generate."""
-    return list(request_log.records(f"{run.stage(1, 'generate')}/requests"))
-
-
-# --- One run of the whole loop: selections, a draw of raw guidelines, hints, and evaluation on further sets.
-
 
 ASKS = "Please reason step by step, and put your final answer within \\boxed{}."
 SAMPLING = {"adapt": {"temperature": 0.3, "max_tokens": 40}, "execute": {"max_tokens": 99}}
@@ -148,7 +93,10 @@ def test_every_chain_is_a_row_and_none_is_lost(finished: RunDir) -> None:
 
 
 def test_fault_15_no_request_is_wasted(finished: RunDir) -> None:
-    """Selections and hinted selections are one request each; a chain costs three, for nothing is summarised or judged."""
+    """Selections and hinted selections are one request each.
+
+    A chain costs three, for nothing is summarised or judged.
+    """
     steps = Counter(r["step"].split("/")[1] for r in asked(finished))
     chains = Counter(row["hinted"] for row in payloads(finished, "generate"))
     assert steps["adapt"] == steps["structure"] == steps["execute"] == chains[False]
@@ -201,10 +149,6 @@ def test_only_questions_without_an_accepted_path_are_hinted_and_it_shows_in_the_
         in card(finished)
     )
     assert max(Counter(dataset["task_id"]).values()) == 2
-
-
-def card(run: RunDir) -> str:
-    return Path(run.dataset("sft", 1), "README.md").read_text()
 
 
 def test_examples_are_question_and_path_alone(finished: RunDir) -> None:
@@ -355,331 +299,3 @@ def test_questions_of_further_sets_are_neither_learnt_from_nor_published(
         freeze(finished, recipe.model_copy(update={"evaluate": fewer}))
     with pytest.raises(StaleError, match="evaluate.sets.new changed after tasks were read"):
         freeze(finished, recipe.model_copy(update={"evaluate": more}))
-
-
-# --- The faults of the released code.
-
-
-def kinds() -> dict[str, tuple[Case, ...]]:
-    return {"number": NUMBERS, "choice": CHOICES, "boolean": BOOLEANS}
-
-
-@pytest.mark.parametrize("kind", kinds())
-async def test_faults_1_to_10_and_18(kind: str, tmp_path: Path, in_process: None, tiny_model: Path) -> None:
-    """Each case's path is accepted or refused for the reason it has to be; what is accepted is published byte for byte."""
-    cases = kinds()[kind]
-    rows = [
-        {
-            "question": f"Case <{c.name}>. How is it in the U.S.A.?  A. Smith\nasks.",
-            "answer": c.truth,
-            "choices": c.options,
-        }
-        for c in cases
-    ]
-    columns = {"options": "choices"} if kind == "choice" else {}
-    recipe = recipe_in(
-        tmp_path,
-        tiny_model,
-        "cases",
-        [*rows, {"question": "Held out?", "answer": cases[0].truth, "choices": cases[0].options}],
-        filters={"drop_duplicates": False},
-        verifier="ground_truth",
-        tasks={
-            "source": "jsonl",
-            "path": str(tmp_path / "tasks.jsonl"),
-            "answer_type": kind,
-            "columns": columns,
-        },
-    )
-    run = RunDir(tmp_path / "run")
-    loop = Loop(run, run.freeze(recipe))
-    freeze(run, recipe)
-    [held_out] = run.rows(run.tasks("held_out"))
-    for name in STAGES:
-        await loop.stage(1, name)
-    await loop.publish(1)
-    known = {f"Case <{c.name}>": c for c in cases}
-    found = {re.search("Case <.*?>", p["question"])[0]: reason for reason, p in dropped(run, "verify")}
-    found |= {re.search("Case <.*?>", p["question"])[0]: "" for p in payloads(run, "verify")}
-    held = re.search("Case <.*?>", held_out.payload["question"])
-    assert {k: known[k].reason for k in found} == found and len(found) >= len(cases) - bool(held)
-    published = load_from_disk(run.dataset("sft", 1))["train"]
-    for example in published:
-        user = example["prompt"][-1]["content"]
-        case = known[re.search("Case <.*?>", user)[0]]
-        assert example["completion"][0]["content"] == case.path
-        assert "How is it in the U.S.A.?  A. Smith\nasks." in user
-    assert len(published) == sum(not reason for reason in found.values())
-
-
-async def test_fault_6_an_empty_truth_is_refused_when_it_is_read(
-    tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    recipe = recipe_in(tmp_path, tiny_model, "cases", [*SUMS, {"question": "What?", "answer": " "}])
-    with pytest.raises(DataError, match=r"tasks.jsonl:41: the answer is empty"):
-        freeze(RunDir(tmp_path / "run"), recipe)
-
-
-async def test_fault_10_a_boxed_answer_gets_the_line_that_the_prompts_ask_for(
-    tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    path = "So $\\frac{3}{6}$ of it: \\boxed{\\frac{1}{2}}"
-    line = {"mark_answers": True}
-    loop = Loop(RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "cases", method=line))
-    marked = loop.method._marked({"text": path, "answer_type": "number"})
-    assert marked == {"text": f"{path}\nAnswer: \\frac{{1}}{{2}}"}
-    assert loop.method._marked({"text": "Answer: \\boxed{5}", "answer_type": "number"}) == {}
-    assert loop.method._marked({"text": "I do not know.", "answer_type": "number"}) == {}
-    assert loop.method._marked({"text": "\\boxed{Tuesday}", "answer_type": "number"}) == {
-        "text": "\\boxed{Tuesday}\nAnswer: Tuesday"
-    }
-    gym = Loop(
-        RunDir(tmp_path / "gym"),
-        recipe_in(tmp_path, tiny_model, "cases", method=line, verifier="task_scorer"),
-    )
-    mapping = "\\boxed{A=1, B=2}"  # as cryptarithm wants it: a number would be the 2 alone
-    assert gym.method._marked({"text": mapping, "answer_type": "number"}) == {
-        "text": f"{mapping}\nAnswer: A=1, B=2"
-    }
-
-
-async def test_fault_12_nothing_but_generate_asks_the_model(tmp_path: Path, tiny_model: Path) -> None:
-    stages = Loop(
-        RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model, "chains", method={"hinted_chains": 2})
-    ).method.stages()
-    assert [name for name in STAGES if stages[name].prompts] == ["generate"]
-
-
-async def test_fault_17_refused_chains_are_dropped_by_name_and_refused_questions_fail(
-    tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    recipe = recipe_in(
-        tmp_path,
-        tiny_model,
-        "chains",
-        method={"raw_per_question": 2},
-        runner={"max_failed_share": 1.0},
-        engine={
-            "kind": "scripted",
-            "answers": "tests.stages.methods.regenesis.answers:chains",
-            "reject_share": 0.25,
-            "max_retries": 0,
-        },
-    )
-    run = RunDir(tmp_path / "run")
-    await make(run, recipe)
-    generate, critique = (run.manifest(run.stage(1, s)) for s in ("generate", "critique"))
-    failed = list(run.rejects(run.stage(1, "generate"), "failed"))
-    assert (
-        generate.rows_failed == {"EngineError": len(failed)}
-        and failed
-        and "every chain of the question was refused" in failed[0]["detail"]
-    )
-    assert generate.rows_out == 2 * (39 - len(failed)) == critique.rows_in
-    refused = [(reason, p) for reason, p in dropped(run, "critique") if reason == "request_refused"]
-    assert critique.rows_dropped == {"request_refused": len(refused)} and refused
-    assert all("rejects this request" in p["problem"] and not p["text"] for _, p in refused)
-    assert any(p["adapted"] for _, p in refused), "what a chain had when it ended is kept"
-
-
-@pytest.mark.parametrize("answers", ["refuses_hints", "refuses_selections"])
-async def test_refused_hinted_chains_do_not_take_the_others_along(
-    answers: str, tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    recipe = recipe_in(tmp_path, tiny_model, answers, method={"raw_per_question": 2, "hinted_chains": 2})
-    run = RunDir(tmp_path / "run")
-    await make(run, recipe)
-    generate = run.manifest(run.stage(1, "generate"))
-    rows = payloads(run, "generate")
-    hinted = [p for p in rows if p["hinted"]]
-    assert generate.rows_failed == {} and hinted and {p["stopped"] for p in hinted} == {"request_refused"}
-    assert sum(not p["hinted"] for p in rows) == 2 * generate.rows_done
-
-
-@pytest.mark.parametrize(("preset", "requests"), [("paper", 3 * 25), ("released-code", 1 + 3 * 45)])
-async def test_fault_15_the_presets_cost_what_they_have_to(
-    preset: str, requests: int, tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    run = RunDir(tmp_path / "run")
-    await make(
-        run,
-        recipe_in(
-            tmp_path, tiny_model, "chains", SUMS[:2], method={"preset": preset, "raw_per_question": None}
-        ),
-        "generate",
-    )
-    manifest = run.manifest(run.stage(1, "generate"))
-    assert (manifest.requests.sent, manifest.rows_out) == (requests, 25 if preset == "paper" else 45)
-    if preset == "released-code":
-        assert [r["n"] for r in asked(run) if r["step"] == "regenesis/select"] == [20]
-
-
-# --- Leaks.
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> str:
-    """Five guidelines of the user's own."""
-    return write(
-        tmp_path / "own.jsonl",
-        [{"index": i, "type": "own", "text": f"Do as kind {i} does."} for i in range(5)],
-    )
-
-
-async def test_chains_that_gave_the_answer_away_are_dropped_and_counted(
-    tmp_path: Path, own: str, tiny_model: Path, in_process: None
-) -> None:
-    run = RunDir(tmp_path / "run")
-    recipe = recipe_in(tmp_path, tiny_model, "leaky", method={"guidelines": own, "raw_per_question": None})
-    await make(run, recipe, publish=True)
-    manifest = run.manifest(run.stage(1, "critique"))
-    assert manifest.rows_dropped == {
-        "answer_leak_in_guideline": 39,
-        "answer_leak_in_structure": 39,
-        "empty_guideline": 39,
-        "empty_structure": 39,
-    }
-    assert {(reason, p["chain"]) for reason, p in dropped(run, "critique")} == {
-        ("answer_leak_in_guideline", "raw:1"),
-        ("answer_leak_in_structure", "raw:2"),
-        ("empty_guideline", "raw:3"),
-        ("empty_structure", "raw:4"),
-    }
-    assert {p["chain"] for p in payloads(run, "verify")} == {"raw:0"}
-    assert Counter(r["step"] for r in asked(run)) == {
-        "regenesis/adapt": 5 * 39,
-        "regenesis/structure": 4 * 39,
-        "regenesis/execute": 3 * 39,
-    }
-    leaks = [r for r in run.rejects(run.stage(1, "critique"), "dropped") if "leak" in r["reason"]]
-    assert all(re.match(r"(announced|contained): '\d+'", r["detail"]) and r["raw"] for r in leaks)
-    assert "Check that guidelines and structures do not contain the answer: on" in card(run)
-    frozen = run.recipe().method["guidelines"]
-    Path(own).unlink()  # what the run was started with is in the run
-    assert (
-        run.recipe().method["guidelines"] == frozen
-        and [g["text"] for g in frozen.values()][3] == "Do as kind 3 does."
-    )
-
-
-async def test_without_ground_truth_the_check_is_off_and_the_card_says_so(
-    tmp_path: Path, own: str, tiny_model: Path, in_process: None
-) -> None:
-    """By majority vote. The vote does not look at a truth that is there, so the check must not either."""
-    run = RunDir(tmp_path / "run")
-    recipe = recipe_in(
-        tmp_path,
-        tiny_model,
-        "leaky",
-        method={"guidelines": own, "raw_per_question": None, "keep_per_question": 5},
-        verifier="majority_vote",
-    )
-    await make(run, recipe, publish=True)
-    assert run.manifest(run.stage(1, "critique")).rows_dropped == {
-        "empty_guideline": 39,
-        "empty_structure": 39,
-    }
-    rows = run.manifest(run.stage(1, "publish")).rows_out
-    assert {p["leak_check"] for p in payloads(run, "critique")} == {"off"} and rows > 0
-    assert (
-        f"do not contain the answer: off for {rows} of {rows}: no ground truth, or majority_vote may not see it"
-        in card(run)
-    )
-
-
-# --- The same rows, whatever happens on the way.
-
-
-async def test_equal_prompts_get_the_same_samples_however_long_each_takes(
-    tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    found = []
-    for name, more in (("even", {}), ("uneven", {"latency": 0.05, "jitter": 1})):
-        engine = {
-            "kind": "scripted",
-            "answers": "tests.stages.methods.regenesis.answers:same_selection",
-            **more,
-        }
-        run = RunDir(tmp_path / name)
-        await make(
-            run,
-            recipe_in(
-                tmp_path,
-                tiny_model,
-                "",
-                SUMS[:6],
-                method={"n_selected": 4, "raw_per_question": 1},
-                engine=engine,
-            ),
-            "generate",
-        )
-        found.append({row.id: row.payload for row in run.rows(run.stage(1, "generate"))})
-    assert found[0] == found[1] and len(found[0]) == 25
-    chains = [p for p in found[0].values() if p["chain"].startswith("selected")]
-    assert len({p["adapted"] for p in chains}) == len(chains) == 20, "equal prompts, but samples of their own"
-
-
-async def test_a_killed_generate_goes_on_in_the_middle_of_its_chains(
-    tmp_path: Path, tiny_model: Path, on_ray: None
-) -> None:
-    """Its worker is killed when the first paths are asked for; requests that were finished then are not made again."""
-    rows = [{**row, "question": f"{row['question']} [{tmp_path}/flag]"} for row in SUMS[:12]]
-    run, undisturbed = RunDir(tmp_path / "run"), RunDir(tmp_path / "undisturbed")
-    recipe = recipe_in(tmp_path, tiny_model, "dies_once", rows, method={"raw_per_question": 4})
-    await make(run, recipe, "generate")
-    manifest = run.manifest(run.stage(1, "generate"))
-    log = Counter(r["key"] for r in asked(run))
-    assert (tmp_path / "flag").exists() and manifest.requests.from_log > 0
-    assert (
-        set(log.values()) == {1}
-        and len(log) == 11 * 4 * 3 == manifest.requests.from_log + manifest.requests.sent
-    )
-    await make(undisturbed, recipe, "generate")
-    assert {r.id: r.payload for r in run.rows(run.stage(1, "generate"))} == {
-        r.id: r.payload for r in undisturbed.rows(undisturbed.stage(1, "generate"))
-    }
-
-
-async def test_the_same_recipe_on_an_openai_compatible_endpoint(
-    tmp_path: Path, tiny_model: Path, in_process: None
-) -> None:
-    async with LocalServer() as server:
-        engine = {"kind": "openai", "base_url": server.url, "model": "remote"}
-        recipe = recipe_in(
-            tmp_path,
-            tiny_model,
-            "",
-            SUMS[:9],
-            method={"n_selected": 2, "raw_per_question": 2, "hinted_chains": 2},
-            engine=engine,
-        )
-        run = RunDir(tmp_path / "run")
-        await make(run, recipe)
-        assert server.requests == 8 * (1 + 3 * 4) + 8 * (1 + 3 * 2), (
-            "nobody there can add, so that every question is hinted"
-        )
-    rows = payloads(run, "generate")
-    assert len(rows) == 8 * 6 and all(
-        row["adapted"] and row["structure"] and "Answer: " in row["text"] for row in rows
-    )
-    assert {"wrong_answer"} >= set(run.manifest(run.stage(1, "verify")).rows_dropped)
-
-
-async def test_direct_with_a_budget_of_tokens(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
-    """Every question costs at least the budget, and at most one answer more; without a budget nothing changes."""
-    run = RunDir(tmp_path / "run")
-    engine = {"kind": "scripted", "tokens": 7}
-    settings = recipe_in(tmp_path, tiny_model, "chains").model_dump(mode="json")
-    await make(
-        run,
-        tiny_recipe(
-            **{
-                **settings,
-                "method": {"name": "direct", "samples": 2, "sampled_tokens": 100},
-                "engine": engine,
-            }
-        ),
-        "generate",
-    )
-    manifest = run.manifest(run.stage(1, "generate"))
-    assert manifest.rows_out == 15 * 39 and manifest.tokens.completion == 39 * 105

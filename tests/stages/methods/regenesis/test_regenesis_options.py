@@ -1,4 +1,7 @@
-"""Options of ReGenesis, its guidelines, and the recipes that ship: what is wrong is said with file and line."""
+"""Options of ReGenesis, its guidelines, and the recipes that ship.
+
+What is wrong is said with file and line.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -101,7 +104,8 @@ def test_hints_need_answers() -> None:
 def test_a_bad_guideline_is_named_by_file_and_line(text: str | bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_bytes(text if isinstance(text, bytes) else text.encode())
     (tmp_path / "r.yaml").write_text(
-        f"name: r\ntasks: {{source: jsonl, path: t}}\nmethod:\n  name: regenesis\n  guidelines: {tmp_path}/own.jsonl\n"
+        "name: r\ntasks: {source: jsonl, path: t}\n"
+        f"method:\n  name: regenesis\n  guidelines: {tmp_path}/own.jsonl\n"
     )
     with pytest.raises(ConfigError, match=said) as e:
         load_recipe(tmp_path / "r.yaml")

@@ -1,4 +1,7 @@
-"""Answers for the scripted engine, step by step of SELF. Workers import them by name, so they are a module of their own."""
+"""Answers for the scripted engine, step by step of SELF.
+
+Workers import them by name, so they are a module of their own.
+"""
 
 import os
 import re
@@ -27,7 +30,11 @@ def answer(a: int, b: int, error: int) -> str:
 
 
 def skilled(request: Request, index: int) -> str:
-    """Sums. First answers are right half the time, refined ones more often, verdicts mostly; some feedback has no verdict at all."""
+    """Sums.
+
+    First answers are right half the time, refined ones more often, verdicts mostly; some feedback has no
+    verdict at all.
+    """
     step, last = request.step, request.messages[-1]["content"]
     if step == "self/propose":
         return new_questions(request)
@@ -69,7 +76,10 @@ def yes_man(request: Request, index: int) -> str:
 
 
 def dies_once(request: Request, index: int) -> str:
-    """As `skilled`; the first refinement that is asked for kills the process, with other rows' requests under way."""
+    """As `skilled`; the first refinement that is asked for kills the process.
+
+    Other rows' requests are under way then.
+    """
     if request.step == "self/annotate_refine":
         flag = Path(re.findall(r"\[(.*?)\]", request.messages[-1]["content"])[-1])
         if not flag.exists():

@@ -82,8 +82,8 @@ def unknown(row: Row, text: str) -> None:
 def test_a_critic_that_finds_no_wrong_answer_stops_the_run() -> None:
     with pytest.raises(
         StageError,
-        match=r"the critic approved 40 of 40 answers \(100.0%\), more than method.max_positive = 95% allows, and "
-        r"by the ground truth it found 0 of 20 wrong ones \(0.0%\).*selfloop branch",
+        match=r"the critic approved 40 of 40 answers \(100.0%\), more than method.max_positive = 95% allows, "
+        r"and by the ground truth it found 0 of 20 wrong ones \(0.0%\).*selfloop branch",
     ):
         base_rate(0.95, by_text, judged(20, 20), [])
     with pytest.raises(StageError, match="39 of 39"):
@@ -145,7 +145,10 @@ def test_lengths_and_rates_are_told() -> None:
 
 
 def test_precision_and_recall_by_the_hidden_truth() -> None:
-    """Texts say whether they are right: of 5 known rows 3 are kept, 2 of them right, and 1 right one was dropped."""
+    """Texts say whether they are right.
+
+    Of 5 known rows 3 are kept, 2 of them right, and 1 right one was dropped.
+    """
 
     def row(initial: str, text: str, yes: bool) -> Row:
         return Row(f"{initial}{text}{yes}", {"initial": initial, "text": text, "initial_verdict": yes})
@@ -172,8 +175,8 @@ def test_precision_and_recall_by_the_hidden_truth() -> None:
         and facts["wrong_found"] == 2 / 3
     )
     assert (
-        "2 of 3 kept answers (66.7%) are right (precision) and 2 of 3 right answers (66.7%) were kept (recall)"
-        in facts["note"]
+        "2 of 3 kept answers (66.7%) are right (precision) and 2 of 3 right answers (66.7%) were kept "
+        "(recall)" in facts["note"]
     )
     none = quality(lambda _, text: None, kept, dropped)
     assert none["precision"] is None and none["note"] == "no ground truth to measure the filter by"

@@ -1,4 +1,7 @@
-"""SELF through the real runner, on the scripted engine: a round of each phase, what people see of them, a critic that says yes to all, an endpoint."""
+"""SELF through the real runner, on the scripted engine.
+
+A round of each phase, and what people see of them.
+"""
 
 import asyncio
 import json
@@ -8,75 +11,27 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from datasets import load_from_disk
 
-from pipeline.config import Recipe
-from pipeline.engines.scripted import ScriptedClient
-from pipeline.errors import StageError, StaleError
+from pipeline.errors import StageError
 from pipeline.lineage import trace
 from pipeline.overview import overview
-from pipeline.protocols import Proposals
-from pipeline.round import Round
-from pipeline.rows import Kept, Row
 from pipeline.rundir import RunDir
-from pipeline.runner.llm import LLM
 from pipeline.stage import STAGES
-from pipeline.store import request_log
+from stages.reports.page import render
 from stages.reports.table import rounds_table
-from stages.rounds import proposing, questions
 from stages.rounds.loop import Loop
 from stages.steps.rouge import rouge_l
-from stages.tasks.freeze import freeze
-from tests.conftest import tiny_recipe
-from tests.engines.server import Fault, LocalServer, Seen
 from tests.jobs.conftest import selfloop
+from tests.stages.methods.self.rounds import asked, make, payloads, recipe_in
+from tests.stages.reports.parsed import Parsed
 from tests.training.conftest import tiny_model
 
 __all__ = ["selfloop", "tiny_model"]
 pytestmark = [pytest.mark.train, pytest.mark.timeout(300)]
 
 ROUNDS = (1, 2)
-NEW = {"calls": 5, "shown": 4, "wanted": 6, "from_round": 2}
-
-
-def recipe_in(
-    folder: Path,
-    model: Path,
-    script: str = "skilled",
-    flag: str = "",
-    method: dict[str, Any] | None = None,
-    **changes: Any,
-) -> Recipe:
-    tasks = [{"question": f"What is {i} + {i % 7}?{flag}", "answer": i + i % 7} for i in range(1000, 1090)]
-    (folder / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tasks))
-    settings: dict[str, Any] = {
-        "rounds": 2,
-        "model": {"base": str(model)},
-        "engine": {"kind": "scripted", "answers": f"tests.stages.methods.self.answers:{script}"},
-        "tasks": {"source": "jsonl", "path": str(folder / "tasks.jsonl")},
-        "held_out": {"count": 10},
-        "questions_per_round": 40,
-        "new_questions": True,
-        "method": {"name": "self", "new_questions": NEW, **(method or {})},
-        "evaluate": {"samples": 3, "k": [1, 3], "bootstrap": 100},
-    }
-    return tiny_recipe(**{**settings, **changes})
-
-
-async def make(
-    run: RunDir, recipe: Recipe, rounds: tuple[int, ...], *stages: str, publish: bool = False
-) -> Loop:
-    """Run stages of rounds; the scripted model needs no training to go on."""
-    loop = Loop(run, run.freeze(recipe))
-    freeze(run, recipe)
-    for round_ in rounds:
-        for name in stages or STAGES:
-            await loop.stage(round_, name)
-        if publish:
-            await loop.publish(round_)
-    return loop
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +48,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_mo
 
     asyncio.run(all_of_it())
     return run
-
-
-def payloads(run: RunDir, round_: int, stage: str) -> list[dict[str, Any]]:
-    return [row.payload for row in run.rows(run.stage(round_, stage))]
-
-
-def asked(run: RunDir, round_: int, stage: str) -> list[dict[str, Any]]:
-    return list(request_log.records(f"{run.stage(round_, stage)}/requests"))
 
 
 def right(payload: dict[str, Any], name: str) -> bool:
@@ -139,7 +86,10 @@ def test_each_phase_asks_what_it_has_to(finished: RunDir) -> None:
 
 
 def test_no_prompt_holds_the_truth_but_those_that_say_so(finished: RunDir) -> None:
-    """What the model itself has said before is taken out of a prompt, as is the question; no number that is left is the answer."""
+    """What the model itself has said before is taken out of a prompt, as is the question.
+
+    No number that is left is the answer.
+    """
     tasks = {row.id: row.payload for row in finished.rows(finished.tasks("train"))}
     seen: Counter[tuple[str, bool]] = Counter()
     for round_ in ROUNDS:
@@ -233,7 +183,8 @@ def test_the_critic_learns_to_approve_no_more_than_its_share(finished: RunDir) -
         s for s in finished.manifest(finished.stage(1, "publish")).steps if s.name == "balance_verdicts"
     ]
     assert step.rows_replaced == right - verdicts[True] and step.rows_in == step.rows_out == len(rows)
-    said = f"{verdicts[True]} approve, {verdicts[False]} reject; {step.rows_replaced} more that approve were left out"
+    left_out = f"{step.rows_replaced} more that approve were left out"
+    said = f"{verdicts[True]} approve, {verdicts[False]} reject; {left_out}"
     assert (
         f"Verdicts that train the critic: {said}" in Path(finished.dataset("sft", 1), "README.md").read_text()
     )
@@ -275,24 +226,6 @@ def test_new_questions_are_asked_and_every_reject_has_its_reason(finished: RunDi
     }
 
 
-def test_a_demonstrated_question_is_no_new_one(tmp_path: Path, tiny_model: Path) -> None:
-    """Its answer is published as real data; the model's own must not stand beside it."""
-    (tmp_path / "worked.jsonl").write_text('{"question": "What is 88 + 77?", "answer": 165}\n')
-    run, recipe = (
-        RunDir(tmp_path / "run"),
-        recipe_in(
-            tmp_path, tiny_model, demonstrations={"source": "jsonl", "path": str(tmp_path / "worked.jsonl")}
-        ),
-    )
-    freeze(run, recipe)
-    stage = proposing.stage(Round(run, 2, recipe), Proposals(5, 4, 0.7), recipe)
-    rows = [Row("a", {"question": "What is 88 + 77?"})]
-    assert [why.reason for _, why in stage.steps["new"](lambda: iter(rows))] == ["near_duplicate"]
-    assert [
-        why for _, why in stage.steps["new"](lambda: iter([Row("z", {"question": "How many jars has Zoe?"})]))
-    ] == [None]
-
-
 def test_trace_shows_every_text_in_its_order(finished: RunDir, selfloop: Any) -> None:
     row = next(
         row for row in finished.rows(finished.stage(2, "publish")) if not row.payload["initial_verdict"]
@@ -324,6 +257,16 @@ def test_pairs_are_rows_paired_with_themselves(finished: RunDir) -> None:
         assert rows[parent]["initial_verdict"] is False
 
 
+def test_the_report_shows_critique_and_pairs(finished: RunDir) -> None:
+    pairs = [(title, way) for title, way, _, _ in Parsed(render([finished])).rows() if way[-1][0] == "pairs"]
+    assert len(pairs) == sum(finished.manifest(finished.stage(r, "pairs")).rows_out for r in ROUNDS) > 0
+    for title, way in pairs:
+        fields = way[-1][1]
+        assert title[0] and title[0] in " ".join(fields["prompt"][-1]["content"].split())
+        assert fields["chosen"] != fields["rejected"]
+        assert {"feedback", "text"} <= dict(way)["critique"].keys()
+
+
 def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(Path(finished.evaluation("base")).read_text())
     rows = payloads_of_evaluation(finished)
@@ -341,103 +284,3 @@ def test_all_four_ways_to_answer_are_evaluated(finished: RunDir, capsys: pytest.
 
 def payloads_of_evaluation(run: RunDir) -> list[dict[str, Any]]:
     return [row.payload for row in run.rows(run.stage("base", "evaluate"))]
-
-
-async def test_a_critic_that_says_yes_to_all_stops_the_run_before_anything_is_learnt(
-    tmp_path: Path, in_process: None, tiny_model: Path
-) -> None:
-    run = RunDir(tmp_path / "run")
-    recipe = recipe_in(tmp_path, tiny_model, "yes_man", method={"new_questions": {"calls": 0}})
-    with pytest.raises(
-        StageError,
-        match=r"the critic approved 40 of 40 answers \(100.0%\), more than method.max_positive = 95%",
-    ):
-        await make(run, recipe, (2,))
-    assert (
-        run.manifest(run.stage(2, "critique")) is None and run.manifest(run.stage(2, "generate")) is not None
-    )
-    before = len(asked(run, 2, "critique"))
-    with pytest.raises(StageError, match="the critic approved"):
-        await make(run, recipe, (2,))
-    assert len(asked(run, 2, "critique")) == before, "the same command again pays for nothing"
-
-
-async def test_what_a_round_asked_is_not_asked_again_by_a_branch_with_other_draws(
-    tmp_path: Path, in_process: None, tiny_model: Path
-) -> None:
-    """Phase 1 was shown the answers; a branch may have another seed or number of questions, and the draw of round 1 is then another one."""
-    run, recipe = RunDir(tmp_path / "run"), recipe_in(tmp_path, tiny_model)
-    await make(run, recipe, (1,), "generate")
-    asked_before = {row.payload["task_id"] for row in run.rows(run.stage(1, "generate"))}
-    for changes in ({}, {"seed": 1}, {"questions_per_round": 30}):
-        round_ = Round(run, 2, recipe_in(tmp_path, tiny_model, **changes))
-        drawn = {row.id for row in questions.drawn(round_).rows()}
-        assert (
-            len(asked_before) == 40
-            and not drawn & asked_before
-            and len(drawn) == changes.get("questions_per_round", 40)
-        ), changes
-
-
-async def test_a_killed_critique_goes_on_in_the_middle_of_a_row(
-    tmp_path: Path, on_ray: None, tiny_model: Path
-) -> None:
-    """Requests that were finished are not made again, and the rows are those that an undisturbed asking gives."""
-    run = RunDir(tmp_path / "run")
-    recipe = recipe_in(tmp_path, tiny_model, "dies_once", f" [{tmp_path}/flag]", questions_per_round=12)
-    loop = await make(run, recipe, (1,), "generate", "critique")
-    log = Counter(r["key"] for r in asked(run, 1, "critique"))
-    manifest = run.manifest(run.stage(1, "critique"))
-    assert (tmp_path / "flag").exists() and manifest.requests.from_log > 0 and set(log.values()) == {1}
-    undisturbed: dict[str, dict[str, Any]] = {}
-    for row in run.rows(run.stage(1, "generate")):
-        outcome = await loop.method.critique(
-            row, LLM(ScriptedClient(recipe.engine).generate, row.id, manifest.model, recipe.sampling, 1)
-        )
-        undisturbed |= {made.id: made.payload for made in outcome.rows} if isinstance(outcome, Kept) else {}
-    assert undisturbed == {row.id: row.payload for row in run.rows(run.stage(1, "critique"))}
-
-
-def teacher(seen: Seen) -> Fault:
-    """Answer as a good annotator does, and only that: it is asked nothing else."""
-    text = seen.body["messages"][-1]["content"]
-    a, b = (int(n) for n in re.findall(r"What is (\d+) \+ (\d+)\?", text)[-1])
-    given = re.findall(r"Answer: (\d+)", text)[-1]
-    verdict = "correct" if int(given) == a + b else "incorrect"
-    said = f"Checked.\nAnswer: {a + b}" if "Check:" in text else f"{a} + {b} is {a + b}.\nVerdict: {verdict}"
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-    return Fault(
-        body=orjson.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
-    )
-
-
-async def test_an_endpoint_annotates_phase_1_and_nothing_else(
-    tmp_path: Path, in_process: None, tiny_model: Path
-) -> None:
-    async with LocalServer(plan=teacher) as server:
-        endpoint = {"kind": "openai", "base_url": server.url, "model": "teacher"}
-        recipe = recipe_in(tmp_path, tiny_model, method={"annotator": endpoint})
-        run = RunDir(tmp_path / "run")
-        await make(run, recipe, (1,), publish=True)
-        assert server.requests == 2 * 40, "feedback and refinement of phase 1"
-    critique = run.manifest(run.stage(1, "critique"))
-    assert critique.model == f"teacher@{server.url}" != run.manifest(run.stage(1, "generate")).model
-    log = asked(run, 1, "critique")
-    assert {r["model"] for r in log} == {critique.model} and {r["step"] for r in log} == {
-        "self/annotate_feedback",
-        "self/annotate_refine",
-    }
-    quality = run.manifest(run.stage(1, "verify")).extra
-    assert quality["precision"] == quality["verdict_accuracy"] == 1.0 and quality["initial_accuracy"] < 1
-    published = load_from_disk(run.dataset("sft", 1))["train"]
-    assert set(published["src_model"]) == {critique.model} and not any(published["src_hinted"])
-    assert (
-        f"Annotator: {critique.model}, whose judgment is trained on here: distillation"
-        in Path(run.dataset("sft", 1), "README.md").read_text()
-    )
-    patient = run.recipe().model_dump(mode="json")
-    patient["method"]["annotator"]["concurrency"] = 2
-    await make(run, tiny_recipe(**patient), (1,), publish=True)
-    patient["method"]["annotator"]["model"] = "other"
-    with pytest.raises(StaleError, match=r"method\.annotator\.model"):
-        await make(run, tiny_recipe(**patient), (1,))

@@ -1,4 +1,7 @@
-"""What the scripted engine says to Self-Lengthen: instructions, drafts of random words, and extensions that double them."""
+"""What the scripted engine says to Self-Lengthen.
+
+Instructions, drafts of random words, and extensions that double them.
+"""
 
 import random
 import re
@@ -66,14 +69,18 @@ WORDS = (
 
 
 def writes(request: Request, index: int) -> str:
-    """Answer as a model that writes better the longer it is asked would: everything follows from the request's key."""
+    """Answer as a model would that writes better the longer it is asked.
+
+    Everything follows from the request's key.
+    """
     rng = random.Random(request.key("") + str(index))
     asked = request.messages[-1]["content"]
     step = request.step.rsplit("/", 1)[1]
     if step == "instruct":
         if rng.random() < 0.2:
             return " Write a 500-word text about nothing."
-        return f" Write a long text about {rng.choice(NOUNS)} and {rng.choice(NOUNS)} for {rng.choice(NOUNS)} of {rng.choice(WORDS)} and {rng.choice(WORDS)}."
+        chosen = [rng.choice(words) for words in (NOUNS, NOUNS, NOUNS, WORDS, WORDS)]
+        return " Write a long text about {} and {} for {} of {} and {}.".format(*chosen)
     if step == "judge":
         return "No." if rng.random() < 0.2 else "Yes."
     if step == "extend":

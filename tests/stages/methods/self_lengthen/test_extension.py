@@ -19,7 +19,10 @@ def say(text: str, finish_reason: str = "stop") -> Completion:
 
 
 class Doubling:
-    """An extender that returns twice the words it was given, all new, in paragraphs of seven; `calls` is what it was asked."""
+    """An extender that returns twice the words it was given, all new, in paragraphs of seven.
+
+    `calls` is what it was asked.
+    """
 
     def __init__(self) -> None:
         self.new, self.calls = count(), []

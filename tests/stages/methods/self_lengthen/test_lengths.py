@@ -1,4 +1,7 @@
-"""Word counts, length scores, demands that a text meets, and the length-biased drop: the vectors of Self-Lengthen 1.15, and its faults 3, 4 and 11."""
+"""Word counts, length scores, demands that a text meets, and the length-biased drop.
+
+The vectors of Self-Lengthen 1.15, and its faults 3, 4 and 11.
+"""
 
 # ruff: noqa: RUF001 - Chinese punctuation is what is counted
 
@@ -99,7 +102,10 @@ def test_a_demand_that_cannot_be_read_says_what_was_expected(text: str) -> None:
 
 @given(st.integers(1, 20_000), st.sampled_from(sorted(KINDS)), st.sampled_from([1, 50, 1000, 2000, 30]))
 def test_faults_3_and_4_every_demand_is_met_in_full(length: int, kind: str, unit: int) -> None:
-    """The evaluator gives every training pair 1, and a demand's words are true of the text in its own direction."""
+    """The evaluator gives every training pair 1.
+
+    A demand's words are true of the text in its own direction.
+    """
     demand = demand_for(length, kind, unit)
     assert demand.score(length) == 1 and Demand.parse(str(demand)) == demand
     assert {

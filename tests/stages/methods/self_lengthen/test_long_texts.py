@@ -1,4 +1,7 @@
-"""The rules for long texts and the parts of a text: Self-Lengthen 1.4, 1.7, 1.8, and faults 5, 6, 7, 8 and 10."""
+"""The rules for long texts, and the parts of a text.
+
+Self-Lengthen 1.4, 1.7, 1.8, and faults 5, 6, 7, 8 and 10.
+"""
 
 # ruff: noqa: RUF001 - Chinese punctuation is part of the rules
 

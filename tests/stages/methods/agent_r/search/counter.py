@@ -1,4 +1,7 @@
-"""A tiny environment: bring a number to a target. Too far is lost for good; what is no action says so and changes nothing."""
+"""A tiny environment: bring a number to a target.
+
+Too far is lost for good; what is no action says so and changes nothing.
+"""
 
 from collections.abc import Iterator
 from typing import Any

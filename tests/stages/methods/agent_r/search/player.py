@@ -1,4 +1,4 @@
-"""Players of the counter game: functions that answer requests as a model would, by the request's hash alone."""
+"""Players of the counter game: they answer requests by the request's hash alone, as a model would."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +15,10 @@ def player(
     die_after: int | None = None,
     log: dict | None = None,
 ) -> Send:
-    """Return a `send` that plays; it dies after `die_after` requests, and keeps finished ones in `log`, as the request log does."""
+    """Return a `send` that plays, and dies after `die_after` requests.
+
+    It keeps finished ones in `log`, as the request log does.
+    """
 
     async def send(request: Request) -> list[Completion]:
         key = request.key("m")
@@ -42,7 +45,8 @@ def answer(request: Request, index: int = 0, moves: tuple[str, ...] = MOVES) -> 
 def play_and_judge(request: Request, index: int) -> str:
     """Answer as the scripted engine's function: moves by the hash, judgements of all three kinds."""
     if request.step == "agent_r/judge":
-        return f"It moves the number.\nJudgement: {('Good', 'Bad', 'Uncertain')[int(request.key('m')[:2], 16) % 3]}"
+        kind = ("Good", "Bad", "Uncertain")[int(request.key("m")[:2], 16) % 3]
+        return f"It moves the number.\nJudgement: {kind}"
     return answer(request, index, ("add 1", "add 2", "double", "fly"))
 
 

@@ -1,4 +1,7 @@
-"""The search on a tiny game, with players that answer by a hash: one tree for one seed, resumable, each fault of the released code."""
+"""The search on a tiny game, with players that answer by a hash.
+
+One tree for one seed, resumable, without any fault of the released code.
+"""
 
 import asyncio
 from typing import Any

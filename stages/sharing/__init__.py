@@ -1,0 +1,1 @@
+"""What of a run goes to the Hub: its datasets and models, each with a card."""
