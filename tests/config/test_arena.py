@@ -124,8 +124,8 @@ def test_contradicting_steps_are_refused(tmp_path: Path) -> None:
 
 def test_overrides_of_the_arena(tmp_path: Path) -> None:
     assert built(tmp_path, GOOD, "seeds=[7]", "budget.hours=2").arena.budget.hours == 2
-    more = built(tmp_path, GOOD + "set: {train.max_steps: 7}\n", "set.train.batch_size=4", "arms.y.method.samples=2",
-                 "set.method={name: direct}")  # fmt: skip
+    given = ("set.train.batch_size=4", "arms.y.method.samples=2", "set.method={name: direct}")
+    more = built(tmp_path, GOOD + "set: {train.max_steps: 7}\n", *given)
     x, y = (entry.recipe for entry in more.entries())
     assert (x.train.max_steps, x.train.batch_size, x.method["samples"], y.method["samples"]) == (7, 4, 4, 2)
     assert y.accumulate.policy == "replace"
