@@ -10,7 +10,7 @@ import typer
 
 from jobs.common import AddressOption, SetOption, check_run, main, recipe_path, runs_folder, say
 from jobs.planning import show_totals
-from pipeline.config import Arena, load_section
+from pipeline.config import Arena, arena_overrides, load_section
 from pipeline.errors import ConfigError, nearest
 from pipeline.places import ARENAS
 from stages.arena.lineup import Lineup
@@ -33,7 +33,7 @@ def arena(
     Arms share what they have in common. The same command resumes, with a larger budget too: --set
     budget.hours=12. A setting of the recipe, for all arms: --set set.train.max_steps=40
     """
-    settings, place = load_section(_path(arena), Arena, set or ())
+    settings, place = load_section(_path(arena), Arena, arena_overrides(set or ()))
     folder = str(runs_folder("--to") / settings.name) if to is None else to
     _check_folder(folder)
     lineup = Lineup(settings, place, folder, recipe_path)

@@ -1,6 +1,6 @@
 """Configuration: one YAML recipe per run, read into typed models."""
 
-from pipeline.config.arena import Arena, Budget
+from pipeline.config.arena import Arena, Budget, arena_overrides
 from pipeline.config.data import Accumulate, Columns, Filters, HeldOut, NearDuplicates, Preferences, Source
 from pipeline.config.engines import (
     AnyEngine,
@@ -29,6 +29,6 @@ __all__ = [
     "Accumulate", "AnyEngine", "AnyVerifier", "Arena", "Budget", "ClassifierEngine", "Columns", "Cpt", "Dpo",
     "Evaluate", "Filters", "HeldOut", "Kto", "Lora", "Model", "NearDuplicates", "OpenaiEngine", "Override",
     "Place", "Preferences", "Recipe", "Runner", "ScoresEngine", "ScriptedEngine", "Source", "Train",
-    "VerifierSection", "VllmEngine", "WorkerEngine", "build_recipe", "dump_recipe", "load_recipe",
-    "load_section", "stored_data", "stored_recipe",
+    "VerifierSection", "VllmEngine", "WorkerEngine", "arena_overrides", "build_recipe", "dump_recipe",
+    "load_recipe", "load_section", "stored_data", "stored_recipe",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
 """The arena: methods, or any other settings, side by side over the same recipe and seeds."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
+from pipeline.config.load import Override
 from pipeline.config.section import Section
 from pipeline.errors import suggest
 
@@ -11,6 +13,19 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Settings = dict[str, Any]
 _SET_HERE = {"seed": "seeds", "name": "name", "rounds": "set.rounds"}  # not by an arm
+
+
+def arena_overrides(texts: Sequence[str]) -> list[Override]:
+    """Return what `--set` says about an arena: the keys of `set` and of an arm are recipe settings, and so
+    dotted themselves (set.train.max_steps). Raises ConfigError.
+    """
+    given = (Override.parsed(text) for text in texts)
+    return [override._replace(key=_divided(str(override.key))) for override in given]
+
+
+def _divided(key: str) -> tuple[str, ...]:
+    depth = {"set": 1, "arms": 2}.get(key.partition(".")[0])
+    return tuple(key.split(".") if depth is None else key.split(".", depth))
 
 
 class Budget(Section):
@@ -29,7 +44,8 @@ class Arena(Section):
     recipe: str
     """The recipe that all arms start from: a YAML file, or a name that `selfloop recipes` lists."""
     set: Settings = Field(default_factory=dict)
-    """Settings of every arm that differ from the recipe, by dotted key, as with `--set`."""
+    """Settings of every arm that differ from the recipe, by dotted key, as with `--set`. A section
+    without a dot, such as `train: {...}`, replaces all of it."""
     arms: dict[Name, Settings] = Field(min_length=2)
     """Each arm's own settings by dotted key, as with `--set`; {} for an arm that has none. `recipe` starts it
     from another recipe."""

@@ -33,9 +33,11 @@ Place = Callable[[Loc], str]  # where a key stands, for error messages
 
 
 class Override(NamedTuple):
-    """A setting (its dotted key) with another value, and where that comes from, for error messages."""
+    """A setting with another value, and where that comes from, for error messages. Its key is dotted, or
+    already divided.
+    """
 
-    key: str
+    key: str | tuple[str, ...]
     value: Any
     place: str
 
@@ -227,7 +229,7 @@ def _apply_all(data: dict[str, Any], overrides: Sequence[str | Override]) -> dic
 
 
 def _apply(data: dict[str, Any], override: Override) -> Loc:
-    keys = override.key.split(".")
+    keys = override.key.split(".") if isinstance(override.key, str) else override.key
     at = data
     for k in keys[:-1]:
         at[k] = {} if at.get(k) is None else at[k]

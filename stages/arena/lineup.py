@@ -119,4 +119,5 @@ class Lineup:
             )
         if key == "max_tokens":
             return {"train.max_tokens": wanted}
-        return {"train.max_tokens": None, "train.max_steps": wanted, "train.dpo.max_steps": wanted}
+        sections = ("train", "train.dpo", "train.kto")
+        return {"train.max_tokens": None, **{f"{section}.max_steps": wanted for section in sections}}

@@ -14,7 +14,7 @@ def draw(found: dict[str, Any], target: str) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for arm in found["arms"]:
-        rounds = [r for r in arm["by_round"] if r["round"] != "base"]
+        rounds = arm["by_round"]
         accuracy = [100 * r["accuracy"] for r in rounds]
         costs = [r["costs_so_far"] for r in rounds]
         for axes, x in (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Arena, load_section
+from pipeline.config import Arena, arena_overrides, load_section
 from pipeline.errors import ConfigError
 from pipeline.places import ARENAS
 from stages.arena.lineup import Lineup
@@ -21,7 +21,7 @@ arms:
 def built(folder: Path, text: str, *overrides: str) -> Lineup:
     (folder / "r.yaml").write_text("name: r\ntasks: {source: jsonl, path: t.jsonl}\n")
     (folder / "a.yaml").write_text(text.replace("RECIPE", str(folder / "r.yaml")))
-    arena, place = load_section(folder / "a.yaml", Arena, overrides)
+    arena, place = load_section(folder / "a.yaml", Arena, arena_overrides(overrides))
     lineup = Lineup(arena, place, str(folder / "out"), str)
     lineup.entries()
     return lineup
@@ -124,6 +124,15 @@ def test_contradicting_steps_are_refused(tmp_path: Path) -> None:
 
 def test_overrides_of_the_arena(tmp_path: Path) -> None:
     assert built(tmp_path, GOOD, "seeds=[7]", "budget.hours=2").arena.budget.hours == 2
+    given = ("set.train.batch_size=4", "arms.y.method.samples=2", "set.method={name: direct}")
+    more = built(tmp_path, GOOD + "set: {train.max_steps: 7}\n", *given)
+    x, y = (entry.recipe for entry in more.entries())
+    assert (x.train.max_steps, x.train.batch_size, x.method["samples"], y.method["samples"]) == (7, 4, 4, 2)
+    assert y.accumulate.policy == "replace"
+    with pytest.raises(
+        ConfigError, match="--set set.train.epoch=1: set.train.epoch: train.epoch: unknown key"
+    ):
+        built(tmp_path, GOOD, "set.train.epoch=1")
     with pytest.raises(ConfigError, match="--set budget.hour=1: budget.hour: unknown key"):
         built(tmp_path, GOOD, "budget.hour=1")
 

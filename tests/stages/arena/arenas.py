@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import Arena, dump_recipe, load_section
+from pipeline.config import Arena, arena_overrides, dump_recipe, load_section
 from pipeline.rundir import RunDir
 from pipeline.sharing import taken_over
 from pipeline.store import request_log
@@ -51,7 +51,7 @@ def arena_in(
 
 
 def lineup(path: Path, *overrides: str) -> Lineup:
-    arena, place = load_section(path, Arena, overrides)
+    arena, place = load_section(path, Arena, arena_overrides(overrides))
     return Lineup(arena, place, str(path.parent / "arena"), str)
 
 
