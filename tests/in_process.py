@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import cluster
 from pipeline.runner import crew, worker
 
 
@@ -51,6 +52,7 @@ def stages_in_process() -> Iterator[None]:
         actors = SimpleNamespace(options=lambda **_: here)
         ray = SimpleNamespace(remote=lambda _: actors, kill=lambda _: None, nodes=lambda: [{"Alive": True}])
         patch.setattr(crew, "ray", ray)
+        patch.setattr(cluster, "connect", lambda address=None: None)
         patch.setattr(worker.lock, "hold_as_worker", lambda *_: None)
         yield
 

@@ -278,23 +278,20 @@ def test_an_interrupted_training_ends_the_same(make_spec, in_process, monkeypatc
     spec = make_spec(epochs=4, learning_rate=1e-3, beta=0.5)
     spec = dataclasses.replace(spec, train=spec.train.model_copy(update={"save_steps": 5}))
     undisturbed = train(dataclasses.replace(spec, work=spec.work + "-u", out=spec.out + "-u"))
-    reference, save = Path(spec.work) / REFERENCE_FILE, Trainer._save_checkpoint
+    reference, step, seen = Path(spec.work) / REFERENCE_FILE, Trainer.training_step, []
 
-    def save_and_stop(*arguments: Any) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
+    def stopped_after_8(*arguments: Any, **named: Any) -> Any:
+        seen.append(reference.stat().st_mtime_ns)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        return step(*arguments, **named)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_save_checkpoint", save_and_stop)
+    monkeypatch.setattr(Trainer, "training_step", stopped_after_8)
+    with pytest.raises(KeyboardInterrupt):
         train(spec)
-    computed, kept = reference.stat().st_mtime_ns, []
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            Trainer, "_save_checkpoint", lambda *a: (kept.append(reference.stat().st_mtime_ns), save(*a))
-        )
-        result = train(spec)
+    result = train(spec)
     log = (Path(spec.work) / "logs" / "worker.0.log").read_text()
-    assert re.search(r"resuming from .*checkpoint-5", log) and set(kept) == {computed}, "computed once"
+    assert re.search(r"resuming from .*checkpoint-5", log) and len(set(seen)) == 1, "computed once"
     assert (result.steps, result.tokens, result.final_loss, result.rewards) == (
         24,
         undisturbed.tokens,
