@@ -16,7 +16,7 @@ RESTART_WAITS = (1, 5, 15, 30, 60)  # seconds between attempts to restart it; th
 # Rows and their workers (pipeline.runner).
 UNANSWERED_PASSES = 1  # further passes over the rows whose requests went unanswered in the first
 WORKER_STARTS = 3  # attempts to start a stage worker before the stage stops
-SUSPECT_GROUP = 16  # rows of a dead worker are retried in groups of this size, then each alone
+SUSPECT_GROUP = 16  # rows of a dead worker are retried in groups of this size, then one by one
 EARLY_FAILURES = 50  # this many failed rows before the first success stop the stage at once
 OUTAGE = 50  # this many consecutive unanswered rows mean the engine is down
 

@@ -24,21 +24,24 @@ import psutil
 import pytest
 
 CHECK = "not (vllm or ray or train or cluster or slow)"
-# Entries that take longer than a minute, longest first. What is not named follows in the order of collection.
+# Entries that take longer than half a minute, longest first. What is not named follows in the order of collection.
 LONGEST = (
     "vllm",
     "tests/faults/test_driver_killed.py",
     "tests/cluster/test_job_submit.py",
-    "tests/training/test_dpo.py",
-    "tests/training/test_launch.py",
     "tests/training/test_resume.py",
-    "tests/stages/methods/regenesis/test_regenesis.py",
-    "tests/stages/methods/self/test_self_runs.py",
+    "tests/training/test_dpo.py",
     "tests/runner/test_runner.py",
-    "tests/stages/rounds/test_loop.py",
+    "tests/stages/arena/test_arena.py",
+    "tests/training/test_launch.py",
+    "tests/stages/sandbox/test_solutions.py",
+    "tests/jobs/test_real_recipes.py",
+    "tests/stages/methods/test_own_method.py",
     "tests/stages/rounds/test_preference_loop.py",
+    "tests/stages/rounds/test_loop.py",
+    "tests/stages/methods/entigraph/test_entigraph_loop.py",
+    "tests/training/test_models.py",
     "tests/faults/test_trees_killed.py",
-    "tests/faults/test_texts_killed.py",
 )
 GIB_PER_PROCESS = 4
 MOST_PROCESSES = 6

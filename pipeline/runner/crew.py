@@ -4,7 +4,8 @@ that kill.
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -236,20 +237,46 @@ class Crew:
 
     async def _retry_suspects(self) -> None:
         retries = self._settings.max_attempts - 1  # the first attempt is behind them
-        for size in [SUSPECT_GROUP] * (retries - 1) + [1] * min(1, retries):
+        for _ in range(retries - 1):
             suspects, self._suspects = self._suspects, []
-            for start in range(0, len(suspects), size):
-                member, group = await self._start_worker(), iter(suspects[start : start + size])
+            for start in range(0, len(suspects), SUSPECT_GROUP):
+                member, group = await self._start_worker(), iter(suspects[start : start + SUSPECT_GROUP])
                 try:
                     await self._supply(member, group)
                 except RayActorError:
                     await self._bury(member)
                     self._suspects += group  # those it had not been given yet
+        suspects, self._suspects = self._suspects, []
+        guilty = [row async for row in self._alone(deque(suspects))] if retries else suspects
         out = PartWriter(self._rows_folder, self._folder, f"{self._next_writer:05d}")
-        for row in self._suspects:
+        for row in guilty:
             why = f"its worker died {retries + 1} times while processing this row, the last time alone"
             out.add(row, Failed("worker_died", why))
         out.flush()
+
+    async def _alone(self, rows: deque[Row]) -> AsyncIterator[Row]:
+        """Process rows one after the other; yield those that kill a worker which had nothing else before.
+
+        A worker goes on to the next row: there may be many suspects, and a start takes seconds.
+        """
+        while rows:
+            member, first = await self._start_worker(), rows[0]
+            try:
+                while rows:
+                    await self._submit(member, [rows[0]])
+                    await _call(member.actor.drain.remote())
+                    rows.popleft()
+                await _call(member.actor.close.remote())
+            except RayActorError:
+                await self._bury(member)
+                lost, self._suspects = self._suspects, []
+                if not lost and rows:
+                    rows.popleft()  # it was written before its worker died
+                elif rows and rows[0] is first:
+                    yield rows.popleft()
+            else:
+                self._end(member)
+                self._count(member)
 
     async def _poll(self) -> None:
         """Show progress, and raise when nothing moves or everything fails."""

@@ -97,6 +97,9 @@ class StageWorkerActor:
     async def progress(self) -> Progress:
         return await self._worker.progress()
 
+    async def drain(self) -> None:
+        await self._worker.drain()
+
     async def close(self) -> None:
         await self._worker.close()
 
