@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 CHECK = "not (vllm or ray or train or cluster or slow)"
-# Entries that take longer than half a minute, longest first. What is not named follows in the order of collection.
+# Entries that take over half a minute, longest first. What is not named follows in the order of collection.
 LONGEST = (
     "vllm",
     "tests/faults/test_driver_killed.py",
