@@ -33,8 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "local_ray" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "local_ray" in fixtures:
             item.add_marker("ray")
+        if "in_process" in fixtures:
+            item.add_marker("train")
     # It starts an engine of its own: before the one that the other tests share is started.
     items.sort(key=lambda item: item.path.name != "test_vllm_killed.py")
 

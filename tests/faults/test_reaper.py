@@ -25,6 +25,8 @@ time.sleep(600)
 OWNER = f"""
 import os, subprocess, sys, time
 from pipeline.engines.reaper import Reaper
+
+pytestmark = pytest.mark.slow
 reaper = Reaper()
 for _ in range(2):
     subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])

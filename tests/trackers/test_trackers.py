@@ -24,6 +24,8 @@ from pipeline.trackers.points import points
 from tests.conftest import tiny_recipe
 from tests.jobs.conftest import built
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["built"]
 LINE = {"total": 4, "epoch": 0.5, "loss": 2.5, "learning_rate": 1e-4, "tokens": 10, "seconds": 1.0}
 ACCURACY = {"mean": 0.5, "low": 0.4, "high": 0.6}

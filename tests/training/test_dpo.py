@@ -31,6 +31,7 @@ from pipeline.training.spec import REFERENCE_FILE, TrainSpec, fingerprint
 from tests.in_process import training_in_process
 from tests.publish.conftest import FACTS, make_pairs
 
+pytestmark = pytest.mark.train
 MARGIN, ACCURACY = "rewards/margins", "rewards/accuracies"
 
 

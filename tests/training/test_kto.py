@@ -26,6 +26,7 @@ from tests.publish.conftest import FACTS, make_labeled
 from tests.training.test_dpo import one_thread
 
 __all__ = ["one_thread"]
+pytestmark = pytest.mark.train
 MARGIN = "rewards/margins"
 
 

@@ -18,7 +18,7 @@ from pipeline.store import request_log
 from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 EXAMPLE = PROJECT / "tests" / "examples" / "own_method"
 README = PROJECT / "stages" / "methods" / "README.md"
 

@@ -21,6 +21,7 @@ from tests.stages.reports.parsed import Parsed
 from tests.stages.reports.test_page import HOSTILE
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
