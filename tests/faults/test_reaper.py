@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.engines.reaper import MARK, owned
 
+pytestmark = pytest.mark.slow
+
 # A child with a session of its own that ignores SIGTERM; a grandchild does as well and forks further ones.
 STUBBORN = """
 import os, signal, time
@@ -26,7 +28,6 @@ OWNER = f"""
 import os, subprocess, sys, time
 from pipeline.engines.reaper import Reaper
 
-pytestmark = pytest.mark.slow
 reaper = Reaper()
 for _ in range(2):
     subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])

@@ -47,7 +47,7 @@ class Page:
         await self.until("document.documentElement?.dataset.ready === 'yes'")
 
     async def cpu_seconds(self) -> float:
-        """Return the CPU time that the page's main thread has taken since it was opened."""
+        """Return the CPU time of the page's main thread. It may include the pages that were shown before."""
         found = await self.send("Performance.getMetrics")
         return next(m["value"] for m in found["metrics"] if m["name"] == "TaskDuration")
 

@@ -135,9 +135,8 @@ async def test_fifty_thousand_rows_open_within_three_seconds(
     data = f'<script type="application/octet-stream" id="index">{packed(index)}</script>{many}'
     (tmp_path / "report.html").write_text(head + data + tail)
     assert (tmp_path / "report.html").stat().st_size > 2_000_000
-    before = await page.cpu_seconds()
     await page.open((tmp_path / "report.html").as_uri())
-    assert 0 < await page.cpu_seconds() - before < 3, "CPU time: the machine may be busy"
+    assert await page.cpu_seconds() < 3, "CPU time: the machine may be busy"
     shown = await page.run("document.getElementById('found').textContent")
     assert shown.startswith("50,000 of 50,000 rows"), shown
     assert await choose(page, q="alert(1)") >= 200, "search goes through all of them"
