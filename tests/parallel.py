@@ -199,12 +199,14 @@ def run(queue: Path, check: bool, arguments: list[str]) -> int:
     began = time.monotonic()
     if check:
         arguments = ["-m", CHECK, *arguments]
-    processes = [Process(queue, i, arguments) for i in range(how_many(check))]
+    processes = [Process(queue, 0, arguments)]
     try:
         while any(p.status is None for p in processes):
             time.sleep(0.2)
             for line in (line for p in processes for line in p.follow()):
                 print(line, flush=True)
+            if len(processes) == 1 and processes[0].collected:  # what it compiled, the others need not
+                processes += [Process(queue, i, arguments) for i in range(1, how_many(check))]
     except KeyboardInterrupt:
         for process in processes:
             process.interrupt()

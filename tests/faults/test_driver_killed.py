@@ -72,7 +72,6 @@ def states() -> Iterator[tuple[str, Condition]]:
     """Every state of a stage in which a driver can die, each later than the one before."""
     yield "tasks are being read", lambda stage: (stage.parents[2] / "tasks").exists()
     yield "the stage begins", lambda stage: (stage / "fingerprint.json").exists()
-    yield "a log is opened", more(lambda stage: len(list(stage.glob("requests/*.jsonl"))), 1)
     yield "requests are answered", more(logged, 2)
     yield "a part is being written", more(lambda stage: len(list(stage.glob("part-*"))), 1)  # often its .tmp
     yield "a part is there", more(parts_of, 1)
@@ -105,7 +104,7 @@ def test_killed_in_every_state(driver: Driver) -> None:
         if driver.kill_when(condition, own_ray=name == "requests are answered"):
             killed.append(name)
         driver.nothing_left()
-    assert len(killed) >= 6, killed
+    assert len(killed) >= 5, killed
 
     (driver.stage / "manifest.json").unlink(missing_ok=True)  # in case the last kill came a moment too late
     log = driver.log()
