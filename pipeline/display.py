@@ -147,7 +147,8 @@ def summary(m: Manifest) -> str:
             text += f"; {step.name} dropped {sum(step.dropped.values())}"
     text += f"; {m.rows_out} rows out, {m.seconds:.1f} s"
     if tokens := m.tokens.completion:
-        text += f", {tokens} tokens ({tokens / max(m.seconds, 1e-6):.0f} tok/s)"
+        asked = m.seconds >= 0.1  # else everything was there already
+        text += f", {tokens} tokens" + (f" ({tokens / m.seconds:.0f} tok/s)" if asked else "")
     if cache := m.extra.get("prefix_cache"):
         text += f", {cache['found'] / cache['looked_up']:.0%} of prompt tokens from the prefix cache"
     if m.requests.from_log:
