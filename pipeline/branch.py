@@ -1,7 +1,5 @@
 """A new run that starts from another one's rounds: for arms that differ only in what comes later."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, takewhile
@@ -68,7 +66,7 @@ def make_run(
     with run_lock(target.local):
         for path in paths:
             if path.exists():
-                link(path, target.local / path.relative_to(source.local))
+                files.link(path, target.local / path.relative_to(source.local))
         if round_ is not None:
             files.write_json(target.path("branch.json"), {"source": source.root, "round": round_})
         target.freeze(recipe)  # last, since run.yaml is what makes it a run
@@ -187,23 +185,3 @@ def is_alike(round_: Round, name: str) -> bool:
         stage, round_.recipe, model=stored["model"], inputs=stored["input"], seats=stored.get("models")
     )
     return not fingerprint.changed(stored, now)
-
-
-def link(source: Path, target: Path) -> None:
-    """Hard-link a file or all files of a folder, or copy them where that cannot be done."""
-
-    def place(a: str, b: str) -> str:
-        if os.path.exists(b):  # a branch that was killed resumes: a file that is there is whole
-            return b
-        try:
-            os.link(a, b)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(a, f"{b}.part")
-            os.replace(f"{b}.part", b)
-        return b
-
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=place, dirs_exist_ok=True)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place(str(source), str(target))

@@ -12,7 +12,6 @@ from pipeline.branch import (
     contradictions,
     is_alike,
     judged_alike,
-    link,
     listed,
     make_run,
     rounds_up_to,
@@ -66,7 +65,7 @@ def take_over(source: RunDir, target: RunDir, recipe: Recipe, rounds: Sequence[i
     for number, name in product(rounds, JUDGED):
         log = Path(source.stage(number, name), REQUESTS)
         if log.exists() and not _is_paid_for(Round(source, number, recipe), name):
-            link(log, Path(target.stage(number, name), ANSWERED))
+            files.link(log, Path(target.stage(number, name), ANSWERED))
     shared = _shared(source, recipe, rounds)
     make_run(source, target, recipe, shared, rounds[0] - 1 if _is_trained(source, rounds[0] - 1) else None)
 

@@ -62,6 +62,12 @@ def rounds_of(run: RunDir, recipe: dict[str, Any]) -> list[RoundKey]:
     return sorted(planned | set(run.rounds()), key=lambda r: -1 if isinstance(r, str) else r)
 
 
+def is_done(run: RunDir, round_: RoundKey, stage: str) -> bool:
+    """Tell whether a stage or training has left its record, the last file that it writes."""
+    record = "train.json" if stage in TRAININGS else "manifest.json"
+    return files.exists(files.join(run.stage(round_, stage), record))
+
+
 def stages_of(round_: RoundKey, recipe: dict[str, Any], run: RunDir) -> tuple[str, ...]:
     """Return the names of a round's stages under a recipe, in order.
 

@@ -46,8 +46,7 @@ def next_stage(run: RunDir, recipe: dict[str, Any]) -> tuple[RoundKey, str] | No
         if round_ == "base" and files.exists(run.path("branch.json")):
             continue
         for stage in overview.stages_of(round_, recipe, run):
-            done = "train.json" if stage in overview.TRAININGS else "manifest.json"
-            if not files.exists(files.join(run.stage(round_, stage), done)):
+            if not overview.is_done(run, round_, stage):
                 return round_, stage
         if not files.exists(run.evaluation(round_)):
             return round_, "evaluate"

@@ -6,8 +6,6 @@ hard-linked where the file system allows it, since none of them is ever written 
 over appears at once, by a rename, and names its source in taken_over.json.
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +79,9 @@ def taken_over(folder: str) -> bool:
     return files.exists(files.join(folder, MARK))
 
 
-def link(source: str, target: str) -> str:
-    """Hard-link a file, or copy it where that cannot be done. Return `target`."""
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
-    return target
-
-
 def _take(source: Path, target: Path, twin: RunDir | None) -> None:
     with files.atomic_folder(target) as aside:
-        shutil.copytree(source, aside, copy_function=link, dirs_exist_ok=True)
+        files.link(source, aside)
         if twin is not None:
             files.write_json(str(aside / MARK), {"from": twin.root})
 

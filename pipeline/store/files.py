@@ -78,6 +78,26 @@ def sync_folder(name: str) -> None:
         os.close(handle)
 
 
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file or all files of a folder, or copy them where that cannot be done."""
+
+    def place(a: str, b: str) -> str:
+        if os.path.exists(b):  # of a caller that was killed: a file that is there is whole
+            return b
+        try:
+            os.link(a, b)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(a, f"{b}.part")
+            os.replace(f"{b}.part", b)
+        return b
+
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=place, dirs_exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place(str(source), str(target))
+
+
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a folder to fill; when the block ends without an error it becomes the local folder `path`.

@@ -8,13 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline import overview
 from pipeline.config import Budget, Recipe
 from pipeline.console import progress as console
 from pipeline.display import round_title
 from pipeline.errors import ConfigError, SelfloopError, StaleError
 from pipeline.rundir import RunDir
 from pipeline.sharing import taken_over
-from pipeline.stage import TRAIN
 from pipeline.store import files
 from pipeline.store.lock import run_lock
 from stages.arena import equal
@@ -150,10 +150,9 @@ async def _make(loop: Loop, title: str, spent: Spent) -> str:
 
 
 def _is_done(run_: RunDir, step: Step) -> bool:
-    folder = run_.stage(step.round, step.name)
     if step.name == EVALUATE:
         return files.exists(run_.evaluation(step.round))
-    return files.exists(files.join(folder, "train.json" if step.name == TRAIN else "manifest.json"))
+    return overview.is_done(run_, step.round, step.name)
 
 
 def _prepared(entry: Entry) -> Loop:

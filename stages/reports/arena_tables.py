@@ -162,7 +162,7 @@ def _remarks(found: Figures) -> Iterator[str]:
 
 
 def _harm(found: Figures) -> Iterator[str]:
-    """Yield a section for each arm with questions that it has unlearnt."""
+    """Yield a section for each arm that lost questions which it had answered correctly."""
     for arm in found["arms"]:
         flips = arm.get("flips_from_start")
         if not flips or not flips["lost"]:

@@ -1,4 +1,4 @@
-"""Serves the page of a run, made anew when the run has gone on.
+"""Serves the page of a run, rebuilt whenever the run has moved on.
 
 It answers GET on 127.0.0.1 alone and changes nothing. A page of another site that gets its name resolved to
 this machine (DNS rebinding) sends that name as Host, and is refused.
@@ -58,7 +58,7 @@ class Server(ThreadingHTTPServer):
         return version
 
     def page(self) -> str:
-        """Return the page as of now, made anew if the runs have gone on."""
+        """Return the current page, rebuilt if the runs have moved on."""
         with self._lock:
             version = self.version()
             if version != self._page[0]:

@@ -1,10 +1,8 @@
 """Lays out what is pushed, as folders: `dataset`, and `models/round-NNN`."""
 
 import math
-import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +84,10 @@ def _is_model(folder: Path) -> bool:
 
 def _place(path: Path, target: Path) -> None:
     """Copy a file; weights are linked where the file system allows it, since nobody edits them in place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in WEIGHTS:
-        with suppress(OSError):
-            os.link(path, target)
-            return
+        files.link(path, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(path, target)
 
 

@@ -8,7 +8,7 @@ _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 
 def copied(text: str, document: str, longest: int) -> str:
-    """Return the first run of more than `longest` characters that stands in the document, white space aside;
+    """Return the first run of more than `longest` characters that is in the document, ignoring white space;
     "" if there is none.
 
     Time: linear in the text, and n log n in the document, once for all its texts.

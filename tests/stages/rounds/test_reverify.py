@@ -197,7 +197,9 @@ def test_settings_of_other_answers_are_refused(
 def test_settings_of_later_stages_may_differ(judged: RunDir, tmp_path: Path) -> None:
     method = {"name": "direct", "keep_per_question": 1}
     recipe = changed(judged, method=method, train={"epochs": 3}, rounds=5)
-    take_over(judged, RunDir(tmp_path / "other"), recipe, [1])
+    other = RunDir(tmp_path / "other")
+    take_over(judged, other, recipe, [1])
+    assert other.recipe().rounds == 5 and other.manifest(other.stage(1, "generate")) is not None
 
 
 def test_rounds_before_are_shared_if_they_are_trained(judged: RunDir, tmp_path: Path) -> None:
