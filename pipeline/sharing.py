@@ -14,12 +14,12 @@ from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import round_title
 from pipeline.rundir import RunDir, differences, may_change
-from pipeline.stage import PAIRS, PUBLISH
+from pipeline.stage import LABELS, PAIRS, PUBLISH
 from pipeline.store import files
 
 MARK = "taken_over.json"  # in a folder that was taken over: {"from": the other run}
 # Read from shared rows, these are the same again in a second; their datasets carry the run's own name.
-_OWN = (PUBLISH, PAIRS)
+_OWN = (PUBLISH, PAIRS, LABELS)
 _TASKS = ("tasks", "demonstrations", "held_out", "answer_marks", "prompts", "seed")
 
 
