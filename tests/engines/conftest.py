@@ -51,11 +51,12 @@ async def server() -> AsyncIterator[LocalServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def warm_recipe(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     """A recipe that attaches to a running vLLM engine with the packaged model.
 
-    The engine is started for the first test that asks for it.
+    The engine is started for the first test that asks for it, and ended after the last test of this folder:
+    it is large, and tests of `serve` expect a Ray without engines.
     """
     path = tmp_path_factory.mktemp("warm") / "recipe.yaml"
     settings = {"name": "warm", "engine": ENGINE, "tasks": {"source": "jsonl", "path": "tasks.jsonl"}}

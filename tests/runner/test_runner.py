@@ -272,7 +272,7 @@ async def test_nothing_moves(stages: Stages) -> None:
         StageError,
         match=r"nothing has finished for .*; the oldest request is of row r000 \(direct/solve\).*8 running",
     ) as e:
-        await stages(factory("plain"), no_progress_seconds=15)
+        await stages(factory("plain"), no_progress_seconds=30)
     assert "generate" in str(e.value)
 
 
