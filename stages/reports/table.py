@@ -87,6 +87,8 @@ def measured(run: RunDir) -> str:
     approves of.
     """
     recipe = run.recipe()
+    if recipe.evaluate.how == "perplexity":
+        return "probability per token of the known solution"
     if asks_model(recipe, load_method(recipe), None):
         return "share of answers approved by the judge"
     return registry.resolve("method", recipe.method["name"]).measured
