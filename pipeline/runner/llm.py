@@ -127,9 +127,15 @@ class LLM:
 
         Raises EngineError when the engine gives no log-probabilities.
         """
-        sampling = Sampling(temperature=0, max_tokens=1, extra=SCORED)
-        asked = (None, prompt) if isinstance(prompt, str) else (prompt, None)
-        [completion] = await self._send(Request(*asked, text, sampling, 1, self.row, 0, None, step))
+        request = Request(
+            messages=None if isinstance(prompt, str) else prompt,
+            prompt=prompt if isinstance(prompt, str) else None,
+            prefill=text,
+            sampling=Sampling(temperature=0, max_tokens=1, extra=SCORED),
+            row=self.row,
+            step=step,
+        )
+        [completion] = await self._send(request)
         if not completion.prefill_logprobs:
             raise EngineError(
                 "the engine returns no prompt log-probabilities; use engine kind vllm (evaluate.engine)"
