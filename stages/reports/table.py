@@ -12,6 +12,7 @@ from pipeline.display import round_title
 from pipeline.methods import load_method
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
+from pipeline.statistics import shown
 from pipeline.store import files
 from stages.rounds.evaluation import asks_model
 
@@ -96,8 +97,7 @@ def measured(run: RunDir) -> str:
 
 def interval(value: dict[str, float], signed: bool = False) -> str:
     """Return a mean and its interval as percentages."""
-    sign = "+" if signed else ""
-    return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"
+    return shown(value, "+.1%" if signed else ".1%")
 
 
 def readable(f: Figures) -> str:
