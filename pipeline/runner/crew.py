@@ -5,60 +5,26 @@ that kill.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+from pipeline import cluster
 from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
-from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.retries import EARLY_FAILURES, SUSPECT_GROUP, WORKER_STARTS
-from pipeline.round import Round
 from pipeline.rows import Failed, Row
-from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
-from pipeline.stage import Stage
+from pipeline.runner.job import StageRun
+from pipeline.runner.worker import Progress, StageWorkerActor, WorkerSpec
 from pipeline.store import files, lock, parts
 from pipeline.store.parts import Counts, PartInfo, PartWriter
 
 POLL = 0.5  # seconds
 NO_NODE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage of one round as it is being run: `factory` builds the stage in each worker, `stage` is the
-    driver's.
-    """
-
-    round: Round
-    name: str
-    factory: StageFactory
-    stage: Stage
-    engine: EngineHandle | None = None
-    seats: Mapping[str, EngineHandle] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        """The stage's folder."""
-        return self.round.folder(self.name)
-
-    @property
-    def rows_folder(self) -> str:
-        """Where the row function's parts go: dataset steps read them there and write the stage's own."""
-        return files.join(self.folder, "rows") if self.stage.row and self.stage.steps else self.folder
-
-    async def queue(self) -> EngineStatus | None:
-        """Return the load of all replicas that the stage asks, each once; None where that is unknown."""
-        handles = [handle for handle in (self.engine, *self.seats.values()) if handle and handle.replicas]
-        apart = {id(handle.replicas[0]): handle for handle in handles}
-        found = [status for handle in apart.values() if (status := await handle.queue())]
-        counts = [(s.running, s.waiting, s.looked_up, s.found) for s in found]
-        return EngineStatus(*map(sum, zip(*counts, strict=True))) if counts else None
 
 
 class _Member:
@@ -106,6 +72,7 @@ class Crew:
         if not first:
             return
         source = chain(first, rows)
+        cluster.connect(self._settings.address)
         before = await self._job.queue()
         poller = asyncio.create_task(self._poll())
         tasks = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]

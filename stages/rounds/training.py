@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import sharing
+from pipeline import cluster, sharing
 from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
@@ -18,7 +18,6 @@ from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KTO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
-from pipeline.rundir import RunDir
 from pipeline.stage import LABELS, PAIRS, TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
@@ -116,7 +115,7 @@ def _train(
         replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
     )
     title = f"round {round_.number}, train" + ("" if recipe.train.kind == "sft" else f" ({kind.name})")
-    return _run(run, spec, title)
+    return _run(round_, spec, title)
 
 
 def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
@@ -150,7 +149,7 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
             role=role,
             adapter=adapter,
         )
-        results.append(_run(run, spec, f"round {number}, train ({role})"))
+        results.append(_run(round_, spec, f"round {number}, train ({role})"))
     if not results:
         raise StageError(
             f"round {number} has nothing to train on: no role has an example (accumulate.policy "
@@ -162,16 +161,17 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
     return total
 
 
-def _run(run: RunDir, spec: TrainSpec, title: str) -> TrainResult:
+def _run(round_: Round, spec: TrainSpec, title: str) -> TrainResult:
+    cluster.set_environment()  # before Ray Train is imported
     from pipeline.training.launch import (
         train,  # imports torch and transformers, seconds that other jobs do without
     )
 
-    if run.twins:
-        sharing.take_over_training(run, spec.work, spec.out, fingerprint(spec))
+    if round_.run.twins:
+        sharing.take_over_training(round_.run, spec.work, spec.out, fingerprint(spec))
     display = TrainDisplay(title)
     try:
-        result = train(spec, display.update)
+        result = train(spec, display.update, round_.recipe.runner.address)
     finally:
         display.stop()
     display.close(result)
