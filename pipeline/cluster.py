@@ -43,7 +43,7 @@ def set_environment() -> None:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     if is_local(address):
         # Workers import what the driver does: this package, and the user's modules beside the recipe.
         search = [
