@@ -59,6 +59,8 @@ class Crew:
         self._suspects: list[Row] = []
         self._moved = (time.monotonic(), -1)
         self._queue = EngineStatus(0, 0)
+        # Since when an engine is waited for, and how many requests were finished then.
+        self._troubled: tuple[float, int] | None = None
         self.prefix_cache: dict[str, int] | None = None
 
     async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
@@ -273,7 +275,23 @@ class Crew:
             requests = self._gone_requests + sum(m.progress.finished_requests for m in self._members)
             tokens = self._gone_tokens + sum(m.progress.finished_tokens for m in self._members)
             self._display.update(total, self._queue, requests, tokens)
+            self._say_trouble(requests)
             self._watch(total.rows_in + requests)
+
+    def _say_trouble(self, requests: int) -> None:
+        """Say once that an engine is waited for, and once that it answers again; `requests` are finished.
+
+        Waiting for it has a limit of its own (engine.outage_seconds): it is not standing still.
+        """
+        trouble = next((m.progress.trouble for m in self._members if m.progress.trouble), "")
+        if trouble:
+            if not self._troubled:
+                self._display.note(trouble)
+            self._troubled = self._troubled or (time.monotonic(), requests)
+            self._moved = (time.monotonic(), self._moved[1])
+        elif self._troubled and requests > self._troubled[1]:
+            self._display.note(f"answered again, after {time.monotonic() - self._troubled[0]:.0f} s")
+            self._troubled = None
 
     def _watch(self, moved: int) -> None:
         """Raise StageError when `moved` (rows and requests finished) has stood still for too long."""
