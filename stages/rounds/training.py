@@ -46,8 +46,11 @@ def preference_kind(recipe: Recipe, round_: int) -> Kind | None:
     return {"dpo": DPO, "kto": KTO}.get(recipe.train.preference) if round_ > 0 else None
 
 
-def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef]) -> None:
-    """Raise ConfigError for settings with which a training of the run would fail to start."""
+def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef] | None) -> None:
+    """Raise ConfigError for settings with which a training of the run would fail to start.
+
+    Without `base`, those are not found that do not suit the model.
+    """
     if recipe.train.preference == "dpo":
         preferences.check_pairs(method, recipe.preferences)
     if recipe.train.preference == "kto":
