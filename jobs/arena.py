@@ -25,6 +25,13 @@ def arena(
     plan: Annotated[
         bool, typer.Option("--plan", help="say what all arms and seeds will take, and exit")
     ] = False,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seed",
+            help="only the runs of this seed: commands for different seeds may run side by side (repeatable)",
+        ),
+    ] = None,
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
@@ -49,7 +56,7 @@ def arena(
     cluster.connect(address or lineup.recipe(settings.against, settings.seeds[0]).runner.address)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in jobs.common.open_run
     say(f"arena: {lineup.folder}")
-    outcome, found = asyncio.run(run(lineup))
+    outcome, found = asyncio.run(run(lineup, seed or ()))
     show(found)
     say(
         f"written: {lineup.folder}/report.html, arena.md, arena.json"
