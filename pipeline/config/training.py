@@ -227,6 +227,9 @@ class Train(Section):
                 "follows evaluations during the training, and there are none; choose another, such as cosine"
             )
             yield ("lr_scheduler_type",), f"{self.lr_scheduler_type} {why}"
+        if self.shard == "full" and self.gpus_per_worker == 0:
+            why = "divides the model among GPUs, or among CPU workers where there are none"
+            yield ("shard",), f"full {why}; remove train.gpus_per_worker: 0"
         if self.kind not in ("dpo", "kto"):
             yield from self._uneven((), self.batch_size, self.micro_batch_size)
         if kind := self.preference:
