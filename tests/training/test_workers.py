@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,11 @@ from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.estimates import ModelSize, training_need
 from pipeline.places import PROJECT
-from pipeline.publish import DPO
-from pipeline.publish.accumulate import Mixture, Part
-from pipeline.publish.dataset import measure, publish
 from pipeline.training.data import prepare_data
 from pipeline.training.launch import worker_config
 from pipeline.training.process import run_worker
 from pipeline.training.progress import read_progress
 from pipeline.training.workers import check_shares, settled
-from tests.publish.conftest import FACTS, make_pairs
 from tests.training.conftest import spec_maker
 
 pytestmark = pytest.mark.train
@@ -40,37 +35,25 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "shared": {"workers": 2, "shard": "full"},
     "packed by one": {"workers": 1, "packing": True, "batch_size": 2},
     "packed by two": {"workers": 2, "packing": True, "batch_size": 2},
-    "lora by one": {"workers": 1, "lora": {"r": 4, "alpha": 8}},
-    "lora shared": {"workers": 2, "lora": {"r": 4, "alpha": 8}, "shard": "full"},
-    "pairs by one": {"workers": 1, "kind": "dpo"},
-    "pairs by two": {"workers": 2, "kind": "dpo"},
-    "pairs shared": {"workers": 2, "kind": "dpo", "shard": "full"},
 }
 RESUMED = {"shared, begun by one": "one", "one, begun by two": "two", "one, begun shared": "shared"}
 SAME = [
-    *(("two", "one"), ("shared", "one"), ("packed by two", "packed by one"), ("lora shared", "lora by one")),
-    *(("pairs by two", "pairs by one"), ("pairs shared", "pairs by one")),
+    *(("two", "one"), ("shared", "one"), ("packed by two", "packed by one")),
     *((name, "one") for name in RESUMED),
 ]
 
 
 @pytest.fixture(scope="module")
 def trained(
-    tiny_model: Path, rounds: dict[int, Path], tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+    tiny_model: Path, rounds: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
     """The configs of TRAININGS and of RESUMED, all done: first those of one worker."""
     folder = tmp_path_factory.mktemp("workers")
-    pairs = folder / "pairs"
-    publish(measure(make_pairs(24, 1), tokenizer, DPO), pairs, FACTS, 0, DPO)
 
     def config(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         spec = spec_maker(tiny_model, rounds, folder / name)(
             **{"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "save_steps": 4, **settings}
         )
-        if settings.get("kind") == "dpo":
-            own = spec.train.dpo.model_copy(update={"learning_rate": 1e-3, "epochs": 2})
-            train = spec.train.model_copy(update={"dpo": own})
-            spec = replace(spec, train=train, kind=DPO, mixture=Mixture((Part(str(pairs), 1),)))
         Path(spec.work, "logs").mkdir(parents=True)
         return worker_config(spec, prepare_data(spec), use_gpu=False, threads=1)
 
@@ -120,7 +103,7 @@ def two_workers(configs: list[dict[str, Any]], folder: Path) -> None:
             arguments = [*command, str(rank), port, str(path)]
             pair.append(subprocess.Popen(arguments, cwd=PROJECT, stdout=out, stderr=subprocess.STDOUT))
     try:
-        codes = [process.wait(1500) for process in pair]
+        codes = [process.wait(280) for process in pair]
     finally:
         for process in pair:
             process.kill()
