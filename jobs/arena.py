@@ -10,6 +10,7 @@ import typer
 
 from jobs.common import AddressOption, SetOption, check_run, main, recipe_path, runs_folder, say
 from jobs.planning import show_totals
+from pipeline import cluster
 from pipeline.config import Arena, arena_overrides, load_section
 from pipeline.errors import ConfigError, nearest
 from pipeline.places import ARENAS
@@ -49,7 +50,6 @@ def arena(
 
         show_totals(make_plan(lineup))
         return
-    from pipeline import cluster
     from stages.arena.running import run
 
     lineup.entries()  # mistakes in the arena are found before Ray starts
@@ -79,8 +79,6 @@ def _path(name: str) -> str:
 
 
 def _check_folder(folder: str) -> None:
-    from pipeline import cluster
-
     check_run(folder, "--to")
     cluster.check_run_path(folder)
     if "://" in folder:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.loss_mask import IGNORED
-from pipeline.publish.schema import MESSAGES, PublishedRow
+from pipeline.publish.schema import MANIFEST, MESSAGES, SPLIT, PublishedRow
 from pipeline.store.files import atomic_folder, write_json
 
-MANIFEST = "manifest.json"
-SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
@@ -97,12 +95,6 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.array([], dtype=object)
 
 
-def measure(rows: Iterable[PublishedRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[PublishedRow]:
-    """Yield the rows with their token counts (and token ids, if the kind has them) filled in."""
-    for row in rows:
-        yield {**row, **kind.token_columns(tokenizer, row)}
-
-
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the tokens that a trainer needs for each row: the context with the longest of its replies."""
     longest = np.maximum.reduce([column(dataset, kind.counts[reply]) for reply in kind.replies])
@@ -136,8 +128,8 @@ def _spool(rows: Iterable[PublishedRow], path: Path, kind: Kind) -> tuple[datase
 def _check(row: PublishedRow, kind: Kind) -> None:
     """Raise DataError unless `row` has the columns of its kind, and text where TRL expects text."""
     where = f"row {row.get('row_id', '?')!r}"
-    if row.keys() != kind.features.keys():
-        missing, unknown = kind.features.keys() - row.keys(), row.keys() - kind.features.keys()
+    if row.keys() != kind.columns.keys():
+        missing, unknown = kind.columns.keys() - row.keys(), row.keys() - kind.columns.keys()
         raise DataError(
             f"{where} does not fit the schema of kind {kind.name}: missing {sorted(missing)}, "
             f"unknown {sorted(unknown)}."
@@ -145,11 +137,11 @@ def _check(row: PublishedRow, kind: Kind) -> None:
     if row["src_kind"] not in ("real", "synthetic"):
         raise DataError(f"{where}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
     for part in kind.trained_on:
-        if kind.features[part] == MESSAGES and not _are_messages(row[part]):
+        if kind.columns[part] == MESSAGES and not _are_messages(row[part]):
             raise DataError(f"{where}: {part} must be one or more {{role, content}} messages of text.")
-        if kind.features[part] == datasets.Value("string") and not str(row[part] or "").strip():
+        if kind.columns[part] == "string" and not str(row[part] or "").strip():
             raise DataError(f"{where}: {part} must be a text, and not blank.")
-    if "labels" in kind.features and all(label == IGNORED for label in row["labels"]):
+    if "labels" in kind.columns and all(label == IGNORED for label in row["labels"]):
         raise DataError(
             f"{where}: none of its tokens has loss. Count its tokens before publishing (measure), and set "
             "`loss` for at least one turn."

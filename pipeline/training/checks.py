@@ -25,19 +25,24 @@ _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def check_training(
-    train: Train, kinds: Iterable[Kind], model: Callable[[], ModelRef], trust_remote_code: bool
+    train: Train,
+    kinds: Iterable[Kind],
+    model: Callable[[], ModelRef] | None,
+    trust_remote_code: bool,
+    address: str | None = None,
 ) -> None:
     """Raise ConfigError for settings with which a training of one of `kinds` from `model` would fail to
-    start, or would not do what it says. `model` is called only if it matters.
+    start, or would not do what it says. `model` is called only if it matters; None: it is not looked at.
+    `address` is the cluster's, whose GPUs are counted.
     """
-    gpus = cluster_gpus() if train.workers == "auto" or train.attention else ()
+    gpus = cluster_gpus(address) if train.workers == "auto" or train.attention else ()
     train = check_shares(train, gpus)
     _check_attention(train, bool(gpus) and train.gpus_per_worker != 0)
     for kind in kinds:
         spec = TrainSpec(ModelRef("", "", ""), "", "", Mixture(()), train, 0, kind=kind)
         trainer_arguments(spec, 1, use_gpu=False, bf16=False)
         _check_names(spec)
-        if kind.command == SFT.command and not kind.blocks:
+        if model and kind.command == SFT.command and not kind.blocks:
             for key, joined in (("packing", train.packing), ("extra.padding_free", _padding_free(train))):
                 if joined:
                     _check_apart(f"train.{key}", model(), trust_remote_code)

@@ -14,6 +14,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
+from pipeline import cluster
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.estimates import folder_size
 from pipeline.models import ADAPTER_CONFIG, folder_revision
@@ -45,8 +46,11 @@ _PEER_GONE = ("gloo/transport", "closed by peer", "reset by peer", "NCCL", "remo
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
-def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) -> TrainResult:
-    """Run a training and return its result; ray.init has been called. Progress lines go to `on_progress`.
+def train(
+    spec: TrainSpec, on_progress: Callable[[Line], None] | None = None, address: str | None = None
+) -> TrainResult:
+    """Run a training on Ray, at `address` unless connected, and return its result. Progress lines go to
+    `on_progress`.
 
     The same call resumes from the last complete checkpoint after a kill, and returns the stored result after
     the end. Raises StaleError if `spec.work` holds a training of other inputs, ConfigError for settings that
@@ -60,11 +64,12 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), inputs)
     if "auto" in (spec.train.workers, spec.train.shard):
-        spec = replace(spec, train=settled(spec.train, cluster_gpus(), folder_size(spec.model.path)))
+        spec = replace(spec, train=settled(spec.train, cluster_gpus(address), folder_size(spec.model.path)))
     if spec.kind.blocks or (spec.train.packing and spec.kind.command == SFT.command):
         spec = spec.with_steps(spec.train.max_length)  # every row of a batch is filled
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     spec = spec.with_steps(data.tokens / max(1, data.examples))
+    cluster.connect(address)
     scaling, threads = _scaling(spec)
     config = worker_config(spec, data, scaling.use_gpu, threads)
     progress = str(config["progress"])

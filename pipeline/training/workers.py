@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+from pipeline import cluster
 from pipeline.checks.machine import Gpu, Machine, gpus
 from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.estimates import ModelSize, training_need
 
 
-def cluster_gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs of all nodes of the cluster; those of this machine where Ray is not connected."""
-    if not ray.is_initialized():
+def cluster_gpus(address: str | None = None) -> tuple[Gpu, ...]:
+    """Return the GPUs of all nodes of the cluster at `address`, or of this machine if Ray starts here."""
+    if cluster.is_local(address):
         return gpus()
+    cluster.connect(address)
+    import ray  # here: most jobs need no Ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     found: list[Gpu] = []
     for node in ray.nodes():
         if count := int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0:

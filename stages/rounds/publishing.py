@@ -23,7 +23,7 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure, publish
+from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure
 from pipeline.round import Input, Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -72,7 +72,7 @@ async def publish_round(round_: Round) -> Manifest:
         if general:
             trained = sum(row["tokens_loss"] for row in measure(own(role), round_.tokenizer, kind))
             rows, notes = chain(rows, general.draw(trained)), notes + general.notes
-        publish(rows, folder, _facts(round_, manifest, notes), recipe.seed, kind)
+        _write(rows, folder, _facts(round_, manifest, notes), recipe.seed, kind)
     return manifest
 
 
@@ -115,8 +115,14 @@ async def _publish_judged(
     if _is_wanted(folder := round_.run.dataset(kind.name, number), manifest):
         rows = published_judged(round_.rows(name), number, recipe, method, kind)
         facts = _facts(round_, manifest, _judged_notes(round_, name))
-        publish(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
+        _write(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
     return manifest
+
+
+def _write(rows: Iterable[Any], folder: str, facts: CardFacts, seed: int, kind: Kind) -> None:
+    from pipeline.publish.dataset import publish  # takes a second to import, which stages do without
+
+    publish(rows, folder, facts, seed, kind)
 
 
 def _rules(round_: Round, earlier: Callable[[], Iterable[Row]] = tuple) -> preferences.Rules:
