@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Iterable
 
 from jobs.showing import show
-from pipeline.estimates import Need
 from pipeline.rundir import RoundKey
 from stages.arena.planning import ArenaPlan
 from stages.rounds.plan import Line, Plan
@@ -39,7 +38,7 @@ def show_plan(plan: Plan) -> None:
     show(_row(_cells(_total([line for line in plan.lines if not line.done], "", "left in all"))))
     show()
     for need in plan.needs:
-        show(_wrapped(_memory(need)))
+        show(_wrapped(str(need)))
     free = "" if plan.free is None else f"; {plan.free / GIB:.1f} GiB are free"
     show(f"disk: about {plan.disk / GIB:.1f} GiB for models, checkpoints and texts{free}")
     for note in plan.notes:
@@ -146,9 +145,3 @@ def _total(lines: list[Line], title: str, stage: str) -> Line:
 def _sum(values: Iterable[Span]) -> Span:
     known = [value for value in values if not math.isnan(value.high)]
     return Span(sum(v.low for v in known), sum(v.high for v in known))
-
-
-def _memory(need: Need) -> str:
-    parts = " + ".join(f"{size / GIB:.1f} {name}" for name, size in need.parts.items())
-    times = f" in each of {need.processes} processes" if need.processes > 1 else ""
-    return f"{need.name}: about {need.total / GIB:.1f} GiB of {need.available / GIB:.1f} ({parts}{times})"

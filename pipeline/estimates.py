@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pipeline.checks.machine import Gpu, Machine
+from pipeline.checks.machine import GIB, Gpu, Machine
 from pipeline.config import Train, VllmEngine
 from pipeline.engines.cpu import kv_bytes, sizes
 from pipeline.errors import ConfigError
@@ -70,7 +70,11 @@ def model_size(base: str, revision: str | None) -> ModelSize:
     on_hub = base != PACKAGED and not Path(base).expanduser().is_dir() and base.count("/") == 1
     if on_hub and (found := _on_the_hub(base, revision)) is not None:
         return found
-    folder = resolve_model(base, revision).path
+    return folder_size(resolve_model(base, revision).path)
+
+
+def folder_size(folder: str) -> ModelSize:
+    """Look up a model in a folder."""
     return ModelSize(folder, parameters(Path(folder).glob("*.safetensors")), _config(folder))
 
 
@@ -113,17 +117,28 @@ def _on_the_hub(base: str, revision: str | None) -> ModelSize | None:
 
 
 class Need(NamedTuple):
-    """Bytes that one process needs, by what for, and what it has: `available`, or 0 where that is unknown."""
+    """Bytes that one process needs, by what for, and what it has: `available`, or 0 where that is unknown.
+
+    `processes` share what is available; on each of `gpus` is a process like this one.
+    """
 
     name: str
     parts: dict[str, int]
     available: int
     processes: int = 1
+    gpus: int = 1
 
     @property
     def total(self) -> int:
         """The bytes of all processes that share `available`."""
         return self.processes * sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{size / GIB:.1f} {name}" for name, size in self.parts.items())
+        times = f" in each of {self.processes} processes" if self.processes > 1 else ""
+        times += f" on each of {self.gpus} GPUs" if self.gpus > 1 else ""
+        of = f" of {self.available / GIB:.1f}" if self.available else ""
+        return f"{self.name}: about {self.total / GIB:.1f} GiB{of} ({parts}{times})"
 
 
 def engine_need(size: ModelSize, engine: VllmEngine, machine: Machine) -> Need:
@@ -160,19 +175,30 @@ def training_need(size: ModelSize, train: Train, machine: Machine) -> Need:
     frozen = lora and train.precision != "fp32" and (gpu or machine.bf16)  # adapters stay fp32
     trained = _adapter_parameters(size, train.lora.r) if train.lora else size.parameters
     answers = most_answers(train)
-    rows = micro_batch(train, max(1, train.batch_size // train.workers), answers, gpu)
+    rows = micro_batch(train, max(1, train.batch_size // train.processes), answers, gpu)
     checkpointing = bool(train.extra.get("gradient_checkpointing", gpu))
-    parts = {
-        "weights": size.parameters * (2 if half or frozen else 4) + (4 * trained if lora else 0),
+    weights = size.parameters * (2 if half or frozen else 4) + (4 * trained if lora else 0)
+    states = {
+        "weights": weights,
         "gradients": trained * (2 if half and not lora else 4),
         "optimizer": trained * (4 if half and not lora else 8),
+    }
+    # Of a divided model two layers are whole at a time, the one computed with and the next on its way, and
+    # for the loss the output layer.
+    c = size.config
+    output = weights * c.get("vocab_size", 0) * c.get("hidden_size", 0) // max(1, size.parameters)
+    layers = {"whole layers": 2 * weights // max(1, c.get("num_hidden_layers", 1)) + output}
+    parts = {
+        **{name: count // train.shards for name, count in states.items()},
+        **(layers if train.shards > 1 else {}),
         f"a pass of {rows} x {train.max_length * answers} tokens": size.pass_bytes(
             rows * answers * train.max_length, checkpointing
         ),
         "the rest": TRAIN_PROCESS,
     }
     available = machine.gpus[0].memory if gpu else machine.memory
-    return Need("training", parts, available, 1 if gpu else train.workers)
+    workers = train.processes
+    return Need("training", parts, available, 1 if gpu else workers, workers if gpu else 1)
 
 
 def _adapter_parameters(size: ModelSize, rank: int) -> int:
@@ -198,7 +224,7 @@ def written_per_second(size: ModelSize, engine: VllmEngine, machine: Machine, at
 def trained_per_second(size: ModelSize, train: Train, machine: Machine) -> float:
     """Return the tokens that all workers train on per second: 6 FLOP for each parameter, 8 if recomputed."""
     if machine.gpus and train.gpus_per_worker != 0:
-        speed = train.workers * _gpu(machine.gpus[0])[0] * TRAINED_SHARE
+        speed = train.processes * _gpu(machine.gpus[0])[0] * TRAINED_SHARE
         return speed / (8 * size.parameters)
     return machine.cores * CORE_FLOPS[machine.bf16] / (6 * size.parameters)
 

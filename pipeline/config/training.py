@@ -21,6 +21,7 @@ Loss = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 # Learning rates where a recipe names none, by the kind of training: for all weights, and with LoRA. Chosen to
 # do no harm to models of 0.5 to 8 billion parameters. sft: between Tulu 3's 5e-6 (arXiv 2411.15124) and TRL's
@@ -153,11 +154,17 @@ class Train(Section):
     packing: bool = False
     """Pack several examples into one sequence of `max_length` tokens; none attends to another. `batch_size`
     then counts such sequences."""
+    attention: Attention | None = None
+    """How attention is computed. null: as transformers does by default, which is sdpa wherever it can be. The
+    last three need a GPU, and the flash_ ones the packages flash-attn or flash-attn-3."""
     precision: Literal["auto", "fp32", "bf16_autocast", "bf16"] = "auto"
     """auto: fp32 weights, with bf16 autocast where the hardware computes bf16. With LoRA the frozen weights
     are then bf16 as well, and only the adapters fp32."""
-    workers: PositiveInt = 1
-    """Ray Train workers; `batch_size` must be a multiple."""
+    workers: Literal["auto"] | int = "auto"
+    """Ray Train workers; `batch_size` must be a multiple. auto: one for each GPU of the cluster, or 1."""
+    shard: Literal["auto", "none", "full"] = "auto"
+    """full divides weights, gradients and optimizer among the workers (FSDP2); none gives each a copy. auto
+    divides them among several GPUs if a copy does not fit one, by the estimate of `--plan`."""
     cpus_per_worker: PositiveInt | None = None
     """Default: an even share of all cores on a machine without a GPU."""
     gpus_per_worker: float | None = Field(None, ge=0)
@@ -169,6 +176,23 @@ class Train(Section):
     dpo: Dpo = Field(default_factory=Dpo)
     kto: Kto = Field(default_factory=Kto)
     cpt: Cpt = Field(default_factory=Cpt)
+
+    @field_validator("workers", mode="plain")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or value < 1):
+            raise ValueError("expected auto, or the number of workers")
+        return value
+
+    @property
+    def processes(self) -> int:
+        """`workers`, or 1 where that is auto and not settled yet (pipeline.training.workers)."""
+        return 1 if self.workers == "auto" else self.workers
+
+    @property
+    def shards(self) -> int:
+        """Among how many workers the weights are divided."""
+        return self.processes if self.shard == "full" else 1
 
     @property
     def preference(self) -> Literal["dpo", "kto", ""]:
@@ -203,23 +227,26 @@ class Train(Section):
                 "follows evaluations during the training, and there are none; choose another, such as cosine"
             )
             yield ("lr_scheduler_type",), f"{self.lr_scheduler_type} {why}"
+        if self.shard == "full" and self.gpus_per_worker == 0:
+            why = "divides the model among GPUs, or among CPU workers where there are none"
+            yield ("shard",), f"full {why}; remove train.gpus_per_worker: 0"
         if self.kind not in ("dpo", "kto"):
             yield from self._uneven((), self.batch_size, self.micro_batch_size)
         if kind := self.preference:
             own, _ = self.section(kind)
             batch, micro = own.batch_size, own.micro_batch_size
             yield from self._uneven((kind,), batch or self.batch_size, micro or self.micro_batch_size)
-            if kind == "kto" and (batch or self.batch_size) < 2 * self.workers:
+            if kind == "kto" and (batch or self.batch_size) < 2 * self.processes:
                 why = "leaves a worker one answer, and kto compares each with another"
-                least = f"expected {2 * self.workers} or more"
+                least = f"expected {2 * self.processes} or more"
                 yield (kind, "batch_size"), f"{batch or self.batch_size} {why}; {least}"
 
     def _uneven(
         self, section: tuple[str, ...], batch: int, micro: int | None
     ) -> Iterator[tuple[tuple[str, ...], str]]:
-        share, rest = divmod(batch, self.workers)
+        share, rest = divmod(batch, self.processes)
         if rest:
-            yield (*section, "batch_size"), f"{batch} is not divisible by train.workers = {self.workers}"
+            yield (*section, "batch_size"), f"{batch} is not divisible by train.workers = {self.processes}"
         elif micro and share % micro:
             yield (
                 (*section, "micro_batch_size"),

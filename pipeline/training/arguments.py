@@ -27,7 +27,7 @@ _OVERRIDABLE = {
     "precompute_ref_log_probs",
 }
 # Fields that TRL knows and that cannot work here, by their beginning.
-_SHARDED = "is not supported yet: every worker holds the whole model and the first one saves it. Remove it"
+_SHARDED = "is not set here: train.shard divides the model among the workers (FSDP2). Remove it"
 _NO_EVALUATION = "needs an evaluation during the training; selfloop evaluates after it. Remove it"
 _REFUSED = {
     "fsdp": _SHARDED,
@@ -39,7 +39,6 @@ _REFUSED = {
     "push_to_hub": "is not supported: `selfloop push RUN --to OWNER/NAME --models` pushes. Remove it",
     "report_to": "is not set here: the recipe's section `track` names the trackers. Remove it",
     "model_init_kwargs": "has no effect: selfloop loads the model itself. Remove it",
-    "padding_free": "mixes texts without FlashAttention, which selfloop does not load. Remove it",
 }
 
 
@@ -51,11 +50,11 @@ def trainer_arguments(
     `right` is how many of the examples are right, where they are labeled.
     """
     train, key = spec.settings, spec.key
-    share, rest = divmod(train.batch_size, train.workers)
+    share, rest = divmod(train.batch_size, train.processes)
     if rest or not share:
         raise ConfigError(
             f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be split evenly among "
-            f"{train.workers} workers."
+            f"{train.processes} workers."
         )
     micro = micro_batch(train, share, len(spec.kind.replies), use_gpu)
     if spec.kind.sequential and micro < 2:  # TRL compares each row with another one in its forward pass
@@ -77,7 +76,8 @@ def trainer_arguments(
         "max_steps": train.max_steps or -1,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": share // micro,
-        "max_length": train.max_length,
+        # Whole texts without padding are not measured by TRL; what is too long has been left out (data.py).
+        "max_length": None if train.extra.get("padding_free") and not train.packing else train.max_length,
         **_kind_arguments(spec, examples, right),
         "bf16": bf16,
         "use_cpu": not use_gpu,
@@ -91,6 +91,8 @@ def trainer_arguments(
         "disable_tqdm": True,
         "report_to": "none",
     }
+    if train.shards > 1:
+        arguments |= {"fsdp": True, "fsdp_config": {"version": 2, "reshard_after_forward": True}}
     return arguments | _extra(f"{key}.extra", train.extra, spec, arguments)
 
 
@@ -152,6 +154,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         **arguments,
         "output_dir": str(Path(spec.work) / f"trl-{command}"),  # not over the run's own checkpoints
     }
+    if spec.train.attention:
+        settings["attn_implementation"] = spec.train.attention
     if spec.model.chat.template and command == SFT.command:
         settings["chat_template_path"] = str(Path(spec.work) / TEMPLATE_FILE)
     if command != SFT.command and settings.get("train_sampling_strategy") == "group_by_length":
@@ -167,8 +171,8 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
             "lora_target_modules": targets,
         }
     notes = [f"The same training with TRL's own command line: trl {command} --config trainer.yaml"]
-    if spec.train.workers > 1:
-        notes.append(f"It ran on {spec.train.workers} workers: add --num_processes {spec.train.workers}")
+    if (count := spec.train.processes) > 1:
+        notes.append(f"It ran on {count} workers: add --num_processes {count}")
     if spec.model.chat.template and command != SFT.command:
         notes.append(f"Not the same in one point: it rendered with {TEMPLATE_FILE}, beside this file.")
     if spec.reference:

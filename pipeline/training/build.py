@@ -30,27 +30,15 @@ def build_trainer(
     datasets.disable_caching()
     datasets.disable_progress_bars()
     disable_progress_bar()
-    arguments, trust, kind = config["arguments"], config["trust_remote_code"], KINDS[config["kind"]]
+    arguments, kind = config["arguments"], KINDS[config["kind"]]
     bf16 = wants_bf16(config["precision"], not arguments["use_cpu"])
-    adapters = bool(config["lora"] or config.get("adapter"))
-    half = wants_bf16_weights(
-        config["precision"], bf16, adapters
-    )  # adapters themselves are fp32: PEFT's default
-    dtype = torch.bfloat16 if half else torch.float32
     if bf16:
         # TRL multiplies the output layer's bf16 as fp32; bf16 units do so exactly, 2 to 4 times faster.
         torch.set_float32_matmul_precision("medium")
     if arguments["use_cpu"]:
         _score_only_completions()
-    tokenizer = load_tokenizer(config["model"], config.get("chat_template", ""), trust)
-    model = AutoModelForCausalLM.from_pretrained(
-        config["model"], dtype=dtype, use_safetensors=True, trust_remote_code=trust
-    )
-    lora = _lora(config["lora"])
-    if config.get("adapter"):
-        from peft import PeftModel
-
-        model, lora = PeftModel.from_pretrained(model, config["adapter"], is_trainable=True), None
+    tokenizer = load_tokenizer(config["model"], config.get("chat_template", ""), config["trust_remote_code"])
+    model, lora = load_model(config)
     parts = [datasets.load_from_disk(folder)[SPLIT] for folder in config["datasets"]]
     data = datasets.concatenate_datasets(parts)
     trainer: Any = _TRAINERS[kind.command](
@@ -65,6 +53,43 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     _check_nothing_cut(data, trainer, kind)
     return trainer
+
+
+def load_model(config: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the model to train, and the LoraConfig of a new adapter, if it is to get one."""
+    bf16 = wants_bf16(config["precision"], not config["arguments"]["use_cpu"])
+    adapters = bool(config["lora"] or config.get("adapter"))
+    half = wants_bf16_weights(config["precision"], bf16, adapters)  # adapters are fp32: PEFT's default
+    model = AutoModelForCausalLM.from_pretrained(
+        config["model"],
+        dtype=torch.bfloat16 if half else torch.float32,
+        use_safetensors=True,
+        trust_remote_code=config["trust_remote_code"],
+        attn_implementation=config.get("attention"),
+    )
+    if config.get("adapter"):
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, config["adapter"], is_trainable=True), None
+    return model, _lora(config["lora"])
+
+
+def gathered_model(config: dict[str, Any], trainer: Any) -> Any:
+    """Return the whole trained model in main memory, in the first of the workers that share it; None in the
+    others. All have to call it.
+    """
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    if not trainer.is_world_process_zero():
+        return None
+    model, lora = load_model(config)
+    if lora is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora)
+    model.load_state_dict(weights)
+    own, trained = (m.get_base_model() if hasattr(m, "peft_config") else m for m in (model, trainer.model))
+    own.config, own.generation_config = trained.config, trained.generation_config
+    return model
 
 
 def _score_only_completions() -> None:

@@ -1,5 +1,6 @@
 """What would stop a training when it starts, found before anything is generated for it."""
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable
@@ -12,25 +13,39 @@ from pipeline.publish.accumulate import Mixture
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.training.arguments import trainer_arguments
 from pipeline.training.spec import TrainSpec
+from pipeline.training.workers import check_shares, cluster_gpus
 
 _NEED_SETTINGS = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
+# The module and the package of attentions that torch does not have.
+_PACKAGES = {
+    "flash_attention_2": ("flash_attn", "flash-attn"),
+    "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
+}
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def check_training(
-    train: Train, kinds: Iterable[Kind], model: Callable[[], ModelRef] | None, trust_remote_code: bool
+    train: Train,
+    kinds: Iterable[Kind],
+    model: Callable[[], ModelRef] | None,
+    trust_remote_code: bool,
+    address: str | None = None,
 ) -> None:
     """Raise ConfigError for settings with which a training of one of `kinds` from `model` would fail to
     start, or would not do what it says. `model` is called only if it matters; None: it is not looked at.
+    `address` is the cluster's, whose GPUs are counted.
     """
-    for key, problem in train.mistakes():
-        raise ConfigError(f"{'.'.join(('train', *key))}: {problem}.")
+    gpus = cluster_gpus(address) if train.workers == "auto" or train.attention else ()
+    train = check_shares(train, gpus)
+    _check_attention(train, bool(gpus) and train.gpus_per_worker != 0)
     for kind in kinds:
         spec = TrainSpec(ModelRef("", "", ""), "", "", Mixture(()), train, 0, kind=kind)
         trainer_arguments(spec, 1, use_gpu=False, bf16=False)
         _check_names(spec)
-        if model and train.packing and kind.command == SFT.command and not kind.blocks:
-            _check_packing(model(), trust_remote_code)
+        if model and kind.command == SFT.command and not kind.blocks:
+            for key, joined in (("packing", train.packing), ("extra.padding_free", _padding_free(train))):
+                if joined:
+                    _check_apart(f"train.{key}", model(), trust_remote_code)
 
 
 def _check_names(spec: TrainSpec) -> None:
@@ -57,10 +72,29 @@ def _check_names(spec: TrainSpec) -> None:
             ) from None
 
 
-def _check_packing(model: ModelRef, trust_remote_code: bool) -> None:
-    """Raise ConfigError for a model whose texts would see each other in a packed sequence.
+def _check_attention(train: Train, gpu: bool) -> None:
+    """Raise ConfigError for an attention whose package or GPU is not there."""
+    name, package = train.attention, _PACKAGES.get(train.attention or "")
+    if not name or name in ("sdpa", "eager"):
+        return
+    why = "needs a GPU, and the training has none"
+    if gpu and package and not importlib.util.find_spec(package[0]):
+        why = f"needs the package {package[1]}, which is not installed"
+    elif gpu and package and train.precision == "fp32":
+        why = "computes in bf16 alone, and train.precision is fp32"
+    elif gpu:
+        return
+    raise ConfigError(f"train.attention: {name} {why}. Use sdpa, or null.")
 
-    TRL flattens packed texts and restarts their position ids (bfd packing). transformers' attention masks
+
+def _padding_free(train: Train) -> bool:
+    return bool(train.extra.get("padding_free"))
+
+
+def _check_apart(key: str, model: ModelRef, trust_remote_code: bool) -> None:
+    """Raise ConfigError for a model whose texts would see each other in one sequence (packing, padding_free).
+
+    TRL flattens the texts and restarts their position ids. transformers' attention masks
     (masking_utils) then keep them apart, with any attention implementation; layers that are no attention, and
     models with code of their own, do not.
     """
@@ -75,6 +109,6 @@ def _check_packing(model: ModelRef, trust_remote_code: bool) -> None:
     others = set(getattr(config, "layer_types", None) or ()) - _ATTENTION
     if not (masked and placed) or others:
         raise ConfigError(
-            f"train.packing: the texts in a packed sequence would see each other in a {config.model_type} "
-            "model, whose layers do not keep them apart. Set train.packing: false."
+            f"{key}: the texts in one sequence would see each other in a {config.model_type} model, whose "
+            f"layers do not keep them apart. Set {key}: false."
         )

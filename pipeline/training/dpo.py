@@ -7,9 +7,10 @@ from trl import DPOConfig, DPOTrainer
 
 from pipeline.training.batches import GroupsByLength, token_counts
 from pipeline.training.reference import KeepsReference, reference_arguments
+from pipeline.training.sharding import Shards
 
 
-class LengthGroupedDPOTrainer(KeepsReference, GroupsByLength, DPOTrainer):
+class LengthGroupedDPOTrainer(KeepsReference, GroupsByLength, Shards, DPOTrainer):
     """TRL's trainer with batches of similar lengths, and reference scores that survive a restart."""
 
     def __init__(self, **kwargs: Any) -> None:

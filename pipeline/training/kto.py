@@ -12,9 +12,10 @@ from trl import KTOConfig, KTOTrainer
 
 from pipeline.training.batches import token_counts
 from pipeline.training.reference import KeepsReference, reference_arguments
+from pipeline.training.sharding import Shards
 
 
-class UnpairedTrainer(KeepsReference, KTOTrainer):
+class UnpairedTrainer(KeepsReference, Shards, KTOTrainer):
     """TRL's trainer with reference scores that survive a restart."""
 
     lengths: np.ndarray

@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline import cluster
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
+from pipeline.estimates import folder_size
 from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.publish.kinds import SFT
 from pipeline.retries import TRAINING_ATTEMPTS
@@ -27,6 +28,7 @@ from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
 from pipeline.training.progress import REWARDS, Line, cut_torn_line, draw_loss, following, read_progress
 from pipeline.training.spec import REFERENCE_FILE, TEMPLATE_FILE, TrainResult, TrainSpec, fingerprint
+from pipeline.training.workers import cluster_gpus, settled
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ CPU_ALLOCATOR = {
 }
 GPU_SECONDS = 20
 _LOG_LINES = 15
+# What the others say when a worker dies, by way of gloo and NCCL.
+_PEER_GONE = ("gloo/transport", "closed by peer", "reset by peer", "NCCL", "remote worker")
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
@@ -59,19 +63,32 @@ def train(
     if (work / "train.json").exists() and any((out / n).exists() for n in ("config.json", ADAPTER_CONFIG)):
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), inputs)
+    if "auto" in (spec.train.workers, spec.train.shard):
+        spec = replace(spec, train=settled(spec.train, cluster_gpus(address), folder_size(spec.model.path)))
     if spec.kind.blocks or (spec.train.packing and spec.kind.command == SFT.command):
         spec = spec.with_steps(spec.train.max_length)  # every row of a batch is filled
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     spec = spec.with_steps(data.tokens / max(1, data.examples))
     cluster.connect(address)
     scaling, threads = _scaling(spec)
+    config = worker_config(spec, data, scaling.use_gpu, threads)
+    progress = str(config["progress"])
+    cut_torn_line(progress)
+    with following(progress, on_progress):
+        _fit(config, scaling, work)
+    return _record(spec, work, data, config, inputs)
+
+
+def worker_config(spec: TrainSpec, data: TrainingData, use_gpu: bool, threads: int | None) -> dict[str, Any]:
+    """Return what the workers are told (see process.train_loop), and write it down as trainer.yaml."""
+    work = Path(spec.work)
     # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
-    bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)
-    arguments = trainer_arguments(spec, data.examples, scaling.use_gpu, bf16, data.right)
+    bf16 = wants_bf16(spec.train.precision, use_gpu)
+    arguments = trainer_arguments(spec, data.examples, use_gpu, bf16, data.right)
     if spec.model.chat.template:
         write_bytes(str(work / TEMPLATE_FILE), spec.model.chat.template.encode())
     write_bytes(str(work / "trainer.yaml"), trainer_yaml(spec, arguments, data.folders).encode())
-    config = {
+    return {
         "kind": spec.kind.name,
         "model": spec.model.path,
         "chat_template": spec.model.chat.template,
@@ -84,6 +101,7 @@ def train(
         "adapter": spec.adapter,
         "merge": not spec.role,
         "precision": spec.train.precision,
+        "attention": spec.train.attention,
         "threads": threads,
         "out": spec.out,
         "progress": str(work / "progress.jsonl"),
@@ -91,11 +109,6 @@ def train(
         "log": str(work / "logs" / "worker.log"),
         "lock": str(work / "lock"),
     }
-    progress = str(config["progress"])
-    cut_torn_line(progress)
-    with following(progress, on_progress):
-        _fit(config, scaling, work)
-    return _record(spec, work, data, config, inputs)
 
 
 def _refuse_other(path: Path, inputs: dict[str, Any]) -> None:
@@ -118,21 +131,21 @@ def _refuse_other(path: Path, inputs: dict[str, Any]) -> None:
 
 def _scaling(spec: TrainSpec) -> tuple[ScalingConfig, int | None]:
     """Return Ray Train's scaling and the torch threads per worker (None: torch's own default, on GPUs)."""
-    train, total = spec.train, ray.cluster_resources()
+    train, workers, total = spec.train, spec.train.processes, ray.cluster_resources()
     gpus = train.gpus_per_worker if train.gpus_per_worker is not None else float(total.get("GPU", 0) > 0)
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    share = int(max(nodes) // math.ceil(train.workers / len(nodes)))
+    share = int(max(nodes) // math.ceil(workers / len(nodes)))
     cpus = train.cpus_per_worker or (1 if gpus else max(1, share))
     for name, one in (("CPU", cpus), ("GPU", gpus)):
-        if one * train.workers > total.get(name, 0):
+        if one * workers > total.get(name, 0):
             raise ConfigError(
-                f"train: {train.workers} workers with {one:g} {name} each do not fit into Ray's cluster, "
+                f"train: {workers} workers with {one:g} {name} each do not fit into Ray's cluster, "
                 f"which has {total.get(name, 0):g}. Lower train.workers or train.{name.lower()}s_per_worker."
             )
     if gpus:
-        _wait_for_gpus(gpus * train.workers)
+        _wait_for_gpus(gpus * workers)
     resources = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    scaling = ScalingConfig(num_workers=train.workers, use_gpu=gpus > 0, resources_per_worker=resources)
+    scaling = ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources)
     return scaling, None if gpus else cpus
 
 
@@ -168,7 +181,7 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             return
         except TrainingFailedError as e:
             failures = getattr(e, "worker_failures", {}).items()
-            own = [(rank, error) for rank, error in failures if not type(error).__module__.startswith("ray.")]
+            own = [(rank, error) for rank, error in failures if not _is_a_death(error)]
             if own:
                 raise _explain(*min(own, key=lambda failure: failure[0]), config) from e
             if attempt == TRAINING_ATTEMPTS:
@@ -177,6 +190,11 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
                     f"train.micro_batch_size needs less). {e}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); restarting from the last checkpoint", e)
+
+
+def _is_a_death(error: BaseException) -> bool:
+    """Tell whether a worker is gone, or another one that it talked to is."""
+    return type(error).__module__.startswith("ray.") or any(sign in str(error) for sign in _PEER_GONE)
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.store.files import atomic_folder
-from pipeline.training.build import build_trainer
+from pipeline.training.build import build_trainer, gathered_model
 from pipeline.training.checkpoints import alone, last_complete
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,9 @@ def train_loop(config: dict[str, Any]) -> None:
     `config` holds JSON values: kind (name of the dataset's kind), model, reference (dpo: folder or None),
     trust_remote_code, chat_template ("": the model's own), stop_ids (further ends of turns), datasets
     (folders), arguments (fields of TRL's config), lora (or None), adapter (folder
-    of one to continue, or None), merge (false: save the adapter alone), precision, threads (or None), out,
-    progress (file), reference_file (dpo), log (file; the rank goes before its suffix), lock (file).
+    of one to continue, or None), merge (false: save the adapter alone), precision, attention (or None),
+    threads (or None), out, progress (file), reference_file (dpo), log (file; the rank goes before its
+    suffix), lock (file).
     """
     context = ray.train.get_context()
     rank = context.get_world_rank()
@@ -40,20 +41,22 @@ def train_loop(config: dict[str, Any]) -> None:
         if config["threads"]:
             torch.set_num_threads(config["threads"])
         with alone(config["lock"]) if rank == 0 else nullcontext():
-            _train(config)
+            run_worker(config)
     except Exception:
         logger.exception("training failed")  # the driver shows the end of this file
         raise
 
 
-def _train(config: dict[str, Any]) -> None:
+def run_worker(config: dict[str, Any]) -> None:
+    """Do one worker's part of a training, in a process group if there are several."""
     trainer = build_trainer(config)
     checkpoint = _agreed(last_complete(trainer.args.output_dir))
     start = f"resuming from {checkpoint}" if checkpoint else "starting afresh"
-    logger.info("%d examples, %s", len(trainer.train_dataset), start)
+    logger.info("%d examples, %s", len(trainer.lengths), start)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    sharded = trainer.is_fsdp_enabled
+    model = gathered_model(config, trainer) if sharded else trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
         _stop_at(model, config.get("stop_ids", []))
         save_model(model, trainer.processing_class, Path(config["out"]), config["merge"])
 

@@ -42,6 +42,10 @@ def reference_arguments(config: dict[str, Any], model: PreTrainedModel) -> dict[
     reference = None
     if path := config["reference"]:
         reference = AutoModelForCausalLM.from_pretrained(
-            path, dtype=model.dtype, use_safetensors=True, trust_remote_code=config["trust_remote_code"]
+            path,
+            dtype=model.dtype,
+            use_safetensors=True,
+            trust_remote_code=config["trust_remote_code"],
+            attn_implementation=config.get("attention"),
         )
     return {"ref_model": reference, "reference_file": Path(config["reference_file"])}

@@ -8,16 +8,21 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
-from pipeline.training.batches import GroupsByLength, token_counts
+from pipeline.training.batches import GroupsByLength, token_counts, with_filler
+from pipeline.training.sharding import Shards
 
 
-class LengthGroupedSFTTrainer(GroupsByLength, SFTTrainer):
+class LengthGroupedSFTTrainer(GroupsByLength, Shards, SFTTrainer):
     """TRL's trainer with batches of similar lengths."""
+
+    train_dataset: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lengths = token_counts(self.train_dataset)
         self.prepared_tokens = int(self.lengths.sum())
+        if self.args.world_size > 1:
+            self.train_dataset = with_filler(self.train_dataset)
 
 
 def sft_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedSFTTrainer:

@@ -14,7 +14,10 @@ from pipeline.store.files import read_json
 from pipeline.store.manifest import read_manifest
 
 # Settings without influence on the result; changing them does not make a finished training stale.
-_NO_INFLUENCE = {"start", "workers", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"}
+_NO_INFLUENCE = {
+    *("start", "workers", "shard", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"),
+    *("attention",),
+}
 _OF_LOSS = {"beta", "loss_type", "loss_weights", "desirable_weight", "undesirable_weight"}
 TEMPLATE_FILE = "chat_template.jinja"  # the one it renders with, where that is not the model's own
 REFERENCE_FILE = "reference.arrow"  # DPO, KTO: the reference's log-probabilities of each row, computed once

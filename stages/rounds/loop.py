@@ -132,14 +132,16 @@ class Loop:
     def check_training(self, say: bool = False) -> None:
         """Raise ConfigError for settings that training would refuse, before anything is generated for it.
 
-        With `say`, print the learning rates, once. Without it, where an endpoint generates, this job needs no
-        model: whether they suit the model is found by the job that trains it.
+        With `say`, print the learning rates and the memory that a training takes, once. Without it, where an
+        endpoint generates, this job needs no model: whether they suit the model is found by the job that
+        trains it.
         """
         looks = say or not self.recipe.engine.implementation.is_endpoint
         if not self._checked:
             training.check(self.recipe, self.method, (lambda: self.base) if looks else None)
         if say and not self._said:
             console.print(training.rates(self.recipe, self.method), markup=False, style="dim")
+            console.print(training.memory(self.recipe, self.base.path), markup=False, style="dim")
         self._checked, self._said = self._checked or looks, self._said or say
 
     async def stage(self, number: int, name: str) -> Manifest:
@@ -242,11 +244,12 @@ class Loop:
             return TrainResult(**files.read_json(files.join(self.run.stage(number, TRAIN), "train.json")))
         if done is None:
             self.check_training(say=True)
+            train = self.recipe.train
             for pool in (
                 self.engines,
                 self.evaluators,
             ):  # training needs the cores, or the GPU, and the memory
-                await pool.make_room(self.base, most_tokens(self.recipe.train), self.recipe.train.workers)
+                await pool.make_room(self.base, most_tokens(train), train.processes)
         start = self.base
         if self.recipe.train.start == "continue" and number > 0:
             before = self.trained(number - 1) or self.base

@@ -28,6 +28,7 @@ from pipeline.protocols import ChoosesEngines, Plans
 from pipeline.round import Round
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.stage import PROPOSE, STAGES
+from pipeline.training.workers import check_shares, settled
 from stages.rounds.measured import Measured, in_run, sampled
 from stages.rounds.planned import SHARE, Planned, Planner, Span, too_few_tasks
 from stages.rounds.planned_training import Training, trainings
@@ -120,7 +121,8 @@ def _assemble(
     stages = list(planner.stages(recipe.rounds))
     taught = trainings(planner, stages, measured, begun)
     lines = list(_lines(planner, stages, taught, size, machine))
-    needs = [training_need(size, recipe.train, machine)]
+    train = recipe.train if recipe.runner.address else check_shares(recipe.train, machine.gpus)
+    needs = [training_need(size, settled(train, machine.gpus, size), machine)]
     if engines := [e for e in (recipe.engine, _evaluator(recipe)) if isinstance(e, VllmEngine)]:
         needs.insert(0, engine_need(size, engines[0], machine))
     disk, free = _disk(recipe, size, lines, taught), _free(run)
@@ -146,7 +148,7 @@ def _lines(
         for s in (s for s in of_round if s.stage in _GENERATING):
             yield _line(planner, s, size, machine)
         for t in (t for t in taught if t.round == number):
-            speed = t.per_second or trained_per_second(size, recipe.train, machine)
+            speed = t.per_second or trained_per_second(size, settled(recipe.train, machine.gpus), machine)
             extra = Span(TRAIN_START + ENGINE_START, TRAIN_START + ENGINE_START)
             seconds = Span() if t.done else t.tokens.times(1 / speed).plus(extra)
             yield Line(number, t.stage, t.examples, t.steps, Span(), t.tokens, seconds, True, done=t.done)
@@ -206,14 +208,18 @@ def _engine_change(machine: Machine) -> str:
 
 def _train_change(recipe: Recipe, size: ModelSize, machine: Machine) -> str:
     """Return the smallest change of `train` with which the training fits."""
+    shared: list[tuple[str, dict[str, Any]]] = [
+        ("train.workers: auto and train.shard: auto", {"workers": "auto", "shard": "auto"})
+    ]
     changes: list[tuple[str, dict[str, Any]]] = [
+        *(shared if len(machine.gpus) > 1 else []),
         ("train.micro_batch_size: 1", {"micro_batch_size": 1}),
         ("train.lora: {r: 16}", {"lora": {"r": 16}}),
         ("train.lora: {r: 16} and train.micro_batch_size: 1", {"lora": {"r": 16}, "micro_batch_size": 1}),
     ]
     for words, change in changes:
         train = type(recipe.train).model_validate({**recipe.train.model_dump(mode="json"), **change})
-        need = training_need(size, train, machine)
+        need = training_need(size, settled(train, machine.gpus, size), machine)
         if need.total <= need.available:
             return f"It fits with {words}."
     return "Not even with train.lora and train.micro_batch_size: 1; take a smaller model or train.max_length."

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cluster, sharing
+from pipeline.checks.machine import Machine
 from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
 from pipeline.errors import StageError
+from pipeline.estimates import folder_size, training_need
 from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KTO, SFT, Kind, Mixture, mixture
@@ -23,6 +25,7 @@ from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
 from pipeline.training.checks import check_training
 from pipeline.training.spec import fingerprint
+from pipeline.training.workers import cluster_gpus, settled
 from stages.rounds.published_rows import dataset_name, published_kind
 from stages.steps import labels, preferences
 
@@ -55,7 +58,8 @@ def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef] | None) -
         preferences.check_pairs(method, recipe.preferences)
     if recipe.train.preference == "kto":
         labels.check_labels(method)
-    check_training(recipe.train, _kinds(recipe, method), base, recipe.model.trust_remote_code)
+    trust, address = recipe.model.trust_remote_code, recipe.runner.address
+    check_training(recipe.train, _kinds(recipe, method), base, trust, address)
 
 
 def rates(recipe: Recipe, method: Method) -> str:
@@ -64,6 +68,14 @@ def rates(recipe: Recipe, method: Method) -> str:
     found = {name: recipe.train.rate(name) for name in names}
     said = "; ".join(f"{name} {rate:g} ({why})" for name, (rate, why) in found.items())
     return f"learning rate: {said}"
+
+
+def memory(recipe: Recipe, folder: str) -> str:
+    """Return a line on what a training of the model in `folder` takes: of each worker, by what for."""
+    machine, size = Machine.here()._replace(gpus=cluster_gpus(recipe.runner.address)), folder_size(folder)
+    need = training_need(size, settled(recipe.train, machine.gpus, size), machine)
+    too_much = " That may not fit: --plan says what to change." if 0 < need.available < need.total else ""
+    return f"memory of the {need}{too_much}"
 
 
 def _kinds(recipe: Recipe, method: Method) -> list[Kind]:

@@ -19,6 +19,9 @@ from tests.config.test_load import refused
         ),
         ("{lr_scheduler_type: greedy}", "train.lr_scheduler_type: greedy follows evaluations"),
         ("{batch_size: 16, workers: 3}", "train.batch_size: 16 is not divisible by train.workers = 3"),
+        ("{workers: some}", "train.workers: expected auto, or the number of workers"),
+        ("{workers: 0}", "train.workers: expected auto, or the number of workers"),
+        ("{shard: full, gpus_per_worker: 0}", "train.shard: full divides the model among GPUs, or among"),
         ("{workers: 20}", "train.batch_size: 16 is not divisible by train.workers = 20"),
         (
             "{workers: 2, micro_batch_size: 3}",

@@ -81,6 +81,11 @@ def make_spec(tiny_model: Path, rounds: dict[int, Path], tmp_path: Path) -> Call
 
     The spec trains the tiny model in tmp_path.
     """
+    return spec_maker(tiny_model, rounds, tmp_path)
+
+
+def spec_maker(model_folder: Path, rounds: dict[int, Path], folder: Path) -> Callable[..., TrainSpec]:
+    """Return the function of the fixture make_spec, for any folder."""
 
     def make(policy: str = "all", keep_real: bool = True, seed: int = 3, **settings: Any) -> TrainSpec:
         train = Train(
@@ -94,8 +99,8 @@ def make_spec(tiny_model: Path, rounds: dict[int, Path], tmp_path: Path) -> Call
                 **settings,
             }
         )
-        model = ModelRef(str(tiny_model), "tiny", folder_revision(tiny_model))
+        model = ModelRef(str(model_folder), "tiny", folder_revision(model_folder))
         chosen = mixture(Accumulate(policy=policy, keep_real=keep_real), 2, rounds)
-        return TrainSpec(model, str(tmp_path / "model"), str(tmp_path / "train"), chosen, train, seed)
+        return TrainSpec(model, str(folder / "model"), str(folder / "train"), chosen, train, seed)
 
     return make

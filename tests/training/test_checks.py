@@ -23,12 +23,13 @@ def unasked() -> ModelRef:
         ({"extra": {"optimm": "adafactor"}}, r"train\.extra\.optimm: .*SFTConfig has no such field.*'optim'"),
         ({"extra": {"optim": "adafactr"}}, r"unknown optimizer 'adafactr'\. Did you mean 'adafactor'"),
         ({"extra": {"learning_rate": 1}}, "change it there"),
-        ({"extra": {"fsdp": "full_shard"}}, r"train\.extra\.fsdp: is not supported yet"),
-        ({"extra": {"fsdp_config": {"min_num_params": 1}}}, "is not supported yet"),
-        ({"extra": {"deepspeed": "zero3.json"}}, "is not supported yet"),
+        ({"extra": {"fsdp": "full_shard"}}, r"train\.extra\.fsdp: is not set here: train\.shard"),
+        ({"extra": {"fsdp_config": {"min_num_params": 1}}}, "is not set here"),
+        ({"extra": {"deepspeed": "zero3.json"}}, "is not set here"),
         ({"extra": {"eval_strategy": "steps"}}, "evaluates after it"),
         ({"extra": {"packing_strategy": "wrapped"}}, "only bfd"),
-        ({"extra": {"padding_free": True}}, "mixes texts"),
+        ({"attention": "flash_attention_2"}, r"train\.attention: flash_attention_2 needs a GPU"),
+        ({"attention": "flex_attention"}, "needs a GPU"),
         ({"kind": "dpo", "dpo": {"extra": {"packing": True}}}, r"train\.dpo\.extra\.packing: .*DPOConfig"),
         ({"kind": "dpo", "dpo": {"extra": {"deepspeed": {"stage": 3}}}}, r"train\.dpo\.extra\.deepspeed"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations"),
@@ -70,10 +71,15 @@ def test_not_refused(settings: dict[str, Any]) -> None:
 )
 def test_packing_only_where_texts_stay_apart(config: dict[str, Any], apart: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    train, model = Train(packing=True), ModelRef(str(tmp_path), "m", "r")
-    if apart:
-        check_training(train, [TURNS], lambda: model, False)
-    else:
-        with pytest.raises(ConfigError, match=r"train\.packing: the texts .* would see each other"):
+    model = ModelRef(str(tmp_path), "m", "r")
+    for key, train in {
+        r"train\.packing": Train(packing=True),
+        r"train\.extra\.padding_free": Train(extra={"padding_free": True}),
+    }.items():
+        if apart:
             check_training(train, [TURNS], lambda: model, False)
-    check_training(train, [CPT, DPO], unasked, False)  # these are never packed
+        else:
+            with pytest.raises(ConfigError, match=f"{key}: the texts .* would see each other"):
+                check_training(train, [TURNS], lambda: model, False)
+        check_training(train, [CPT], unasked, False)  # its blocks are full
+    check_training(Train(packing=True), [DPO], unasked, False)  # which TRL never packs

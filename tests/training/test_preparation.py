@@ -4,7 +4,6 @@ The loss mask token by token, nothing cut, and batches that pad little.
 """
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ def config(spec: Any, folders: list[Path], **arguments: Any) -> dict[str, Any]:
         "arguments": trainer_arguments(spec, 36, False, False) | arguments,
         "lora": None,
         "precision": "fp32",
+        "attention": spec.train.attention,
         "progress": f"{spec.work}/progress.jsonl",
     }
 
@@ -107,23 +107,34 @@ def test_packing_keeps_every_token(make_spec, rounds):
     assert trainer.lengths.max() <= 128 and len(trainer.train_dataset) < 36
 
 
-def test_packed_texts_do_not_see_each_other(make_spec, rounds):
-    """The log-probability of a packed text is that of the text alone.
-
-    Neither its neighbours nor its place matter.
-    """
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("joined", [{"packing": True}, {"extra": {"padding_free": True}, "batch_size": 8}])
+def test_texts_in_one_sequence_do_not_see_each_other(make_spec, rounds, attention, joined):
+    """Another text in its place changes the loss of no other token; nor do the place and the neighbors."""
     import torch
 
-    packed = build_trainer(config(make_spec(packing=True), list(rounds.values())))
-    batch = next(iter(packed.get_train_dataloader()))
+    trainer = build_trainer(config(make_spec(attention=attention, **joined), list(rounds.values())))
+    batch, model = next(iter(trainer.get_train_dataloader())), trainer.model.eval()
+    assert model.config._attn_implementation == attention and "attention_mask" not in batch
     starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), batch["input_ids"].shape[1]]
-    assert len(starts) > 4 and "attention_mask" not in batch
-    model = packed.model.eval()
+    assert len(starts) > 4
+
+    def losses(ids: Any) -> Any:
+        with torch.no_grad():
+            logits = model(input_ids=ids, position_ids=batch["position_ids"]).logits[0, :-1]
+        return torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+
+    ids, (start, end) = batch["input_ids"], starts[1:3]
+    other = ids.clone()
+    other[0, start:end] = ids[0, start:end].flip(0)
+    before, after = losses(ids), losses(other)
+    changed = (~torch.isclose(before, after, atol=1e-5)).nonzero().flatten().tolist()
+    # Position i predicts token i + 1: the last of the text before it predicts its first token, without loss.
+    assert changed and min(changed) >= start - 1 and max(changed) < end
     with torch.no_grad():
-        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
-        for start, end in itertools.pairwise(starts):
-            alone = model(input_ids=batch["input_ids"][:, start:end]).logits[0]
-            assert torch.allclose(together[start:end], alone, atol=1e-5)
+        alone = model(input_ids=ids[:, start:end]).logits[0, :-1]
+    expected = torch.nn.functional.cross_entropy(alone, ids[0, start + 1 : end], reduction="none")
+    assert torch.allclose(before[start : end - 1], expected, atol=1e-5)
 
 
 def test_nothing_is_written_into_published_folders(make_spec, rounds):

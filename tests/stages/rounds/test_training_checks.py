@@ -1,6 +1,7 @@
 """What a run says about its trainings before anything is generated for them."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from stages.rounds import training
 from stages.rounds.loop import Loop
 from stages.tasks.freeze import freeze
 from tests.stages.rounds.test_loop import recipe_in
+from tests.training.conftest import tiny_model
+
+__all__ = ["tiny_model"]
 
 
 def test_what_training_would_refuse_is_refused_before_anything_is_generated(
@@ -25,7 +29,7 @@ def test_what_training_would_refuse_is_refused_before_anything_is_generated(
     loop.recipe = run.recipe()
     freeze(run, loop.recipe)
     for work in (loop.iterate(1), loop.stage(1, "generate"), loop.train(0)):
-        with pytest.raises(ConfigError, match=r"train\.extra\.fsdp: is not supported yet"):
+        with pytest.raises(ConfigError, match=r"train\.extra\.fsdp: is not set here"):
             asyncio.run(work)
     assert not Path(run.root, "rounds").exists()
 
@@ -47,3 +51,12 @@ def test_what_training_would_refuse_is_refused_before_anything_is_generated(
 def test_the_learning_rates_are_said(tmp_path: Path, train: dict[str, Any], said: str) -> None:
     recipe = recipe_in(tmp_path, tmp_path, train=train)
     assert training.rates(recipe, Direct(recipe)) == f"learning rate: {said}"
+
+
+def test_the_memory_of_a_training_is_said(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = recipe_in(tmp_path, tmp_path, train={"workers": 2, "shard": "full", "batch_size": 4})
+    said = training.memory(recipe, str(tiny_model))
+    assert re.match(
+        r"memory of the training: about \d\.\d GiB of \d+\.\d \(0\.0 weights \+ 0\.0 gradients", said
+    )
+    assert "whole layers" in said and said.endswith(" in each of 2 processes)")
