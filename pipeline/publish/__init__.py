@@ -6,7 +6,7 @@ from pipeline.publish.dataset import measure, publish
 from pipeline.publish.kinds import CPT, DPO, KINDS, KTO, SFT, TURNS, Kind
 from pipeline.publish.loss_mask import Turn
 from pipeline.publish.schema import Lineage, PublishedRow
-from pipeline.publish.tokens import joint_tokens, text_ids, token_lengths
+from pipeline.publish.tokens import joint_tokens, lengths_of, surely_fit, text_ids, token_lengths
 
 __all__ = [
     "CPT",
@@ -23,10 +23,12 @@ __all__ = [
     "PublishedRow",
     "Turn",
     "joint_tokens",
+    "lengths_of",
     "load_mixture",
     "measure",
     "mixture",
     "publish",
+    "surely_fit",
     "text_ids",
     "token_lengths",
 ]

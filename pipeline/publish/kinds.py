@@ -3,7 +3,7 @@
 The schemas are frozen, because the rounds of a run are concatenated: a change of columns needs a new version.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Features, List, Value
 
 from pipeline.publish.schema import MESSAGES, Lineage, PublishedRow, lineage_features
-from pipeline.publish.tokens import joint_tokens, text_columns, token_lengths, turn_columns
+from pipeline.publish.tokens import joint_tokens, lengths_of, text_columns, turn_columns
 
 _COMMON = ("row_id", "parent_ids", "task_id", "kind", "round", "method", "sampling")
 _BLANK = {"string": "", "int32": 0, "bool": False}
@@ -68,13 +68,14 @@ class Kind:
         values = content | lineage.columns()
         return {name: values.get(name, blank) for name, blank in self.blank.items()}
 
-    def token_columns(self, tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row's token counts by column, with its token ids if the kind has them."""
+    def token_columns(self, tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return each row's token counts by column, with its token ids if the kind has them."""
         if self.tokens is not None:
-            return self.tokens(tokenizer, row)
-        return joint_tokens(
-            {part: token_lengths(tokenizer, row["prompt"], row[part]) for part in self.replies}
-        )
+            return [self.tokens(tokenizer, row) for row in rows]
+        found = [lengths_of(tokenizer, [(row["prompt"], row[part]) for row in rows]) for part in self.replies]
+        return [
+            joint_tokens(dict(zip(self.replies, of_row, strict=True))) for of_row in zip(*found, strict=True)
+        ]
 
     @property
     def counts(self) -> dict[str, str]:
