@@ -3,7 +3,7 @@
 PYTHON_BIN := .venv/bin/python
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart results check test suite setup lint lock clean
+.PHONY: quickstart results check test fast suite setup lint lock clean
 
 setup:
 	@.ci/setup
@@ -31,12 +31,15 @@ results: setup
 	done; \
 	$(PYTHON_BIN) -m jobs.compare $$runs
 
-check: lint
-	@.ci/test check
-
 # Side by side: while the tests are collected, a core is free for the type checker.
+check: setup
+	@$(MAKE) --no-print-directory -j2 lint fast
+
 test: setup
 	@$(MAKE) --no-print-directory -j2 lint suite
+
+fast:
+	@.ci/test check
 
 suite:
 	@.ci/test

@@ -24,6 +24,15 @@ class Interval(NamedTuple):
     high: float
 
 
+def shown(interval: Mapping[str, float | None] | None, form: str = ".1%") -> str:
+    """Return "mean [low, high]", or the mean alone where there are no bounds; "-" for None."""
+    if not interval:
+        return "-"
+    bounds = [format(b, form) for b in (interval.get("low"), interval.get("high")) if b is not None]
+    inside = f" [{', '.join(bounds)}]" if bounds else ""
+    return f"{interval['mean']:{form}}{inside}"
+
+
 class Difference(NamedTuple):
     """A difference with its 95% interval, and the two-sided p-value of there being none."""
 

@@ -28,6 +28,7 @@ register("environment", "scienceworld", "stages.environments.scienceworld:Scienc
 register("verifier", "ground_truth", "stages.steps.verifiers:ground_truth")
 register("verifier", "task_scorer", "stages.steps.verifiers:task_scorer")
 register("verifier", "code_tests", "stages.steps.code_tests:code_tests")
+register("verifier", "accept_all", "stages.steps.verifiers:accept_all")
 register("verifier", "judge", "stages.judges.judge:Judge")
 register("verifier", "pairwise_judge", "stages.judges.pairwise:PairwiseJudge")
 register("verifier", "reward_model", "stages.judges.reward:RewardModel")

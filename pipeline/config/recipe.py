@@ -65,9 +65,10 @@ class Evaluate(Section):
 
     sets: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Source] = Field(default_factory=dict)
     """Further sets by name, such as other reasoning_gym datasets; `limit` is their number of questions."""
-    how: Literal["generate", "loglikelihood"] = "generate"
+    how: Literal["generate", "loglikelihood", "perplexity"] = "generate"
     """generate: write an answer and parse it. loglikelihood: choose the option with the highest
-    log-probability per token, for models too small to keep to an answer format."""
+    log-probability per token, for models too small to keep to an answer format. perplexity: the probability
+    per token (1 / perplexity) of the known solution, for texts that are neither right nor wrong."""
     verifier: AnyVerifier | None = None
     """What judges the answers. Default: the recipe's verifier. Where that asks a model, questions with known
     answers are still judged by those (their scorer, their tests), and only those without by the model."""
@@ -88,8 +89,8 @@ class Evaluate(Section):
 
     @model_validator(mode="after")
     def _nothing_is_sampled(self) -> "Evaluate":
-        if self.how == "loglikelihood" and self.samples:
-            raise ValueError("samples: nothing is sampled with how: loglikelihood; leave samples at 0")
+        if self.how != "generate" and self.samples:
+            raise ValueError(f"samples: nothing is sampled with how: {self.how}; leave samples at 0")
         return self
 
 
@@ -172,9 +173,9 @@ class Recipe(Section):
     demonstrations and prompts use the first ({{ answer_mark }} in a template). Default: Answer, also as Final
     answer. Boxes are read in any case."""
     verifier: AnyVerifier = "ground_truth"
-    """ground_truth, task_scorer, majority_vote, code_tests, or your own as `module:function`; or a section:
-    of kind judge, pairwise_judge or reward_model, or several verifiers as {all: [...]}, {any: [...]} or
-    {weighted: [...], threshold: 0.5}."""
+    """ground_truth, task_scorer, majority_vote, code_tests, accept_all, or your own as `module:function`; or
+    a section: of kind judge, pairwise_judge or reward_model, or several verifiers as {all: [...]},
+    {any: [...]} or {weighted: [...], threshold: 0.5}."""
     filters: Filters = Field(default_factory=Filters)
     prompts: dict[str, str] = Field(default_factory=dict)
     """Templates to use instead of the shipped ones: name (direct/solve) to file or text; or a folder of

@@ -121,13 +121,21 @@ class LLM:
             request = replace(request, sample_index=again) if again else request
         return [self._chat.divided(completion) for completion in await self._send(request)]
 
-    async def score(self, prompt: str, text: str, *, step: str = "") -> list[float]:
-        """Return the log-probability of each token of `text` after `prompt`, without a chat template.
+    async def score(self, prompt: str | list[Message], text: str, *, step: str = "") -> list[float]:
+        """Return the log-probability of each token of `text` after `prompt`, without a chat template; after
+        messages, as the model's answer to them.
 
         Raises EngineError when the engine gives no log-probabilities.
         """
-        sampling = Sampling(temperature=0, max_tokens=1, extra=SCORED)
-        [completion] = await self._send(Request(None, prompt, text, sampling, 1, self.row, 0, None, step))
+        request = Request(
+            messages=None if isinstance(prompt, str) else prompt,
+            prompt=prompt if isinstance(prompt, str) else None,
+            prefill=text,
+            sampling=Sampling(temperature=0, max_tokens=1, extra=SCORED),
+            row=self.row,
+            step=step,
+        )
+        [completion] = await self._send(request)
         if not completion.prefill_logprobs:
             raise EngineError(
                 "the engine returns no prompt log-probabilities; use engine kind vllm (evaluate.engine)"

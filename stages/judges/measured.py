@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.ids import unit_interval
 from pipeline.rows import Row
-from pipeline.statistics import Interval, auc, proportion, rank_correlation, resampled
+from pipeline.statistics import Interval, auc, proportion, rank_correlation, resampled, shown
 from stages.judges.base import JUDGEMENTS
 from stages.judges.warnings import warnings
 from stages.steps import code_tests, verifiers
@@ -185,21 +185,14 @@ def _note(label: str, f: dict[str, Any]) -> str:
         said = [f"{label} approved {f['approved']} of {f['asked']} answers ({share:.1%})"]
     if order := f.get("order"):
         first = "" if order["first_shown"] is None else f", first-shown preferred {order['first_shown']:.0%}"
-        kept = f" {_shown(order['consistent'], True)} consistent" if order["consistent"] else ""
+        kept = f" {shown(order['consistent'])} consistent" if order["consistent"] else ""
         said.append(f"of {order['comparisons']} pairs asked in both orders{kept}{first}")
     if label != TOGETHER:
         said.append(f"{f['unreadable_share']:.1%} unreadable")
     if f["length"]:
-        said.append(f"rank correlation of score and length {_shown(f['length'])}")
+        said.append(f"rank correlation of score and length {shown(f['length'], '.2f')}")
     if a := f.get("agreement"):
-        parts = [f"{name} {_shown(a[name], True)}" for name in ("precision", "recall") if a[name]]
-        parts += [f"AUC {_shown(a['auc'])}"] if a["auc"] else []
+        parts = [f"{name} {shown(a[name])}" for name in ("precision", "recall") if a[name]]
+        parts += [f"AUC {shown(a['auc'], '.2f')}"] if a["auc"] else []
         said.append(f"by {a['n']} known answers, {a['right']} of them right: {', '.join(parts) or 'nothing'}")
     return ", ".join(said)
-
-
-def _shown(interval: dict[str, float], percent: bool = False) -> str:
-    style = ".1%" if percent else ".2f"
-    bounds = (interval.get("low"), interval.get("high"))
-    inside = "" if None in bounds else " [{}, {}]".format(*(format(b, style) for b in bounds))
-    return f"{interval['mean']:{style}}{inside}"

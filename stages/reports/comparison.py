@@ -13,7 +13,7 @@ from pipeline.ids import digest
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.statistics import Interval, Term, contrast, difference
 from pipeline.store import files
-from stages.reports.table import interval, round_figures
+from stages.reports.table import interval, measured, round_figures
 from stages.rounds.measures import correct_by_task, documents_by_task, stage_name
 
 LONGEST_SHOWN = 40  # characters of a setting in an arm's name
@@ -137,14 +137,20 @@ def compare(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
     return found
 
 
+def measured_by(summaries: Sequence[dict[str, Any]]) -> str:
+    """Return what the arms' evaluations measure: more than one name if they differ."""
+    return " or ".join(dict.fromkeys(f["measured"] for f in summaries))
+
+
 def print_comparison(summaries: Sequence[dict[str, Any]]) -> None:
     """Print a line per arm for each evaluation set, and the arms against each other."""
     first = "round 0" if all(f["first"] == "round 0" for f in summaries) else "start"
-    _print("held-out greedy accuracy: mean over seeds (each seed)", summaries, first, with_cost=True)
+    number = measured_by(summaries)
+    _print(f"held-out {number}: mean over seeds (each seed)", summaries, first, with_cost=True)
     _print_against("held-out", summaries)
     for name in dict.fromkeys(name for f in summaries for name in f["sets"]):
         of_set = [{**f, **f["sets"][name]} for f in summaries if name in f["sets"]]
-        _print(f"{name}: greedy accuracy: mean over seeds (each seed)", of_set, first)
+        _print(f"{name}: {number}: mean over seeds (each seed)", of_set, first)
         _print_against(name, of_set)
 
 
@@ -194,6 +200,7 @@ def _summary(arm: Arm, before: Sequence[Arm]) -> dict[str, Any]:
         "seeds": len(arm.runs),
         "rounds": arm.rounds,
         "first": round_title(arm.first),
+        "measured": measured(arm.runs[0]),
         **_accuracy(arm, before, rounds),
         "generated_tokens": sum(f.get("generated_tokens", 0) for f in every),
         "minutes": sum(f["seconds"] for f in every) / 60,

@@ -12,6 +12,7 @@ from pipeline.display import round_title
 from pipeline.methods import load_method
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.stage import PROPOSE, STAGES, TRAIN, TRAIN_SFT
+from pipeline.statistics import shown
 from pipeline.store import files
 from stages.rounds.evaluation import asks_model
 
@@ -87,6 +88,8 @@ def measured(run: RunDir) -> str:
     approves of.
     """
     recipe = run.recipe()
+    if recipe.evaluate.how == "perplexity":
+        return "probability per token of the known solution"
     if asks_model(recipe, load_method(recipe), None):
         return "share of answers approved by the judge"
     return registry.resolve("method", recipe.method["name"]).measured
@@ -94,8 +97,7 @@ def measured(run: RunDir) -> str:
 
 def interval(value: dict[str, float], signed: bool = False) -> str:
     """Return a mean and its interval as percentages."""
-    sign = "+" if signed else ""
-    return f"{value['mean']:{sign}.1%} [{value['low']:{sign}.1%}, {value['high']:{sign}.1%}]"
+    return shown(value, "+.1%" if signed else ".1%")
 
 
 def readable(f: Figures) -> str:

@@ -1,11 +1,13 @@
-"""What a model knows by heart: multiple-choice questions by log-likelihood, and the perplexity of held-out
-general text.
+"""What a model makes of texts that others wrote: multiple-choice questions by log-likelihood, the perplexity
+of known solutions, and that of held-out general text.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.config import Recipe
+from pipeline.engines.base import Message
 from pipeline.engines.pool import EngineHandle, LazyEngine
 from pipeline.errors import DataError
 from pipeline.round import Round, input_of
@@ -14,7 +16,9 @@ from pipeline.runner.llm import LLM, together
 from pipeline.runner.stage import run_stage
 from pipeline.stage import Stage
 from stages.answers import equal
+from stages.steps.samples import demonstration
 
+SOLUTION = "solution"
 QUESTION, PASSAGE = "closed_book/question", "closed_book/passage"
 STAGE = "perplexity"
 WORDS = 150  # of each general text that are scored
@@ -54,6 +58,23 @@ def _right(task: dict[str, Any]) -> int | None:
     if answer in options:
         return options.index(answer)
     return next((i for i, option in enumerate(options) if equal(option, answer, "choice", options)), None)
+
+
+async def solution(question: Callable[[Row], list[Message]], row: Row, llm: LLM) -> Outcome:
+    """Score the known solution as the model's own answer.
+
+    `correct` is its probability per token, the geometric mean: between 0 and 1, as accuracies are.
+    """
+    text = demonstration(row.payload)
+    if not text:
+        raise DataError(
+            f"question {row.id}: evaluate.how perplexity needs a solution or an answer (columns.solution, "
+            "columns.answer)"
+        )
+    values = await llm.score(question(row), text, step=SOLUTION)
+    nats = -sum(values) / len(values)
+    scored = {"text": text, "correct": math.exp(-nats), "extracted": "", "key": "", "nats": round(nats, 5)}
+    return Kept([row.child("evaluate", llm.round, greedy=scored | {"tokens": len(values)}, samples=[])])
 
 
 async def passage(row: Row, llm: LLM) -> Outcome:

@@ -29,9 +29,13 @@ from stages.judges.combined import functions_in
 from stages.rounds import closed_book
 from stages.rounds.measures import STAGE, answer_name, measures, reference, stage_name
 from stages.steps import code_tests, verifiers
-from stages.steps.samples import answer_fields
+from stages.steps.samples import answer_fields, demonstration
 
 VERSION = 3
+NOTHING_JUDGED = (
+    "verifier: accept_all judges nothing, and there are no answers to judge by. Set evaluate.verifier, or "
+    "evaluate.how: perplexity if there are solutions, and use a new run directory."
+)
 TakeSeats = Callable[[Stage], LazySeats]
 
 
@@ -53,9 +57,12 @@ def answer_stage(recipe: Recipe, name: str | None = None) -> Stage:
 
 
 def _answering(recipe: Recipe, method: Method, name: str | None, verifier: Any) -> Stage:
+    config: dict[str, Any] = {"how": recipe.evaluate.how}
     if recipe.evaluate.how == "loglikelihood":
-        config: dict[str, Any] = {"how": recipe.evaluate.how}
         return Stage(row=closed_book.choose, prompts=(closed_book.QUESTION,), config=config)
+    if recipe.evaluate.how == "perplexity":
+        score = functools.partial(closed_book.solution, method.question)
+        return Stage(row=score, prompts=question_templates(method), config=config)
     left_out = {"engine", "bootstrap", "base_model", "k", "sets", "how", "verifier"}
     by = verifier.identity() if isinstance(verifier, VerifierSection) else verifier
     config = recipe.evaluate.model_dump(mode="json", exclude=left_out) | {"verifier": by}
@@ -78,11 +85,13 @@ def resumed_stage(recipe: Recipe) -> Stage:
 
 def verifier_of(recipe: Recipe, name: str | None) -> str | VerifierSection:
     """Return the verifier of a set's answers: reasoning_gym's own scorer for questions from there, tests for
-    programs. Questions with known answers are judged by a model only if `evaluate.verifier` says so.
+    programs. Questions with known answers are judged by a model, or by nothing, only if `evaluate.verifier`
+    says so.
     """
     questions = recipe.held_out.source or recipe.tasks if name is None else recipe.evaluate.sets[name]
     verifier = recipe.evaluate.verifier or recipe.verifier
-    by_truth = recipe.evaluate.verifier is None and not isinstance(verifier, str)
+    judges = isinstance(verifier, str) and verifier != "accept_all"
+    by_truth = recipe.evaluate.verifier is None and not judges
     if name is None and not by_truth:
         return verifier
     if questions.source == "reasoning_gym":
@@ -122,20 +131,20 @@ def check_tasks(run: RunDir, recipe: Recipe) -> None:
 
 def check_answers(run: RunDir, recipe: Recipe) -> None:
     """Raise DataError for evaluation questions whose answers cannot be judged, before anything is asked."""
-    method, by_likelihood = load_method(recipe), recipe.evaluate.how == "loglikelihood"
+    method, how_scored = load_method(recipe), recipe.evaluate.how
     for name in (None, *recipe.evaluate.sets):
-        if _own(method, name) and not by_likelihood:
+        if _own(method, name) and how_scored == "generate":
             continue
         rows = run.rows(run.tasks("held_out" if name is None else f"sets/{name}"))
         verifier = verifier_of(recipe, name)
         payloads = [row.payload for row in rows]
-        for how in ["loglikelihood"] if by_likelihood else functions_in(verifier):
-            if problem := _problem(how, payloads):
+        for how in functions_in(verifier) if how_scored == "generate" else [how_scored]:
+            if problem := NOTHING_JUDGED if how == "accept_all" else _problem(how, payloads):
                 raise DataError(f"{'held_out' if name is None else f'evaluate.sets.{name}'}: {problem}")
 
 
 def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
-    """Return why answers to these tasks cannot be judged by a verifier, or by loglikelihood."""
+    """Return why these tasks cannot be judged by a verifier, by loglikelihood or by perplexity."""
     unanswered = sum(task.get("answer") is None for task in tasks)
     unscored = sum(not verifiers.has_scorer(task) for task in tasks)
     without_options = sum(not task.get("options") for task in tasks)
@@ -150,6 +159,13 @@ def _problem(how: str | None, tasks: list[dict[str, Any]]) -> str:
         return (
             f"{untested} of {len(tasks)} questions have no tests, which verifier: code_tests runs. Name "
             "their column (columns.tests), and use a new run directory."
+        )
+    unsolved = sum(not demonstration(task) for task in tasks)
+    if how == "perplexity" and unsolved:
+        return (
+            f"{unsolved} of {len(tasks)} questions have neither solution nor answer, and evaluate.how: "
+            "perplexity scores that. Name its column (columns.solution, columns.answer), and use a new run "
+            "directory."
         )
     if how in ("ground_truth", "majority_vote") and untested < len(tasks):
         return "the questions ask for programs: set verifier: code_tests, and use a new run directory."

@@ -86,6 +86,8 @@ def _further(round_: Round, name: str | None, rows: list[Row], lost: list[float]
     values = method.measures(rows) if isinstance(method, Measures) else {}
     if scores := [s for row in rows if (s := row.payload["greedy"].get("score")) is not None]:
         values["judge's score"] = scores
+    if nats := [n for row in rows if (n := row.payload["greedy"].get("nats")) is not None]:
+        values["nats per token"] = nats
     if "score" in values:  # a failed episode scores 0, as it counts as no success
         values["score"] = [*values["score"], *lost]
     if name is None and round_.manifest(RESUMED):

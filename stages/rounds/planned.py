@@ -192,6 +192,8 @@ class Planner:
             return planned._replace(
                 requests=made, completion=made, completions=made, prompt=Span(prompt, prompt)
             )
+        if settings.how == "perplexity":
+            return self._planned(round_, stage, rows, Work((Asks(max_tokens=1, share=1),), 1, 1))
         if isinstance(self.method, Evaluates) and self.method.evaluation(name) is not None:
             own = self.work(stage, round_)
             if own is None and stage not in self._measured:

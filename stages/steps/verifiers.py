@@ -176,6 +176,14 @@ def task_scorer(payload: dict[str, Any]) -> Verdict:
     return Verdict(score >= 1.0, extracted, "", score)
 
 
+def accept_all(payload: dict[str, Any]) -> Verdict:
+    """Keep whatever the filters keep: the control that shows what verification is worth.
+
+    It judges nothing, so evaluation goes by the known answers.
+    """
+    return Verdict(True, read_answer(payload).answer, "", None)
+
+
 def has_scorer(payload: dict[str, Any]) -> bool:
     """Tell whether a task comes from a reasoning_gym data set, which scores its answers itself."""
     source = payload.get("source") or {}

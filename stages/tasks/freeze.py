@@ -46,9 +46,10 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     set_rows = [row for task_set in sets.values() for row in task_set.rows]
     _set_marks(recipe, [*tasks.rows, *set_rows])
     evaluated = {same_question(row) for row in set_rows}
-    train = [row for row in candidates if same_question(row) not in evaluated]
-    if not train:
+    unlike = [row for row in candidates if same_question(row) not in evaluated]
+    if not unlike:
         raise DataError("evaluate.sets contains every task to train on. Provide more tasks, or another set.")
+    train = _publishable(unlike, [held_out, *(task_set.rows for task_set in sets.values())], recipe)
     demonstrations = _freeze_demonstrations(run, recipe)
     entries = _write(run, "train", train) + _write(run, "held_out", held_out)
     replay = _freeze_replay(run, recipe, [*held_out, *set_rows])
@@ -60,7 +61,8 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     dropped = {
         "duplicate": tasks.duplicates,
         "equal_to_held_out": len(tasks.rows) - len(candidates) - len(held_out),
-        "equal_to_evaluation_set": len(candidates) - len(train),
+        "equal_to_evaluation_set": len(candidates) - len(unlike),
+        "leaks_held_out": len(unlike) - len(train),
     }
     manifest = Manifest(
         stage="tasks",
@@ -81,6 +83,23 @@ def _freeze(run: RunDir, recipe: Recipe) -> None:
     _report(manifest, counts, len(rejected), run.tasks("rejected"))
     for note in (note for task_set in (*read.values(), *sets.values()) for note in task_set.notes):
         console.print(f"  {note}", markup=False)
+
+
+def _publishable(rows: list[Row], evaluated: list[list[Row]], recipe: Recipe) -> list[Row]:
+    """Return the tasks whose answers publishing would not drop for the question alone; asking the others is
+    in vain. Raises DataError if none is left.
+    """
+    ngram = recipe.held_out.ngram
+    searches = [
+        decontaminate.search_for((Asked.of(row.payload) for row in some), ngram) for some in evaluated
+    ]
+    found = [row for row in rows if not any(s.leak(Asked.of(row.payload), "") for s in searches)]
+    if not found:
+        raise DataError(
+            f"each of the {len(rows)} tasks to train on shares {ngram} consecutive words with a held-out "
+            "question. Provide other questions, or raise held_out.ngram."
+        )
+    return found
 
 
 def _set_marks(recipe: Recipe, rows: list[Row]) -> None:

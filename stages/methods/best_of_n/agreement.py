@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pipeline.ids import unit_interval
 from pipeline.rows import Row
-from pipeline.statistics import auc, bootstrap, rank_correlation
+from pipeline.statistics import auc, bootstrap, rank_correlation, shown
 from stages.methods.best_of_n.rewards import RANDOM
 
 LONGEST, SHORTEST = "longest", "shortest"  # what choosing by length alone would be worth
@@ -139,11 +139,4 @@ def _note(reward: str, found: Mapping[str, Any]) -> str:
         f"{reward} chose a right answer to {shown(measured['chosen'])} of {found['known']} questions, a "
         f"random choice would to {shown(found['mean'])}, the best possible to "
         f"{shown(found['best_possible'])}; AUC {shown(measured['auc'], '.2f')}; {length}"
-    )
-
-
-def shown(interval: Mapping[str, float] | None, form: str = ".1%") -> str:
-    """Return "mean [low, high]"."""
-    return (
-        "{} [{}, {}]".format(*(f"{interval[k]:{form}}" for k in ("mean", "low", "high"))) if interval else "-"
     )

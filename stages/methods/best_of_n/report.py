@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.rundir import RunDir
+from pipeline.statistics import shown
 from pipeline.store import files
-from stages.methods.best_of_n.agreement import shown
 
 TEXT = "rewards.txt"
 _COLUMNS = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.errors import SelfloopError
 from pipeline.rundir import RunDir
-from stages.reports.comparison import compare
+from stages.reports.comparison import compare, measured_by
 from stages.reports.page.charts import Point, Series, lines
 from stages.reports.page.embed import safe, signed
 
@@ -76,9 +76,10 @@ def _table(name: str, arms: list[Facts], cost: bool = False) -> Facts:
     first = "round 0" if all(a["first"] == "round 0" for a in arms) else "start"
     return {
         "name": safe(name, 80),
-        "title": f"{safe(name, 80)} accuracy: mean over seeds, and each seed",
+        "title": f"{safe(name, 80)} {measured_by(arms)}: mean over seeds, and each seed",
         "rounds": [first, *(f"round {r}" for r in range(1, max(a["rounds"] for a in arms) + 1))],
         "arms": arms,
+        "measured": measured_by(arms),
         "pairs": pairs,
         "pair_rounds": sorted({r for p in pairs for r in p["rounds"]}, key=int),
         "cost": cost,
@@ -97,7 +98,7 @@ def _chart(table: Facts) -> Facts:
                 Point(r, mean, min(seeds) if several else None, max(seeds) if several else None, tip)
             )
         series.append(Series(arm["arm"], points, i))
-    title = f"{table['name']} accuracy by round"
+    title = f"{table['name']} {table['measured']} by round"
     spread = any(arm["seeds"] > 1 for arm in table["arms"])
     return {
         "title": title,

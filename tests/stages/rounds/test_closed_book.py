@@ -4,6 +4,7 @@ What is right, what is wrong, and what cannot be asked.
 """
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.engines.base import SCORED, Completion, Request, Sampling
 from pipeline.errors import DataError, EngineError
 from pipeline.rows import Row
 from pipeline.runner.llm import LLM
-from stages.rounds.closed_book import choose, passage
+from stages.rounds.closed_book import choose, passage, solution
 from stages.steps.verifiers import ground_truth
 
 OPTIONS = ["Rome", "a very long name of a city", "Oslo", "Riga"]
@@ -66,6 +67,21 @@ def test_an_option_that_looks_like_a_label_is_itself() -> None:
         question(options=[f"A. {OPTIONS[0]}", f"B. {OPTIONS[1]}"], answer="B"),
         {f" A. {OPTIONS[0]}": [-2.0], f" B. {OPTIONS[1]}": [-1.0]},
     )[0]["correct"]
+
+
+def test_a_known_solution_is_scored_as_the_models_own_answer() -> None:
+    asked = [{"role": "user", "content": "What is the capital?"}]
+
+    async def send(request: Request) -> list[Completion]:
+        assert (request.messages, request.prompt, request.prefill) == (asked, None, "It is Rome.")
+        assert request.sampling.extra == SCORED
+        return [Completion("", "length", 9, 1, None, [-0.5, -1.0, -1.5])]
+
+    llm, row = LLM(send, "q", "m@1", Sampling()), question(answer=None, solution="It is Rome.")
+    judged = asyncio.run(solution(lambda row: asked, row, llm)).rows[0].payload["greedy"]
+    assert judged["correct"] == pytest.approx(math.exp(-1)) and judged["nats"] == 1 and judged["tokens"] == 3
+    with pytest.raises(DataError, match=r"columns\.solution"):
+        asyncio.run(solution(lambda row: asked, question(answer=None), llm))
 
 
 def test_what_cannot_be_asked_is_told() -> None:

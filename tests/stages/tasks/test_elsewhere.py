@@ -95,6 +95,21 @@ def test_held_out_questions_among_the_tasks_are_left_out_and_said(
         from_files(tmp_path / "run", tasks, tasks)
 
 
+def test_tasks_that_publishing_would_drop_are_not_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = "a farmer from the north sells nine baskets of red apples to each of the"
+    tasks = [{"question": f"Sum {i}: what is {i} + 1?", "answer": i + 1} for i in range(4)]
+    tasks += [{"question": f"Once {story} {n} inns. How many?", "answer": 9 * n} for n in (3, 4)]
+    held_out = [{"question": f"Today {story} seven markets. How many are sold?", "answer": 63}]
+    run = from_files(tmp_path, tasks, held_out)
+    assert len(texts(run, "train")) == 4
+    assert run.manifest(run.path("tasks")).rows_dropped == {"leaks_held_out": 2}
+    assert "leaks_held_out 2" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"each of the 2 tasks.*held_out\.ngram"):
+        from_files(tmp_path / "run", tasks[4:], held_out)
+
+
 def test_how_many_demonstrations_can_be_read_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
