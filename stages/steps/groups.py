@@ -31,7 +31,7 @@ def decided(
     """Yield each row, in order, with what `decide` says about it.
 
     `entry` returns a row's group and what counts of the row; `before` are entries that come first and are no
-    rows. `rows` is read twice, in the same order. Memory: one of SHARES shares of what counts of the rows, and
+    rows. `rows` is read twice, in the same order. Memory: one of SHARES shares of what counts of rows, and
     the largest group.
     """
     numbered = ((i, *entry(row)) for i, row in enumerate(rows()))
