@@ -10,6 +10,7 @@ import typer
 
 from jobs.common import AddressOption, SetOption, check_run, main, recipe_path, runs_folder, say
 from jobs.planning import show_totals
+from pipeline import cluster
 from pipeline.config import Arena, arena_overrides, load_section
 from pipeline.errors import ConfigError, nearest
 from pipeline.places import ARENAS
@@ -25,6 +26,13 @@ def arena(
     plan: Annotated[
         bool, typer.Option("--plan", help="say what all arms and seeds will take, and exit")
     ] = False,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seed",
+            help="only the runs of this seed: commands for different seeds may run side by side (repeatable)",
+        ),
+    ] = None,
     set: SetOption = None,
     address: AddressOption = None,
 ) -> None:
@@ -42,14 +50,13 @@ def arena(
 
         show_totals(make_plan(lineup))
         return
-    from pipeline import cluster
     from stages.arena.running import run
 
     lineup.entries()  # mistakes in the arena are found before Ray starts
     cluster.connect(address or lineup.recipe(settings.against, settings.seeds[0]).runner.address)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in jobs.common.open_run
     say(f"arena: {lineup.folder}")
-    outcome, found = asyncio.run(run(lineup))
+    outcome, found = asyncio.run(run(lineup, seed or ()))
     show(found)
     say(
         f"written: {lineup.folder}/report.html, arena.md, arena.json"
@@ -72,8 +79,6 @@ def _path(name: str) -> str:
 
 
 def _check_folder(folder: str) -> None:
-    from pipeline import cluster
-
     check_run(folder, "--to")
     cluster.check_run_path(folder)
     if "://" in folder:

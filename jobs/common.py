@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import stages  # noqa: F401 - registers the built-in methods, sources and verifiers
+from pipeline import cluster
 from pipeline.config import Recipe, load_recipe
 from pipeline.console import progress as messages
 from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
@@ -131,9 +132,11 @@ def shipped_recipes() -> dict[str, Path]:
 def open_run(
     run: str, recipe: str | None, overrides: list[str] | None, address: str | None
 ) -> Iterator[tuple[RunDir, Recipe]]:
-    """Open a run for writing: lock it, freeze its recipe or compare with the frozen one, connect to Ray."""
-    from pipeline import cluster  # imports Ray, which read-only jobs do without
+    """Open a run for writing: lock it, freeze its recipe or compare with the frozen one.
 
+    Connects to a cluster at once, so that one that does not answer is an error now. A local Ray takes
+    seconds to start, so it starts when the job needs it.
+    """
     cluster.check_run_path(run)
     check_run(run)
     directory = RunDir(run)
@@ -141,13 +144,21 @@ def open_run(
         resources.enter_context(run_lock(directory.local))
         settings = _settings(directory, recipe, overrides)
         resources.enter_context(tracked(directory, settings))
-        cluster.connect(address or settings.runner.address)
+        settings = at_address(settings, address)
+        if not cluster.is_local(settings.runner.address):
+            cluster.connect(settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, releasing engines and locks.
-        # Installed after connecting, because Ray sets a handler of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         say(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim")
         with _errors_kept(directory):
             yield directory, settings
+
+
+def at_address(recipe: Recipe, address: str | None) -> Recipe:
+    """Return the recipe with the Ray cluster of the option --address, if it is given."""
+    if not address:
+        return recipe
+    return recipe.model_copy(update={"runner": recipe.runner.model_copy(update={"address": address})})
 
 
 @contextmanager

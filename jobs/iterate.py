@@ -5,9 +5,19 @@ from typing import Annotated
 
 import typer
 
-from jobs.common import AddressOption, SetOption, check_run, default_run, main, open_run, recipe_path, say
+from jobs.common import (
+    AddressOption,
+    SetOption,
+    at_address,
+    check_run,
+    default_run,
+    main,
+    open_run,
+    recipe_path,
+    say,
+)
 from jobs.planning import show_plan
-from pipeline import loop_display
+from pipeline import cluster, loop_display
 from pipeline.checks.machine import Machine
 from pipeline.config import Recipe, dump_recipe, load_recipe
 from pipeline.errors import ConfigError
@@ -67,13 +77,9 @@ def iterate(
 
 
 def _plan(recipe: Recipe, run: str, sample: int, address: str | None) -> None:
-    from pipeline import cluster
-
     cluster.check_run_path(run)
     check_run(run)
-    if sample:
-        cluster.connect(address or recipe.runner.address)
-    show_plan(make_plan(recipe, RunDir(run), Machine.here(), sample))
+    show_plan(make_plan(at_address(recipe, address), RunDir(run), Machine.here(), sample))
 
 
 async def _run(run: RunDir, recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ import typer
 from jobs.common import AddressOption, SetOption, main, recipe_path
 from jobs.inspect import JsonOption
 from jobs.showing import print_json, show
+from pipeline import cluster
 from pipeline.config import Recipe, load_recipe
 from pipeline.errors import ConfigError, EngineError, SelfloopError
 
@@ -78,8 +79,6 @@ def serve(
 
 def _connect(address: str | None) -> None:
     """Connect to a named cluster; a local Ray, which Ray would find by itself, ends with its job."""
-    from pipeline import cluster
-
     if not (address or os.environ.get("RAY_ADDRESS")):
         raise SelfloopError(
             "serve needs a running cluster: engines in a local Ray would end with this command. Start one "

@@ -2,12 +2,12 @@
 
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
-
-import grpc
-import ray
+from typing import Any
 
 from pipeline.errors import ConfigError, SelfloopError
 from pipeline.places import CHECKOUT, PROJECT
@@ -20,8 +20,19 @@ def connect(address: str | None = None) -> None:
 
     Raises SelfloopError when no cluster answers.
     """
+    set_environment()
+    import ray  # takes half a second, and most jobs need no Ray
+
     if ray.is_initialized():
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    _connect(ray, address)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets a handler of its own
+
+
+def set_environment() -> None:
+    """Set what Ray and Ray Train read when they are imported or started, unless it is set already."""
     for name, value in (
         ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),  # actors without GPUs keep CUDA_VISIBLE_DEVICES as it is
         ("RAY_TRAIN_V2_ENABLED", "1"),
@@ -29,8 +40,11 @@ def connect(address: str | None = None) -> None:
         ("TOKENIZERS_PARALLELISM", "false"),
     ):
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS")
-    if not address or address == "local":
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if is_local(address):
         # Workers import what the driver does: this package, and the user's modules beside the recipe.
         search = [
             *([str(PROJECT)] if CHECKOUT else []),
@@ -53,6 +67,11 @@ def connect(address: str | None = None) -> None:
             "Is the cluster running (ray status)? Ray has token authentication on by default: set "
             "RAY_AUTH_MODE=token here (the token is in ~/.ray/auth_token on the head node)."
         ) from None
+
+
+def is_local(address: str | None) -> bool:
+    """Tell whether Ray is to be started on this machine, for this process alone."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") == "local"
 
 
 def check_address(address: str) -> None:
@@ -85,6 +104,8 @@ def _check_answers(address: str) -> None:
         raise ConnectionError(f"{e.strerror or e} (tried for up to {CONNECT_SECONDS:.0f} s).") from None
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return  # a plain channel would not get through
+    import grpc  # with Ray, and as slow to import
+
     with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(CONNECT_SECONDS)

@@ -19,6 +19,7 @@ from pipeline import loop_display, sample_rows
 from pipeline.console import progress as console
 from pipeline.engines.base import EngineStatus
 from pipeline.printable import one_line
+from pipeline.publish.kinds import KINDS
 from pipeline.rundir import RunDir
 from pipeline.store.manifest import Manifest
 from pipeline.store.parts import Counts
@@ -169,8 +170,6 @@ def rewards(line: dict[str, Any] | None) -> str:
 
 def seen_as(kind: str) -> str:
     """Return what the trainer's examples are called for a kind of dataset, such as "pairs"."""
-    from pipeline.publish.kinds import KINDS  # takes a second to import
-
     return KINDS[kind].seen
 
 

@@ -7,6 +7,7 @@ import orjson
 
 from pipeline.config import stored_data
 from pipeline.errors import SelfloopError
+from pipeline.publish.kinds import KINDS, SFT
 from pipeline.rundir import RoundKey, RunDir, round_name
 from pipeline.stage import ANSWER, LABELS, PAIRS, PROPOSE, PUBLISH, RESUMED, STAGES, TRAIN, TRAIN_SFT
 from pipeline.store import files, parts
@@ -161,8 +162,6 @@ def train_facts(run: RunDir, round_: RoundKey, name: str = TRAIN) -> dict[str, A
 
 def published(run: RunDir, round_: RoundKey) -> list[dict[str, Any]]:
     """Return the datasets that a round published: kind, unit (what a row is called), folder and counts."""
-    from pipeline.publish.kinds import KINDS, SFT  # takes a second to import
-
     datasets = []
     for kind in files.glob(run.path("datasets"), "*"):
         name = basename(kind.rstrip("/"))

@@ -1,8 +1,8 @@
 """Every retry in one table: what is tried again, how often, after how long.
 
-Four more are settings of a recipe: `engine.max_retries` and `engine.backoff` (a request to an endpoint),
-`runner.max_attempts` (a row that kills its worker), and `runner.on_unanswered` (what happens to rows that
-are still unanswered after UNANSWERED_PASSES).
+Five more are settings of a recipe: `engine.max_retries`, `engine.backoff` and `engine.outage_seconds` (a
+request to an endpoint), `runner.max_attempts` (a row that kills its worker), and `runner.on_unanswered` (what
+happens to rows that are still unanswered after UNANSWERED_PASSES).
 """
 
 # A request to an endpoint (pipeline.engines.retry).

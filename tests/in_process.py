@@ -61,6 +61,7 @@ def stages_in_process() -> Iterator[None]:
 def training_in_process() -> Iterator[None]:
     """Train in this process, in Ray Train's local mode."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "connect", lambda address=None: None)
         patch.setattr("pipeline.training.launch.TorchTrainer", _local_trainer())
         patch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
         patch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+import ray
 
 from pipeline import cluster
 from pipeline.errors import SelfloopError
@@ -59,8 +60,8 @@ def test_submit_line() -> None:
 def test_what_is_no_address_is_refused_before_ray_looks_for_it(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with pytest.raises(SelfloopError, match=rf"--address '?{address}.*host:port"):
         cluster.connect(address)
 
@@ -69,8 +70,8 @@ def test_what_is_no_address_is_refused_before_ray_looks_for_it(
 def test_a_closed_port_and_an_unknown_host_are_errors_at_once(
     monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     for address, why in ((f"127.0.0.1:{port}", "refused"), (f"no-such-host.invalid:{port}", "")):
@@ -81,8 +82,8 @@ def test_a_closed_port_and_an_unknown_host_are_errors_at_once(
 @pytest.mark.parametrize("prefix", ["", "ray://"])
 def test_a_dead_address_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, but does not speak gRPC
         address = f"{prefix}127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(SelfloopError, match=rf"cannot connect to Ray at {address}: no answer"):

@@ -12,7 +12,7 @@ from pipeline import thoughts
 from pipeline.engines.base import Completion, Message
 
 UNFINISHED = "unfinished_thought"  # finish reason of an answer that was cut off within its thought
-Policy = Literal["inline", "strip", "keep", "train"]
+Policy = Literal["inline", "unsettled", "strip", "keep", "train"]
 _GAP = "\n\n"  # between a thought and its answer, where the model has not written its own
 
 
@@ -21,7 +21,9 @@ class Chat:
     """How conversations with one model are written. The default is a plain model: nothing is changed.
 
     `thinking` is model.thinking, resolved; "inline" is that of a template without thoughts of its own: what
-    the model writes between thought tags is divided off and trained with its answer again.
+    the model writes between thought tags is divided off and trained with its answer again. "unsettled" is
+    that of an endpoint: whether its thoughts are trained is settled with the trained model's template, when
+    they are published. Until then they are stored as they came, those that came apart without tags.
     """
 
     template: str = ""  # Jinja text in place of the model's own; "": its own
@@ -44,12 +46,12 @@ class Chat:
         An answer that is cut off within its thought gets the finish reason UNFINISHED.
         """
         text, apart = completion.text, completion.thought
-        inline = self.thinking == "inline"
+        inline = self.thinking in ("inline", "unsettled")
         if not (thoughts.begins(text) if inline else thoughts.occurs(text)):
             if not apart:
                 return completion
             cut = not text.strip() and completion.finish_reason != "stop"
-            thought = "" if inline else self.tagged(apart)
+            thought = "" if self.thinking == "inline" else apart if inline else self.tagged(apart)
         else:
             cut, (thought, answer) = thoughts.unfinished(text), thoughts.split(text)
             follows = text.startswith(thought)
@@ -62,15 +64,21 @@ class Chat:
     def completion(self, messages: Sequence[Message], answer: Mapping[str, Any]) -> list[Message]:
         """Return an example's completion as it is trained; `answer` is its row's payload.
 
-        With "train" (and "inline") the message that says the payload's `text` gets the payload's `thought`;
-        otherwise no message keeps a thought.
+        With "train" the message that says the payload's `text` gets the payload's `thought`, in this
+        template's tags; with "inline" too, unless it came apart. Otherwise no message keeps a thought.
         """
         if self.thinking in ("strip", "keep"):
             return [
                 {**m, "content": thoughts.without(m["content"])} if thoughts.occurs(m["content"]) else m
                 for m in messages
             ]
-        if not (thought := answer.get("thought")):
+        thought = str(answer.get("thought") or "")
+        if self.thinking == "train":
+            inner = thought.rstrip()
+            thought = self.tagged(inner, thought[len(inner) :])
+        elif not thoughts.occurs(thought):
+            thought = ""
+        if not thought:
             return list(messages)
         said = str(answer.get("text", "")).strip()
         return [
@@ -85,7 +93,7 @@ class Chat:
         begin, end = self.tags
         if not (inner := thoughts.inner(thought)):
             return ""
-        fitting = thoughts.TAGS if self.thinking == "inline" else (self.tags,)
+        fitting = thoughts.TAGS if self.thinking in ("inline", "unsettled") else (self.tags,)
         own = any(thought.startswith(tags[0]) and thought.endswith(tags[1]) for tags in fitting)
         return thought + gap if own else f"{begin}\n{inner}\n{end}{gap or _GAP}"
 

@@ -37,6 +37,16 @@ def settle(recipe: "Recipe", kind: str = "sft") -> Settled:
     return _settled(resolve_model(model.base, model.revision), given, tuple(stop), kind == "turns")
 
 
+def at_endpoint(recipe: "Recipe") -> ModelRef:
+    """Return what stands for the model of an endpoint, which is not on this machine: it has no path.
+
+    Of the recipe's model, which is not looked up, it has the variables of the chat template.
+    """
+    model = recipe.model
+    chat = Chat(kwargs=_json(model.chat_template_kwargs), thinking=model.thinking or "unsettled")
+    return ModelRef("", recipe.model.base, "", chat=chat)
+
+
 @lru_cache(maxsize=4)
 def _settled(model: ModelRef, settings: bytes, stop: tuple[int, ...], turns: bool) -> Settled:
     given = orjson.loads(settings)
@@ -52,7 +62,7 @@ def _settled(model: ModelRef, settings: bytes, stop: tuple[int, ...], turns: boo
     end, further = end_of_turn(render, stop_ids(model.path, tokenizer) | set(stop))
     chat = Chat(
         template="" if render.template == own else render.template,
-        kwargs=orjson.dumps(given["chat_template_kwargs"], option=orjson.OPT_SORT_KEYS).decode(),
+        kwargs=_json(given["chat_template_kwargs"]),
         thinking=thinking,
         tags=found.tags,
         opened=opened(render),
@@ -79,3 +89,7 @@ def _special(tokenizer: Any, template: str) -> bool:
     marks = [mark for mark in thoughts.MARKS if mark in template]
     tokens = (token for token in tokenizer.added_tokens_decoder.values() if token.special)
     return any(token.content in mark for token in tokens for mark in marks)
+
+
+def _json(kwargs: dict[str, Any]) -> str:
+    return orjson.dumps(kwargs, option=orjson.OPT_SORT_KEYS).decode()

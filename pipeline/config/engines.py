@@ -57,6 +57,7 @@ class OpenaiEngine(EngineSection):
 
     may_change = (
         *("api_key_env", "request_timeout", "max_retries", "backoff", "concurrency", "connect_timeout"),
+        "outage_seconds",
     )
     kind: Literal["openai"]
     base_url: str
@@ -71,6 +72,9 @@ class OpenaiEngine(EngineSection):
     """Retries of a request after a retryable error (429, 5xx, timeout, broken connection)."""
     backoff: NonNegativeFloat = 0.5
     """Longest wait in seconds before the first retry; doubles with each retry, up to 60."""
+    outage_seconds: NonNegativeFloat = 1800
+    """Seconds to wait for an endpoint that has answered in this stage and has gone away (no connection, 502,
+    503, 504). Its requests are tried again until then, beyond `max_retries`."""
     concurrency: PositiveInt = 64
     """Requests in flight per stage worker."""
     connect_timeout: PositiveFloat = 10

@@ -29,6 +29,7 @@ KEPT = 20_000  # characters of a reply that an error keeps as `raw`
 IDLE_SECONDS = 4
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RETRYABLE = {408, 409, 425, 429}  # and every 5xx
+AWAY = {502, 503, 504}  # of a proxy whose server is down, or of a server that is starting
 # No key, no credit, no such model: every request will fail. (403 may refuse a single prompt.)
 REFUSES_ALL = {401, 402, 404}
 
@@ -49,7 +50,7 @@ class OpenAIClient(Engine):
         self._urls = {
             path: (base / path).with_query(base.query) for path in ("chat/completions", "completions")
         }
-        self._retrier = Retrier(config.max_retries, config.backoff)
+        self._retrier = Retrier(config.max_retries, config.backoff, config.outage_seconds)
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(config.concurrency)
         self._key = ""
@@ -116,6 +117,10 @@ class OpenAIClient(Engine):
         """Running requests are sent and unanswered; waiting ones need a slot, or are between two attempts."""
         return EngineStatus(running=self._running, waiting=max(0, self._open - self._running))
 
+    def trouble(self) -> str:
+        """Say that the endpoint is away, and until when it is waited for."""
+        return self._retrier.trouble()
+
     async def close(self) -> None:
         """Close all connections. Requests under way fail, later ones raise EngineDied."""
         session, self._session = self._session, None
@@ -171,13 +176,14 @@ class OpenAIClient(Engine):
                 async with self._session.post(url, data=data, allow_redirects=False) as response:
                     body = await response.read()
             except aiohttp.ConnectionTimeoutError:
-                return Failure(f"no connection to {config.base_url} within {config.connect_timeout:g} s")
+                problem = f"no connection to {config.base_url} within {config.connect_timeout:g} s"
+                return Failure(problem, there=False)
             except TimeoutError:
                 return Failure(f"{_shown(url)} did not answer within {config.request_timeout:g} s")
             except aiohttp.ClientConnectorError as e:
                 problem = f"cannot connect to {config.base_url}: {e}. Is the server up, and base_url right?"
                 wrong_certificate = isinstance(e, aiohttp.ClientConnectorCertificateError)
-                return Failure(self._scrub(problem), retryable=not wrong_certificate)
+                return Failure(self._scrub(problem), retryable=not wrong_certificate, there=wrong_certificate)
             except (aiohttp.ClientError, OSError) as e:
                 return Failure(self._scrub(f"connection to {_shown(url)} broke: {type(e).__name__}: {e}"))
             finally:
@@ -200,6 +206,7 @@ class OpenAIClient(Engine):
                 raw=raw[:KEPT],
                 retryable=not isinstance(e, HalfCharacter),
                 of_request=isinstance(e, NoContent),
+                there=True,
             )
         if logprobs and any(c.logprobs is None for c in completions):
             problem = f"{_shown(url)} sends no log-probabilities, which the request needs"
@@ -214,6 +221,7 @@ class OpenAIClient(Engine):
         return Failure(
             answer + raw[:SHOWN],
             retryable=status in RETRYABLE or status >= 500,
+            there=status not in AWAY,
             retry_after=retry_after_seconds(response.headers.get("Retry-After")),
             raw=raw[:KEPT],
             error=EngineLost if status in REFUSES_ALL else EngineError,

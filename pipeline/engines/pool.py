@@ -1,22 +1,19 @@
-"""The engines of one driver, which serve one model after another, and the handles of stage workers."""
+"""The engines of one driver, which serve one model after another, and the handles of stage workers.
 
-import asyncio
+Only what has replicas imports `replica` and `router`, and with them Ray, which takes half a second.
+"""
+
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-import ray
 
 from pipeline.config import Recipe
-from pipeline.engines import cpu, replica
+from pipeline.engines import cpu
 from pipeline.engines.base import Engine, EngineSection, EngineStatus
-from pipeline.engines.router import ReplicaRouter
-from pipeline.errors import EngineError, SelfloopError
 from pipeline.models import ModelRef
-
-STATUS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,8 @@ class EngineHandle:
         """Create the engine, or a client of its replicas, in this process. It still has to be started."""
         engine = self.config.implementation
         if engine.replicated:
+            from pipeline.engines.router import ReplicaRouter
+
             return ReplicaRouter(self)
         return engine.create(self.config, self.model, trust_remote_code=self.trust_remote_code)
 
@@ -48,20 +47,9 @@ class EngineHandle:
         """Return the load and cache hits of all replicas; None without replicas, or when one is silent."""
         if not self.replicas:
             return None
-        asked = [asyncio.ensure_future(replica.result_of(r.status.remote())) for r in self.replicas]
-        for answer in asked:  # if the caller is canceled meanwhile, nobody else marks their errors as seen
-            answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
-        _, late = await asyncio.wait(asked, timeout=STATUS_SECONDS)
-        for answer in late:
-            answer.cancel()
-        if late:
-            return None
-        try:
-            statuses = [answer.result()[1] for answer in asked]
-        except EngineError:
-            return None
-        counts = [(s.running, s.waiting, s.looked_up, s.found) for s in statuses]
-        return EngineStatus(*map(sum, zip(*counts, strict=True)))
+        from pipeline.engines.replica import load_of
+
+        return await load_of(self.replicas)
 
 
 @dataclass(frozen=True)
@@ -109,9 +97,14 @@ class EnginePool:
         """Return a handle to engines that serve `model`. Raises SelfloopError when they cannot."""
         config: Any = self._config
         if config.implementation.replicated:
+            from pipeline.engines import replica
+
             if not self._replicas:
-                attach = bool(self._recipe.runner.engine_pool) and not self._own
-                self._replicas = self._attach() if attach else replica.start_replicas(config, self._logs)
+                pool, address = self._recipe.runner.engine_pool, self._recipe.runner.address
+                if pool and not self._own:
+                    self._replicas, self._attached = replica.attached(pool, address), True
+                else:
+                    self._replicas = replica.start_replicas(config, self._logs, None, address)
             hint = f"\nThe engine's output is in {self._logs}/engine-*.log" if self._logs else ""
             trust = self._recipe.model.trust_remote_code
             await replica.load_model(self._replicas, model, trust, config.start_timeout, hint)
@@ -124,6 +117,10 @@ class EnginePool:
     async def free(self) -> None:
         """Give up cores, GPUs and memory: own replicas end, attached ones drop their model."""
         replicas, self._replicas = self._replicas, []
+        if not replicas:
+            return
+        from pipeline.engines import replica
+
         await replica.end_replicas(replicas, keep_actors=self._attached)
 
     async def leave(self) -> None:
@@ -139,24 +136,16 @@ class EnginePool:
         But not on a single machine without a GPU and with memory to spare (`tokens` per forward pass): there
         an idle engine takes no time from the training, and the next round only swaps its weights.
         """
-        one_machine = sum(node["Alive"] for node in ray.nodes()) == 1 if ray.is_initialized() else False
-        if one_machine and not ray.cluster_resources().get("GPU", 0):
+        if not self._replicas:
+            return
+        from pipeline.engines import replica
+
+        if replica.on_one_machine_without_gpu():
             memory = psutil.virtual_memory()
             # With a quarter to spare, and the last twentieth of all memory, at which Ray kills workers.
             if 1.25 * workers * training_bytes(model, tokens) < memory.available - 0.05 * memory.total:
                 return
         await self.free()
-
-    def _attach(self) -> list[Any]:
-        name = self._recipe.runner.engine_pool
-        actors = replica.named_replicas(name)
-        if not actors:
-            raise SelfloopError(
-                f"runner.engine_pool: no engines named {name!r} on this cluster. Start them with: "
-                f"selfloop serve RECIPE --name {name}"
-            )
-        self._attached = True
-        return [ray.get_actor(actor, replica.NAMESPACE) for actor in actors]
 
 
 def training_bytes(model: ModelRef, tokens: int) -> float:

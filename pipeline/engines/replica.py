@@ -16,11 +16,13 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from pipeline import cluster
 from pipeline.engines.base import Completion, Engine, EngineStatus, ReplicatedSection, Request
 from pipeline.errors import EngineDied, EngineError, EngineLost, SelfloopError
 from pipeline.models import ModelRef, differ_in_weights_only
 
 NAMESPACE = "selfloop"
+STATUS_SECONDS = 5.0  # a replica that takes longer to say how busy it is counts as silent
 CLOSE_SECONDS = 30.0  # a replica that takes longer to close is killed
 IN_USE_SECONDS = 60.0  # a pool that answers requests for another model for longer is another job's
 
@@ -139,8 +141,14 @@ async def result_of(ref: Awaitable[Any]) -> Any:
         raise
 
 
-def start_replicas(config: ReplicatedSection, logs: str | None = None, name: str | None = None) -> list[Any]:
-    """Start the actors, not yet their engines. With a `name` they are detached and outlive the driver."""
+def start_replicas(
+    config: ReplicatedSection, logs: str | None = None, name: str | None = None, address: str | None = None
+) -> list[Any]:
+    """Start the actors on Ray (see cluster.connect), not yet their engines.
+
+    With a `name` they are detached and outlive the driver.
+    """
+    cluster.connect(address)
     gpus = config.gpus
     if gpus is None:
         gpus = config.gpus_needed() if ray.cluster_resources().get("GPU", 0) else 0
@@ -195,6 +203,42 @@ async def end_replicas(replicas: Sequence[Any], keep_actors: bool = False) -> No
         await asyncio.gather(*closing, return_exceptions=True)
     for replica in () if keep_actors else replicas:
         ray.kill(replica)
+
+
+async def load_of(replicas: Sequence[Any]) -> EngineStatus | None:
+    """Return the load and cache hits of all replicas; None when one is silent."""
+    asked = [asyncio.ensure_future(result_of(r.status.remote())) for r in replicas]
+    for answer in asked:  # if the caller is canceled meanwhile, nobody else marks their errors as seen
+        answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+    _, late = await asyncio.wait(asked, timeout=STATUS_SECONDS)
+    for answer in late:
+        answer.cancel()
+    if late:
+        return None
+    try:
+        statuses = [answer.result()[1] for answer in asked]
+    except EngineError:
+        return None
+    counts = [(s.running, s.waiting, s.looked_up, s.found) for s in statuses]
+    return EngineStatus(*map(sum, zip(*counts, strict=True)))
+
+
+def on_one_machine_without_gpu() -> bool:
+    """Tell whether Ray runs on a single machine that has no GPU."""
+    one_machine = ray.is_initialized() and sum(node["Alive"] for node in ray.nodes()) == 1
+    return one_machine and not ray.cluster_resources().get("GPU", 0)
+
+
+def attached(pool: str, address: str | None = None) -> list[Any]:
+    """Return the detached replicas of one pool on the cluster. Raises SelfloopError if there is none."""
+    cluster.connect(address)
+    actors = named_replicas(pool)
+    if not actors:
+        raise SelfloopError(
+            f"runner.engine_pool: no engines named {pool!r} on this cluster. Start them with: "
+            f"selfloop serve RECIPE --name {pool}"
+        )
+    return [ray.get_actor(actor, NAMESPACE) for actor in actors]
 
 
 def named_replicas(pool: str | None = None) -> list[str]:

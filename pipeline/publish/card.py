@@ -105,7 +105,7 @@ def _columns(kind: Kind) -> list[str]:
     return [
         "## Columns\n",
         f"{read} what a trainer reads; the others are lineage:",
-        ", ".join(f"`{c}`" for c in kind.features) + ".\n",
+        ", ".join(f"`{c}`" for c in kind.columns) + ".\n",
     ]
 
 

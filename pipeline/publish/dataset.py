@@ -20,14 +20,11 @@ from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.loss_mask import IGNORED
-from pipeline.publish.schema import MESSAGES, PublishedRow
+from pipeline.publish.schema import MANIFEST, MESSAGES, SPLIT, PublishedRow
 from pipeline.publish.shuffled import shuffled
 from pipeline.store.files import atomic_folder, write_json
 
-MANIFEST = "manifest.json"
-SPLIT = "train"
 _BATCH = 500  # rows held as Python objects at a time
-_MEASURED = 128  # rows whose tokens are counted at once
 _COLUMN_BATCH = 100_000  # values of one column
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
@@ -110,13 +107,6 @@ def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.array([], dtype=object)
 
 
-def measure(rows: Iterable[PublishedRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[PublishedRow]:
-    """Yield the rows with their token counts (and token ids, if the kind has them) filled in."""
-    for batch in _batches(rows, _MEASURED):
-        for row, columns in zip(batch, kind.token_columns(tokenizer, batch), strict=True):
-            yield {**row, **columns}
-
-
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the tokens that a trainer needs for each row: the context with the longest of its replies."""
     longest = np.maximum.reduce([column(dataset, kind.counts[reply]) for reply in kind.replies])
@@ -132,7 +122,8 @@ def seen_tokens(dataset: datasets.Dataset, kind: Kind) -> int:
 
 def _checked(rows: Iterable[PublishedRow], kind: Kind, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     own = {f"src_{key}": kind.blank[f"src_{key}"] for key in kind.own}
-    for batch in _batches(rows, _BATCH):
+    left = iter(rows)
+    while batch := list(islice(left, _BATCH)):
         # Rows that are not the method's, such as general conversations, lack its columns.
         whole = [own | given for given in batch] if own else batch
         for row in whole:
@@ -140,17 +131,11 @@ def _checked(rows: Iterable[PublishedRow], kind: Kind, schema: pa.Schema) -> Ite
         yield pa.RecordBatch.from_pylist(whole, schema=schema)
 
 
-def _batches(rows: Iterable[PublishedRow], size: int) -> Iterator[list[PublishedRow]]:
-    left = iter(rows)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
 def _check(row: PublishedRow, kind: Kind) -> None:
     """Raise DataError unless `row` has the columns of its kind, and text where TRL expects text."""
     where = f"row {row.get('row_id', '?')!r}"
-    if row.keys() != kind.features.keys():
-        missing, unknown = kind.features.keys() - row.keys(), row.keys() - kind.features.keys()
+    if row.keys() != kind.columns.keys():
+        missing, unknown = kind.columns.keys() - row.keys(), row.keys() - kind.columns.keys()
         raise DataError(
             f"{where} does not fit the schema of kind {kind.name}: missing {sorted(missing)}, "
             f"unknown {sorted(unknown)}."
@@ -158,11 +143,11 @@ def _check(row: PublishedRow, kind: Kind) -> None:
     if row["src_kind"] not in ("real", "synthetic"):
         raise DataError(f"{where}: src_kind is {row['src_kind']!r}; it must be 'real' or 'synthetic'.")
     for part in kind.trained_on:
-        if kind.features[part] == MESSAGES and not _are_messages(row[part]):
+        if kind.columns[part] == MESSAGES and not _are_messages(row[part]):
             raise DataError(f"{where}: {part} must be one or more {{role, content}} messages of text.")
-        if kind.features[part] == datasets.Value("string") and not str(row[part] or "").strip():
+        if kind.columns[part] == "string" and not str(row[part] or "").strip():
             raise DataError(f"{where}: {part} must be a text, and not blank.")
-    if "labels" in kind.features and all(label == IGNORED for label in row["labels"]):
+    if "labels" in kind.columns and all(label == IGNORED for label in row["labels"]):
         raise DataError(
             f"{where}: none of its tokens has loss. Count its tokens before publishing (measure), and set "
             "`loss` for at least one turn."

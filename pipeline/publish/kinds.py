@@ -3,17 +3,17 @@
 The schemas are frozen, because the rounds of a run are concatenated: a change of columns needs a new version.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from datasets import Features, List, Value
-
-from pipeline.publish.schema import MESSAGES, Lineage, PublishedRow, lineage_features
+from pipeline.publish.schema import MESSAGES, Lineage, PublishedRow, lineage_columns
 from pipeline.publish.tokens import joint_tokens, lengths_of, text_columns, turn_columns
 
 _COMMON = ("row_id", "parent_ids", "task_id", "kind", "round", "method", "sampling")
+_MEASURED = 128  # rows whose tokens are counted at once
 _BLANK = {"string": "", "int32": 0, "bool": False}
 
 
@@ -49,19 +49,26 @@ class Kind:
 
     def extended(self, own: Mapping[str, str]) -> "Kind":
         """Return this kind with a method's own lineage columns (Method.lineage). Raises ConfigError."""
-        lineage_features((), own)  # raises now, not at the first row
+        lineage_columns((), own)  # raises now, not at the first row
         return replace(self, own=own)
 
     @cached_property
-    def features(self) -> Features:
-        """All columns, in order."""
-        counts = dict.fromkeys(self.counts.values(), Value("int32"))
-        return Features(**self.content, **lineage_features((*_COMMON, *self.lineage), self.own), **counts)
+    def columns(self) -> dict[str, Any]:
+        """All columns with their types, in order (pipeline.publish.schema)."""
+        counts = dict.fromkeys(self.counts.values(), "int32")
+        return {**self.content, **lineage_columns((*_COMMON, *self.lineage), self.own), **counts}
+
+    @cached_property
+    def features(self) -> Any:
+        """The columns as `datasets.Features`."""
+        from datasets import Features  # takes a second, which stages do without
+
+        return Features({name: _feature(type_) for name, type_ in self.columns.items()})
 
     @cached_property
     def blank(self) -> PublishedRow:
         """A row without any values."""
-        return {name: [] if isinstance(f, List) else _BLANK[f.dtype] for name, f in self.features.items()}
+        return {name: [] if isinstance(t, list) else _BLANK[t] for name, t in self.columns.items()}
 
     def row(self, lineage: Lineage, **content: Any) -> PublishedRow:
         """Return a row; `measure` fills in its token counts (and token ids)."""
@@ -114,7 +121,7 @@ DPO = Kind(
 # The unpaired form of TRL.
 KTO = Kind(
     "kto",
-    {"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool")},
+    {"prompt": MESSAGES, "completion": MESSAGES, "label": "bool"},
     ("model", "verdict", "hinted"),
     replies=("completion",),
     unit="answers",
@@ -126,9 +133,9 @@ KTO = Kind(
 TURNS = Kind(
     "turns",
     {
-        "input_ids": List(Value("int32")),
-        "labels": List(Value("int32")),
-        "turns": List({"role": Value("string"), "content": Value("string"), "loss": Value("bool")}),
+        "input_ids": ["int32"],
+        "labels": ["int32"],
+        "turns": [{"role": "string", "content": "string", "loss": "bool"}],
     },
     ("record", "model", "verdict"),
     replies=("loss",),
@@ -140,7 +147,7 @@ TURNS = Kind(
 )
 CPT = Kind(
     "cpt",
-    {"text": Value("string")},
+    {"text": "string"},
     ("model", "verdict"),
     replies=("text",),
     unit="texts",
@@ -152,3 +159,22 @@ CPT = Kind(
     counting="BOS and EOS are counted. Training concatenates the texts and cuts the stream into blocks.",
 )
 KINDS = {kind.name: kind for kind in (SFT, DPO, KTO, TURNS, CPT)}
+
+
+def measure(rows: Iterable[PublishedRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[PublishedRow]:
+    """Yield the rows with their token counts (and token ids, if the kind has them) filled in."""
+    left = iter(rows)
+    while batch := list(islice(left, _MEASURED)):
+        for row, columns in zip(batch, kind.token_columns(tokenizer, batch), strict=True):
+            yield {**row, **columns}
+
+
+def _feature(type_: Any) -> Any:
+    """Return a column's type as `datasets` has it."""
+    from datasets import List, Value
+
+    if isinstance(type_, list):
+        return List(_feature(type_[0]))
+    if isinstance(type_, dict):
+        return {name: _feature(of) for name, of in type_.items()}
+    return Value(type_)

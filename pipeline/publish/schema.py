@@ -1,23 +1,27 @@
-"""The lineage columns of published datasets, defined once for every kind, and a method's own beside them."""
+"""The lineage columns of published datasets, defined once for every kind, and a method's own beside them.
+
+Types of columns are plain data here, the names of `datasets` and lists and structs of them: importing
+`datasets` takes a second, which stages do without (Kind.features).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_args
 
 import orjson
-from datasets import List, Value
 
 from pipeline.errors import ConfigError
 
 PublishedRow = dict[str, Any]  # one row of a dataset, with exactly the columns of its kind
 
-MESSAGES = List({"role": Value("string"), "content": Value("string")})
-OWN_TYPES = {"string": Value("string"), "strings": List(Value("string"))}  # see Method.lineage
+MANIFEST, SPLIT = "manifest.json", "train"  # in a dataset's folder
+MESSAGES = [{"role": "string", "content": "string"}]
+OWN_TYPES = {"string": "string", "strings": ["string"]}  # see Method.lineage
 
 # The types of Lineage's fields, each with that of its column.
-Text = Annotated[str, Value("string")]
-Texts = Annotated[Sequence[str], List(Value("string"))]
-Json = Annotated[object, Value("string")]  # any JSON value, stored as text; None is ""
+Text = Annotated[str, "string"]
+Texts = Annotated[Sequence[str], ["string"]]
+Json = Annotated[object, "string"]  # any JSON value, stored as text; None is ""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -30,9 +34,9 @@ class Lineage:
     row_id: Text
     parent_ids: Texts  # of a pair: the chosen row, then the rejected one
     task_id: Text  # the question, or the document
-    kind: Annotated[Literal["real", "synthetic"], Value("string")]
+    kind: Annotated[Literal["real", "synthetic"], "string"]
     record: Text = ""  # the method's name for this sort of conversation
-    round: Annotated[int, Value("int32")]  # 0: real demonstrations
+    round: Annotated[int, "int32"]  # 0: real demonstrations
     method: Text
     own: Mapping[str, Any] = field(default_factory=dict)  # the columns that the method declares
     model: Text = ""  # "name@revision"; "" for real rows
@@ -42,7 +46,7 @@ class Lineage:
     verdict: Json = None
     chosen_verdict: Json = None
     rejected_verdict: Json = None
-    hinted: Annotated[bool, Value("bool")] = False  # the model had been shown the answer
+    hinted: Annotated[bool, "bool"] = False  # the model had been shown the answer
 
     def columns(self) -> dict[str, Any]:
         """Return the values by column."""
@@ -59,8 +63,8 @@ class Lineage:
         return values
 
 
-def lineage_features(wanted: Sequence[str], own: Mapping[str, str]) -> dict[str, Any]:
-    """Return the features of the `wanted` fields of Lineage, and of a method's `own` columns.
+def lineage_columns(wanted: Sequence[str], own: Mapping[str, str]) -> dict[str, Any]:
+    """Return the types of the `wanted` fields of Lineage, and of a method's `own` columns.
 
     Raises ConfigError for a column of an unknown type or with the name of another.
     """
@@ -72,13 +76,13 @@ def lineage_features(wanted: Sequence[str], own: Mapping[str, str]) -> dict[str,
             )
         if key in names:
             raise ConfigError(f"Method.lineage: {key!r} is a column of every method; choose another name.")
-    features: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     for f in fields(Lineage):
         if f.name == "own":
-            features |= {f"src_{key}": OWN_TYPES[type_] for key, type_ in own.items()}
+            types |= {f"src_{key}": OWN_TYPES[type_] for key, type_ in own.items()}
         elif f.name in wanted:
-            features[_column(f.name)] = get_args(f.type)[1]
-    return features
+            types[_column(f.name)] = get_args(f.type)[1]
+    return types
 
 
 def _column(name: str) -> str:

@@ -5,61 +5,27 @@ that kill.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+from pipeline import cluster
 from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
-from pipeline.engines.pool import EngineHandle
 from pipeline.errors import EngineError, SelfloopError, StageError
 from pipeline.retries import EARLY_FAILURES, SUSPECT_GROUP, WORKER_STARTS
-from pipeline.round import Round
 from pipeline.rows import Failed, Row
-from pipeline.runner.worker import Progress, StageFactory, StageWorkerActor, WorkerSpec
-from pipeline.stage import Stage
+from pipeline.runner.job import StageRun
+from pipeline.runner.worker import Progress, StageWorkerActor, WorkerSpec
 from pipeline.store import files, lock, parts
 from pipeline.store.finished import FinishedRows, finished_in
 from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
 NO_NODE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage of one round as it is being run: `factory` builds the stage in each worker, `stage` is the
-    driver's.
-    """
-
-    round: Round
-    name: str
-    factory: StageFactory
-    stage: Stage
-    engine: EngineHandle | None = None
-    seats: Mapping[str, EngineHandle] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        """The stage's folder."""
-        return self.round.folder(self.name)
-
-    @property
-    def rows_folder(self) -> str:
-        """Where the row function's parts go: dataset steps read them there and write the stage's own."""
-        return files.join(self.folder, "rows") if self.stage.row and self.stage.steps else self.folder
-
-    async def queue(self) -> EngineStatus | None:
-        """Return the load of all replicas that the stage asks, each once; None where that is unknown."""
-        handles = [handle for handle in (self.engine, *self.seats.values()) if handle and handle.replicas]
-        apart = {id(handle.replicas[0]): handle for handle in handles}
-        found = [status for handle in apart.values() if (status := await handle.queue())]
-        counts = [(s.running, s.waiting, s.looked_up, s.found) for s in found]
-        return EngineStatus(*map(sum, zip(*counts, strict=True))) if counts else None
 
 
 class _Member:
@@ -94,6 +60,8 @@ class Crew:
         self._suspects: list[Row] = []
         self._moved = (time.monotonic(), -1)
         self._queue = EngineStatus(0, 0)
+        # Since when an engine is waited for, and how many requests were finished then.
+        self._troubled: tuple[float, int] | None = None
         self.prefix_cache: dict[str, int] | None = None
 
     async def work(self, rows: Iterator[Row], finished: FinishedRows) -> None:
@@ -107,6 +75,7 @@ class Crew:
         if not first:
             return
         source = chain(first, rows)
+        cluster.connect(self._settings.address)
         before = await self._job.queue()
         poller = asyncio.create_task(self._poll())
         tasks = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
@@ -303,7 +272,23 @@ class Crew:
             requests = self._gone_requests + sum(m.progress.finished_requests for m in self._members)
             tokens = self._gone_tokens + sum(m.progress.finished_tokens for m in self._members)
             self._display.update(total, self._queue, requests, tokens)
+            self._say_trouble(requests)
             self._watch(total.rows_in + requests)
+
+    def _say_trouble(self, requests: int) -> None:
+        """Say once that an engine is waited for, and once that it answers again; `requests` are finished.
+
+        Waiting for it has a limit of its own (engine.outage_seconds): it is not standing still.
+        """
+        trouble = next((m.progress.trouble for m in self._members if m.progress.trouble), "")
+        if trouble:
+            if not self._troubled:
+                self._display.note(trouble)
+            self._troubled = self._troubled or (time.monotonic(), requests)
+            self._moved = (time.monotonic(), self._moved[1])
+        elif self._troubled and requests > self._troubled[1]:
+            self._display.note(f"answered again, after {time.monotonic() - self._troubled[0]:.0f} s")
+            self._troubled = None
 
     def _watch(self, moved: int) -> None:
         """Raise StageError when `moved` (rows and requests finished) has stood still for too long."""

@@ -16,7 +16,7 @@ from pipeline.retries import UNANSWERED_PASSES
 from pipeline.round import Input, Round
 from pipeline.rows import UNANSWERED, Row
 from pipeline.rundir import RunDir
-from pipeline.runner.crew import Crew, StageRun
+from pipeline.runner.job import StageRun
 from pipeline.runner.steps import rows_in, run_steps
 from pipeline.runner.worker import StageFactory
 from pipeline.stage import Stage
@@ -99,6 +99,8 @@ def given_to(run: RunDir, folder: str) -> frozenset[str]:
 
 
 async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict[str, int] | None:
+    from pipeline.runner.crew import Crew  # imports Ray: a stage without a row function needs none
+
     folder, rows_folder, local = job.folder, job.rows_folder, job.round.run.local
     if local is not None:
         await lock.wait_for_old_workers(local)
@@ -114,8 +116,7 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
         if again:
             display.note("retrying the rows that were not answered")
         crew = Crew(job, display, so_far, failed_before)
-        left = (row for row in source.rows() if row.id not in finished) if len(finished) else source.rows()
-        await crew.work(left, finished)
+        await crew.work((row for row in source.rows() if row.id not in finished), finished)
         parts.sweep(
             rows_folder, folder
         )  # workers that died on the way may have left rejects without their part

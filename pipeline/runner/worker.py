@@ -73,6 +73,7 @@ class Progress:
     oldest: tuple[str, str, float] | None = None  # row id, template, seconds
     engine: EngineStatus = field(default_factory=lambda: EngineStatus(0, 0))
     first_error: str = ""
+    trouble: str = ""  # Engine.trouble
 
 
 class StageWorkerActor:
@@ -192,6 +193,7 @@ class StageWorker:
             )  # dicts keep insertion order: the first is the oldest
             fresh.oldest = (row, step, time.monotonic() - since)
         busy = [engine.status() for engine in self._engines]
+        fresh.trouble = next(filter(None, (engine.trouble() for engine in self._engines)), "")
         fresh.engine = EngineStatus(sum(s.running for s in busy), sum(s.waiting for s in busy))
         return fresh
 

@@ -23,6 +23,8 @@ class FinishedRows:
         self._numbers = np.sort(np.concatenate(portions)) if portions else np.empty(0, np.uint64)
 
     def __contains__(self, row_id: object) -> bool:
+        if not len(self._numbers):
+            return False
         number = np.uint64(_number(str(row_id)))
         at = self._numbers.searchsorted(number)
         return bool(at < len(self._numbers) and self._numbers[at] == number)

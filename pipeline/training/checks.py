@@ -18,10 +18,10 @@ _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def check_training(
-    train: Train, kinds: Iterable[Kind], model: Callable[[], ModelRef], trust_remote_code: bool
+    train: Train, kinds: Iterable[Kind], model: Callable[[], ModelRef] | None, trust_remote_code: bool
 ) -> None:
     """Raise ConfigError for settings with which a training of one of `kinds` from `model` would fail to
-    start, or would not do what it says. `model` is called only if it matters.
+    start, or would not do what it says. `model` is called only if it matters; None: it is not looked at.
     """
     for key, problem in train.mistakes():
         raise ConfigError(f"{'.'.join(('train', *key))}: {problem}.")
@@ -29,7 +29,7 @@ def check_training(
         spec = TrainSpec(ModelRef("", "", ""), "", "", Mixture(()), train, 0, kind=kind)
         trainer_arguments(spec, 1, use_gpu=False, bf16=False)
         _check_names(spec)
-        if train.packing and kind.command == SFT.command and not kind.blocks:
+        if model and train.packing and kind.command == SFT.command and not kind.blocks:
             _check_packing(model(), trust_remote_code)
 
 

@@ -15,8 +15,8 @@ from datasets.arrow_writer import ArrowWriter
 
 from pipeline.errors import StageError
 from pipeline.ids import unit_interval
-from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.dataset import MANIFEST, SPLIT, shares
+from pipeline.publish.loading import load_mixture
 from pipeline.publish.tokens import text_ids
 from pipeline.store import files, parts
 from pipeline.training.data import TrainingData

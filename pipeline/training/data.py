@@ -10,17 +10,17 @@ import numpy as np
 
 from pipeline.chat.template import load_tokenizer
 from pipeline.errors import StageError
-from pipeline.publish.accumulate import load_mixture
 from pipeline.publish.card import CardFacts
 from pipeline.publish.dataset import (
     MANIFEST,
     labels,
-    measure,
     seen_tokens,
     shares,
     whole_lengths,
     write_dataset,
 )
+from pipeline.publish.kinds import measure
+from pipeline.publish.loading import load_mixture
 from pipeline.store.files import read_json
 from pipeline.training.spec import TrainSpec
 

@@ -14,6 +14,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
+from pipeline import cluster
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.publish.kinds import SFT
@@ -41,8 +42,11 @@ _LOG_LINES = 15
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
-def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) -> TrainResult:
-    """Run a training and return its result; ray.init has been called. Progress lines go to `on_progress`.
+def train(
+    spec: TrainSpec, on_progress: Callable[[Line], None] | None = None, address: str | None = None
+) -> TrainResult:
+    """Run a training on Ray, at `address` unless connected, and return its result. Progress lines go to
+    `on_progress`.
 
     The same call resumes from the last complete checkpoint after a kill, and returns the stored result after
     the end. Raises StaleError if `spec.work` holds a training of other inputs, ConfigError for settings that
@@ -59,6 +63,7 @@ def train(spec: TrainSpec, on_progress: Callable[[Line], None] | None = None) ->
         spec = spec.with_steps(spec.train.max_length)  # every row of a batch is filled
     data = prepare_blocks(spec) if spec.kind.blocks else prepare_data(spec)
     spec = spec.with_steps(data.tokens / max(1, data.examples))
+    cluster.connect(address)
     scaling, threads = _scaling(spec)
     # For trainer.yaml and the record; the workers, whose machines may differ, decide on bf16 themselves.
     bf16 = wants_bf16(spec.train.precision, scaling.use_gpu)

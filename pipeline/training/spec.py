@@ -8,8 +8,8 @@ from pipeline.config import Train
 from pipeline.errors import DataError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture
-from pipeline.publish.dataset import MANIFEST
 from pipeline.publish.kinds import SFT, Kind
+from pipeline.publish.schema import MANIFEST
 from pipeline.store.files import read_json
 from pipeline.store.manifest import read_manifest
 

@@ -3,7 +3,7 @@
 FOLDER/runs/<arm>/seed-<n>/   a run directory like any other: inspect, compare, trace and iterate work on it
 FOLDER/pilots/<arm>/          what measures how much an arm samples (equal: sampled_tokens)
 FOLDER/equal.json             what the pilots found, and the settings that follow from it
-FOLDER/spent.json             how long the arena has been running
+FOLDER/spent.json             how long the arena has been running; spent-<seed>.json where seeds run apart
 FOLDER/arena.json, .md, .png  the results
 """
 

@@ -1,8 +1,9 @@
 """Making the runs of an arena, one after the other, within its budget; from wherever an earlier start left
-off.
+off. Seeds share nothing, so several commands may make those of different seeds side by side.
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -31,18 +32,25 @@ class Outcome(NamedTuple):
     failed: dict[str, str]
 
 
-async def run(lineup: Lineup) -> tuple[Outcome, dict[str, Any]]:
-    """Make all runs and return how that ended, and the results, which are also written to the arena's folder.
+async def run(lineup: Lineup, seeds: Sequence[int] = ()) -> tuple[Outcome, dict[str, Any]]:
+    """Make all runs, or those of `seeds`, and return how that ended, and the results of all that there are,
+    which are also written to the arena's folder.
 
     Every recipe is checked and every task read before anything is asked. A run that cannot go on does not
     keep the others from it.
     """
+    if unknown := set(seeds) - set(lineup.arena.seeds):
+        raise ConfigError(f"--seed {min(unknown)}: the arena's seeds are {lineup.arena.seeds}")
     equal.check(lineup.arena, lineup)
     lineup.entries()  # every recipe is built before a pilot asks anything
-    spent = Spent(lineup)
+    spent = Spent(lineup, seeds)
     with ExitStack() as stack:
-        stack.enter_context(run_lock(lineup.folder))
-        entries = lineup.entries(await equal.settings(lineup))
+        whole = stack.enter_context(ExitStack())
+        whole.enter_context(run_lock(lineup.folder))
+        chosen = await equal.settings(lineup)
+        if seeds:  # another command may make the runs of other seeds now
+            whole.close()
+        entries = [entry for entry in lineup.entries(chosen) if not seeds or entry.seed in seeds]
         spent.count()
         for entry in entries:
             stack.enter_context(run_lock(entry.run.local))
@@ -87,10 +95,11 @@ def results(lineup: Lineup, outcome: Outcome | None = None) -> dict[str, Any]:
 
 
 class Spent:
-    """What the arena has taken, over all starts, against its budget."""
+    """What the arena has taken, over all starts, against its budget. Seeds run apart have a file each."""
 
-    def __init__(self, lineup: Lineup) -> None:
-        self._lineup, self._path = lineup, str(lineup.folder / "spent.json")
+    def __init__(self, lineup: Lineup, seeds: Sequence[int] = ()) -> None:
+        name = "-".join(["spent", *map(str, sorted(seeds))])
+        self._lineup, self._path = lineup, str(lineup.folder / f"{name}.json")
         self._counted = time.monotonic()
         before = files.read_json(self._path) if files.exists(self._path) else {}
         self.seconds = float(before.get("seconds", 0.0))
@@ -103,13 +112,15 @@ class Spent:
 
     def figures(self) -> dict[str, Any]:
         """Return hours, and the tokens that models wrote, each counted once."""
-        return {"hours": self.seconds / 3600, "sampled_tokens": asked_tokens(self._lineup.everything())}
+        others = set(map(str, self._lineup.folder.glob("spent*.json"))) - {self._path}
+        seconds = self.seconds + sum(files.read_json(path)["seconds"] for path in others)
+        return {"hours": seconds / 3600, "sampled_tokens": asked_tokens(self._lineup.everything())}
 
     def used_up(self) -> str:
         """Return which budget is used up, in words, "" for none."""
         budget: Budget = self._lineup.arena.budget
-        if budget.hours is not None and self.seconds >= 3600 * budget.hours:
-            return f"budget.hours: {budget.hours:g} h are used up ({self.seconds / 3600:.2f} h)"
+        if budget.hours is not None and (hours := self.figures()["hours"]) >= budget.hours:
+            return f"budget.hours: {budget.hours:g} h are used up ({hours:.2f} h)"
         if budget.sampled_tokens is not None:
             tokens = self.figures()["sampled_tokens"]
             if tokens >= budget.sampled_tokens:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from pipeline import sharing
 from pipeline.chat.abilities import ASKED
 from pipeline.chat.check import check
-from pipeline.chat.settle import Settled, settle
+from pipeline.chat.settle import Settled, at_endpoint, settle
 from pipeline.config import Recipe, VllmEngine
 from pipeline.console import console
 from pipeline.engines.pool import EngineHandle, EnginePool, LazyEngine, LazySeats
@@ -67,7 +67,7 @@ class Loop:
         self.engines = EnginePool(recipe, recipe.engine, logs)
         # An endpoint cannot serve the models that are trained here: a local vLLM engine evaluates them.
         local = VllmEngine() if recipe.engine.implementation.is_endpoint else recipe.engine
-        own = recipe.evaluate.engine or local
+        self._evaluator = own = recipe.evaluate.engine or local
         self.evaluators = self.engines if own == recipe.engine else EnginePool(recipe, own, logs)
         self.seats = Seats(recipe, self.engines, logs)
 
@@ -96,7 +96,7 @@ class Loop:
 
         Its folder may have been removed to save space.
         """
-        recorded = files.join(self.models.stage(round_, TRAIN), "train.json")
+        recorded = self._recorded(round_)
         if not files.exists(recorded):
             return None
         folder = self.models.model(round_)
@@ -107,15 +107,19 @@ class Loop:
             return with_adapters(self.base, folder, self.method.roles)
         return replace(resolve_model(folder), chat=self.base.chat)
 
+    def _recorded(self, round_: int) -> str:
+        return files.join(self.models.stage(round_, TRAIN), "train.json")
+
     def generator(self, round_: int) -> ModelRef:
         """Return the model that generates a round: that of the round before, or the base model.
 
-        An endpoint answers with its own model in every round, so nothing has to be trained before it is
-        asked.
+        An endpoint answers with its own model in every round: no model has to be here, nor trained, before it
+        is asked.
         """
-        if not self.recipe.engine.implementation.serves_trained_models or (
-            round_ == 1 and self.recipe.demonstrations is None
-        ):
+        engine = self.recipe.engine.implementation
+        if engine.is_endpoint:
+            return at_endpoint(self.recipe)
+        if not engine.serves_trained_models or (round_ == 1 and self.recipe.demonstrations is None):
             return self.base
         model = self.trained(round_ - 1)
         if model is None:
@@ -128,13 +132,15 @@ class Loop:
     def check_training(self, say: bool = False) -> None:
         """Raise ConfigError for settings that training would refuse, before anything is generated for it.
 
-        With `say`, print the learning rates, once.
+        With `say`, print the learning rates, once. Without it, where an endpoint generates, this job needs no
+        model: whether they suit the model is found by the job that trains it.
         """
+        looks = say or not self.recipe.engine.implementation.is_endpoint
         if not self._checked:
-            training.check(self.recipe, self.method, lambda: self.base)
+            training.check(self.recipe, self.method, (lambda: self.base) if looks else None)
         if say and not self._said:
             console.print(training.rates(self.recipe, self.method), markup=False, style="dim")
-        self._checked, self._said = True, self._said or say
+        self._checked, self._said = self._checked or looks, self._said or say
 
     async def stage(self, number: int, name: str) -> Manifest:
         """Run one of the four stages of a round."""
@@ -143,7 +149,9 @@ class Loop:
                 f"round {number} has no {name} stage: round 0 is trained on the demonstrations. Generation "
                 "starts in round 1."
             )
-        self.check_training()
+        stage = self.method.stages()[name]
+        if stage.prompts or stage.seats:  # what it asks is in vain if it cannot be trained on
+            self.check_training()
         if name == "generate":
             evaluation.check_tasks(self.run, self.recipe)
         round_ = self.round(number)
@@ -152,7 +160,6 @@ class Loop:
             if name == "generate"
             else round_.input(STAGES[STAGES.index(name) - 1])
         )
-        stage = self.method.stages()[name]
         engine = self._engine(number, name) if stage.prompts and not stage.seats else None
         seats = self._seats(stage, f"{name} of round {number}", lambda: self.generator(number))
         factory = functools.partial(method_stage, name)
@@ -165,7 +172,11 @@ class Loop:
         own = self.method.engine(name, number) if isinstance(self.method, ChoosesEngines) else None
         pool = self.engines if own is None or isinstance(own, str) else EnginePool(self.recipe, own)
         assert not isinstance(own, str) or own == UNTRAINED, own
-        model = self.generator(number) if own is None else self.base
+        if own is None:
+            model = self.generator(number)
+        else:
+            section = self.recipe.engine if isinstance(own, str) else own
+            model = at_endpoint(self.recipe) if section.implementation.is_endpoint else self.base
         return self._lazy(pool, model, f"{name} of round {number}")
 
     def _lazy(self, pool: EnginePool, model: ModelRef, what: str) -> LazyEngine:
@@ -179,8 +190,8 @@ class Loop:
             return judging() if name == ROUND else self.base
 
         async def start() -> Mapping[str, EngineHandle]:
-            for name in {seat.model for seat in stage.seats.values()} & {ROUND, UNTRAINED}:
-                _present(part(name), what)
+            for _, model in chosen.values():
+                _present(model, what)
             return await self.seats.start(chosen, self._free_but)
 
         chosen = self.seats.choose(stage, part)
@@ -247,9 +258,7 @@ class Loop:
 
     async def evaluate(self, number: RoundKey) -> dict[str, Any]:
         """Evaluate a round's model, or "base"."""
-        model = self.base if isinstance(number, str) else self.trained(number)
-        if model is None:
-            raise SelfloopError(f"round {number} has no model to evaluate yet. Run: train --round {number}")
+        model = self._evaluated(number)
         what = f"the evaluation of round {number}"
         engine = self._lazy(self.evaluators, model, what)
         seats = functools.partial(self._seats, what=what, judging=lambda: self.base)
@@ -257,6 +266,14 @@ class Loop:
         await self.seats.leave()
         self._report()
         return facts
+
+    def _evaluated(self, number: RoundKey) -> ModelRef:
+        """Return the model of a round, or the base model, as the evaluators are asked for it."""
+        if not isinstance(number, str) and not files.exists(self._recorded(number)):
+            raise SelfloopError(f"round {number} has no model to evaluate yet. Run: train --round {number}")
+        if self._evaluator.implementation.is_endpoint:
+            return at_endpoint(self.recipe)
+        return (None if isinstance(number, str) else self.trained(number)) or self.base
 
     async def iterate(self, rounds: int) -> None:
         """Run all rounds, from wherever an earlier attempt left off."""
@@ -277,6 +294,7 @@ class Loop:
         self._try_out()
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
+        _ = self.base  # also where an endpoint generates: it is trained, and most often evaluated, here
 
     def steps(self, rounds: int) -> Iterator[Step]:
         """Yield the run's steps in order, without the rounds that a branch shares."""
@@ -371,7 +389,7 @@ class Loop:
 
 def _present(model: ModelRef, what: str) -> ModelRef:
     """Return the model. Raises StageError when its folder was removed."""
-    if not files.exists(model.path):
+    if model.path and not files.exists(model.path):  # an endpoint's is not here
         raise StageError(
             f"{model.path} was removed, and {what} needs it. Restore it; or retrain it by also removing the "
             "folder train of its "

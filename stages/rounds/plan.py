@@ -73,7 +73,8 @@ class Plan(NamedTuple):
 def plan(recipe: Recipe, run: RunDir, machine: Machine, sample: int = 0) -> Plan:
     """Plan a run in `run`, with what it has measured if it has begun; `sample` questions are asked first.
 
-    Sampling needs Ray to be connected. Raises SelfloopError for whatever keeps the run from starting.
+    Sampling starts Ray, or connects to runner.address. Raises SelfloopError for whatever keeps the run from
+    starting.
     """
     same = run.exists() and not _changed(run, recipe)
     begun = run if same and run.manifest(run.path("tasks")) else None

@@ -23,7 +23,7 @@ from pipeline.protocols import (
     NamesVerifier,
     TrainsOnTexts,
 )
-from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure, publish
+from pipeline.publish import CPT, DPO, KTO, CardFacts, Kind, measure
 from pipeline.round import Input, Round, input_of
 from pipeline.rows import Row
 from pipeline.runner.stage import run_stage
@@ -74,7 +74,7 @@ async def publish_round(round_: Round) -> Manifest:
             trained = sum(row["tokens_loss"] for row in measure(own(role), round_.tokenizer, kind))
             rows, more = chain(rows, general.draw(trained)), general.notes
         facts = partial(_published_facts, seen, manifest, role, more)
-        publish(rows, folder, facts, recipe.seed, kind)
+        _write(rows, folder, facts, recipe.seed, kind)
     return manifest
 
 
@@ -118,8 +118,14 @@ async def _publish_judged(
         seen = _Seen(round_, name)
         rows = published_judged(seen.rows(), number, recipe, method, kind)
         facts = partial(_judged_facts, seen, manifest)
-        publish(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
+        _write(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
     return manifest
+
+
+def _write(rows: Iterable[Any], folder: str, facts: Callable[[], CardFacts], seed: int, kind: Kind) -> None:
+    from pipeline.publish.dataset import publish  # takes a second to import, which stages do without
+
+    publish(rows, folder, facts, seed, kind)
 
 
 def _rules(round_: Round, earlier: Callable[[], Iterable[Row]] = tuple) -> preferences.Rules:

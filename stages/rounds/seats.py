@@ -2,8 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from pipeline.chat import PLAIN
-from pipeline.chat.settle import settle
+from pipeline.chat.settle import at_endpoint, settle
 from pipeline.config import OpenaiEngine, Recipe
 from pipeline.config.recipe import Model
 from pipeline.engines.openai import api_key
@@ -74,8 +73,8 @@ class Seats:
         """Return the model at a seat. An endpoint of its own gets nothing of the run's template."""
         section = seat.engine or self._recipe.engine
         if section.implementation.is_endpoint:
-            untrained = part(UNTRAINED)
-            return untrained if seat.engine is None else ModelRef("", untrained.name, "", chat=PLAIN)
+            own = ModelRef("", self._recipe.model.base, "")
+            return own if seat.engine else at_endpoint(self._recipe)
         if seat.model in (ROUND, UNTRAINED):
             return part(seat.model)
         try:

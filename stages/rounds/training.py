@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import sharing
+from pipeline import cluster, sharing
 from pipeline.config import Recipe
 from pipeline.console import progress as console
 from pipeline.display import TrainDisplay
@@ -18,7 +18,6 @@ from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model, with_adapters
 from pipeline.publish import DPO, KTO, SFT, Kind, Mixture, mixture
 from pipeline.round import Round
-from pipeline.rundir import RunDir
 from pipeline.stage import LABELS, PAIRS, TRAIN, TRAIN_SFT
 from pipeline.store import files
 from pipeline.training import TrainResult, TrainSpec
@@ -47,8 +46,11 @@ def preference_kind(recipe: Recipe, round_: int) -> Kind | None:
     return {"dpo": DPO, "kto": KTO}.get(recipe.train.preference) if round_ > 0 else None
 
 
-def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef]) -> None:
-    """Raise ConfigError for settings with which a training of the run would fail to start."""
+def check(recipe: Recipe, method: Method, base: Callable[[], ModelRef] | None) -> None:
+    """Raise ConfigError for settings with which a training of the run would fail to start.
+
+    Without `base`, those are not found that do not suit the model.
+    """
     if recipe.train.preference == "dpo":
         preferences.check_pairs(method, recipe.preferences)
     if recipe.train.preference == "kto":
@@ -116,7 +118,7 @@ def _train(
         replay=run.tasks("replay") if kind.blocks and recipe.train.cpt.replay else None,
     )
     title = f"round {round_.number}, train" + ("" if recipe.train.kind == "sft" else f" ({kind.name})")
-    return _run(run, spec, title)
+    return _run(round_, spec, title)
 
 
 def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence[str]) -> TrainResult:
@@ -150,7 +152,7 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
             role=role,
             adapter=adapter,
         )
-        results.append(_run(run, spec, f"round {number}, train ({role})"))
+        results.append(_run(round_, spec, f"round {number}, train ({role})"))
     if not results:
         raise StageError(
             f"round {number} has nothing to train on: no role has an example (accumulate.policy "
@@ -162,16 +164,17 @@ def _train_roles(round_: Round, start: ModelRef, base: ModelRef, roles: Sequence
     return total
 
 
-def _run(run: RunDir, spec: TrainSpec, title: str) -> TrainResult:
+def _run(round_: Round, spec: TrainSpec, title: str) -> TrainResult:
+    cluster.set_environment()  # before Ray Train is imported
     from pipeline.training.launch import (
         train,  # imports torch and transformers, seconds that other jobs do without
     )
 
-    if run.twins:
-        sharing.take_over_training(run, spec.work, spec.out, fingerprint(spec))
+    if round_.run.twins:
+        sharing.take_over_training(round_.run, spec.work, spec.out, fingerprint(spec))
     display = TrainDisplay(title)
     try:
-        result = train(spec, display.update)
+        result = train(spec, display.update, round_.recipe.runner.address)
     finally:
         display.stop()
     display.close(result)

@@ -46,7 +46,8 @@ def measure(setting: dict[str, Any]) -> float:
 
     from pipeline.config import Accumulate, Lora, Train
     from pipeline.models import PACKAGED, resolve_model
-    from pipeline.publish import SFT, CardFacts, Lineage, measure, mixture, publish
+    from pipeline.publish import SFT, CardFacts, Lineage, measure, mixture
+    from pipeline.publish.dataset import publish
     from pipeline.training import TrainSpec
     from pipeline.training.arguments import trainer_arguments, wants_bf16
     from pipeline.training.build import build_trainer

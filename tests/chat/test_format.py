@@ -91,6 +91,19 @@ def test_no_thought_is_trained_unless_it_is_to_be_not_even_a_demonstration_s(cha
     assert chat.completion(example("<think>b</think>\nAnswer: 3"), row) == example("Answer: 3")
 
 
+def test_an_endpoint_s_thoughts_are_stored_and_the_trained_model_s_template_settles_what_is_trained() -> None:
+    unsettled, own = Chat(thinking="unsettled"), Chat(thinking="train", tags=("[THINK]", "[/THINK]"))
+    apart = unsettled.divided(completion("Answer: 3", thought="Three."))
+    inline = unsettled.divided(completion("<thinking>Three.</thinking>\n\nAnswer: 3"))
+    assert (apart.thought, inline.thought) == ("Three.", "<thinking>Three.</thinking>\n\n")
+    tagged = example("[THINK]\nThree.\n[/THINK]\n\nAnswer: 3")
+    for made, as_it_came in ((apart, "Answer: 3"), (inline, "<thinking>Three.</thinking>\n\nAnswer: 3")):
+        row = {"text": made.text, "thought": made.thought}
+        assert own.completion(example("Answer: 3"), row) == tagged
+        assert PLAIN.completion(example("Answer: 3"), row) == example(as_it_came)
+        assert STRIP.completion(example("Answer: 3"), row) == example("Answer: 3")
+
+
 def test_special_tokens_are_hidden_but_for_those_of_thoughts() -> None:
     text = "<|channel|>analysis<|message|>So.<|end|><|start|>assistant<|channel|>final<|message|>3<|return|>"
     names = ["<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>"]

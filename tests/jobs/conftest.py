@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from pipeline.config import dump_recipe
 from pipeline.engines.base import Completion, Sampling
 from pipeline.ids import row_id
-from pipeline.publish import SFT, CardFacts, Lineage, publish
+from pipeline.publish import SFT, CardFacts, Lineage
+from pipeline.publish.dataset import publish
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts

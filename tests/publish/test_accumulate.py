@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import Accumulate
 from pipeline.errors import DataError, StageError
-from pipeline.publish.accumulate import Mixture, Part, load_mixture, mixture
+from pipeline.publish.accumulate import Mixture, Part, mixture
 from pipeline.publish.dataset import publish, shares
+from pipeline.publish.loading import load_mixture
 
 FOLDERS = {number: f"d/{number}" for number in range(5)}
 

@@ -12,12 +12,12 @@ from pipeline.publish import (
     CPT,
     Lineage,
     PublishedRow,
-    load_mixture,
     measure,
     mixture,
-    publish,
     text_ids,
 )
+from pipeline.publish.dataset import publish
+from pipeline.publish.loading import load_mixture
 from stages.methods.entigraph.method import EntiGraph
 from tests.publish.conftest import FACTS
 from tests.publish.test_schema import TRL_NAMES

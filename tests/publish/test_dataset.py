@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.publish.dataset import MANIFEST, measure, publish, shares
-from pipeline.publish.kinds import SFT
+from pipeline.publish.dataset import MANIFEST, publish, shares
+from pipeline.publish.kinds import SFT, measure
 from pipeline.publish.tokens import token_lengths
 from pipeline.store.files import read_json
 

@@ -11,8 +11,10 @@ from pipeline.config import Accumulate
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.publish import DPO, SFT
-from pipeline.publish.accumulate import load_mixture, mixture
-from pipeline.publish.dataset import MANIFEST, measure, publish, shares
+from pipeline.publish.accumulate import mixture
+from pipeline.publish.dataset import MANIFEST, publish, shares
+from pipeline.publish.kinds import measure
+from pipeline.publish.loading import load_mixture
 from pipeline.publish.tokens import token_lengths
 from pipeline.store.files import read_json
 from tests.publish.conftest import FACTS, make_pairs, make_rows

@@ -4,8 +4,10 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.ids import digest
-from pipeline.publish import KINDS, SFT, Lineage, Part, load_mixture, publish
+from pipeline.publish import KINDS, SFT, Lineage, Part
 from pipeline.publish.accumulate import Mixture
+from pipeline.publish.dataset import publish
+from pipeline.publish.loading import load_mixture
 from tests.publish.conftest import FACTS, make_rows
 
 GOLDEN = {

@@ -9,7 +9,8 @@ from datasets import load_from_disk
 from pipeline.errors import DataError
 from pipeline.ids import unit_interval
 from pipeline.models import resolve_model
-from pipeline.publish import dataset, measure, publish, shuffled
+from pipeline.publish import dataset, measure, shuffled
+from pipeline.publish.dataset import publish
 from pipeline.publish.kinds import SFT
 from pipeline.publish.tokens import lengths_of, token_lengths
 

@@ -8,8 +8,8 @@ from datasets import load_dataset, load_from_disk
 
 from pipeline.errors import DataError
 from pipeline.ids import digest
-from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure, publish
-from pipeline.publish.dataset import shares, whole_lengths
+from pipeline.publish import TURNS, Lineage, PublishedRow, Turn, measure
+from pipeline.publish.dataset import publish, shares, whole_lengths
 from pipeline.publish.loss_mask import IGNORED, mask_turns
 from tests.publish.conftest import FACTS
 from tests.publish.test_schema import TRL_NAMES

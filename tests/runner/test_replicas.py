@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from pipeline.config import VllmEngine
-from pipeline.engines import pool, replica, router
+from pipeline.engines import replica, router
 from pipeline.engines.base import Completion, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.engines.router import ReplicaRouter
@@ -203,7 +203,7 @@ async def test_nobody_complains_when_the_one_who_asked_how_busy_they_are_is_gone
     await asyncio.sleep(0.01)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    monkeypatch.setattr(pool, "STATUS_SECONDS", 0.2)
+    monkeypatch.setattr(replica, "STATUS_SECONDS", 0.2)
     assert await handle(says, says).queue() == EngineStatus(4, 2, 20, 10)
     assert await handle(says, fails).queue() is None and await handle(says, never).queue() is None
     del asking
@@ -245,7 +245,7 @@ async def test_a_replica_that_never_comes_up(monkeypatch: pytest.MonkeyPatch) ->
     never.load, never.close = Remote(wait), Remote(wait)
     killed: list[Any] = []
     monkeypatch.setattr(replica, "start_replicas", lambda *_: [never])
-    monkeypatch.setattr(pool.ray, "kill", killed.append)
+    monkeypatch.setattr(replica.ray, "kill", killed.append)
     monkeypatch.setattr(replica, "CLOSE_SECONDS", 0.1)
     engine = {"kind": "vllm", "start_timeout": 0.1}
     recipe = tiny_recipe(engine=engine)

@@ -14,7 +14,8 @@ import pytest
 from pipeline.config import Accumulate, Train
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import mixture
-from pipeline.publish.dataset import measure, publish
+from pipeline.publish.dataset import publish
+from pipeline.publish.kinds import measure
 from pipeline.training.spec import TrainSpec
 from tests.publish.conftest import FACTS, make_rows
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StageError
 from pipeline.ids import unit_interval
-from pipeline.publish import CPT, Mixture, Part, measure, publish, text_ids
+from pipeline.publish import CPT, Mixture, Part, measure, text_ids
+from pipeline.publish.dataset import publish
 from pipeline.rows import Kept, Row
 from pipeline.rundir import differences
 from pipeline.store import parts

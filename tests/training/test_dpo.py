@@ -20,7 +20,8 @@ from pipeline.errors import ConfigError, StageError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish import DPO
 from pipeline.publish.accumulate import mixture
-from pipeline.publish.dataset import measure, publish
+from pipeline.publish.dataset import publish
+from pipeline.publish.kinds import measure
 from pipeline.rundir import differences
 from pipeline.training.arguments import trainer_arguments, trainer_yaml
 from pipeline.training.build import build_trainer

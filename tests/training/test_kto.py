@@ -13,7 +13,8 @@ from pipeline.errors import ConfigError, StageError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish import KTO, SFT
 from pipeline.publish.accumulate import mixture
-from pipeline.publish.dataset import measure, publish
+from pipeline.publish.dataset import publish
+from pipeline.publish.kinds import measure
 from pipeline.publish.loss_mask import IGNORED
 from pipeline.rundir import differences
 from pipeline.training.arguments import trainer_arguments, trainer_yaml

@@ -12,7 +12,8 @@ from pipeline.config import Lora, Train
 from pipeline.errors import ConfigError, StageError, StaleError
 from pipeline.models import ModelRef, folder_revision
 from pipeline.publish.accumulate import Mixture, Part
-from pipeline.publish.dataset import measure, publish
+from pipeline.publish.dataset import publish
+from pipeline.publish.kinds import measure
 from pipeline.rundir import differences
 from pipeline.training import launch
 from pipeline.training.arguments import most_tokens, trainer_arguments

@@ -17,8 +17,8 @@ from trl.trainer import utils
 
 from pipeline.errors import StageError
 from pipeline.publish.accumulate import Mixture, Part
-from pipeline.publish.dataset import column, measure, publish
-from pipeline.publish.kinds import SFT
+from pipeline.publish.dataset import column, publish
+from pipeline.publish.kinds import SFT, measure
 from pipeline.training.arguments import trainer_arguments
 from pipeline.training.batches import LengthGrouped, token_counts
 from pipeline.training.build import build_trainer

@@ -12,7 +12,8 @@ from pipeline.engines.base import Completion, Request
 from pipeline.engines.scripted import ScriptedClient
 from pipeline.methods import load_method
 from pipeline.models import ModelRef
-from pipeline.publish.dataset import measure, publish
+from pipeline.publish.dataset import publish
+from pipeline.publish.kinds import measure
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import STAGES

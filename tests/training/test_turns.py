@@ -15,8 +15,9 @@ import torch
 import yaml
 
 from pipeline.errors import StageError
-from pipeline.publish import TURNS, measure, publish
+from pipeline.publish import TURNS, measure
 from pipeline.publish.accumulate import Mixture, Part
+from pipeline.publish.dataset import publish
 from pipeline.training.arguments import trainer_yaml
 from pipeline.training.build import build_trainer
 from pipeline.training.data import prepare_data

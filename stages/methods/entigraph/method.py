@@ -29,6 +29,7 @@ from pipeline.errors import ConfigError, EngineError
 from pipeline.ids import unit_interval
 from pipeline.methods import Example, Method, Stage
 from pipeline.protocols import Work
+from pipeline.publish import text_ids
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
@@ -308,8 +309,6 @@ class EntiGraph(Method):
 
     def publish_steps(self, round_: int, tokenizer: Any) -> dict[str, DatasetStep]:
         """Keep to the token budget."""
-        from pipeline.publish import text_ids  # imports `datasets`, which stage workers do without
-
         budget = self.options.token_budget
         count = lambda text: len(text_ids(tokenizer, text))  # noqa: E731
         return {"token_budget": partial(cap_tokens, budget, self.recipe.seed, count)} if budget else {}

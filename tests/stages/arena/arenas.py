@@ -6,6 +6,7 @@ python -m tests.stages.arena.arenas ARENA.yaml [OVERRIDE ...]     # in a process
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ def lineup(path: Path, *overrides: str) -> Lineup:
     return Lineup(arena, place, str(path.parent / "arena"), str)
 
 
-def make(path: Path, *overrides: str) -> tuple[Outcome, dict[str, Any]]:
+def make(path: Path, *overrides: str, seeds: Sequence[int] = ()) -> tuple[Outcome, dict[str, Any]]:
     """Run the arena, or go on with it; return how it ended and its results."""
-    return asyncio.run(run(lineup(path, *overrides)))
+    return asyncio.run(run(lineup(path, *overrides), seeds))
 
 
 def asked(runs: list[RunDir]) -> list[tuple[str, str]]:

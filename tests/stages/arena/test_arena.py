@@ -162,6 +162,22 @@ def test_two_drivers_are_one_too_many(tmp_path: Path, tiny_model: Path) -> None:
         make(path)
 
 
+def test_seeds_may_be_made_by_different_commands(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
+    path = arena_in(tmp_path, tiny_model, {"a": None, "b": None}, seeds=[0, 1])
+    with pytest.raises(ConfigError, match=r"--seed 7: the arena's seeds are \[0, 1\]"):
+        make(path, seeds=[7])
+    other = lineup(path).run("a", 1)
+    with run_lock(other.local):  # as a command that makes the runs of seed 1 holds it
+        with pytest.raises(SelfloopError, match="in use by process"):
+            make(path, seeds=[1])
+        outcome, found = make(path, seeds=[0])
+    assert outcome == ("", {}) and trained([lineup(path).run("a", 0)]) and not trained([other])
+    apart = found["spent"]["hours"]
+    outcome, found = make(path, seeds=[1])
+    assert outcome == ("", {}) and found["compared"]["seeds"] == [0, 1]
+    assert found["spent"]["hours"] > apart and trained([other])
+
+
 def test_sampled_tokens_are_made_equal_by_a_pilot(tmp_path: Path, tiny_model: Path, in_process: None) -> None:
     """Three samples a question cost three times as much, so a third of the questions are asked."""
     arms = {"one": {"method.samples": 1}, "three": {"method.samples": 3}}

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from pipeline.ids import unit_interval
-from pipeline.publish import SFT, CardFacts, Lineage, publish
+from pipeline.publish import SFT, CardFacts, Lineage
+from pipeline.publish.dataset import publish
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.statistics import paired_difference, proportion

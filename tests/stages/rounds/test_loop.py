@@ -19,7 +19,7 @@ from pipeline.config import Recipe, build_recipe
 from pipeline.engines.pool import EnginePool
 from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.publish import SFT
-from pipeline.publish.accumulate import load_mixture
+from pipeline.publish.loading import load_mixture
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
 from pipeline.store import request_log

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import StageError
 from pipeline.models import ModelRef, with_adapters
-from pipeline.publish import publish
+from pipeline.publish.dataset import publish
 from pipeline.round import Round
 from pipeline.rundir import RunDir
 from pipeline.store.files import write_json

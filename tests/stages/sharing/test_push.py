@@ -12,7 +12,8 @@ from datasets import load_dataset
 from markdown_it import MarkdownIt
 
 from pipeline.config import dump_recipe
-from pipeline.publish import SFT, CardFacts, Lineage, publish
+from pipeline.publish import SFT, CardFacts, Lineage
+from pipeline.publish.dataset import publish
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from tests.conftest import tiny_recipe

@@ -6,7 +6,8 @@ from typing import Any
 from datasets import load_from_disk
 
 from pipeline.engines.base import Message
-from pipeline.publish import SFT, Lineage, measure, publish
+from pipeline.publish import SFT, Lineage, measure
+from pipeline.publish.dataset import publish
 from pipeline.rows import Row
 from pipeline.training.build import build_trainer
 from stages.steps import decontaminate, dedup
