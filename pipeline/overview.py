@@ -108,8 +108,7 @@ def stage_facts(run: RunDir, round_: RoundKey, stage: str) -> dict[str, Any]:
     counts = Counts()
     for path in row_parts(folder):
         try:
-            for part in parts.committed(*path.rsplit("/", 1)):
-                counts.add(part.counts)
+            counts.add(parts.counts_of(path))
         except FileNotFoundError:  # the running stage removed it
             continue
     rows = {"rows_in": counts.rows_in, "rows_done": counts.done, "rows_out": counts.out}

@@ -6,7 +6,7 @@ CPU a training. tests/runner, tests/faults, tests/training and tests/cluster use
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ class _Worker(worker.StageWorkerActor):
         found = super().__getattribute__(name)
         return SimpleNamespace(remote=found) if callable(found) else found
 
-    async def start(self, finished: frozenset[str]) -> None:
+    async def start(self, finished: Container[str]) -> None:
         self._worker = worker.StageWorker(self._spec)
         await self._worker.start(finished)
 

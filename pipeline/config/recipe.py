@@ -104,9 +104,9 @@ class Runner(Section):
     worker_cpus: NonNegativeFloat = 0
     """CPUs that Ray reserves per stage worker; 0 lets it run beside an engine that holds all of them."""
     part_rows: PositiveInt = 2000
-    """Input rows per part file."""
+    """Input rows per part file; after every 100 parts of a worker more, up to four times as many."""
     part_seconds: PositiveFloat = 30
-    """Write a part at least this often."""
+    """Write a part at least this often; later, as above."""
     sync_seconds: PositiveFloat = 1.0
     """Finished requests are on disk within this time."""
     max_attempts: PositiveInt = 3

@@ -8,7 +8,7 @@ from pipeline.publish.card import CardFacts
 from pipeline.publish.kinds import CPT, DPO, KINDS, KTO, SFT, TURNS, Kind, measure
 from pipeline.publish.loss_mask import Turn
 from pipeline.publish.schema import Lineage, PublishedRow
-from pipeline.publish.tokens import joint_tokens, text_ids, token_lengths
+from pipeline.publish.tokens import joint_tokens, lengths_of, surely_fit, text_ids, token_lengths
 
 __all__ = [
     "CPT",
@@ -25,8 +25,10 @@ __all__ = [
     "PublishedRow",
     "Turn",
     "joint_tokens",
+    "lengths_of",
     "measure",
     "mixture",
+    "surely_fit",
     "text_ids",
     "token_lengths",
 ]

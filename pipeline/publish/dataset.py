@@ -2,42 +2,57 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import orjson
-from datasets.arrow_writer import ArrowWriter
+import pyarrow as pa
 
 from pipeline.errors import DataError
+from pipeline.garbage import rarely_collected
 from pipeline.ids import unit_interval
 from pipeline.publish.card import CardFacts, card
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.loss_mask import IGNORED
 from pipeline.publish.schema import MANIFEST, MESSAGES, SPLIT, PublishedRow
+from pipeline.publish.shuffled import shuffled
 from pipeline.store.files import atomic_folder, write_json
 
 _BATCH = 500  # rows held as Python objects at a time
+_COLUMN_BATCH = 100_000  # values of one column
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
 
 def publish(
-    rows: Iterable[PublishedRow], folder: str | Path, facts: CardFacts, seed: int, kind: Kind = SFT
+    rows: Iterable[PublishedRow],
+    folder: str | Path,
+    facts: CardFacts | Callable[[], CardFacts],
+    seed: int,
+    kind: Kind = SFT,
 ) -> dict[str, Any]:
     """Write `rows` as a dataset folder and return its manifest, which is also stored in it as manifest.json.
 
-    Rows are shuffled in an order that depends on `seed` and the row ids alone. Memory is bounded: rows go
-    through a temporary Arrow file. No rows give a valid, empty dataset; load_from_disk and a streaming
-    load_dataset read it, but a plain load_dataset refuses any split without rows (datasets 5.2). Raises
-    DataError for a row that does not fit the schema, and for a duplicate row id.
+    Rows are shuffled in an order that depends on `seed` and the row ids alone. `facts` may be a function,
+    which is called once all rows have been read. Memory is bounded: rows go through temporary Arrow files. No
+    rows give a valid, empty dataset; load_from_disk and a streaming load_dataset read it, but a plain
+    load_dataset refuses any split without rows (datasets 5.2). Raises DataError for a row that does not fit
+    the schema, and for a duplicate row id.
     """
     with tempfile.TemporaryDirectory(prefix="selfloop-publish-") as aside:
-        spooled, ids = _spool(rows, Path(aside) / "rows.arrow", kind)
-        order = sorted(range(len(ids)), key=lambda i: (unit_interval(seed, "publish", ids[i]), ids[i]))
-        return write_dataset(spooled.select(order), folder, facts, seed, kind)
+        path, schema = f"{aside}/rows.arrow", kind.features.arrow_schema
+        place = partial(unit_interval, seed, "publish")
+        with rarely_collected(), pa.ipc.new_stream(path, schema) as writer:
+            for table in shuffled(_checked(rows, kind, schema), place, Path(aside)):
+                writer.write_table(table)
+        found = facts() if callable(facts) else facts
+        return write_dataset(datasets.Dataset.from_file(path), folder, found, seed, kind)
 
 
 def write_dataset(
@@ -69,14 +84,11 @@ def write_dataset(
 
 def shares(dataset: datasets.Dataset) -> dict[str, Any]:
     """Count the real and the synthetic rows, and those of each round (keys are text, as in JSON)."""
-    kinds, rounds = (
-        dict(zip(*np.unique(column(dataset, name), return_counts=True), strict=True))
-        for name in ("src_kind", "src_round")
-    )
+    kinds, rounds = _value_counts(dataset, "src_kind"), _value_counts(dataset, "src_round")
     return {
-        "real": int(kinds.get("real", 0)),
-        "synthetic": int(kinds.get("synthetic", 0)),
-        "rounds": {str(number): int(count) for number, count in rounds.items()},
+        "real": kinds["real"],
+        "synthetic": kinds["synthetic"],
+        "rounds": {str(number): count for number, count in sorted(rounds.items())},
     }
 
 
@@ -84,14 +96,14 @@ def labels(dataset: datasets.Dataset, kind: Kind) -> dict[str, int]:
     """Count the right and the wrong answers, in a kind that labels them; {} otherwise."""
     if "label" not in kind.flags:
         return {}
-    right = int(column(dataset, "label").sum()) if len(dataset) else 0
+    right = _value_counts(dataset, "label")[True]
     return {"right": right, "wrong": len(dataset) - right}
 
 
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     """Return one flat column as an array without decoding the other columns."""
     table = dataset.select_columns([name]).with_format("arrow")
-    parts = [batch[name].to_numpy(zero_copy_only=False) for batch in table.iter(100_000)]
+    parts = [batch[name].to_numpy(zero_copy_only=False) for batch in table.iter(_COLUMN_BATCH)]
     return np.concatenate(parts) if parts else np.array([], dtype=object)
 
 
@@ -108,21 +120,15 @@ def seen_tokens(dataset: datasets.Dataset, kind: Kind) -> int:
     return replies + len(kind.replies) * context
 
 
-def _spool(rows: Iterable[PublishedRow], path: Path, kind: Kind) -> tuple[datasets.Dataset, list[str]]:
-    """Write rows to an Arrow file as they come; return it as a dataset, and the row ids."""
-    ids: dict[str, None] = {}
+def _checked(rows: Iterable[PublishedRow], kind: Kind, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     own = {f"src_{key}": kind.blank[f"src_{key}"] for key in kind.own}
-    with ArrowWriter(features=kind.features, path=str(path), writer_batch_size=_BATCH) as writer:
-        for given in rows:
-            # Rows that are not the method's, such as general conversations, lack its columns.
-            row = own | given
+    left = iter(rows)
+    while batch := list(islice(left, _BATCH)):
+        # Rows that are not the method's, such as general conversations, lack its columns.
+        whole = [own | given for given in batch] if own else batch
+        for row in whole:
             _check(row, kind)
-            if row["row_id"] in ids:
-                raise DataError(f"row id {row['row_id']!r} occurs twice among the rows to publish.")
-            ids[row["row_id"]] = None
-            writer.write(row)
-        writer.finalize()
-    return datasets.Dataset.from_file(str(path)), list(ids)
+        yield pa.RecordBatch.from_pylist(whole, schema=schema)
 
 
 def _check(row: PublishedRow, kind: Kind) -> None:
@@ -157,15 +163,39 @@ def _are_messages(value: Any) -> bool:
 
 def _content_digest(dataset: datasets.Dataset) -> str:
     total = hashlib.sha256()
-    for row in dataset.with_format(None):
-        total.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+    for table in dataset.with_format("arrow").iter(_BATCH):
+        for row in table.to_pylist():
+            total.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
     return total.hexdigest()
 
 
-def _length_quantiles(dataset: datasets.Dataset, kind: Kind) -> dict[str, dict[str, int]]:
-    def quantiles(values: np.ndarray) -> dict[str, int]:
-        marks = np.percentile(values, [50, 95, 100], method="higher") if len(values) else (0, 0, 0)
-        return dict(zip(("p50", "p95", "max"), map(int, marks), strict=True))
+def _value_counts(dataset: datasets.Dataset, name: str) -> Counter[Any]:
+    total: Counter[Any] = Counter()
+    for table in dataset.select_columns([name]).with_format("arrow").iter(_COLUMN_BATCH):
+        for found in table[name].value_counts().to_pylist():
+            total[found["values"]] += found["counts"]
+    return total
 
-    parts = {part: column(dataset, name) for part, name in kind.counts.items()}
-    return {part: quantiles(v) for part, v in (parts | {"whole": whole_lengths(dataset, kind)}).items()}
+
+def _length_quantiles(dataset: datasets.Dataset, kind: Kind) -> dict[str, dict[str, int]]:
+    lengths: dict[str, Counter[int]] = {part: Counter() for part in (*kind.counts, "whole")}
+    counts = dataset.select_columns(list(kind.counts.values())).with_format("arrow")
+    for table in counts.iter(_COLUMN_BATCH):
+        values = {part: table[name].to_numpy() for part, name in kind.counts.items()}
+        longest = np.maximum.reduce([values[reply] for reply in kind.replies])
+        values["whole"] = longest + (values[kind.context] if kind.context else 0)
+        for part, of_rows in values.items():
+            found = zip(*(a.tolist() for a in np.unique(of_rows, return_counts=True)), strict=True)
+            lengths[part].update(dict(found))
+    return {part: _quantiles(of_rows) for part, of_rows in lengths.items()}
+
+
+def _quantiles(lengths: Counter[int]) -> dict[str, int]:
+    """Return quantiles of lengths, given how many rows have each; of two neighbours the higher one."""
+    if not lengths:
+        return dict.fromkeys(("p50", "p95", "max"), 0)
+    values = sorted(lengths)
+    up_to = np.cumsum([lengths[value] for value in values])
+    places = np.ceil((up_to[-1] - 1) * np.array([0.5, 0.95, 1.0]))
+    marks = np.searchsorted(up_to, places, side="right")
+    return dict(zip(("p50", "p95", "max"), (values[i] for i in marks), strict=True))

@@ -3,15 +3,17 @@
 The schemas are frozen, because the rounds of a run are concatenated: a change of columns needs a new version.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from pipeline.publish.schema import MESSAGES, Lineage, PublishedRow, lineage_columns
-from pipeline.publish.tokens import joint_tokens, text_columns, token_lengths, turn_columns
+from pipeline.publish.tokens import joint_tokens, lengths_of, text_columns, turn_columns
 
 _COMMON = ("row_id", "parent_ids", "task_id", "kind", "round", "method", "sampling")
+_MEASURED = 128  # rows whose tokens are counted at once
 _BLANK = {"string": "", "int32": 0, "bool": False}
 
 
@@ -73,13 +75,14 @@ class Kind:
         values = content | lineage.columns()
         return {name: values.get(name, blank) for name, blank in self.blank.items()}
 
-    def token_columns(self, tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row's token counts by column, with its token ids if the kind has them."""
+    def token_columns(self, tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return each row's token counts by column, with its token ids if the kind has them."""
         if self.tokens is not None:
-            return self.tokens(tokenizer, row)
-        return joint_tokens(
-            {part: token_lengths(tokenizer, row["prompt"], row[part]) for part in self.replies}
-        )
+            return [self.tokens(tokenizer, row) for row in rows]
+        found = [lengths_of(tokenizer, [(row["prompt"], row[part]) for row in rows]) for part in self.replies]
+        return [
+            joint_tokens(dict(zip(self.replies, of_row, strict=True))) for of_row in zip(*found, strict=True)
+        ]
 
     @property
     def counts(self) -> dict[str, str]:
@@ -160,8 +163,10 @@ KINDS = {kind.name: kind for kind in (SFT, DPO, KTO, TURNS, CPT)}
 
 def measure(rows: Iterable[PublishedRow], tokenizer: Any, kind: Kind = SFT) -> Iterator[PublishedRow]:
     """Yield the rows with their token counts (and token ids, if the kind has them) filled in."""
-    for row in rows:
-        yield {**row, **kind.token_columns(tokenizer, row)}
+    left = iter(rows)
+    while batch := list(islice(left, _MEASURED)):
+        for row, columns in zip(batch, kind.token_columns(tokenizer, batch), strict=True):
+            yield {**row, **columns}
 
 
 def _feature(type_: Any) -> Any:

@@ -1,8 +1,10 @@
 """Token counts of published rows, split into the same parts as by the trainers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from pipeline.engines.base import Message
 from pipeline.publish.loss_mask import IGNORED, mask_turns
@@ -21,12 +23,44 @@ def token_lengths(tokenizer: Any, prompt: list[Message], completion: list[Messag
 
     The completion starts where the templated prompt and the templated whole diverge.
     """
-    template = tokenizer.apply_chat_template
-    start = template(prompt, tokenize=True, return_dict=True, add_generation_prompt=True)["input_ids"]
-    whole = template([*prompt, *completion], tokenize=True, return_dict=True)["input_ids"]
+    return lengths_of(tokenizer, [(prompt, completion)])[0]
+
+
+def lengths_of(
+    tokenizer: Any, examples: Sequence[tuple[list[Message], list[Message]]]
+) -> list[tuple[int, int]]:
+    """Return the `token_lengths` of many (prompt, completion)."""
+    if not examples:
+        return []
+    # The answers to a question are neighbours.
+    prompts = {orjson.dumps(prompt): prompt for prompt, _ in examples}
+    starts = dict(zip(prompts, _ids(tokenizer, list(prompts.values()), generation=True), strict=True))
+    wholes = _ids(tokenizer, [[*prompt, *completion] for prompt, completion in examples])
+    lengths = []
+    for (prompt, _), whole in zip(examples, wholes, strict=True):
+        common = _common(starts[orjson.dumps(prompt)], whole)
+        lengths.append((common, len(whole) - common))
+    return lengths
+
+
+def surely_fit(tokenizer: Any, conversations: list[list[Message]], limit: int) -> list[bool]:
+    """Tell which conversations have at most `limit` tokens because they have fewer characters, all ASCII."""
+    texts = tokenizer.apply_chat_template(conversations, tokenize=False) if conversations else []
+    return [len(text) < limit and text.isascii() for text in texts]
+
+
+def _ids(tokenizer: Any, conversations: list[list[Message]], generation: bool = False) -> list[list[int]]:
+    return tokenizer.apply_chat_template(
+        conversations, tokenize=True, return_dict=True, add_generation_prompt=generation
+    )["input_ids"]
+
+
+def _common(start: list[int], whole: list[int]) -> int:
+    """Return how many tokens both begin with."""
+    if whole[: len(start)] == start:
+        return len(start)
     pairs = enumerate(zip(start, whole, strict=False))
-    common = next((i for i, (a, b) in pairs if a != b), min(len(start), len(whole)))
-    return common, len(whole) - common
+    return next((i for i, (a, b) in pairs if a != b), min(len(start), len(whole)))
 
 
 def joint_tokens(lengths: Mapping[str, tuple[int, int]]) -> dict[str, int]:

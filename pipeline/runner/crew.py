@@ -21,7 +21,8 @@ from pipeline.rows import Failed, Row
 from pipeline.runner.job import StageRun
 from pipeline.runner.worker import Progress, StageWorkerActor, WorkerSpec
 from pipeline.store import files, lock, parts
-from pipeline.store.parts import Counts, PartInfo, PartWriter
+from pipeline.store.finished import FinishedRows, finished_in
+from pipeline.store.parts import Counts, PartWriter
 
 POLL = 0.5  # seconds
 NO_NODE_SECONDS = 10.0
@@ -63,7 +64,7 @@ class Crew:
         self._troubled: tuple[float, int] | None = None
         self.prefix_cache: dict[str, int] | None = None
 
-    async def work(self, rows: Iterator[Row], finished: frozenset[str]) -> None:
+    async def work(self, rows: Iterator[Row], finished: FinishedRows) -> None:
         """Process every row and write its outcome, whichever workers die meanwhile.
 
         Rows that a dying worker held are retried in groups, then each alone, and are then recorded as failed.
@@ -100,9 +101,9 @@ class Crew:
         for path in [*files.glob(self._rows_folder, "part-*.arrow"), *logs]:
             yield path.rsplit("/", 1)[1].removeprefix("part-").split(".")[0].split("-")[0]
 
-    async def _start_worker(self, finished: frozenset[str] | None = None) -> _Member:
+    async def _start_worker(self, finished: FinishedRows | None = None) -> _Member:
         if finished is None:
-            finished = frozenset(i for p in parts.committed(self._rows_folder) for i in p.inputs)
+            finished, _ = finished_in(self._rows_folder)
         options = {
             "num_cpus": self._settings.worker_cpus,
             "max_concurrency": 1000,
@@ -142,7 +143,7 @@ class Crew:
             f"{self._folder}: a stage worker did not start in {WORKER_STARTS} attempts: {problem}"
         )
 
-    async def _feed(self, source: Iterator[Row], finished: frozenset[str]) -> None:
+    async def _feed(self, source: Iterator[Row], finished: FinishedRows) -> None:
         """Keep one worker supplied until the rows run out, replacing it when it dies."""
         member = await self._start_worker(finished)
         while True:
@@ -185,11 +186,7 @@ class Crew:
         """Count what a worker that is gone has written."""
         self._gone_requests += member.progress.finished_requests
         self._gone_tokens += member.progress.finished_tokens
-        for part in self._parts_of(member):
-            self._written.add(part.counts)
-
-    def _parts_of(self, member: _Member) -> list[PartInfo]:
-        return list(parts.committed(self._rows_folder, f"part-{member.writer}-*.arrow"))
+        self._written.add(parts.counted(self._rows_folder, f"part-{member.writer}-*.arrow"))
 
     async def _bury(self, member: _Member) -> None:
         """A worker died: the rows it had and did not write become suspects, once it is certain that it writes
@@ -199,7 +196,7 @@ class Crew:
         if self._job.round.run.local is not None:
             await lock.wait_for_worker(self._folder, member.writer)
         self._count(member)
-        written = {i for p in self._parts_of(member) for i in p.inputs}
+        written, _ = finished_in(self._rows_folder, f"part-{member.writer}-*.arrow")
         lost = [row for rows in member.chunks.values() for row in rows if row.id not in written]
         self._suspects += lost
         self._display.note(f"a worker died; retrying the {len(lost)} rows it had")

@@ -21,8 +21,8 @@ from pipeline.runner.steps import rows_in, run_steps
 from pipeline.runner.worker import StageFactory
 from pipeline.stage import Stage
 from pipeline.store import files, lock, parts
+from pipeline.store.finished import finished_in
 from pipeline.store.manifest import Manifest, PartEntry
-from pipeline.store.parts import Counts
 
 
 async def run_stage(
@@ -112,11 +112,11 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
     for again in range(1 + UNANSWERED_PASSES):
         if again and not (failed_before := parts.forget_failed(rows_folder, folder, UNANSWERED)):
             break
-        finished, so_far = _finished(rows_folder)
+        finished, so_far = finished_in(rows_folder)
         if again:
             display.note("retrying the rows that were not answered")
         crew = Crew(job, display, so_far, failed_before)
-        await crew.work((row for row in source.rows() if row.id not in finished), frozenset(finished))
+        await crew.work((row for row in source.rows() if row.id not in finished), finished)
         parts.sweep(
             rows_folder, folder
         )  # workers that died on the way may have left rejects without their part
@@ -126,34 +126,11 @@ async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict
     return prefix_cache
 
 
-def _finished(rows_folder: str) -> tuple[set[str], Counts]:
-    """Return the ids of the input rows that parts account for, and their counts.
-
-    Raises StageError for a row in two parts.
-    """
-    finished: set[str] = set()
-    so_far = Counts()
-    for part in parts.committed(rows_folder):
-        if again := finished.intersection(part.inputs):
-            raise StageError(
-                f"{part.path}: {len(again)} of its rows, such as {min(again)}, are in an earlier part as "
-                "well: two workers wrote "
-                "them, one of which Ray had given up while it lived on. Remove this file, and those of the "
-                "same name in dropped/ "
-                "and failed/, then rerun."
-            )
-        finished.update(part.inputs)
-        so_far.add(part.counts)
-    return finished, so_far
-
-
 def _sum_up(manifest: Manifest, job: StageRun) -> None:
     """Fill in the counts of the rows. Raises StageError when too many of them failed or were not answered."""
-    total, folder, runner = Counts(), job.folder, job.round.recipe.runner
-    for part in parts.committed(job.rows_folder):
-        total.add(part.counts)
+    total, folder, runner = parts.counted(job.rows_folder), job.folder, job.round.recipe.runner
     if total.rows_in > manifest.rows_in:
-        _finished(job.rows_folder)  # raises, naming the surplus part
+        finished_in(job.rows_folder)  # raises, naming the surplus part
     manifest.add_up(total)
     failed = sum(total.failed.values())
     if (unanswered := total.failed.get(UNANSWERED, 0)) and runner.on_unanswered == "stop":

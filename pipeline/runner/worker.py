@@ -7,7 +7,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.config import Recipe
 from pipeline.engines.base import Completion, Engine, EngineStatus, Request
 from pipeline.engines.pool import EngineHandle
 from pipeline.errors import ConfigError, EngineError, EngineLost, StageError, raised_at
+from pipeline.garbage import RARELY
 from pipeline.prompts import Prompts
 from pipeline.retries import OUTAGE
 from pipeline.rows import UNANSWERED, Dropped, Failed, Kept, Outcome, Row
@@ -84,12 +85,12 @@ class StageWorkerActor:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
 
-    async def start(self, finished: frozenset[str]) -> None:
+    async def start(self, finished: Container[str]) -> None:
         self._worker = StageWorker(
             self._spec
         )  # not in __init__, where Ray would wrap an error meant for people
         gc.freeze()  # what was imported stays: the collector need not scan it again and again
-        gc.set_threshold(20_000, 20, 20)
+        gc.set_threshold(*RARELY)
         await self._worker.start(finished)
 
     async def submit(self, chunk: int, rows: list[Row]) -> None:
@@ -136,7 +137,7 @@ class StageWorker:
         self._unanswered = 0  # consecutive rows
         self._problem: BaseException | None = None
 
-    async def start(self, finished: frozenset[str]) -> None:
+    async def start(self, finished: Container[str]) -> None:
         """Connect the engine and index the requests that an interrupted attempt left, except those of
         `finished` rows.
         """
@@ -212,7 +213,7 @@ class StageWorker:
                 self._fresh.first_error = f"{outcome.error}: {outcome.detail}"
             for engine in self._engines:
                 engine.release(row.id)
-            if len(self._parts) >= self._runner.part_rows:
+            if len(self._parts) >= self._runner.part_rows * self._parts.growth:
                 await self._flush()
         finally:
             self._slots.release()
@@ -299,7 +300,7 @@ class StageWorker:
     async def _flush_by_time(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._runner.part_seconds))
-            if time.monotonic() - self._last_flush >= self._runner.part_seconds:
+            if time.monotonic() - self._last_flush >= self._runner.part_seconds * self._parts.growth:
                 await self._flush()
 
     async def _flush(self) -> None:

@@ -25,6 +25,8 @@ from pipeline.rows import Dropped, Failed, Kept, Outcome, Row, rejects_to_table,
 from pipeline.store import files
 
 META = b"selfloop"
+GROWS_EVERY, MOST_GROWTH = 100, 4  # after every 100 parts of a writer, parts grow, up to four times
+_COUNTS = b'],"counts":'  # after the list of inputs; within an id the quotes would be escaped
 
 
 @dataclass(slots=True)
@@ -95,6 +97,11 @@ class PartWriter:
     def __len__(self) -> int:
         return len(self._outcomes)
 
+    @property
+    def growth(self) -> int:
+        """How much larger than the first parts the next one should be: of many rows come fewer files."""
+        return min(MOST_GROWTH, 1 + self._sequence // GROWS_EVERY)
+
     def add(self, row: Row, outcome: Outcome, cost: Counts | None = None) -> None:
         """Add an input row's outcome, and the tokens and requests it cost."""
         self._outcomes.append((row, outcome))
@@ -129,6 +136,22 @@ def committed(kept_folder: str, pattern: str = "part-*.arrow") -> Iterator[PartI
         with _open(path) as reader:
             meta = orjson.loads(reader.schema.metadata[META])
         yield PartInfo(path, meta["inputs"], Counts(**meta["counts"]))
+
+
+def counts_of(path: str) -> Counts:
+    """Return a part's counts, without reading which rows it accounts for."""
+    with _open(path) as reader:
+        meta = reader.schema.metadata[META]
+    at = meta.find(_COUNTS)
+    return Counts(**orjson.loads(memoryview(meta)[at + len(_COUNTS) : -1]))
+
+
+def counted(kept_folder: str, pattern: str = "part-*.arrow") -> Counts:
+    """Return the counts of all committed parts of a folder."""
+    total = Counts()
+    for path in files.glob(kept_folder, pattern):
+        total.add(counts_of(path))
+    return total
 
 
 def sweep(kept_folder: str, reject_folder: str) -> None:

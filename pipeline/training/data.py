@@ -86,9 +86,10 @@ def prepare_data(spec: TrainSpec) -> TrainingData:
 def _with_true_lengths(data: datasets.Dataset, spec: TrainSpec) -> datasets.Dataset:
     """Return `data` itself if a sample of its counts fits the model's tokenizer, else a recounted copy."""
     tokenizer = load_tokenizer(spec.model.path, spec.model.chat.template, spec.trust_remote_code)
-    for i in np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int):
-        row = data[int(i)]
-        if any(row[name] != value for name, value in spec.kind.token_columns(tokenizer, row).items()):
+    places = np.linspace(0, len(data) - 1, min(len(data), _LENGTH_SAMPLE), dtype=int)
+    sample = [data[int(i)] for i in places]
+    for row, counted in zip(sample, spec.kind.token_columns(tokenizer, sample), strict=True):
+        if any(row[name] != value for name, value in counted.items()):
             logger.warning(
                 "tokens were counted with another tokenizer or chat template than %s has; counting again",
                 spec.model.name,

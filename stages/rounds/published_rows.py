@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from pipeline.chat import PLAIN, Chat
@@ -10,12 +11,13 @@ from pipeline.config import Recipe
 from pipeline.errors import ConfigError
 from pipeline.methods import Example, Method, examples_of
 from pipeline.protocols import WritesTexts
-from pipeline.publish import KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, token_lengths
+from pipeline.publish import KINDS, TURNS, Kind, Lineage, PublishedRow, Turn, lengths_of, surely_fit
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.stage import DatasetStep
 
 # Payload key: indices of a row's examples that are too long to publish; a row without any other is dropped.
 TOO_LONG = "too_long_examples"
+_AT_ONCE = 128  # rows whose tokens are counted at once
 
 
 def published_kind(method: Method | type[Method]) -> Kind:
@@ -53,24 +55,38 @@ def drop_too_long(method: Method, tokenizer: Any, max_length: int, chat: Chat = 
     """
 
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | Kept | None]]:
-        for row in rows():
-            made = examples(method, row, chat)
-            answers = "\n".join(m["content"] for e in made for m in e.completion)
-            if token := control_token(tokenizer, answers):
-                detail = f"an answer spells out {token}, which would end or begin a turn"
-                yield row, Dropped("control_token", detail, row.payload["text"])
-                continue
-            tokens = [sum(token_lengths(tokenizer, e.prompt, e.completion)) for e in made]
-            long = [i for i, n in enumerate(tokens) if n > max_length]
-            outcome: Dropped | Kept | None = None
-            if long and len(long) == len(tokens):
-                detail = f"{min(tokens)} tokens, train.max_length is {max_length}"
-                outcome = Dropped("too_long", detail, row.payload["text"])
-            elif long:
-                outcome = Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)])
-            yield row, outcome
+        left = iter(rows())
+        while batch := list(islice(left, _AT_ONCE)):
+            made = [examples(method, row, chat) for row in batch]
+            texts = ["\n".join(m["content"] for e in of_row for m in e.completion) for of_row in made]
+            spelled = [control_token(tokenizer, text) for text in texts]
+            counted = [of_row for of_row, token in zip(made, spelled, strict=True) if not token]
+            lengths = _lengths([e for of_row in counted for e in of_row], tokenizer, max_length)
+            for row, of_row, token in zip(batch, made, spelled, strict=True):
+                if token:
+                    detail = f"an answer spells out {token}, which would end or begin a turn"
+                    yield row, Dropped("control_token", detail, row.payload["text"])
+                else:
+                    yield row, _too_long(row, [next(lengths) for _ in of_row], max_length)
 
     return step
+
+
+def _lengths(made: list[Example], tokenizer: Any, max_length: int) -> Iterator[int]:
+    """Yield the tokens of each example; 0 where they need not be counted, as it is short."""
+    short = surely_fit(tokenizer, [[*e.prompt, *e.completion] for e in made], max_length)
+    others = [(e.prompt, e.completion) for e, fits in zip(made, short, strict=True) if not fits]
+    lengths = map(sum, lengths_of(tokenizer, others))
+    yield from (0 if fits else next(lengths) for fits in short)
+
+
+def _too_long(row: Row, tokens: list[int], max_length: int) -> Dropped | Kept | None:
+    """Return what becomes of a row whose examples have so many tokens."""
+    long = [i for i, n in enumerate(tokens) if n > max_length]
+    if long and len(long) == len(tokens):
+        detail = f"{min(tokens)} tokens, train.max_length is {max_length}"
+        return Dropped("too_long", detail, row.payload["text"])
+    return Kept([Row(row.id, {**row.payload, TOO_LONG: long}, row.parents)]) if long else None
 
 
 def published_rows(

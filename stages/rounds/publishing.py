@@ -62,17 +62,19 @@ async def publish_round(round_: Round) -> Manifest:
     version = _version(round_, 0, recipe.filters.drop_duplicates)
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, PUBLISH, lambda _: stage, source)
-    own = partial(published_rows, partial(round_.rows, PUBLISH), number, recipe, method, chat=round_.chat)
+    seen = _Seen(round_, PUBLISH)
+    own = partial(published_rows, seen.rows, number, recipe, method, chat=round_.chat)
     for role in dataset_roles(recipe, method):
         folder = run.dataset(dataset_name(kind, role), number)
         if not _is_wanted(folder, manifest):
             continue
         rows: Iterable[Any] = measure(own(role), round_.tokenizer, kind)
-        notes = _notes(round_, role)
+        more: list[str] = []
         if general:
             trained = sum(row["tokens_loss"] for row in measure(own(role), round_.tokenizer, kind))
-            rows, notes = chain(rows, general.draw(trained)), notes + general.notes
-        _write(rows, folder, _facts(round_, manifest, notes), recipe.seed, kind)
+            rows, more = chain(rows, general.draw(trained)), general.notes
+        facts = partial(_published_facts, seen, manifest, role, more)
+        _write(rows, folder, facts, recipe.seed, kind)
     return manifest
 
 
@@ -113,13 +115,14 @@ async def _publish_judged(
     stage = Stage(steps=steps, prompts=example_templates(method), config=config, version=version)
     manifest = await run_stage(round_, name, lambda _: stage, source)
     if _is_wanted(folder := round_.run.dataset(kind.name, number), manifest):
-        rows = published_judged(round_.rows(name), number, recipe, method, kind)
-        facts = _facts(round_, manifest, _judged_notes(round_, name))
+        seen = _Seen(round_, name)
+        rows = published_judged(seen.rows(), number, recipe, method, kind)
+        facts = partial(_judged_facts, seen, manifest)
         _write(measure(rows, round_.tokenizer, kind), folder, facts, recipe.seed, kind)
     return manifest
 
 
-def _write(rows: Iterable[Any], folder: str, facts: CardFacts, seed: int, kind: Kind) -> None:
+def _write(rows: Iterable[Any], folder: str, facts: Callable[[], CardFacts], seed: int, kind: Kind) -> None:
     from pipeline.publish.dataset import publish  # takes a second to import, which stages do without
 
     publish(rows, folder, facts, seed, kind)
@@ -258,8 +261,27 @@ def _made_of(manifest: Manifest) -> str:
     return digest([manifest.fingerprint, *(part.sha256 for part in manifest.parts)])
 
 
-def _notes(round_: Round, role: str) -> list[str]:
-    """Return the card's notes: the method's, the role, and examples left out of their rows."""
+class _Seen:
+    """The rows that a round publishes, and what the card tells about them, once they have been read."""
+
+    def __init__(self, round_: Round, stage: str) -> None:
+        self.round, self.stage = round_, stage
+
+    def rows(self) -> Iterator[Row]:
+        self.count = self.hinted = self.left_out = 0
+        self.writers: set[str] = set()
+        for row in self.round.rows(self.stage):
+            payload = row.payload
+            self.count += 1
+            self.hinted += bool(payload.get("hinted"))
+            self.left_out += len(payload.get(TOO_LONG, ()))
+            self.writers.update(filter(None, map(payload.get, ("model", "chosen_model", "rejected_model"))))
+            yield row
+
+
+def _published_facts(seen: _Seen, last: Manifest, role: str, more: list[str]) -> CardFacts:
+    """Return the card's facts, with notes: the method's, the role, examples left out, and `more`."""
+    round_ = seen.round
     method, limit = round_.method, round_.recipe.train.max_length
     notes = (
         list(method.notes(round_.rows(PUBLISH)))
@@ -267,29 +289,28 @@ def _notes(round_: Round, role: str) -> list[str]:
         else []
     )
     notes += [f"Role: {role}"] if role else []
-    left_out = sum(len(row.payload.get(TOO_LONG, ())) for row in round_.rows(PUBLISH))
-    if left_out:
-        notes.append(f"Examples longer than {limit} tokens, of rows that have others: {left_out} left out")
-    return notes
+    if seen.left_out:
+        rest = f"of rows that have others: {seen.left_out} left out"
+        notes.append(f"Examples longer than {limit} tokens, {rest}")
+    return _facts(seen, last, notes + more)
 
 
-def _judged_notes(round_: Round, name: str) -> list[str]:
-    """Return the card's lines about pairs or labeled answers: how many are hinted, and what the method says
-    about its pairs.
+def _judged_facts(seen: _Seen, last: Manifest) -> CardFacts:
+    """Return the card's facts about pairs or labeled answers, with notes: how many are hinted, and what the
+    method says about its pairs.
     """
-    method, hinted = round_.method, [row.payload["hinted"] for row in round_.rows(name)]
-    what = "Pairs with a side" if name == PAIRS else "Answers"
-    notes = [f"{what} whose author was shown the answer: {sum(hinted)} of {len(hinted)}"]
-    if name == PAIRS and isinstance(method, DescribesPairs):
-        notes += method.pair_notes(int(round_.number))
-    return notes
+    method = seen.round.method
+    what = "Pairs with a side" if seen.stage == PAIRS else "Answers"
+    notes = [f"{what} whose author was shown the answer: {seen.hinted} of {seen.count}"]
+    if seen.stage == PAIRS and isinstance(method, DescribesPairs):
+        notes += method.pair_notes(int(seen.round.number))
+    return _facts(seen, last, notes)
 
 
-def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:
+def _facts(seen: _Seen, last: Manifest, notes: list[str]) -> CardFacts:
+    round_ = seen.round
     recipe, method, number = round_.recipe, round_.method, int(round_.number)
     manifests = {name: m for name in (PROPOSE, *STAGES) if (m := round_.manifest(name))} | {last.stage: last}
-    models = ("model", "chosen_model", "rejected_model")
-    writers = {row.payload.get(name) for row in round_.rows(last.stage) for name in models}
     stage_notes = (
         f"{name.capitalize()}: {m.extra['note']}" for name, m in manifests.items() if m.extra.get("note")
     )
@@ -298,7 +319,7 @@ def _facts(round_: Round, last: Manifest, notes: list[str]) -> CardFacts:
     return CardFacts(
         title=f"{recipe.name}, round {number}",
         method=method.name if number else "real demonstrations",
-        model=", ".join(sorted(filter(None, writers))),
+        model=", ".join(sorted(seen.writers)),
         round=number,
         stages={name: _counts(m) for name, m in manifests.items()},
         dropped={

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
 from stages.steps.decontaminate import Asked
+from stages.steps.groups import decided
 
 Pairs = Callable[[], Iterable[tuple[str, str]]]
 
@@ -22,23 +23,26 @@ def exact_duplicates(
     """Return a step that drops rows that repeat another one, or one of the `earlier` (question, text) pairs.
 
     Texts are equal if they differ in white space only. Of equal rows the one with the smallest id stays, in
-    whatever order they come. Memory: a 16-byte digest per row and earlier pair.
+    whatever order they come. Memory is bounded (groups).
     """
 
+    def entry(row: Row) -> tuple[bytes, str]:
+        return _digest(question_of(row), text(row)), row.id
+
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
-        before = {_digest(question, answer) for question, answer in earlier()}
-        first: dict[bytes, str] = {}  # digest: the smallest id that has it
-        for row in rows():
-            key = _digest(question_of(row), text(row))
-            first[key] = min(row.id, first.get(key, row.id))
-        for row in rows():
-            key = _digest(question_of(row), text(row))
-            if key in before:
+        before = ((_digest(question, answer), None) for question, answer in earlier())
+        for row, first in decided(rows, entry, _first, before):
+            if first is None:
                 yield row, Dropped("duplicate", "of an answer of an earlier round")
             else:
-                yield row, None if row.id == first[key] else Dropped("duplicate", f"of row {first[key]}")
+                yield row, None if row.id == first else Dropped("duplicate", f"of row {first}")
 
     return step
+
+
+def _first(equal: list[str | None]) -> list[str | None]:
+    """Return for each of equal rows the id of the one that stays; None if an earlier round has them."""
+    return [None if None in equal else min(filter(None, equal))] * len(equal)
 
 
 def _digest(question: str, text: str) -> bytes:

@@ -16,6 +16,7 @@ from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep, Stage
 from stages.steps import loops
+from stages.steps.groups import decided
 
 # Finish reasons of answers that are not whole, in the words of any server.
 CUT_SHORT = frozenset(["length", "max_tokens", "content_filter", "abort", "error", UNFINISHED])
@@ -151,14 +152,12 @@ def cap_per_question(n: int, seed: int) -> DatasetStep:
 
 
 def _cap(n: int, seed: int, rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Dropped | None]]:
-    # Per question a heap of the n smallest draws, negated so that the largest is on top.
-    chosen: dict[str, list[tuple[float, str]]] = {}
-    for row in rows():
-        draws, draw = chosen.setdefault(row.payload["task_id"], []), (-unit_interval(seed, row.id), row.id)
-        if len(draws) < n:
-            heapq.heappush(draws, draw)
-        else:
-            heapq.heappushpop(draws, draw)
-    kept = {row_id for draws in chosen.values() for _, row_id in draws}
-    for row in rows():
-        yield row, None if row.id in kept else Dropped("over_cap", f"{n} others of this question were drawn")
+    def entry(row: Row) -> tuple[str, tuple[float, str]]:
+        return row.payload["task_id"], (-unit_interval(seed, row.id), row.id)
+
+    def keep(draws: list[tuple[float, str]]) -> list[bool]:
+        chosen = set(heapq.nlargest(n, draws))
+        return [draw in chosen for draw in draws]
+
+    for row, kept in decided(rows, entry, keep):
+        yield row, None if kept else Dropped("over_cap", f"{n} others of this question were drawn")

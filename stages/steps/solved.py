@@ -4,13 +4,13 @@ generate counts a question's answers (`counted`), verify finds that none was wro
 drops those rows (`left_out`). Preference pairs need a wrong answer, so such a question has none anyway.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pipeline.payload import Key, declare
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep, Stage
+from stages.steps.groups import decided
 
 ANSWERS, SOLVED = "answers_of_question", "solved"
 declare(
@@ -50,10 +50,12 @@ def marked(is_right: IsRight = _any) -> DatasetStep:
     were counted are here and right.
     """
 
+    def entry(row: Row) -> tuple[str, bool]:
+        return row.payload["task_id"], is_right(row)
+
     def step(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, None]]:
-        right = Counter(row.payload["task_id"] for row in rows() if is_right(row))
-        for row in rows():
-            solved = 0 < row.payload.get(ANSWERS, 0) <= right[row.payload["task_id"]]
+        for row, right in decided(rows, entry, lambda answers: [sum(answers)] * len(answers)):
+            solved = 0 < row.payload.get(ANSWERS, 0) <= right
             yield Row(row.id, {**row.payload, SOLVED: solved}, row.parents), None
 
     return step

@@ -19,6 +19,7 @@ from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from pipeline.stage import Stage
 from stages import answers
+from stages.steps.groups import decided
 
 VERSION = 2
 MIN_VOTES = 2
@@ -238,33 +239,41 @@ def majority_vote(rows: Callable[[], Iterable[Row]]) -> Iterator[tuple[Row, Drop
     """Keep the answers that agree with the most frequent one of their question; the ground truth is not used.
 
     That answer needs MIN_VOTES and no tie (arXiv 2410.02108). The verdict's score is its share of the votes.
-    The first of two passes counts keys, so that no answer text is held in memory.
+    Memory is bounded (groups).
     """
-    votes: dict[str, Counter[str]] = {}
-    said: dict[tuple[str, str], str] = {}
-    for row in rows():
-        task, vote = row.payload["task_id"], row.payload["vote"]
-        votes.setdefault(task, Counter())[vote["key"]] += 1
-        said.setdefault((task, vote["key"]), vote["extracted"])
-    for row in rows():
-        counts, vote, text = votes[row.payload["task_id"]], row.payload["vote"], row.payload["text"]
-        (winner, most), *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for row, found in decided(rows, _entry, _count):
+        (winner, most), other, votes, share, said = found
+        vote, text = row.payload["vote"], row.payload["text"]
         if most < MIN_VOTES:
             yield (
                 row,
                 Dropped("too_few_votes", f"{most} for the most frequent answer, {MIN_VOTES} needed", text),
             )
-        elif others and others[0][1] == most:
-            yield row, Dropped("tie", f"{winner} and {others[0][0]} have {most} votes each", text)
+        elif other and other[1] == most:
+            yield row, Dropped("tie", f"{winner} and {other[0]} have {most} votes each", text)
         elif vote["key"] != winner:
-            detail = f"{vote['extracted']} has {counts[vote['key']]} votes, {winner} {most}"
-            why = _unlike(row, said[row.payload["task_id"], winner])
-            share = counts[vote["key"]] / counts.total()
+            detail = f"{vote['extracted']} has {votes} votes, {winner} {most}"
+            why = _unlike(row, said)
             verdict = Verdict(False, vote["extracted"], "" if why == "minority" else why, share)
             yield row, Dropped(why, detail, text, {"verdict": verdict.to_payload()})
         else:
-            verdict = Verdict(True, vote["extracted"], "", most / counts.total())
+            verdict = Verdict(True, vote["extracted"], "", share)
             yield Row(row.id, {**row.payload, "verdict": verdict.to_payload()}, row.parents), None
+
+
+def _entry(row: Row) -> tuple[str, tuple[str, str]]:
+    vote = row.payload["vote"]
+    return row.payload["task_id"], (vote["key"], vote["extracted"])
+
+
+def _count(cast: list[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """Return for each vote on a question: the winner and the runner-up with their votes, how many votes its
+    own answer has and which share that is, and the words in which the winner is first said.
+    """
+    counts, said = Counter(key for key, _ in cast), dict(reversed(cast))
+    first, *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    other, total = (others[0] if others else None), counts.total()
+    return [(first, other, counts[key], counts[key] / total, said[first[0]]) for key, _ in cast]
 
 
 def _unlike(row: Row, winner: str) -> str:

@@ -109,9 +109,12 @@ def test_memory_stays_bounded_with_many_rows(tmp_path, rows, facts):
 class Template:
     """A fake tokenizer: a token per word, and a prompt that ends differently with an answer than without."""
 
-    def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
-        words = [word for m in messages for word in (m["role"], *m["content"].split())]
-        return {"input_ids": [*words, "assistant", "think"] if add_generation_prompt else [*words, "end"]}
+    def apply_chat_template(self, conversations, tokenize, return_dict, add_generation_prompt=False):
+        end = ["assistant", "think"] if add_generation_prompt else ["end"]
+        return {"input_ids": [[*self.words(messages), *end] for messages in conversations]}
+
+    def words(self, messages):
+        return [word for m in messages for word in (m["role"], *m["content"].split())]
 
 
 def test_token_lengths_split_where_prompt_and_whole_diverge(rows):

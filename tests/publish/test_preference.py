@@ -113,15 +113,15 @@ class Merging(Template):
     The prompt and the whole thus diverge earlier.
     """
 
-    def apply_chat_template(self, messages, tokenize, return_dict, add_generation_prompt=False):
-        ids = super().apply_chat_template(messages, tokenize, return_dict, add_generation_prompt)["input_ids"]
+    def words(self, messages):
+        ids = super().words(messages)
         at = next((i for i, word in enumerate(ids) if word == "hm"), None)
-        return {"input_ids": ids if at is None else [*ids[: at - 1], ids[at - 1] + "hm", *ids[at + 1 :]]}
+        return ids if at is None else [*ids[: at - 1], ids[at - 1] + "hm", *ids[at + 1 :]]
 
 
 def test_the_prompt_ends_where_the_first_of_both_answers_diverges():
     row = make_pairs(1)[0]
-    counted = DPO.token_columns(Merging(), row)
+    [counted] = DPO.token_columns(Merging(), [row])
     (start, rest), (other, tail) = (
         token_lengths(Merging(), row["prompt"], row[side]) for side in ("chosen", "rejected")
     )

@@ -35,10 +35,13 @@ class Words:
     """Stands for a tokenizer: a token per word."""
 
     def apply_chat_template(
-        self, messages: Any, tokenize: bool, return_dict: bool, add_generation_prompt: bool = False
+        self, conversations: Any, tokenize: bool, return_dict: bool, add_generation_prompt: bool = False
     ) -> Any:
-        words = [word for m in messages for word in (m["role"], *m["content"].split())]
-        return {"input_ids": [*words, "assistant"] if add_generation_prompt else [*words, "end"]}
+        end = "assistant" if add_generation_prompt else "end"
+        words = [
+            [w for m in messages for w in (m["role"], *m["content"].split())] for messages in conversations
+        ]
+        return {"input_ids": [[*of_one, end] for of_one in words]}
 
 
 def answer(name: str, question: str, text: str, correct: bool) -> Row:
