@@ -293,11 +293,10 @@ class Loop:
         freeze(self.run, self.recipe)
         evaluation.check_tasks(self.run, self.recipe)
         evaluation.check_answers(self.run, self.recipe)
-        self.check_training(say=True)
         self._try_out()
+        self.check_training(say=True)
         if rounds and self.recipe.new_questions:
             questions.drawn(self.round(rounds))  # too few for the last round is an error before the first
-        _ = self.base  # also where an endpoint generates: it is trained, and most often evaluated, here
 
     def steps(self, rounds: int) -> Iterator[Step]:
         """Yield the run's steps in order, without the rounds that a branch shares."""

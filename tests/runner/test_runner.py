@@ -279,7 +279,7 @@ async def test_nothing_moves(stages: Stages) -> None:
 async def test_a_stage_function_blocks(stages: Stages) -> None:
     """The worker cannot answer: the watch must not wait for it."""
     with pytest.raises(StageError, match="a worker has not answered for .*its stage function blocks"):
-        await stages(factory("blocks"), no_progress_seconds=15)
+        await stages(factory("blocks"), no_progress_seconds=30)
 
 
 async def test_a_worker_that_cannot_start_is_a_message(stages: Stages) -> None:

@@ -30,7 +30,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainSpec]:
     """What was trained, in order; each leaves a folder that looks like an adapter."""
     specs: list[TrainSpec] = []
 
-    def train(spec: TrainSpec, on_progress: Any) -> TrainResult:
+    def train(spec: TrainSpec, on_progress: Any, address: str | None) -> TrainResult:
         specs.append(spec)
         write_json(f"{spec.out}/adapter_config.json", {"r": 4, "role": spec.role, "from": spec.adapter})
         n = sum(len(make_rows(part.round + (spec.role == "generator"))) for part in spec.mixture.parts)
