@@ -67,12 +67,14 @@ def test_an_error_is_raised_by_its_name():
         call(f"{HERE}:grab")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["python", "c"])
 def test_a_call_that_never_ends_is_ended(kind: str):
     with pytest.raises(OutOfBudgetError):
         call(f"{HERE}:spin", kind)
 
 
+@pytest.mark.slow
 def test_what_a_call_needs_is_not_counted_against_it():
     assert call(f"{HERE}:told", "slow") == "slow: ['yes']"
 

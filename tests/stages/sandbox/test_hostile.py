@@ -12,7 +12,10 @@ from tests.stages.sandbox.hostile import PROGRAMS
 
 LIMITS = Limits(seconds=4, cpu_seconds=2, memory=512 << 20, output=1 << 16)
 
-pytestmark = pytest.mark.skipif(bool(isolation_problem()), reason=f"no isolation: {isolation_problem()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(isolation_problem()), reason=f"no isolation: {isolation_problem()}"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ def test_seed_is_the_recipes_unless_the_options_have_one() -> None:
     assert first == own != other
 
 
+@pytest.mark.slow
 def test_tasks_do_not_depend_on_the_hash_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = []
     for hash_seed in ("1", "2"):
@@ -97,11 +98,13 @@ def test_what_cannot_be_made(source: Source, problem: str) -> None:
     assert problem in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_process_that_makes_the_tasks_is_raised_here() -> None:
     with pytest.raises(DataError, match="no option 'max_term'"):
         read_tasks(gym("chain_sum", 1, max_term=3), 0)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_no_end_of_the_tasks() -> None:
     with pytest.raises(DataError, match="die ended with code 3"):
         list(in_fixed_process(f"{__name__}:die", Source(source="own"), 3))
