@@ -1,6 +1,6 @@
 """Did it get better: accuracy by round with intervals, the readable share beside it, and flips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.display import round_title
@@ -57,7 +57,15 @@ def headline(figures: Sequence[Figures], number: str) -> Facts:
     even = ", which includes 0" if tone == "even" else ""
     sure = f"The 95% interval of the difference is {signed(gain['low'])} to {signed(gain['high'])}{even}."
     detail = f"{title.capitalize()} has {greedy} {number}{was}, on {last['n']:,} held-out questions. {sure}"
-    return {"tone": tone, "text": verdict[tone], "detail": detail}
+    return {"tone": tone, "text": verdict[tone], "detail": " ".join([detail, *_taught_nothing(figures)])}
+
+
+def _taught_nothing(figures: Sequence[Figures]) -> Iterator[str]:
+    """Yield a sentence if nothing of what some rounds made was published: a gain is not theirs."""
+    empty = [round_title(f["round"]) for f in figures if f.get("generated") and not f.get("kept")]
+    if empty:
+        rounds = ", ".join(empty)
+        yield f"Nothing was learnt from what the model wrote in {rounds}: see why rows were dropped."
 
 
 def _reference(round_: RoundKey) -> str:

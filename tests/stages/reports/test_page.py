@@ -14,7 +14,7 @@ from pipeline.overview import overview
 from pipeline.rundir import RunDir
 from pipeline.store import files
 from stages.reports import page
-from stages.reports.page import samples, spread
+from stages.reports.page import results, samples, spread
 from stages.reports.page.build import render
 from stages.reports.page.figures import facts_of, state
 from stages.reports.table import round_figures
@@ -51,6 +51,14 @@ def test_it_says_what_the_table_over_rounds_says(finished: Finished, html: str) 
     assert f"Better than round 0: +{100 * gain['mean']:.1f} points." in text
     assert f"{figures['kept']} of {figures['generated']}" in text and "all 2 rounds finished" in text
     assert "wrong answer dropped by verify" in text and "duplicate dropped by publish" in text
+
+
+def test_a_round_that_published_nothing_is_named(finished: Finished, html: str) -> None:
+    figures = [f for r in (0, 1, 2) if (f := round_figures(finished.run, r))]
+    assert "Nothing was learnt" not in results.headline(figures, "accuracy")["detail"]
+    figures[1]["kept"] = 0
+    said = results.headline(figures, "accuracy")["detail"]
+    assert said.endswith("from what the model wrote in round 1: see why rows were dropped.")
 
 
 def test_every_row_ends_once_with_its_way(finished: Finished, html: str) -> None:
