@@ -20,6 +20,8 @@ from pipeline.training.process import save_model
 from pipeline.training.spec import fingerprint
 from tests.training.test_preparation import config
 
+pytestmark = pytest.mark.slow
+
 LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"}
 
 

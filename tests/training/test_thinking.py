@@ -23,6 +23,8 @@ from tests.chat.stand_in import stand_in, trl_template
 from tests.conftest import tiny_recipe
 from tests.publish.conftest import FACTS
 
+pytestmark = pytest.mark.slow
+
 THOUGHT = "<think>\nThree and four: is it Answer: 6? No.\n</think>\n\n"
 SAID = "Counting on from three.\nAnswer: 7"
 

@@ -26,6 +26,8 @@ from tests.publish.conftest import FACTS
 from tests.publish.test_turns import make_episodes
 from tests.training.test_preparation import config
 
+pytestmark = pytest.mark.slow
+
 IM_END = "<|im_end|>\n"
 
 
