@@ -35,11 +35,12 @@ Summary = Callable[[Iterable[Row], Iterable[tuple[str, Row]]], dict[str, Any]]
 @dataclass(slots=True, frozen=True)
 class Seat:
     """A model that a stage asks in place of the round's: UNTRAINED, ROUND, or a folder or Hub id; and the
-    engine that serves it, the recipe's by default.
+    engine that serves it, the recipe's by default. Messages call it `called`.
     """
 
     model: str = UNTRAINED
     engine: EngineSection | None = None
+    called: str = ""
 
 
 @dataclass(slots=True, frozen=True)

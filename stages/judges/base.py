@@ -94,7 +94,7 @@ class Verifier(ABC):
         """The models that it asks, by seat."""
         if not isinstance(self.config, Asking):
             return {}
-        return {self.label: Seat(self.config.model, self.config.engine)}
+        return {self.label: Seat(self.config.model, self.config.engine, f"verifier {self.label}")}
 
     def asks(self) -> tuple[Asks, ...]:
         """Return what it asks about one answer, for --plan."""

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pipeline.config import Recipe
 from pipeline.engines.base import EngineSection
 from pipeline.prompts import Prompts
 from pipeline.protocols import (
@@ -129,10 +130,11 @@ class Planner:
             and (stage.prompts or name in (PROPOSE, STAGES[0]))
         ):
             return Planned(number, name, rows, UNKNOWN, asked=False)
-        if stage.seats:
+        if stage.work is not None and stage.seats:
             return self._judged(number, name, rows, stage)
         work = work or Work()
-        return self._planned(number, name, rows, work._replace(least=0 if stage.steps else work.least))
+        planned = self._planned(number, name, rows, work._replace(least=0 if stage.steps else work.least))
+        return planned._replace(engine=_first_engine(stage, self.recipe)) if stage.seats else planned
 
     def _judged(self, round_: RoundKey, name: str, rows: Span, stage: Stage) -> Planned:
         """Return a stage that asks models at seats, on the engine of the first one.
@@ -147,8 +149,7 @@ class Planner:
             others = generate.most - 1 if generate else 1
             asks = [a._replace(most=a.most * others // 2, before=2 * answer) for a in work.asks]
         planned = self._planned(round_, name, rows, work._replace(asks=tuple(asks)))
-        engines = [seat.engine or self.recipe.engine for seat in stage.seats.values()]
-        return planned._replace(engine=engines[0] if engines else None)
+        return planned._replace(engine=_first_engine(stage, self.recipe))
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """Return what the method says of a stage, None if it says nothing."""
@@ -284,6 +285,11 @@ class Planner:
         known = Measured.of([manifest])
         rows = Span(manifest.rows_in, manifest.rows_in)
         return _as_measured(round_, stage, rows, known)._replace(done=True, seconds=0.0)
+
+
+def _first_engine(stage: Stage, recipe: Recipe) -> EngineSection | None:
+    """Return the engine at a stage's first seat, None for a stage without seats."""
+    return next((seat.engine or recipe.engine for seat in stage.seats.values()), None)
 
 
 def _as_measured(round_: RoundKey, stage: str, rows: Span, known: Measured) -> Planned:

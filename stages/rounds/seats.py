@@ -1,4 +1,4 @@
-"""The engines at the seats of a stage (pipeline.stage.Seat): of verifiers that ask a model."""
+"""The engines at the seats of a stage (pipeline.stage.Seat), such as those of verifiers that ask a model."""
 
 from collections.abc import Awaitable, Callable
 
@@ -27,14 +27,14 @@ class Seats:
 
         `part` returns the run's model for ROUND and UNTRAINED.
         """
-        return {name: (self._pool(seat), self._model(name, seat, part)) for name, seat in stage.seats.items()}
+        return {name: (self._pool(seat), self._model(seat, part)) for name, seat in stage.seats.items()}
 
     async def start(
         self, chosen: Chosen, free: Callable[[set[EnginePool]], Awaitable[None]]
     ) -> dict[str, EngineHandle]:
         """Start what was chosen and return a handle for each seat.
 
-        `free` ends all engines but those it is given: a judge of its own needs their memory.
+        `free` ends all engines but those it is given: a model of its own needs their memory.
         """
         if any(pool.replicated for pool, _ in chosen.values()):
             await free({pool for pool, _ in chosen.values()})
@@ -42,13 +42,13 @@ class Seats:
 
     def check(self, stage: Stage) -> None:
         """Raise ConfigError for a model or an API key that is not there, before anything is generated."""
-        for name, seat in stage.seats.items():
-            self._model(name, seat, lambda _: ModelRef("", "", ""))
+        for seat in stage.seats.values():
+            self._model(seat, lambda _: ModelRef("", "", ""))
             if isinstance(seat.engine, OpenaiEngine):
                 try:
                     api_key(seat.engine.api_key_env)
                 except ConfigError as e:
-                    raise ConfigError(f"verifier {name}: {e}") from None
+                    raise ConfigError(f"{seat.called}: {e}") from None
 
     async def leave(self) -> None:
         """End the seats' own engines."""
@@ -61,7 +61,7 @@ class Seats:
         if of_run and section == self._recipe.engine:
             return self._shared
         recipe = self._recipe if of_run else self._for(seat.model)
-        logs = f"{self._logs}/judge-{len(self._own)}" if self._logs else None
+        logs = f"{self._logs}/other-{len(self._own)}" if self._logs else None
         self._own.append(EnginePool(recipe, section, logs, own=True))
         return self._own[-1]
 
@@ -69,7 +69,7 @@ class Seats:
         """Return the recipe with another model: it is not trusted to bring code because the run's own is."""
         return self._recipe.model_copy(update={"model": Model(base=model)})
 
-    def _model(self, name: str, seat: Seat, part: Callable[[str], ModelRef]) -> ModelRef:
+    def _model(self, seat: Seat, part: Callable[[str], ModelRef]) -> ModelRef:
         """Return the model at a seat. An endpoint of its own gets nothing of the run's template."""
         section = seat.engine or self._recipe.engine
         if section.implementation.is_endpoint:
@@ -82,4 +82,4 @@ class Seats:
                 return settle(self._for(seat.model)).model
             return resolve_model(seat.model)
         except ConfigError as e:
-            raise ConfigError(f"verifier {name}: {e}") from None
+            raise ConfigError(f"{seat.called}: {e}") from None

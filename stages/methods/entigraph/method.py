@@ -33,16 +33,17 @@ from pipeline.publish import text_ids
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
-from pipeline.stage import DatasetStep
+from pipeline.stage import DatasetStep, StageFunction
 from stages.methods.entigraph import advice, copies, entities, plan
 from stages.methods.entigraph.options import EntiGraphOptions
-from stages.methods.entigraph.texts import cap_tokens, sections, title_of
+from stages.methods.entigraph.texts import cap_tokens, sections, title_of, unnamed
 from stages.steps import filters
 from stages.steps.near_duplicates import near_duplicates
 from stages.steps.samples import answer_fields
 from stages.steps.sentences import whole_sentences
 
 VERSION = 4
+WRITER = "writer"  # the seat of method.writer
 SHINGLE = 3  # words: near-duplicates share most of their runs of so many
 ENTITIES, RELATION, REPHRASE = "entigraph/entities", "entigraph/relation", "entigraph/rephrase"
 JUDGE, ASK, ASK_OPEN = "entigraph/judge", "entigraph/ask", "entigraph/ask_open"
@@ -86,6 +87,8 @@ class EntiGraph(Method):
                 "method entigraph writes plain texts, not examples: set train.kind: cpt (it is "
                 f"{recipe.train.kind})."
             )
+        if self.options.writer:
+            self.options.writer.check(recipe, "method.writer")
         if recipe.demonstrations is not None:
             raise ConfigError(
                 "method entigraph does not use demonstrations: its real data are the documents (method.arm: "
@@ -102,12 +105,21 @@ class EntiGraph(Method):
         if o.near_duplicate:
             document, text = (lambda row: row.payload["task_id"]), (lambda row: row.payload["text"])
             steps["near_duplicates"] = near_duplicates(o.near_duplicate, SHINGLE, tuple, text, document)
+        if o.check_names:
+            checks["check_names"] = True
         written = o.model_dump(mode="json", include=WRITTEN_BY)
         judge = {"faithfulness": o.faithfulness, "sampling": o.sampling.judge.model_dump()}
-        asked = (JUDGE,) if o.faithfulness else ()
+        seats = {}
+        if o.writer:
+            seats[WRITER] = o.writer.seat("method.writer")
+            written["writer"] = judge["writer"] = o.writer.identity()
+
+        def asking(row: StageFunction, prompts: tuple[str, ...], config: Any) -> Stage:
+            return Stage(row, prompts=prompts, config=config, version=VERSION, seats=seats if prompts else {})
+
         return {
-            "generate": Stage(row=self.generate, prompts=ASKED[o.arm], config=written, version=VERSION),
-            "critique": Stage(row=self.critique, prompts=asked, config=judge, version=VERSION),
+            "generate": asking(self.generate, ASKED[o.arm], written),
+            "critique": asking(self.critique, (JUDGE,) if o.faithfulness else (), judge),
             "filter": Stage(row=self.filter, steps=steps, config=checks, version=VERSION),
             "verify": Stage(),
         }
@@ -121,6 +133,7 @@ class EntiGraph(Method):
 
         All texts are requested at once; if one fails, the finished ones are in the log.
         """
+        llm = llm.at(WRITER)
         if self.options.arm == "raw":
             made = {**NOTHING, "text": row.payload["question"]}
             return Kept([self._row(row, llm, "raw", (), "", made, model="")])
@@ -244,7 +257,7 @@ class EntiGraph(Method):
 
         Reasons: request_refused, unfaithful.
         """
-        made = row.payload
+        made, llm = row.payload, llm.at(WRITER)
         if made["finish_reason"] == "refused":
             return Dropped("request_refused", made["problem"])
         if not made["model"] or unit_interval(self.recipe.seed, "judge", row.id) >= self.options.faithfulness:
@@ -266,7 +279,7 @@ class EntiGraph(Method):
         """Drop what is malformed or copied. From here on a row carries its document's title, not the whole
         document.
 
-        Reasons: those of the shared filter, missing_sections, copied.
+        Reasons: those of the shared filter, missing_sections, missing_names, copied.
         """
         made, document = row.payload, row.payload["question"]
         if made["form"] != "raw" and (problem := self._problem(made, document, row)):
@@ -280,6 +293,8 @@ class EntiGraph(Method):
         wanted = len(made["entities"]) + 1 if made["form"] in ("pair", "triple") else 0
         if o.sections and o.check_sections and (there := sections(text)) < wanted:
             return "missing_sections", f"{there} sections, expected {wanted}", text
+        if o.check_names and (missing := unnamed(text, title_of(document), made["entities"])):
+            return "missing_names", ", ".join(missing), text
         if o.copy_chars and (run := copies.copied(text, document, o.copy_chars)):
             return "copied", run[:200], text
         return None

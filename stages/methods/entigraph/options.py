@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.methods import Options
+from stages.steps.other_model import OtherModel
 from stages.steps.samples import StepSampling
 
 # As published, nothing is filtered, and the totals imply about 2,000 triples per document.
@@ -38,6 +39,8 @@ class EntiGraphOptions(Options):
     """paper: all pairs, many triples and no filters, as published."""
     arm: Literal["entigraph", "rephrase", "raw"] = "entigraph"
     """What a document becomes: texts about its entities, rephrasings, or itself."""
+    writer: OtherModel | None = None
+    """Who writes, and judges, the texts, such as {model: folder or Hub id}; null: the round's model."""
     token_budget: int | None = Field(None, ge=1)
     """Tokens published per round (seeded draw; the texts of a smaller budget are a subset of a larger one's).
     """
@@ -63,6 +66,8 @@ class EntiGraphOptions(Options):
     """Drop texts that do not have the sections they were asked for."""
     truncated: Literal["drop", "cut"] = "drop"
     """A text that hit max_tokens is left to filters.drop_truncated, or cut after its last whole sentence."""
+    check_names: bool = False
+    """Drop texts that do not name their document (half of the words of its title) and all their entities."""
     copy_chars: int | None = Field(200, ge=1)
     """Drop a text that copies a longer run of characters from its document; null: off."""
     near_duplicate: float | None = Field(0.8, gt=0, le=1)

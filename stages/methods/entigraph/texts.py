@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.ids import unit_interval
 from pipeline.rows import Dropped, Row
+from stages.methods.entigraph import entities
 from stages.tasks.documents import TITLE_WORDS
+
+SHORT_WORD = 3  # letters
 
 _HEADING = re.compile(r"[ \t]*(?:#|(?:\d+[.)][ \t]*)?(\*\*|__)[^*_\n]+\1[ \t]*:?[ \t]*$)")
 _UNDERLINE = re.compile(r"[ \t]*(?:={3,}|-{3,})[ \t]*$")
@@ -17,6 +20,16 @@ logger = logging.getLogger(__name__)
 def title_of(document: str) -> str:
     """Return a document's title: its first line, or the beginning of a first line that is a paragraph."""
     return " ".join(document.strip().split("\n", 1)[0].split(" ")[:TITLE_WORDS]).strip()
+
+
+def unnamed(text: str, title: str, names: Iterable[str]) -> list[str]:
+    """Return what a text does not name, of its entities and its document; a document is named by half of the
+    longer words of its title.
+    """
+    words = [word for word in title.split() if len(word) > SHORT_WORD] or [title]
+    named = sum(entities.occurrences(word, text) > 0 for word in words)
+    missing = [name for name in names if not entities.occurrences(name, text)]
+    return missing if 2 * named >= len(words) else [title, *missing]
 
 
 def sections(text: str) -> int:

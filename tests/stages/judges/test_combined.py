@@ -131,7 +131,10 @@ def test_a_verifier_of_a_user_s_own_asks_a_model() -> None:
     kind = "tests.stages.judges.test_combined:Own"
     judged = Judged(recipe_with({"kind": kind, "word": "good"}), ROWS, lambda r: r.messages[0]["content"])
     assert sorted(judged.kept) == ["q-0", "q-1"] and set(judged.reasons.values()) == {"low_score"}
-    assert judged.stage.seats == {kind: Seat("untrained", None)} and len(judged.requests) == 4
+    assert (
+        judged.stage.seats == {kind: Seat("untrained", None, f"verifier {kind}")}
+        and len(judged.requests) == 4
+    )
     with pytest.raises(ConfigError, match="verifier.word: is missing"):
         recipe_with({"kind": kind})
 
