@@ -50,7 +50,8 @@ def writes(request: Request, index: int) -> str | Completion:
             {"summary": f"A summary: {filler(key, 20)}.", "entities": [*named(document), "Atlantis"]}
         )
     if step == "relation":
-        entities = re.findall(r"^- (.*)$", text_of(request).rsplit("### Entities", 1)[1], re.MULTILINE)
+        entities = re.search(r"its entities: (.*?)\. |sentences about (.*?): what", text_of(request))
+        entities = (entities[1] or entities[2]).split("; ")
         title = document_of(request).split("\n")[0]
         sections = [
             f"### {title} in relation to {e}\n{filler(key[i:] + key[:i])}." for i, e in enumerate(entities)
