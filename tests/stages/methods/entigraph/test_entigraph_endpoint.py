@@ -22,9 +22,9 @@ from tests.training.conftest import tiny_model
 
 __all__ = ["tiny_model"]
 STEPS = {
-    "You prepare a document": "entities",
-    "You explain a document": "relation",
-    "You compare a text": "judge",
+    "Prepare the document": "entities",
+    "Explain the document": "relation",
+    "Compare the text": "judge",
 }
 
 
@@ -32,7 +32,7 @@ def writer(seen: Seen) -> Fault:
     """Answer as the scripted model of the other tests does; the first list of entities is none."""
     body = seen.body
     step = next(
-        (step for begins, step in STEPS.items() if body["messages"][0]["content"].startswith(begins)),
+        (step for said, step in STEPS.items() if f"### Task\n{said}" in body["messages"][0]["content"]),
         "rephrase",
     )
     text = writes(
