@@ -145,11 +145,12 @@ def open_run(
         settings = _settings(directory, recipe, overrides)
         resources.enter_context(tracked(directory, settings))
         settings = at_address(settings, address)
-        if not cluster.is_local(settings.runner.address):
+        if cluster.is_local(settings.runner.address):
+            say(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim")
+        else:
             cluster.connect(settings.runner.address)
         # `ray job stop` and schedulers send SIGTERM: leave as with Ctrl-C, releasing engines and locks.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        say(f"to do this on a cluster: {cluster.submit_line(as_module(sys.argv))}", style="dim")
         with _errors_kept(directory):
             yield directory, settings
 

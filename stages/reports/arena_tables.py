@@ -167,7 +167,7 @@ def _harm(found: Figures) -> Iterator[str]:
         flips = arm.get("flips_from_start")
         if not flips or not flips["lost"]:
             continue
-        yield f"## Unlearnt by {arm['arm']}: {flips['lost']} of {flips['n']} answers, right at {arm['start']}"
+        yield f"## Forgotten by {arm['arm']}: {flips['lost']} of {flips['n']} answers of {arm['start']}"
         lines = []
         for flip in flips["lost_questions"][:SHOWN_FLIPS]:
             texts = (one_line(str(flip[k]), 160) for k in ("question", "truth", "old", "new"))

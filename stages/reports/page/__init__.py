@@ -1,6 +1,6 @@
 """A run, or several side by side, as one HTML file that needs nothing else: `write`.
 
-figures.py gathers a run's sections (results, learnt, training, texts); samples.py chooses the rows that are
+figures.py gathers a run's sections (results, data, training, texts); samples.py chooses the rows that are
 shown one by one, ways.py tells how each came about; charts.py draws; embed.py makes data safe inside of HTML.
 report.html.jinja is the page, with report.css and report.js.
 

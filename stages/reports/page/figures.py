@@ -10,8 +10,8 @@ from pipeline.errors import SelfloopError
 from pipeline.overview import DONE, NOT_BEGUN, TRAININGS
 from pipeline.rundir import RunDir
 from stages.reports.page.cost import cost
+from stages.reports.page.data import data
 from stages.reports.page.embed import safe
-from stages.reports.page.learnt import learnt
 from stages.reports.page.results import results
 from stages.reports.page.texts import texts
 from stages.reports.page.training import trained
@@ -41,7 +41,7 @@ def facts_of(run: RunDir) -> Facts:
         "state": state(rounds),
         "results": found,
         "tiles": _tiles(figures, short),
-        "learnt": learnt(run, rounds),
+        "data": data(run, rounds),
         "trained": trained(run, rounds),
         "texts": texts(run, figures),
         "cost": cost(rounds),

@@ -65,7 +65,7 @@ def _taught_nothing(figures: Sequence[Figures]) -> Iterator[str]:
     empty = [round_title(f["round"]) for f in figures if f.get("generated") and not f.get("kept")]
     if empty:
         rounds = ", ".join(empty)
-        yield f"Nothing was learnt from what the model wrote in {rounds}: see why rows were dropped."
+        yield f"Nothing that the model wrote was trained on in {rounds}: see why rows were dropped."
 
 
 def _reference(round_: RoundKey) -> str:

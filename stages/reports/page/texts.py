@@ -168,10 +168,10 @@ def _published(run: RunDir, round_: RoundKey) -> Iterator[str]:
         folder = files.join(kind, f"round-{round_name(round_)}", "train")
         for path in _spread(files.glob(folder, "data-*.arrow")):
             for batch in lookup.read_columns(path, columns):
-                yield from (_learnt(row) for row in batch.to_pylist())
+                yield from (_trained_on(row) for row in batch.to_pylist())
 
 
-def _learnt(row: Facts) -> str:
+def _trained_on(row: Facts) -> str:
     messages = row.get("completion") or [t for t in row.get("turns") or () if t["loss"]]
     return row.get("text") or "\n".join(m["content"] for m in messages)
 

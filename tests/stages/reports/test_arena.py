@@ -140,7 +140,7 @@ def test_tables_for_people(
     assert (tmp_path / "out" / "arena.png").stat().st_size > 5000
     rows = [line for line in written.splitlines() if line.startswith("| more |")]
     assert len(rows) == 5, "its accuracy, costs, difference, and two rounds"
-    assert "## Unlearnt by shifted: 3 of 80 answers, right at round 0" in written
+    assert "## Forgotten by shifted: 3 of 80 answers of round 0" in written
 
 
 def test_model_text_is_no_markup(runs: dict[str, dict[int, RunDir]]) -> None:

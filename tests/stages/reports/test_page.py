@@ -55,10 +55,10 @@ def test_it_says_what_the_table_over_rounds_says(finished: Finished, html: str) 
 
 def test_a_round_that_published_nothing_is_named(finished: Finished, html: str) -> None:
     figures = [f for r in (0, 1, 2) if (f := round_figures(finished.run, r))]
-    assert "Nothing was learnt" not in results.headline(figures, "accuracy")["detail"]
+    assert "Nothing that the model" not in results.headline(figures, "accuracy")["detail"]
     figures[1]["kept"] = 0
     said = results.headline(figures, "accuracy")["detail"]
-    assert said.endswith("from what the model wrote in round 1: see why rows were dropped.")
+    assert said.endswith("that the model wrote was trained on in round 1: see why rows were dropped.")
 
 
 def test_every_row_ends_once_with_its_way(finished: Finished, html: str) -> None:

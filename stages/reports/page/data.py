@@ -1,4 +1,4 @@
-"""What was learnt from: each round's mixture, what was kept of what was made, and why rows were dropped."""
+"""Training data: each round's mixture, what was kept of what was made, and why rows were dropped."""
 
 from collections import Counter
 from typing import Any
@@ -18,7 +18,7 @@ SHOWN = 1200  # characters of an example's text
 FUNNEL = (PROPOSE, *STAGES, PUBLISH, PAIRS, LABELS)
 
 
-def learnt(run: RunDir, rounds: list[Facts]) -> Facts:
+def data(run: RunDir, rounds: list[Facts]) -> Facts:
     """Return the mixtures, the funnel of each round and the reasons; `rounds` are those of the overview."""
     begun = [r for r in rounds if r["round"] != "base"]
     return {
