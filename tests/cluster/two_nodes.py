@@ -56,7 +56,10 @@ def write_recipe(home: Path) -> Path:
         "tasks": {"source": "jsonl", "path": str(home / "tasks.jsonl")},
         "demonstrations": {"source": "jsonl", "path": str(home / "demonstrations.jsonl")},
         "held_out": {"count": HELD_OUT},
-        "train": {"max_steps": STEPS, "save_steps": 2, "batch_size": 4, "max_length": 128},
+        "train": {
+            **{"max_steps": STEPS, "save_steps": 2, "batch_size": 4, "max_length": 128},
+            "cpus_per_worker": 3,  # more than the head has: what trains is on the other node
+        },
         "runner": {"in_flight": 16},
     }
     (home / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -144,7 +147,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="sl-nodes-"))
     shared = home / "shared"
     shared.mkdir()
-    with Nodes(home, {HEAD: 2, OTHER: 2}) as nodes:
+    with Nodes(home, {HEAD: 2, OTHER: 4}) as nodes:
         trial = Trial(nodes, write_recipe(home))
         nodes.start(HEAD)
         nodes.start(OTHER)
