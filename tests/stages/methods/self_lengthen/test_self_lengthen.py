@@ -15,6 +15,7 @@ from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.llm import LLM
+from stages.methods.self_lengthen.instructions import near_duplicates
 from stages.methods.self_lengthen.lengths import Demand, words
 from stages.methods.self_lengthen.long_texts import problem
 from stages.methods.self_lengthen.method import SelfLengthen
@@ -352,6 +353,19 @@ def test_the_recipe_that_ships_and_its_prompts() -> None:
         assert all(str(n) in r["question"] for n in Demand.parse(r["answer"]).numbers)
     seeds = [json.loads(line)["instruction"] for line in Path(recipe.tasks.path).read_text().splitlines()]
     assert len(set(seeds)) == 44 and recipe.accumulate.policy == "all"
+
+
+def test_held_out_instructions_of_the_evidence_recipe_say_no_length_and_are_no_seeds() -> None:
+    recipe = load_recipe("jobs/recipes/evidence/self_lengthen.yaml")
+    paths = (recipe.held_out.source.path, recipe.tasks.path)
+    held_out, seeds = ([json.loads(line) for line in Path(path).read_text().splitlines()] for path in paths)
+    asked = [row["instruction"] for row in held_out]
+    assert len(asked) == 60 and {Demand.parse(row["wanted"]) for row in held_out} == {Demand("above", (400,))}
+    assert not any(char.isdigit() for text in asked for char in text)
+    texts = {(0, row["instruction"]): row["instruction"] for row in seeds}
+    texts |= {(1, text): text for text in asked}
+    assert len(texts) == len(seeds) + 60 and not near_duplicates(texts, 0.4)
+    assert recipe.method["demand_share"] == 0 and recipe.questions_per_round <= len(seeds)
 
 
 def test_adapters_need_a_method_with_roles_and_lora() -> None:
