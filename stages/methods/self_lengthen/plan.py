@@ -31,7 +31,7 @@ def work(options: Any, max_tokens: int, texts: int, stage: str, round_: int | st
     if stage == "publish":  # the generator's example and the extender's
         return Work((), 0, 1 if o.arm == "drafts" else 2)
     if stage.startswith("evaluate"):
-        asked = round_ == "base" and stage == "evaluate"
-        control = (Asks("self_lengthen/longer", n=texts),) if asked else ()
+        is_base = round_ == "base" and stage == "evaluate"
+        control = (Asks("self_lengthen/longer", n=texts),) if is_base else ()
         return Work((Asks(n=texts), *control), 1, 1)
     return None
