@@ -214,9 +214,9 @@ class Evaluates(Protocol):
         way.
 
         The stage returns one row each, with payload["greedy"], a judged answer, and payload["samples"], a
-        list of evaluate.samples of them. A judged answer has `text`, `tokens`, `correct` (a bool, or a score
-        from 0 to 1), `extracted` (None: unreadable) and, for votes among samples, `key`. The recipe's
-        `evaluate` is part of the fingerprint anyway.
+        list of evaluate.samples of them, or an empty one: no pass@k. A judged answer has `text`, `tokens`,
+        `correct` (a bool, or a score from 0 to 1), `extracted` (None: unreadable) and, for votes among
+        samples, `key`. The recipe's `evaluate` is part of the fingerprint anyway.
         """
         ...
 

@@ -107,7 +107,8 @@ def _sampled(rows: Sequence[Row], lost: list[float], settings: Evaluate, seed: i
     voting = all(
         "key" in s for drawn in samples for s in drawn
     )  # an episode has no answer that others could share
-    for k in [k for k in settings.k if k <= settings.samples]:
+    fewest = min([settings.samples, *map(len, samples)])  # none, where a method measures texts its own way
+    for k in [k for k in settings.k if k <= fewest]:
         passed = [pass_at_k(len(drawn), sum(s["correct"] for s in drawn), k) for drawn in samples]
         found[f"pass@{k}"] = proportion(passed + lost, settings.bootstrap, seed)._asdict()
         if k > 1 and voting:

@@ -7,6 +7,8 @@ structure of the equation" is no reference, nor is a noun that the question uses
 import re
 from typing import Literal
 
+LEAD_INS, LEAD_IN = 2, 200  # lines, characters of one
+
 What = Literal["plan", "feedback", "hint"]
 
 _THE = r"(?:the|this|that|these|our|your|my)\s+(?:[\w-]+\s+){0,2}?"
@@ -34,6 +36,7 @@ _PATTERNS: dict[What, tuple[str, ...]] = {
         r"(?:was|is|sa(?:id|ys)|had|has|made|contain(?:s|ed)|gave|incorrectly|mistakenly)\b",
         r"\b(?P<noun>corrected|revised)\s+(?:answer|solution|version)\b",
         r"\bI\s+(?P<noun>apologi[sz]e)\b",
+        r"\b(?:wrong|incorrect)\s+(?P<noun>step)\s+(?:\w+\s+)?(?:mended|fixed|corrected)\b",
         r"(?:按照|根据)(?:上述|上面的?|这个|该|您的|你的)?(?P<noun>反馈)",
     ),
     "hint": (
@@ -62,3 +65,17 @@ def mention(what: What, text: str, question: str = "") -> str:
             if not noun or noun not in asked:
                 return " ".join(match[0].split())
     return ""
+
+
+def without_lead_in(what: What, text: str, question: str = "") -> str:
+    """Return `text` without first lines that introduce or head it with a reference to `what`, such as "Here
+    is the corrected solution:". Without them it may stand alone.
+    """
+    for _ in range(LEAD_INS):
+        line, _, rest = text.lstrip().partition("\n")
+        bare = line.strip().strip("*_#: \t\uff1a")
+        introduces = line.rstrip(" *_").endswith((":", "\uff1a")) or line.startswith(("#", "**"))
+        if not rest.strip() or not introduces or len(bare) > LEAD_IN or not mention(what, bare, question):
+            return text
+        text = rest.lstrip("\n")
+    return text

@@ -4,6 +4,7 @@ Drop reasons: too_short, too_long, not_a_question, malformed_number, and near_du
 or another new question (ROUGE-L). Source: self-instruct (Wang et al. 2022, arXiv 2212.10560).
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
@@ -22,6 +23,13 @@ MODEL_MADE = (
 # Question marks: Latin, full-width, small, Arabic, Greek, Armenian, Ethiopic; and Japanese without one.
 QUESTION_ENDS = ("?", "\uff1f", "\ufe56", "\u061f", "\u037e", "\u055e", "\u1367", "か。")
 LENGTHS = (0.5, 2.0)  # length limits of a new question, relative to the shortest and the longest known one
+
+_ITEM = re.compile(r"^\s*(?:(?:\*\*|#{1,6}\s+)?\d{1,3}[.):](?:\*\*)?|[-*\u2022])(?:\s+|$)")
+_LABEL = re.compile(
+    r"(?i)^(?:#{1,6}\s+)?(?:\*\*)?(?:new\s+)?(?:task|question|problem|q)(?:\s*#?\d{1,3})?(?:\*\*)?:(?:\*\*)?\s*"
+)
+_FENCE = re.compile(r"^\s*```")
+_QUESTION_KEYS = ("question", "task", "problem", "text", "instruction")
 
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
 _WELL_FORMED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
@@ -50,9 +58,35 @@ def requests(real: list[Known], made: list[Known], proposals: Proposals, seed: i
 
 
 def questions_in(text: str) -> list[str]:
-    """Return the questions of a list, one per line, without numbers, dashes and empty lines."""
-    bare = (re.sub(r"^\s*(?:\d{1,3}[.):]|[-*])(?:\s+|$)", "", line).strip() for line in text.splitlines())
-    return list(dict.fromkeys(line for line in bare if line))
+    """Return the questions of a list, one per line, without numbers, dashes, labels ("Task 1:"), Markdown,
+    quotation marks and empty lines; or the strings of a list in JSON.
+    """
+    lines = _in_json(text) or [line for line in text.splitlines() if not _FENCE.match(line)]
+    return list(dict.fromkeys(line for line in map(_bare, lines) if line))
+
+
+def _bare(line: str) -> str:
+    """Return a question without what a list puts around it."""
+    bare = _ITEM.sub("", line).strip()
+    if label := _LABEL.match(bare):
+        bare = _ITEM.sub("", bare[label.end() :]).strip()
+    if bare.startswith("**") or bare.endswith("**"):
+        bare = bare.replace("**", "").strip()
+    return bare[1:-1].strip() if len(bare) > 1 and bare[0] + bare[-1] in ('""', "\u201c\u201d") else bare
+
+
+def _in_json(text: str) -> list[str]:
+    """Return the strings of a JSON list, or of the one member of each of its objects that is a question."""
+    start, end = text.find("["), text.rfind("]")
+    try:
+        read = json.loads(text[start : end + 1]) if 0 <= start < end else None
+    except (ValueError, RecursionError):
+        return []
+    found = [
+        next((one[key] for key in _QUESTION_KEYS if key in one), "") if isinstance(one, dict) else one
+        for one in (read if isinstance(read, list) else ())
+    ]
+    return [" ".join(one.split()) for one in found if isinstance(one, str)]
 
 
 def well_formed(pool: Callable[[], Iterable[Known]]) -> DatasetStep:

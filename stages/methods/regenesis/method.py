@@ -37,7 +37,7 @@ from stages.methods.regenesis.options import ReGenesisOptions
 from stages.steps import filters, solved, verifiers
 from stages.steps.asking import SOLVE, TASK, as_text, ask, mark_asked_for, statement
 from stages.steps.dedup import question_of
-from stages.steps.mentions import What, mention
+from stages.steps.mentions import What, mention, without_lead_in
 from stages.steps.samples import answer_fields
 
 VERSION = 3
@@ -211,6 +211,8 @@ class ReGenesis(Method):
         made |= answer_fields(
             await self._ask(llm, start, execute, task=task, options=options, structure=given)
         )
+        for what in _shown(start.hint is not None):
+            made["text"] = without_lead_in(what, made["text"], question_of(row))
 
     async def _ask(self, llm: LLM, start: Start, template: str, **variables: Any) -> Completion:
         """Ask once. The answer is among the variables of hinted templates only."""
@@ -243,8 +245,7 @@ class ReGenesis(Method):
         for name, text in texts.items() if self._checks(chain) else ():
             if how := leak(text, chain):
                 return f"answer_leak_in_{name}", f"{how}: {chain['answer']!r}", text
-        shown: tuple[What, ...] = ("plan", "hint") if chain["hinted"] else ("plan",)
-        for what in shown:
+        for what in _shown(chain["hinted"]):
             if phrase := mention(what, chain["text"], question_of(row)):
                 return f"mentions_{what}", f"the path does not stand alone: {phrase!r}", chain["text"]
         return None
@@ -303,6 +304,11 @@ class ReGenesis(Method):
             f"Hinted examples (the answer was shown while the path was written): {hinted} of {total}{share}",
             f"Check that guidelines and structures do not contain the answer: {check}",
         ]
+
+
+def _shown(hinted: bool) -> tuple[What, ...]:
+    """Return what a path's prompt shows beside the question."""
+    return ("plan", "hint") if hinted else ("plan",)
 
 
 def _step(template: str) -> str:

@@ -1,18 +1,15 @@
-"""The critic's verdicts: parsing them, how often it approves, and how right it is by the hidden ground truth.
+"""The critic's verdicts: how often it approves, and how right it is by the hidden ground truth.
 
 Source: SELF (Lu et al. 2023, arXiv 2310.00533).
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
-from pipeline.engines.base import Completion
 from pipeline.errors import StageError
 from pipeline.rows import Row
-from stages.steps.filters import CUT_SHORT
 
 MIN_VERDICTS = 20  # with fewer, approving all of them may be chance
 MIN_WRONG, MIN_FOUND = (
@@ -22,16 +19,6 @@ MIN_WRONG, MIN_FOUND = (
 PROBE = 2000  # verdicts held against the truth
 
 IsRight = Callable[[Row, str], bool | None]  # is a text a right answer to the row's question? None: unknown
-
-
-def read_verdict(feedback: Completion, words: tuple[str, str]) -> bool | None:
-    """Return True if the last line says the first of `words`, False if the second, None if neither."""
-    lines = feedback.text.strip().splitlines()
-    if feedback.finish_reason in CUT_SHORT or not lines:  # truncated feedback lacks its last line
-        return None
-    either = "|".join(map(re.escape, words))
-    match = re.fullmatch(rf"[\W_]*verdict[\W_]+({either})[\W_]*", lines[-1], re.IGNORECASE)
-    return match[1].casefold() == words[0].casefold() if match else None
 
 
 def base_rate(

@@ -34,13 +34,13 @@ from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
 from pipeline.stage import DatasetStep
 from stages import answers
-from stages.methods.self import balance, critic, plan, texts
+from stages.methods.self import balance, critic, plan, texts, verdicts
 from stages.methods.self.annotator import Annotator
 from stages.methods.self.options import WITH_TRUTH, SelfOptions
 from stages.steps import filters, solved, verifiers
 from stages.steps.asking import SOLVE, TASK, ask
 from stages.steps.dedup import question_of
-from stages.steps.mentions import mention
+from stages.steps.mentions import mention, without_lead_in
 from stages.steps.new_questions import questions_in
 from stages.steps.samples import StepSampling, answer_fields
 
@@ -163,9 +163,10 @@ class SelfEvolution(Method):
             return Dropped("empty_answer", "the first answer is blank: there is nothing to critique")
         annotator = self._annotator
         feedback = await (annotator.feedback(row, llm) if meta else self._feedback(row, llm, initial))
-        verdict = critic.read_verdict(feedback, self.options.verdict_words)
-        if verdict is None:
+        words = self.options.verdict_words
+        if (verdict := verdicts.read_verdict(feedback, words)) is None:
             return Dropped("unparsable_feedback", self._expected(), feedback.text)
+        feedback = verdicts.with_last_line(feedback, verdict, words)
         shown = meta and not self.options.annotator
         if quoted := texts.quotes_truth(feedback.text, verdict, row.payload) if shown else "":
             return Dropped("truth_quoted", f"a critic must find it: {quoted!r}", feedback.text)
@@ -174,20 +175,16 @@ class SelfEvolution(Method):
         asked, refining = (
             getattr(self.options.sampling, step).applied_to(llm.sampling) for step in ("feedback", "refine")
         )
-        made = {
-            "feedback": feedback.text.strip(),
-            "feedback_sampling": asked.as_json,
-            "initial_verdict": verdict,
-        }
+        made = {"feedback": feedback.text, "feedback_sampling": asked.as_json, "initial_verdict": verdict}
         made |= answer_fields(refined)
+        made["text"] = text = without_lead_in("feedback", made["text"], question_of(row))
         if meta:
             by = llm.model if self.options.annotator else WITH_TRUTH
             made |= {"annotator": by, "hinted": not self.options.annotator}
         else:
-            text = refined.text.strip()
             check = await self._feedback(row, llm, text) if text else None
             made["check"] = check.text.strip() if check else ""
-            made["approved"] = critic.read_verdict(check, self.options.verdict_words) if check else None
+            made["approved"] = verdicts.read_verdict(check, words) if check else None
         made |= {"initial_model": row.payload["model"], "model": llm.model, "sampling": refining.as_json}
         return Kept([row.child("critique", 0, **made)])
 
@@ -367,7 +364,7 @@ class SelfEvolution(Method):
         limit = StepSampling(max_tokens=self.options.sampling.feedback.applied_to(llm.sampling).max_tokens)
         turns = self._critique_turns(row, text)
         [feedback] = await llm.chat(turns, step=FEEDBACK, sampling=limit.applied_to(sampling))
-        if critic.read_verdict(feedback, self.options.verdict_words) is not False:
+        if verdicts.read_verdict(feedback, self.options.verdict_words) is not False:
             return answer
         return await self._refinement(row, llm, text, feedback, sampling)
 

@@ -2,15 +2,19 @@
 
 An instruction whose answer column holds a demand ("about 150", "range 100-200", "above 100", "below 200") is
 scored by LonGen's length score (arXiv 2410.23933); any other by whether its text passes the rules for long
-texts (1) or not (0).
+texts (1) or not (0). Of several texts for an instruction (evaluate.samples), the mean counts: intervals are
+over instructions.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from pipeline.config import Recipe
+from pipeline.engines.base import Completion
 from pipeline.methods import Stage
+from pipeline.payload import Key, declare
 from pipeline.rows import Kept, Outcome, Row
 from pipeline.runner.llm import LLM
 from stages.methods.self_lengthen.lengths import Demand, words
@@ -20,6 +24,17 @@ from stages.steps.samples import StepSampling
 VERSION = 2
 CONTROL = "self_lengthen/longer"
 LENGTH_SCORE = "length score: "  # followed by the kind of demand
+
+FURTHER = "further_"  # followed by "greedy" or "control"
+declare(
+    {
+        "control": Key("evaluate", "reports", "the measured text of the control prompt"),
+        **{
+            f"{FURTHER}{kind}": Key("evaluate", "reports", "the measured texts after the first")
+            for kind in ("greedy", "control")
+        },
+    }
+)
 
 MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "words": lambda t: t["words"],
@@ -45,20 +60,30 @@ async def _evaluate(
     recipe: Recipe, write: str, control: str | None, role: str, row: Row, llm: LLM
 ) -> Outcome:
     demand = Demand.parse(row.payload["answer"]) if row.payload.get("answer") else None
-    made = {"greedy": await _text(recipe, llm, write, role, row, demand), "samples": []}
+    made = {"samples": [], **await _texts(recipe, llm, "greedy", write, role, row, demand)}
     if control and llm.round == "base":
-        made["control"] = await _text(recipe, llm, control, role, row, None)
+        made |= await _texts(recipe, llm, "control", control, role, row, None)
     return Kept([row.child("evaluate", llm.round, **made)])
 
 
-async def _text(
-    recipe: Recipe, llm: LLM, template: str, role: str, row: Row, demand: Demand | None
+async def _texts(
+    recipe: Recipe, llm: LLM, kind: str, template: str, role: str, row: Row, demand: Demand | None
 ) -> dict[str, Any]:
-    """Return a written text and its measurements; `correct` is its score."""
+    """Return the payload of written and measured texts: the first under `kind`, with the mean score of all as
+    its `correct`.
+    """
     sampling = StepSampling(max_tokens=recipe.evaluate.max_tokens).applied_to(llm.sampling)
-    instruction = row.payload["question"]
-    [written] = await llm.ask(template, sampling=sampling, role=role, instruction=instruction)
-    written = spoken(written)
+    instruction, n = row.payload["question"], 1 + recipe.evaluate.samples
+    written = await llm.ask(template, n=n, sampling=sampling, role=role, instruction=instruction)
+    first, *further = (_measured(spoken(one), instruction, demand) for one in written)
+    if not further:
+        return {kind: first}
+    score = fmean(text["correct"] for text in (first, *further))
+    return {kind: {**first, "correct": score}, FURTHER + kind: further}
+
+
+def _measured(written: Completion, instruction: str, demand: Demand | None) -> dict[str, Any]:
+    """Return a text and its measurements; `correct` is its score."""
     length, why = words(written.text), problem(written.text, instruction, written.finish_reason)
     return {
         "text": written.text,
@@ -72,17 +97,31 @@ async def _text(
     }
 
 
+def texts_of(payload: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """Return an evaluated row's measured texts of a `kind`, "greedy" or "control"; none if it was not
+    asked.
+    """
+    return [payload[kind], *payload.get(FURTHER + kind, ())] if kind in payload else []
+
+
+def mean_of(measure: str, texts: Sequence[dict[str, Any]]) -> float:
+    """Return the mean of a measure over an instruction's texts."""
+    return fmean(MEASURES[measure](text) for text in texts)
+
+
 def measures(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Return a set's measurements besides its score: per text, per kind of demand, and per control text."""
-    texts = [row.payload["greedy"] for row in rows]
-    controls = [row.payload["control"] for row in rows if "control" in row.payload]
-    kinds = sorted({t["demand"] for t in texts if t["demand"]})
-    values = {name: [float(of(t)) for t in texts] for name, of in MEASURES.items()}
+    """Return a set's measurements besides its score, per instruction: of its texts, by kind of demand, and of
+    its control texts.
+    """
+    texts, controls = (
+        [found for row in rows if (found := texts_of(row.payload, kind))] for kind in ("greedy", "control")
+    )
+    scored = [row.payload["greedy"] for row in rows]
+    kinds = sorted({t["demand"] for t in scored if t["demand"]})
+    values = {name: [mean_of(name, t) for t in texts] for name in MEASURES}
     values |= {
-        f"{LENGTH_SCORE}{kind}": [t["correct"] for t in texts if t["demand"] == kind] for kind in kinds
+        f"{LENGTH_SCORE}{kind}": [t["correct"] for t in scored if t["demand"] == kind] for kind in kinds
     }
     if controls:
-        values |= {
-            f"{name}, asked for longer": [float(of(t)) for t in controls] for name, of in MEASURES.items()
-        }
+        values |= {f"{name}, asked for longer": [mean_of(name, t) for t in controls] for name in MEASURES}
     return values

@@ -10,7 +10,7 @@ from pipeline.stage import STAGES
 from pipeline.statistics import paired_difference, quantiles
 from pipeline.store import files, parts
 from pipeline.store.manifest import Manifest
-from stages.methods.self_lengthen.length_evaluation import LENGTH_SCORE, MEASURES
+from stages.methods.self_lengthen.length_evaluation import LENGTH_SCORE, MEASURES, mean_of, texts_of
 from stages.methods.self_lengthen.lengths import words
 from stages.methods.self_lengthen.long_texts import problem, repetition_rate
 from stages.rounds.published_rows import TOO_LONG
@@ -49,17 +49,16 @@ def gather(run: RunDir) -> Iterator[tuple[str, Texts]]:
                 rows = [row.payload for row in run.rows(made)]
                 yield f"round {round_}, extended drafts", [_measure(row, row["draft"]) for row in rows]
                 yield f"round {round_}, extensions", [_measure(row, row["text"]) for row in rows]
-        greedy, control = _evaluated(run, round_)
-        yield _model(round_), list(greedy.values())
-        yield f"{_model(round_)}, asked for longer", list(control.values())
+        for kind, asked in (("greedy", ""), ("control", ", asked for longer")):
+            found = _evaluated(run, round_, kind).values()
+            yield f"{_model(round_)}{asked}", [text for texts in found for text in texts]
 
 
-def _evaluated(run: RunDir, round_: RoundKey) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Return a model's measured texts for the held-out instructions by task: greedy, and asked for longer."""
+def _evaluated(run: RunDir, round_: RoundKey, kind: str) -> dict[str, Texts]:
+    """Return a model's measured texts of a kind for the held-out instructions, by task."""
     folder = run.stage(round_, "evaluate")
     rows = [row.payload for row in run.rows(folder)] if run.manifest(folder) else []
-    greedy, control = ({r["task_id"]: r[kind] for r in rows if kind in r} for kind in ("greedy", "control"))
-    return greedy, control
+    return {row["task_id"]: texts for row in rows if (texts := texts_of(row, kind))}
 
 
 def _measure(made: dict[str, Any], text: str, finish_reason: str = "stop") -> dict[str, Any]:
@@ -82,19 +81,24 @@ def _word_counts(texts: dict[str, Texts]) -> list[str]:
 
 
 def _differences(run: RunDir) -> list[str]:
-    """Compare each trained model's words with the base model's, asked plainly and for longer; paired."""
+    """Compare each trained model's words with the base model's, asked plainly and for longer; paired by
+    instruction.
+    """
     lines, recipe = [], run.recipe()
-    plain, control = _evaluated(run, "base")
+    bases = {"base model": "greedy", "base model, asked for longer": "control"}
+    before = {name: _words(_evaluated(run, "base", kind)) for name, kind in bases.items()}
     for round_ in run.rounds():
-        texts = _evaluated(run, round_)[0] if isinstance(round_, int) else {}
-        after = {i: t["words"] for i, t in texts.items()}
-        for name, base in (("base model", plain), ("base model, asked for longer", control)):
-            before = {i: t["words"] for i, t in base.items()}
-            if n := len(after.keys() & before.keys()):
-                more = paired_difference(before, after, recipe.evaluate.bootstrap, recipe.seed)
+        after = _words(_evaluated(run, round_, "greedy")) if isinstance(round_, int) else {}
+        for name, base in before.items():
+            if n := len(after.keys() & base.keys()):
+                more = paired_difference(base, after, recipe.evaluate.bootstrap, recipe.seed)
                 interval = f"{more.mean:+.0f} [{more.low:+.0f}, {more.high:+.0f}] (n = {n})"
                 lines.append(f"words, {_model(round_)} minus {name}: {interval}")
     return [*lines, ""] if lines else []
+
+
+def _words(texts: dict[str, Texts]) -> dict[str, float]:
+    return {task: mean_of("words", own) for task, own in texts.items()}
 
 
 def _scores(run: RunDir) -> list[str]:

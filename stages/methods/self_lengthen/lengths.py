@@ -3,6 +3,7 @@
 Source: Self-Lengthen (Quan et al. 2024, arXiv 2410.23933) and its benchmark LonGen.
 """
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +19,24 @@ KINDS = {"about": 0.40, "range": 0.25, "above": 0.10, "below": 0.25}  # the shar
 COARSE_SHARE = 0.2  # of demands are rounded to twice the unit
 _UNITS = (2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 _CHARACTER = re.compile("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]")  # ideographs, and Chinese punctuation
+# Thai, Lao, Khmer and Burmese have spaces between clauses, not words. Finding words takes a dictionary.
+_UNSPACED = re.compile("[\u0e01-\u0e5b\u0e81-\u0edf\u1000-\u109f\u1780-\u17ff]")
+UNSPACED_LENGTH = 4.5  # characters of a word of Thai, vowel signs and tone marks included
 
 
 def words(text: str) -> int:
-    """Count words: Chinese characters, punctuation included, and what white space separates in the rest."""
-    return len(_CHARACTER.findall(text)) + len(_CHARACTER.sub(" ", text).split())
+    """Count words: Chinese characters, punctuation included, what white space separates in the rest, and in
+    scripts without spaces as many as the number of characters makes likely.
+    """
+    unspaced, rest = len(_UNSPACED.findall(text)), _CHARACTER.sub(" ", text)
+    if unspaced:
+        rest = _UNSPACED.sub(" ", rest)
+    return len(_CHARACTER.findall(text)) + len(rest.split()) + math.ceil(unspaced / UNSPACED_LENGTH)
+
+
+def is_unspaced(text: str) -> bool:
+    """Tell whether at least half of the words are in a script without spaces, other than Chinese."""
+    return 2 * math.ceil(len(_UNSPACED.findall(text)) / UNSPACED_LENGTH) >= max(1, words(text))
 
 
 def is_chinese(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Rules for whether a long text is fit to train on, and the parts of a text.
 
-Source: Self-Lengthen (Quan et al. 2024, arXiv 2410.23933). Texts of mostly Chinese characters have their own
-constants.
+Source: Self-Lengthen (Quan et al. 2024, arXiv 2410.23933). Texts of mostly Chinese characters, and those in
+Thai and other scripts without spaces, have their own constants.
 """
 
 import re
@@ -11,8 +11,9 @@ from dataclasses import replace
 from pipeline import thoughts
 from pipeline.engines.base import Completion
 from pipeline.ids import unit_interval
-from stages.methods.self_lengthen.lengths import is_chinese
+from stages.methods.self_lengthen.lengths import is_chinese, is_unspaced
 from stages.steps import sentences
+from stages.steps import words as words_of_any_script
 
 Problem = tuple[str, str]  # reason and detail
 
@@ -24,6 +25,7 @@ ENDS_CHINESE = ENDS | frozenset("\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u300
 _OTHER_ENDS = frozenset(sentences.MARKS) - ENDS_CHINESE
 _KANA, _THAI_END = re.compile("[\u3040-\u30ff]"), re.compile(f"[{sentences.UNMARKED}]")
 NGRAM, NGRAM_CHINESE = 10, 13
+NGRAM_UNSPACED = 32  # characters with their marks: about ten words of Thai
 CHATTER = ("revised", "revision", "response", "version", "paragraph")
 HEAD_LINES, TAIL_LINES = 2, 3
 
@@ -77,11 +79,13 @@ def spoken(reply: Completion) -> Completion:
 
 
 def repeated_run(text: str) -> str:
-    """Return the first run of NGRAM words (NGRAM_CHINESE units) that occurs twice, "" if there is none."""
+    """Return the first run of NGRAM words (NGRAM_CHINESE, NGRAM_UNSPACED units) that occurs twice, "" without
+    one.
+    """
     seen = set()
     for run in _runs(text):
         if run in seen:
-            return ("" if is_chinese(text) else " ").join(run)
+            return ("" if is_chinese(text) or is_unspaced(text) else " ").join(run)
         seen.add(run)
     return ""
 
@@ -93,12 +97,17 @@ def repetition_rate(text: str) -> float:
 
 
 def units(text: str) -> Sequence[str]:
-    """Return what runs consist of: words; in Chinese texts characters, with each stretch of ASCII as one."""
-    return _UNIT.findall(text) if is_chinese(text) else text.split()
+    """Return what runs consist of: words; in Chinese texts characters, with each stretch of ASCII as one; in
+    scripts without spaces characters with their marks.
+    """
+    if is_chinese(text):
+        return _UNIT.findall(text)
+    return words_of_any_script.split(text) if is_unspaced(text) else text.split()
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:
-    parts, size = tuple(units(text)), NGRAM_CHINESE if is_chinese(text) else NGRAM
+    size = NGRAM_CHINESE if is_chinese(text) else NGRAM_UNSPACED if is_unspaced(text) else NGRAM
+    parts = tuple(units(text))
     return [parts[i : i + size] for i in range(len(parts) - size + 1)]
 
 

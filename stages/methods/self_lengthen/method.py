@@ -56,16 +56,16 @@ class SelfLengthen(Method):
 
     def __init__(self, recipe: Any) -> None:
         super().__init__(recipe)
-        if recipe.evaluate.samples:
-            raise ConfigError(
-                "evaluate.samples: self_lengthen evaluates one text per instruction; leave it out."
-            )
         if recipe.filters.own:
             raise ConfigError("filters.own: method self_lengthen has rules of its own for texts; remove it.")
         if recipe.train.kind not in ("sft", "dpo", "sft_then_dpo"):
             raise ConfigError(
                 "method self_lengthen has longer and shorter texts, but no wrong ones: train.kind is "
                 f"{recipe.train.kind!r}, expected 'sft', 'dpo' or 'sft_then_dpo'."
+            )
+        if self.options.arm == "drafts" and recipe.train.kind != "sft":
+            raise ConfigError(
+                "method.arm: drafts learns the drafts, which pairs reject: set train.kind to 'sft'."
             )
 
     def stages(self) -> dict[str, Stage]:
@@ -77,7 +77,7 @@ class SelfLengthen(Method):
         longer = {"length_bias": length_biased("words", seed)} if "extensions" in o.length_bias else {}
         extending = {"extensions", "attempts", "micro_iterations", "growth"}
         asking = {"demand_share", "demand_unit", "demand_tries"}
-        written = o.model_dump(mode="json", exclude={*extending, *asking, "noise"})
+        written = o.model_dump(mode="json", exclude={*extending, *asking, "noise", "arm"})
         extended, asked = (
             o.model_dump(include=extending),
             o.model_dump(include={*asking, "instruction_tokens"}),
@@ -92,7 +92,8 @@ class SelfLengthen(Method):
 
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """What a row of a stage asks of the model."""
-        return plan.work(self.options, self.recipe.sampling.max_tokens, stage, round_)
+        texts = 1 + self.recipe.evaluate.samples
+        return plan.work(self.options, self.recipe.sampling.max_tokens, texts, stage, round_)
 
     async def generate(self, row: Row, llm: LLM) -> Outcome:
         """A seed in, the drafts of its new instructions out.
@@ -244,9 +245,11 @@ class SelfLengthen(Method):
 
     def examples(self, row: Row) -> list[Example]:
         """The generator's pair and the extender's; a real demonstration, which nobody extended, has only the
-        first.
+        first. The control learns the draft instead.
         """
         made = row.payload
+        if self._learns_draft(row):
+            return [Example(self._write(made["question"]), [_assistant(made["draft"])], role=GENERATOR)]
         answer = [_assistant(made["text"])]
         pairs = [Example(self._write(made.get("asked", made["question"])), answer, role=GENERATOR)]
         if "draft" in made:
@@ -262,8 +265,17 @@ class SelfLengthen(Method):
             chosen, rejected = ([_assistant(made[name])] for name in ("text", "draft"))
             yield Pair(self._write(made["asked"]), chosen, rejected, row, short)
 
+    def _learns_draft(self, row: Row) -> bool:
+        return self.options.arm == "drafts" and "draft" in row.payload
+
+    def dedup_text(self, row: Row) -> str:
+        """The text that is learnt; a draft may have several extensions."""
+        return row.payload["draft" if self._learns_draft(row) else "text"]
+
     def trained_texts(self, row: Row) -> list[str]:
-        """The text, and the draft in the extender's prompt."""
+        """The text, and the draft in the extender's prompt. In the control too, which learns from the same
+        rows.
+        """
         return [row.payload[name] for name in ("text", "draft") if name in row.payload]
 
     def evaluation(self, name: str | None) -> Stage:
@@ -288,6 +300,8 @@ class SelfLengthen(Method):
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
         """Count the instructions that ask for a length, and those the model worded."""
+        if self.options.arm == "drafts":
+            return ["Control (method.arm: drafts): the texts are drafts that were not extended"]
         wordings = [row.payload["wording"] for row in rows]
         total, asking, own = len(wordings), len(wordings) - wordings.count(""), wordings.count("model")
         return [

@@ -8,8 +8,10 @@ HALF = 0.5  # of max_tokens: what a text is taken to need
 CALLS = 2  # of one extension: its beginning, then its ending
 
 
-def work(options: Any, max_tokens: int, stage: str, round_: int | str) -> Work | None:
-    """Return the work of one row in a stage; `max_tokens` is the recipe's limit of a completion."""
+def work(options: Any, max_tokens: int, texts: int, stage: str, round_: int | str) -> Work | None:
+    """Return the work of one row in a stage; `max_tokens` is the recipe's limit of a completion, `texts` how
+    many a held-out instruction gets.
+    """
     o, text = options, HALF * max_tokens
     if stage == "generate":
         tries, drafts = o.instructions * o.instruction_tries, o.instructions * o.drafts
@@ -27,8 +29,9 @@ def work(options: Any, max_tokens: int, stage: str, round_: int | str) -> Work |
         asked = Asks("self_lengthen/ask_for_length", least, most, max_tokens=o.instruction_tokens)
         return Work((asked,), 1, 1)
     if stage == "publish":  # the generator's example and the extender's
-        return Work((), 0, 2)
+        return Work((), 0, 1 if o.arm == "drafts" else 2)
     if stage.startswith("evaluate"):
-        control = (Asks("self_lengthen/longer"),) if round_ == "base" and stage == "evaluate" else ()
-        return Work((Asks(), *control), 1, 1)
+        is_base = round_ == "base" and stage == "evaluate"
+        control = (Asks("self_lengthen/longer", n=texts),) if is_base else ()
+        return Work((Asks(n=texts), *control), 1, 1)
     return None

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stages.steps.mentions import mention
+from stages.steps.mentions import What, mention, without_lead_in
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_no_plan_is_mentioned(text: str, question: str) -> None:
         "Following the feedback, 20 - 5 is 15.",
         "The previous answer was wrong because it added 5.",
         "Here is the corrected solution: 20 - 5 = 15.",
+        "Here is the solution with the wrong step mended: 20 - 5 = 15.",
         "I apologize for the mistake. 20 - 5 = 15.",
         "根据反馈，20 - 5 = 15。",
     ],
@@ -86,6 +87,43 @@ def test_no_feedback_is_mentioned(text: str, question: str) -> None:
 )
 def test_a_given_answer_is_mentioned(text: str) -> None:
     assert mention("hint", text, "How much is 20 - 5?")
+
+
+SOLUTION = "20 - 5 = 15.\n\nSo 15 are left:\n\\boxed{15}"
+
+
+@pytest.mark.parametrize(
+    ("what", "lines"),
+    [
+        ("feedback", "Here is the corrected solution:\n\n"),
+        ("feedback", "Sure! Here's the corrected solution with all its steps:\n"),
+        ("feedback", "### Corrected Solution\n\n"),
+        ("feedback", "**Corrected Solution:**\n\n"),
+        ("feedback", "Here's the revised answer:\n\n**Revised Answer**\n"),
+        ("feedback", "Based on the feedback, this is the whole solution:\n\n"),
+        ("plan", "Sure, following the plan, let's solve it:\n\n"),
+        ("plan", "Using the notes provided, here is the solution:\n"),
+        ("plan", "## Solution according to the plan\n"),
+    ],
+)
+def test_a_line_that_introduces_a_solution_is_cut_off(what: What, lines: str) -> None:
+    assert mention(what, lines + SOLUTION) and not mention(what, SOLUTION)
+    assert without_lead_in(what, lines + SOLUTION) == SOLUTION
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Following the plan, we subtract.\n15", ""),  # a step, not a heading
+        ("Here is the solution:\n15", ""),
+        ("According to the plan:\n15 m", "The plan shows a garden. How wide is it?"),
+        ("15\nThis follows the plan:\n15", ""),
+        ("Following the plan:", ""),
+        ("", ""),
+    ],
+)
+def test_all_else_stays(text: str, question: str) -> None:
+    assert without_lead_in("plan", text, question) == text
 
 
 def test_what_a_task_gives_is_no_hint() -> None:

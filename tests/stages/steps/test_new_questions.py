@@ -108,6 +108,34 @@ def test_a_reply_is_read_line_by_line() -> None:
     assert questions_in(" \n1.\n - \n") == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**1.** How many are 3 and 4?\n**2.** Calculate 7 + 12.",
+        "1. **How many are 3 and 4?**\n2. **Calculate 7 + 12.**",
+        "Task 1: How many are 3 and 4?\n\nTask 2: Calculate 7 + 12.",
+        "1. **Task:** How many are 3 and 4?\n2. **Task:** Calculate 7 + 12.",
+        "**Problem 1**: How many are 3 and 4?\n**Problem 2**: Calculate 7 + 12.",
+        "- Question 1: How many are 3 and 4?\n- Question 2: Calculate 7 + 12.",
+        '1. "How many are 3 and 4?"\n2. "Calculate 7 + 12."',
+        "\u2022 How many are 3 and 4?\n\u2022 Calculate 7 + 12.",
+        "```\n1. How many are 3 and 4?\n2. Calculate 7 + 12.\n```",
+        '```json\n["How many are 3 and 4?", "Calculate 7 + 12."]\n```',
+        'Here: [{"question": "How many are\\n3 and 4?", "answer": 7}, {"question": "Calculate 7 + 12."}]',
+    ],
+)
+def test_questions_as_chat_models_list_them(text: str) -> None:
+    assert questions_in(text) == ["How many are 3 and 4?", "Calculate 7 + 12."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Solve: 3 + 4", "10 + 5: what is it?", "What is [3 + 4] * 2?", "**A** and B?", '"A" and B?', "[1, 2]"],
+)
+def test_what_belongs_to_a_question_stays(text: str) -> None:
+    assert questions_in(text) == [text.replace("**", "")]
+
+
 def test_requests_show_real_and_model_made_questions_and_differ() -> None:
     real, made = (
         [Known(f"r{i}", f"Real {i}?") for i in range(40)],

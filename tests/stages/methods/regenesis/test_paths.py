@@ -10,7 +10,9 @@ from pipeline.prompts import SHIPPED
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.llm import LLM
 from stages.methods.regenesis.method import ReGenesis
+from stages.steps.mentions import mention
 from stages.steps.solved import ANSWERS
+from stages.steps.verifiers import scorer
 from tests.conftest import tiny_recipe
 
 TASK = Row(
@@ -147,3 +149,67 @@ async def test_chains_that_gave_the_answer_away_do_not_count_as_unsolved() -> No
 
 
 G = {"type": "procedure", "text": "a"}
+
+
+BAKER = Row(
+    "b",
+    {
+        "task_id": "b",
+        "question": "A baker packs 24 rolls into bags of 4 and sells a bag for 2 euros. What does he earn?",
+        "answer": "12",
+        "answer_type": "number",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        "1. Find the number of bags.\n2. Find the price of all bags.",
+        "**Step 1:** Find the number of bags.\n**Step 2:** Multiply by the price of a bag.",
+        "### Plan\n1. **Bags**: Divide the rolls by those of a bag.\n2. **Earnings**: Multiply by 2 euros.",
+        '```json\n{"steps": ["Find the bags", "Find the earnings"]}\n```',
+        "Sure! Here is a plan:\n\n1. Total rolls: 24\n2. Rolls in a bag: 4\n3. Bags = rolls / rolls in a bag",
+        "1) Number of bags = 24 / 4\n2) Earnings = number of bags * 2",
+        "Let x be the number of bags; x = 24/4. The total is 2x.",
+        "10. Find the bags.\n11. Find the price.\n12. Check.",
+        "Step 11: Find the bags.\nStep 12: Find the price, then state the total.",
+        "1. Find how many bags there are.\n2. The final answer is the total: **final answer in euros**.",
+        "The answer is the product of bags and price. Answer: [your answer]",
+        "1. Divide.\n2. Multiply.\n3. Put it in \\boxed{answer}.",
+    ],
+)
+async def test_plans_in_the_forms_of_chat_models_give_nothing_away(structure: str) -> None:
+    [row], _ = await chains(method(), BAKER, structure=structure)
+    assert isinstance(row, Row) and row.payload["leak_check"] == "passed", row
+
+
+STEPS = "1. **Bags**: 24 / 4 = 6\n2. **Earnings**: 6 * 2 = 12"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"Let's solve it step by step.\n\n{STEPS}\n\nThe final answer is \\boxed{{12}}.",
+        f"Sure! Following the plan:\n\n{STEPS}\n\\[\\boxed{{12}}\\]",
+        f"Based on the notes, the solution is:\n\n{STEPS}\n\n**Final Answer:** \\boxed{{12\\text{{ €}}}}",
+        f"## Solution according to the plan\n\n{STEPS}\n\nHe earns $\\boxed{{\\$12}}$.",
+        f"{STEPS}\n\n### Final Answer\n\\(\\boxed{{12}}\\) euros",
+        f"Facts of the question: 24 rolls, bags of 4.\n{STEPS}\n\\[ \\boxed{{12.00}} \\]",
+        f"{STEPS}\n\n**Answer:** 12 euros",
+        f"{STEPS}\nFinal answer: 12",
+        f"{STEPS}\n\\boxed{{6 * 2 = 12}}",
+    ],
+)
+async def test_paths_in_the_forms_of_chat_models_are_kept_and_stand_alone(path: str) -> None:
+    [row], _ = await chains(method(), BAKER, execute=path)
+    assert isinstance(row, Row), row
+    text = row.payload["text"]
+    assert STEPS in text and not mention("plan", text) and scorer("ground_truth")(row.payload).correct
+
+
+async def test_a_path_that_refers_to_the_plan_within_its_steps_is_dropped() -> None:
+    [dropped], _ = await chains(
+        method(), BAKER, execute=f"As the plan says, we divide.\n{STEPS}\n\\boxed{{12}}"
+    )
+    assert isinstance(dropped, Dropped) and dropped.reason == "mentions_plan"

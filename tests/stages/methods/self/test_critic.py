@@ -1,61 +1,10 @@
-"""Verdicts: read or refused, counted, and held against a ground truth that decided nothing."""
-
-import re
+"""Verdicts: counted, and held against a ground truth that decided nothing."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.engines.base import Completion
 from pipeline.errors import StageError
 from pipeline.rows import Row
-from stages.methods.self.critic import base_rate, quality, read_verdict
-
-WORDS = ("correct", "incorrect")
-
-
-def said(text: str, finish: str = "stop") -> Completion:
-    return Completion(text, finish, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        ("It is 3.\nVerdict: correct", True),
-        ("It is 3.\nVerdict: incorrect", False),
-        ("**Verdict: Correct.**  \n", True),
-        ("verdict = INCORRECT", False),
-        ("Verdict: correct\nSo we are done.", None),
-        ("It is 3. Verdict: correct", None),
-        ("Verdict: not correct", None),
-        ("Verdict: correct or incorrect", None),
-        ("Verdict: correctly", None),
-        ("Verdict: in", None),
-        ("The verdict is correct", None),
-        ("correct", None),
-        ("", None),
-        (" \n ", None),
-    ],
-)
-def test_a_verdict_is_the_last_line_and_nothing_else(text: str, verdict: bool | None) -> None:
-    assert read_verdict(said(text), WORDS) is verdict
-
-
-def test_a_verdict_that_was_cut_off_is_none() -> None:
-    for how in ("length", "max_tokens", "content_filter"):  # by any server's name
-        assert read_verdict(said("Verdict: correct", how), WORDS) is None
-
-
-def test_other_words() -> None:
-    words = ("acceptable", "needs work")
-    assert read_verdict(said("Too long.\nVerdict: needs work"), words) is False
-    assert read_verdict(said("Verdict: acceptable"), words) is True
-    assert read_verdict(said("Verdict: correct"), words) is None
-
-
-@given(st.text(), st.sampled_from([("correct", "incorrect"), ("a+b", "(")]))
-def test_any_text_is_read_without_an_error(text: str, words: tuple[str, str]) -> None:
-    assert read_verdict(said(text), words) is None or re.search("verdict", text, re.IGNORECASE)
+from stages.methods.self.critic import base_rate, quality
 
 
 def rows(*approved: bool | None, initial: bool = False) -> list[Row]:

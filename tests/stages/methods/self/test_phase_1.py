@@ -9,8 +9,8 @@ from pipeline.prompts import SHIPPED
 from pipeline.protocols import UNTRAINED
 from pipeline.rows import Row
 from stages import answers
-from stages.methods.self.critic import read_verdict
 from stages.methods.self.texts import is_bare
+from stages.methods.self.verdicts import read_verdict
 from tests.stages.methods.self.scripted import (
     ENDPOINT,
     NO,

@@ -20,6 +20,7 @@ from stages.methods.self_lengthen.lengths import (
     demand_for,
     draw_demand,
     is_chinese,
+    is_unspaced,
     keep_probability,
     length_biased,
     length_score,
@@ -38,10 +39,22 @@ from stages.methods.self_lengthen.lengths import (
         ("第1章：开始", 6),  # the colon counts
         ("「好」", 3),
         ("ＡＢＣ", 3),  # full-width forms count one by one
+        ("\u092f\u0939 \u0917\u093e\u0901\u0935 \u0939\u0948\u0964", 3),  # Hindi
     ],
 )
 def test_words(text: str, count: int) -> None:
     assert words(text) == count
+
+
+# The first article of human rights: 14 words of Thai, in two clauses.
+THAI = "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกัน ในเกียรติศักดิ์และสิทธิ"
+
+
+def test_words_of_a_script_without_spaces_are_estimated_not_taken_for_one() -> None:
+    assert words(THAI) == pytest.approx(14, abs=2)
+    assert words(f"{THAI} 2,000 km") == words(THAI) + 2
+    assert is_unspaced(THAI) and is_unspaced(f"{THAI} by the UN") and not is_chinese(THAI)
+    assert not is_unspaced("A word of Thai: \u0e21\u0e35.") and not is_unspaced("")
 
 
 def test_which_texts_are_chinese() -> None:

@@ -66,6 +66,14 @@ def test_texts_in_other_scripts_end_with_their_own_marks(text: str) -> None:
     assert reason(f"{text},") == "unfinished"
 
 
+def test_a_thai_text_that_repeats_itself_is_found_and_one_with_a_frequent_word_is_not() -> None:
+    """Without spaces, a whole clause would be a word, and ten of them would have to come again."""
+    clause = "".join(chr(0x0E01 + 7 * i % 40) for i in range(60))
+    assert reason(f"{clause} {clause}") == "repetition"
+    others = (clause[i:] + clause[:i] for i in (0, 13, 29))
+    assert reason(" ".join(f"{other[:20]}\u0e01\u0e23\u0e38\u0e07" for other in others)) is None
+
+
 def test_fault_5_the_real_finish_reason_counts() -> None:
     assert reason("A whole sentence.", "", "length") == "truncated"
     assert reason("  \n ", "", "stop") == "empty_text"

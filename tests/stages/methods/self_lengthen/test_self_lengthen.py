@@ -15,6 +15,7 @@ from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError, EngineDied, EngineError
 from pipeline.rows import Dropped, Kept, Row
 from pipeline.runner.llm import LLM
+from stages.methods.self_lengthen.instructions import near_duplicates
 from stages.methods.self_lengthen.lengths import Demand, words
 from stages.methods.self_lengthen.long_texts import problem
 from stages.methods.self_lengthen.method import SelfLengthen
@@ -290,6 +291,31 @@ async def test_a_row_teaches_both_roles() -> None:
     ], "a demonstration teaches to write alone"
 
 
+async def test_the_control_learns_the_draft_for_the_same_bare_instruction() -> None:
+    m = method(demand_share=1, demand_tries=0, arm="drafts")
+    [row] = await made(m.ask_for_length(await extension(0), model(plain)))
+    [example] = m.examples(row)
+    assert example.prompt[-1]["content"] == "Write on kites." != row.payload["asked"], (
+        "the length that is asked for is the extension's"
+    )
+    assert example.completion[0]["content"] == row.payload["draft"] and example.role == "generator"
+    twin = await extension(1)
+    assert m.dedup_text(row) == m.dedup_text(twin), "a draft is learnt once, however often it was extended"
+    assert method().dedup_text(row) != method().dedup_text(twin)
+    assert m.examples(Row("d", {"question": "Q?", "text": "A."})) == method().examples(
+        Row("d", {"question": "Q?", "text": "A."})
+    )
+
+
+def test_arms_differ_in_nothing_before_publishing() -> None:
+    """They share the stages, and a run of an older version is resumed."""
+    ours, control = method(), method(arm="drafts")
+    for name, stage in ours.stages().items():
+        assert stage.config == control.stages()[name].config and "arm" not in stage.config
+    assert "arm" not in ours.options.fingerprint() and control.options.fingerprint()["arm"] == "drafts"
+    assert ours.work("publish", 1).most == 2 and control.work("publish", 1).most == 1
+
+
 async def test_a_long_text_is_preferred_to_its_draft() -> None:
     m = method(demand_share=0.5, demand_tries=1)
     rows = [(await made(m.ask_for_length(await extension(i), model(plain))))[0] for i in range(10)]
@@ -308,8 +334,8 @@ async def test_a_long_text_is_preferred_to_its_draft() -> None:
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="longer and shorter texts, but no wrong ones"):
         tiny_recipe(method={"name": "self_lengthen"}, train={"kind": "kto"})
-    with pytest.raises(ConfigError, match=r"evaluate\.samples"):
-        tiny_recipe(method={"name": "self_lengthen"}, evaluate={"samples": 4})
+    with pytest.raises(ConfigError, match="drafts, which pairs reject"):
+        tiny_recipe(method={"name": "self_lengthen", "arm": "drafts"}, train={"kind": "sft_then_dpo"})
     with pytest.raises(ConfigError, match="did you mean 'micro_iterations'"):
         tiny_recipe(method={"name": "self_lengthen", "micro_iteration": 4})
 
@@ -327,6 +353,19 @@ def test_the_recipe_that_ships_and_its_prompts() -> None:
         assert all(str(n) in r["question"] for n in Demand.parse(r["answer"]).numbers)
     seeds = [json.loads(line)["instruction"] for line in Path(recipe.tasks.path).read_text().splitlines()]
     assert len(set(seeds)) == 44 and recipe.accumulate.policy == "all"
+
+
+def test_held_out_instructions_of_the_evidence_recipe_say_no_length_and_are_no_seeds() -> None:
+    recipe = load_recipe("jobs/recipes/evidence/self_lengthen.yaml")
+    paths = (recipe.held_out.source.path, recipe.tasks.path)
+    held_out, seeds = ([json.loads(line) for line in Path(path).read_text().splitlines()] for path in paths)
+    asked = [row["instruction"] for row in held_out]
+    assert len(asked) == 60 and {Demand.parse(row["wanted"]) for row in held_out} == {Demand("above", (400,))}
+    assert not any(char.isdigit() for text in asked for char in text)
+    texts = {(0, row["instruction"]): row["instruction"] for row in seeds}
+    texts |= {(1, text): text for text in asked}
+    assert len(texts) == len(seeds) + 60 and not near_duplicates(texts, 0.4)
+    assert recipe.method["demand_share"] == 0 and recipe.questions_per_round <= len(seeds)
 
 
 def test_adapters_need_a_method_with_roles_and_lora() -> None:

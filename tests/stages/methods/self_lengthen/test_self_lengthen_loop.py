@@ -16,6 +16,7 @@ from pipeline.config import build_recipe
 from pipeline.rundir import RunDir
 from pipeline.stage import STAGES
 from pipeline.store import request_log
+from stages.methods.self_lengthen.length_evaluation import texts_of
 from stages.methods.self_lengthen.lengths import Demand, words
 from stages.methods.self_lengthen.method import SelfLengthen
 from stages.reports.table import rounds_table
@@ -72,6 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, in_process: None, tiny_mo
         },
         evaluate={
             "bootstrap": 100,
+            "samples": 1,
             "sets": {
                 "lengths": {"source": "jsonl", "path": str(folder / "prompts.jsonl"), "answer_type": "text"}
             },
@@ -144,12 +146,11 @@ def test_fault_9_long_examples_are_left_out_one_by_one_and_nothing_is_cut(finish
 def test_evaluation_measures_lengths_beside_a_control(finished: RunDir, capsys: Any) -> None:
     base, after = (json.loads(Path(finished.evaluation(r)).read_text()) for r in ("base", 1))
     texts = [row.payload for row in finished.rows(finished.stage("base", "evaluate"))]
-    found = base["measures"]
-    assert (
-        base["n"] == 6
-        and found["words"]["max"] == max(t["greedy"]["words"] for t in texts)
-        and found["passes rules"]["mean"] == base["greedy"]["mean"]
-    )
+    found, counts = base["measures"], [[t["words"] for t in texts_of(row, "greedy")] for row in texts]
+    assert {len(both) for both in counts} == {2} and any(one != other for one, other in counts)
+    assert base["n"] == found["words"]["n"] == 6, "an instruction counts once, with its mean"
+    assert found["words"]["max"] == max(sum(both) / 2 for both in counts)
+    assert found["passes rules"]["mean"] == base["greedy"]["mean"] and "pass@1" not in base
     assert (
         found["words, asked for longer"]["mean"] > found["words"]["mean"]
         and "words, asked for longer" not in after["measures"]
@@ -160,10 +161,11 @@ def test_evaluation_measures_lengths_beside_a_control(finished: RunDir, capsys: 
         "length score: above",
     } and scores["n"] == 4
     expected = [
-        Demand.parse(row.payload["answer"]).score(words(row.payload["greedy"]["text"]))
+        Demand.parse(row.payload["answer"]).score(words(text["text"]))
         for row in finished.rows(finished.stage("base", "evaluate-lengths"))
+        for text in texts_of(row.payload, "greedy")
     ]
-    assert scores["greedy"]["mean"] == pytest.approx(sum(expected) / 4)
+    assert scores["greedy"]["mean"] == pytest.approx(sum(expected) / 8)
     assert after["against_base"]["round"] == "base"
     rounds_table(finished)
     assert "length score" in " ".join(capsys.readouterr().out.split())
@@ -191,6 +193,9 @@ def test_the_report_is_in_the_run(finished: RunDir) -> None:
     )
     for line in (*expected, *further):
         assert line in report, report
+    [line] = [line for line in report.splitlines() if line.startswith("base model, asked for longer ")]
+    assert line.split()[5] == "12" and "minus base model, asked for longer: " in report
+    assert "(n = 6)" in report, "paired by instruction, over its two texts"
     filtered = finished.manifest(finished.stage(1, "filter"))
     refused = sum(filtered.rows_dropped.values())
     asked = [
@@ -264,3 +269,21 @@ async def test_both_kinds_of_pairs_are_published_together_or_by_role(
         assert {row_id.endswith("-1") for row_id, e in extends.items() if not e} == (
             {False} if name != "sft-extender" else set()
         )
+
+
+@pytest.mark.train
+async def test_the_control_publishes_drafts_of_the_same_rows(finished: RunDir, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "drafts")
+    shutil.copytree(finished.root, run.root)
+    for made in ("datasets", "rounds/001/publish"):
+        shutil.rmtree(run.path(made))
+    Path(run.path("run.yaml")).unlink()
+    settings = finished.recipe().model_dump(mode="json")
+    recipe = run.freeze(build_recipe({**settings, "method": {**settings["method"], "arm": "drafts"}}))
+    await Loop(run, recipe).publish(1)
+    verified = {row.payload["draft"] for row in run.rows(run.stage(1, "verify"))}
+    learnt = load_from_disk(run.dataset("sft-generator", 1))["train"]["completion"]
+    drafts = [turns[0]["content"] for turns in learnt]
+    assert drafts and set(drafts) == verified and len(drafts) == len(verified)
+    card = Path(run.dataset("sft-generator", 1), "README.md").read_text()
+    assert "Control (method.arm: drafts)" in card
