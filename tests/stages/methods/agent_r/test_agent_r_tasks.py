@@ -101,7 +101,7 @@ def test_fault_18_a_test_task_gets_no_tree() -> None:
 
 
 def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
-    m = method()
+    m = method(evaluate_steps=6)
 
     async def steady(request: Request) -> list[Completion]:
         assert request.n == 1
