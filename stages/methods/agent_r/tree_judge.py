@@ -67,12 +67,13 @@ class TreeJudge:
 
     def _reach(self, node: Node) -> Iterator[Node]:
         """Yield the nodes below a node, itself included, and those below others with the same states."""
-        had = {self._tree.nodes[i].state for i in self._tree.ancestors(node) if i != node.id}
+        done = {self._tree.nodes[i].state for i in self._tree.ancestors(node) if i != node.id}
         reached, waiting = {node.id}, [node]
         while waiting:
             at = waiting.pop()
             yield at
-            twins = () if at.state in had else self._same[at.state]
+            twins = () if at.state in done else self._same[at.state]
+            done.add(at.state)
             new = [
                 n for n in (*map(self._tree.nodes.__getitem__, at.children), *twins) if n.id not in reached
             ]
