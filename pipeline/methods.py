@@ -32,6 +32,8 @@ class Options(BaseModel):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     # Options that runs of older versions lack: at their default they are no part of a fingerprint.
     late: ClassVar[tuple[str, ...]] = ()
+    # What a run.yaml without the option meant when it was written: options whose default does something else.
+    former: ClassVar[dict[str, Any]] = {}
     name: str
 
     @model_validator(mode="before")

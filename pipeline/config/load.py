@@ -4,6 +4,7 @@ import copy
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -72,6 +73,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str | Override] = ()) -> R
         raise ConfigError(
             f"{path}: no such recipe. selfloop's own recipes are jobs/recipes/*.yaml."
         ) from None
+    if _is_dumped(data):  # a run.yaml, which a branch or a later start reads
+        _fill_former(data)
+        _fill_former_options(data["method"])
     before = copy.deepcopy(data.get("method"))
     set_by = _apply_all(data, overrides)
     if ("method", "preset") in set_by:
@@ -127,6 +131,7 @@ def _sources(recipe: Recipe) -> Iterator[tuple[Loc, Source]]:
 def stored_recipe(path: str) -> Recipe:
     """Read the run.yaml of a run. Raises FileNotFoundError, DamagedError, or ConfigError for a bad value."""
     data, lines = stored_data(path)
+    _fill_former_options(data["method"])
     return build_recipe(data, lambda loc: _place(path, lines, {}, loc))
 
 
@@ -136,8 +141,7 @@ def stored_data(path: str) -> tuple[dict[str, Any], dict[Loc, int]]:
         data, node = _read(path)
         lines = _lines(path, node)
         # dump_recipe spells out every value and ends the last line: defaults must not fill a gap.
-        runner = data.get("runner")
-        if not isinstance(runner, dict) or "engine_pool" not in runner or missing(data):
+        if not _is_dumped(data):
             raise ConfigError(f"{path}: the file is cut off, its last sections are missing")
         if not files.read_bytes(path).endswith(b"\n"):
             raise ConfigError(f"{path}: the file is cut off in its last line")
@@ -146,13 +150,30 @@ def stored_data(path: str) -> tuple[dict[str, Any], dict[Loc, int]]:
             f"{e}\nselfloop wrote this file when the run was started. Restore it from a backup, or start "
             "again in a new run directory."
         ) from None
+    _fill_former(data)
+    return data, lines
+
+
+def _is_dumped(data: dict[str, Any]) -> bool:
+    """Tell whether `dump_recipe` wrote all of this."""
+    runner = data.get("runner")
+    return isinstance(runner, dict) and "engine_pool" in runner and not missing(data)
+
+
+def _fill_former(data: dict[str, Any]) -> None:
     for (*sections, key), former in _FORMER.items():
         at: Any = data
         for section in sections:
             at = at.setdefault(section, {}) if isinstance(at, dict) else None
         if isinstance(at, dict):
             at.setdefault(key, former)
-    return data, lines
+
+
+def _fill_former_options(method: dict[str, Any]) -> None:
+    """Complete a stored method's options by what was meant without them (Options.former)."""
+    with suppress(ConfigError, AttributeError, KeyError):  # no such method: said where the recipe is built
+        for key, former in registry.resolve("method", method["name"]).Options.former.items():
+            method.setdefault(key, former)
 
 
 def missing(data: dict[str, Any]) -> list[str]:

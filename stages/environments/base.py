@@ -14,9 +14,9 @@ from stages.environments.actions import Move, one_line
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-REFLECT = (
-    "reflect"  # an action of every environment, with which the model admits a mistake; it changes nothing
-)
+# An action of every environment, with which the model admits a mistake. It changes nothing and is no step of
+# the game, nor of an evaluated episode.
+REFLECT = "reflect"
 REFLECT_REPLY = "Noted."
 _REFLECTION = re.compile(rf"\s*{REFLECT}\b", re.IGNORECASE)
 

@@ -6,11 +6,13 @@ Overlap of word n-grams is the usual measure (GPT-3 used n = 13).
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from pipeline.ids import digest
 from pipeline.rows import Dropped, Row
 from pipeline.stage import DatasetStep
+from stages.environments import find
 from stages.steps.words import split
 
 TEMPLATE_RUN = 5
@@ -23,7 +25,7 @@ class Asked(NamedTuple):
     """A question, and what is asked with it: `beside` are its options and the turns before it.
 
     `disjoint`: it is a task of an environment, whose train and test tasks differ by construction although
-    their texts are alike, so that only an equal text is a leak.
+    their texts are alike, so that only an equal text is a leak (unless Environment.disjoint_splits says no).
     """
 
     question: str
@@ -34,8 +36,9 @@ class Asked(NamedTuple):
     def of(cls, payload: Mapping[str, Any]) -> "Asked":
         """Return what the payload of a task, or of an answer to it, asks."""
         turns = (turn["content"] for turn in payload.get("turns") or ())
-        disjoint = (payload.get("source") or {}).get("source") == "environment"
-        return cls(payload["question"], (*(payload.get("options") or ()), *turns), disjoint)
+        return cls(
+            payload["question"], (*(payload.get("options") or ()), *turns), _is_apart_by_itself(payload)
+        )
 
     def keys(self) -> tuple[str, str]:
         """Return the question's words, without and with what is beside it; "" for a question without any."""
@@ -125,6 +128,19 @@ def digest_of(questions: Iterable[Asked]) -> str:
 def is_searched_anew(asked: Asked) -> bool:
     """Tell whether versions before `Asked` searched for this question otherwise than this one."""
     return bool(asked.beside) or asked.disjoint or split(asked.question) != asked.question.split()
+
+
+def _is_apart_by_itself(payload: Mapping[str, Any]) -> bool:
+    """Tell whether a task's environment keeps its train and test tasks apart."""
+    if (payload.get("source") or {}).get("source") != "environment":
+        return False
+    name = (payload.get("entry") or {}).get("environment")
+    return name is None or _disjoint_splits(name)
+
+
+@cache
+def _disjoint_splits(environment: str) -> bool:
+    return find(environment).disjoint_splits
 
 
 def _asked(question: str | Asked) -> Asked:

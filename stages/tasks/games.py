@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.config import Source
 from pipeline.console import progress as console
 from pipeline.errors import DataError
-from stages.environments import Environment, EnvTask, Split, find, make
+from stages.environments import Environment, EnvTask, Split, make
 from stages.tasks.records import BadRow, RawRow, Repeat
 
 SOURCE = "environment"
@@ -52,11 +52,6 @@ def environment(source: Source, seed: int) -> Iterator[RawRow | BadRow | Repeat]
                 raise DataError(f"environment {env.name} has {text}.")
     finally:
         env.close()
-
-
-def has_disjoint_splits(source: Source) -> bool:
-    """Tell whether tasks of `source` cannot be held-out ones, by Environment.disjoint_splits."""
-    return source.source == SOURCE and find(source.dataset or "").disjoint_splits
 
 
 def inherit_environment(demonstrations: Source, tasks: Source) -> Source:

@@ -121,11 +121,11 @@ def test_both_sizes_differ_in_sizes_alone(name: str) -> None:
 
 @pytest.mark.train
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*(f"laptop/{name}" for name in SCRIPTS), "evidence/agent_r"])
 def test_a_round_from_data_to_evaluation(
     name: str, in_process: None, tiny_model: Path, tmp_path: Path
 ) -> None:
-    recipe, run = small(f"laptop/{name}", tmp_path, tiny_model), RunDir(tmp_path / "run")
+    recipe, run = small(name, tmp_path, tiny_model), RunDir(tmp_path / "run")
     asyncio.run(Loop(run, run.freeze(recipe)).iterate(1))
     after = files.read_json(run.evaluation(1))
     assert after["n"] and after["failed"] == 0

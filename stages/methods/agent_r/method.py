@@ -19,32 +19,30 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from pipeline.engines.base import Message, Sampling
+from pipeline.engines.base import EngineSection, Message, Sampling
 from pipeline.errors import ConfigError
 from pipeline.ids import digest, unit_interval
 from pipeline.methods import Example, Method, Stage
-from pipeline.protocols import Work
+from pipeline.protocols import UNTRAINED, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM, together
 from stages.environments import REFLECT
 from stages.environments import find as find_environment
 from stages.methods.agent_r import plan
-from stages.methods.agent_r.episodes import LONGEST_LOOP, play
+from stages.methods.agent_r.episodes import play
 from stages.methods.agent_r.options import AgentROptions
-from stages.methods.agent_r.records import judged_episode, make_record, transcript
+from stages.methods.agent_r.records import episode_measures, judged_episode, make_record, transcript
 from stages.methods.agent_r.search import (
-    CUT_OFF,
-    REFUSED,
-    Game,
     Games,
     SearchSettings,
     Tree,
     record_facts,
     search,
+    search_counts,
     search_facts,
 )
-from stages.methods.agent_r.step_judge import JUDGE, OracleJudge, StepJudge
+from stages.methods.agent_r.step_judge import JUDGE, Judge, OracleJudge, StepJudge
 from stages.methods.agent_r.trajectories import (
     Pair,
     PairRules,
@@ -55,15 +53,23 @@ from stages.methods.agent_r.trajectories import (
     steps_of,
     transition,
 )
+from stages.methods.agent_r.tree_judge import TreeJudge
 from stages.tasks.games import LEARN_FROM, SOURCE
 from stages.tasks.general import General
 
 VERSION = 2
 JUDGE_VERSION = 3
 SEARCH_VERSION = 4
-EPISODE_VERSION = 3
+EPISODE_VERSION = 4
+FORMER_EPISODE_VERSION = 3  # reflections are steps
 RULES, REFLECTION = "agent_r/rules", "agent_r/reflect"
 SENTENCES = 10  # in REFLECTION
+JUDGES = {
+    "policy": "the model itself",
+    "untrained": "the untrained model",
+    "tree": "the search tree",
+    "oracle": "the solver of the environment",
+}
 
 
 class AgentR(Method):
@@ -116,8 +122,9 @@ class AgentR(Method):
         pairing = {"arm", "beta", "alpha", "pairs_per_bad", "pairs_per_task", "good_per_task"}
         record = o.model_dump(mode="json", include={*pairing, "reason", "judge", "judge_tokens"})
         record |= {"oracle": 2} if o.judge == "oracle" else {}  # version of how it judges
+        record |= {"reading": 2} if o.model_judges else {}  # and of how a judgement is read
         record["reflections"] = digest(self.prompts.source(REFLECTION))
-        judged = (JUDGE,) if o.arm in ("agent_r", "revision_only") and o.judge == "policy" else ()
+        judged = (JUDGE,) if o.model_judges else ()
         searching, splicing = {**tree, **environment}, {"record_steps": o.record_steps}
         replaying = {"alpha": o.alpha, **environment}
         return {
@@ -130,6 +137,10 @@ class AgentR(Method):
     def work(self, stage: str, round_: RoundKey) -> Work | None:
         """What a row of a stage asks of the model."""
         return plan.work(self.options, self.recipe.evaluate.samples, stage)
+
+    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
+        """The untrained model where it is the judge."""
+        return UNTRAINED if stage == "critique" and self.options.judge == "untrained" else None
 
     def _environment(self) -> dict[str, Any]:
         """Return what the environment's texts and rewards depend on, beside the tasks themselves."""
@@ -159,7 +170,7 @@ class AgentR(Method):
         )
         async with self._games.play(task) as game:
             tree = await search(llm, game, self.question(row), settings)
-            counts = _counts(tree, game)
+            counts = search_counts(tree, game)
         if tree.root.end:
             limit = llm.sampling.max_tokens
             return Dropped("cut_off", f"all {o.width} first turns hit {limit} tokens (sampling.max_tokens)")
@@ -191,7 +202,8 @@ class AgentR(Method):
             async with self._games.play(row.payload["entry"]) as game:
                 records = await self._revisions(row, OracleJudge(game), tree, chosen)
         else:
-            judge = StepJudge(llm, row.payload["question"], o.judge_tokens)
+            asked = StepJudge(llm, row.payload["question"], o.judge_tokens)
+            judge = TreeJudge(tree, alpha, o.beta) if o.judge == "tree" else asked
             records = await self._revisions(row, judge, tree, chosen)
         if o.arm != "revision_only":
             good.sort(key=lambda leaf: unit_interval(self.recipe.seed, "good", row.id, leaf.id))
@@ -202,17 +214,15 @@ class AgentR(Method):
             return Dropped("no_pair", f"{len(good)} good leaves, none of them better by more than {o.beta:g}")
         return Kept(records)
 
-    async def _revisions(
-        self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, chosen: Sequence[Pair]
-    ) -> list[Row]:
+    async def _revisions(self, row: Row, judge: Judge, tree: Tree, chosen: Sequence[Pair]) -> list[Row]:
         return await together(self._revision(row, judge, tree, pair) for pair in chosen)
 
-    async def _revision(self, row: Row, judge: StepJudge | OracleJudge, tree: Tree, pair: Pair) -> Row:
+    async def _revision(self, row: Row, judge: Judge, tree: Tree, pair: Pair) -> Row:
         bad, good = tree.path(pair.bad), tree.path(pair.good)
         first_bad: int | None = None
         judgements: list[dict[str, Any]] = []
         if self.options.arm != "direct_revision":
-            first_bad, judgements = await judge.first_bad(bad, pair.prefix)
+            first_bad, judgements = await judge.first_bad(bad, pair.prefix, good[pair.prefix :])
         t = transition(pair.prefix, bad, first_bad)
         draw = unit_interval(self.recipe.seed, "reflection", row.id, pair.good.id, pair.bad.id)
         number = int(draw * SENTENCES)
@@ -317,8 +327,11 @@ class AgentR(Method):
         return self._episodes(self.resume)
 
     def _episodes(self, function: Any) -> Stage:
-        config = {"depth": self.options.depth, **self._environment()}
-        return Stage(row=function, prompts=(RULES,), config=config, version=EPISODE_VERSION)
+        o = self.options
+        old = o.evaluate_steps == "depth"  # as older versions play and record it
+        limit = {"depth": o.depth} if old else {"steps": o.steps, "free_reflections": o.free_reflections}
+        version = FORMER_EPISODE_VERSION if old else EPISODE_VERSION
+        return Stage(row=function, prompts=(RULES,), config=limit | self._environment(), version=version)
 
     async def evaluate(self, row: Row, llm: LLM) -> Outcome:
         """One held-out task in, one row with its judged episodes out."""
@@ -343,24 +356,17 @@ class AgentR(Method):
     ) -> dict[str, Any]:
         limit = self.recipe.evaluate.max_tokens or self.recipe.sampling.max_tokens
         sampling = Sampling(temperature=temperature, max_tokens=limit, stop=self.recipe.sampling.stop)
-        question, depth = self.question(row), self.options.depth
+        question, o = self.question(row), self.options
         async with self._games.play(row.payload["entry"]) as game:
-            return judged_episode(await play(llm, game, question, depth, sampling, RULES, before, sample))
+            played = await play(
+                llm, game, question, o.steps, sampling, RULES, before, sample, o.free_reflections
+            )
+        return judged_episode(played)
 
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:
-        """Score, steps, share of possible actions, and loops by length of the greedy episodes."""
+        """Score, steps, share of possible actions, reflections, and loops of the greedy episodes."""
         greedy = [row.payload["greedy"] for row in rows if "actions" in row.payload["greedy"]]
-        if not greedy:
-            return {}
-        return {
-            "score": [g["score"] for g in greedy],
-            "steps": [float(len(g["actions"])) for g in greedy],
-            "executed": [g["executed"] / len(g["actions"]) for g in greedy],
-            **{
-                f"loops of {n}": [float(g["loops"][n - 1]) for g in greedy]
-                for n in range(1, LONGEST_LOOP + 1)
-            },
-        }
+        return episode_measures(greedy, bool(self.options.free_reflections)) if greedy else {}
 
     def verified_by(self, round_: int) -> str:
         """The environment."""
@@ -373,24 +379,9 @@ class AgentR(Method):
             kinds.append(row.payload["kind"])
             judged += bool(row.payload.get("first_bad"))
         counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds))) or "none"
-        judge = "the model itself" if self.options.judge == "policy" else "the solver of the environment"
+        judge = JUDGES[self.options.judge]
         revisions = kinds.count("revision")
         return [
             f"Records: {counted}",
             f"First bad step found by {judge}: in {judged} of {revisions} revisions",
         ]
-
-
-def _counts(tree: Tree, game: Game) -> dict[str, Any]:
-    """Return what a search cost and reached, for payload["search"]."""
-    made, leaves = len(tree.nodes) - 1, tree.leaves()
-    steps = game.steps + game.replayed
-    return {
-        "llm_calls": sum(bool(n.children) or n.end in (REFUSED, CUT_OFF) for n in tree.nodes),
-        "environment_steps": steps,
-        "states_restored": game.restored,
-        "children": made,
-        "steps_per_child": round(steps / made, 3) if made else 0.0,
-        "leaves": len(leaves),
-        "best_reward": max((leaf.reward for leaf in leaves), default=0.0),
-    }

@@ -1,16 +1,19 @@
 """Options of the method `agent_r`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.methods import Options
 from stages.tasks.general import General
 
+FREE_REFLECTIONS = 5  # of an episode; a player that only ever reflects has to come to an end
+
 
 class AgentROptions(Options):
     """Options of `agent_r`; the defaults are the paper's sizes."""
 
+    former: ClassVar[dict[str, Any]] = {"evaluate_steps": "depth"}
     name: Literal["agent_r"] = "agent_r"
     arm: Literal["agent_r", "direct_revision", "revision_only", "good_only"] = "agent_r"
     """direct_revision: whole bad episodes, without a judge; revision_only: no good episodes; good_only:
@@ -21,7 +24,12 @@ class AgentROptions(Options):
     simulations: int = Field(8, ge=1)
     """Descents to a leaf, per tree."""
     depth: int = Field(20, ge=1)
-    """Actions in an episode, in search and evaluation."""
+    """Turns of an episode in the search, reflections included."""
+    evaluate_steps: Annotated[int, Field(ge=1)] | Literal["depth"] | None = None
+    """Actions in an episode of evaluation, and after the beginning of a resumed one; reflections are none.
+    Default: twice `depth`. depth: as many turns as in the search, reflections included, which is what runs of
+    older versions measured.
+    """
     exploration: float = Field(0.25, ge=0)
     """c of UCB1; rewards lie within [0, 1]."""
     merge_states: bool = True
@@ -40,8 +48,10 @@ class AgentROptions(Options):
     """A spliced episode with more turns is dropped."""
     reason: Literal["sentence", "judge"] = "sentence"
     """Content of a reflection: one of ten sentences, or the judge's reason for rejecting the step."""
-    judge: Literal["policy", "oracle"] = "policy"
-    """Who looks for the first bad step: the model, or the environment's solver (an upper bound)."""
+    judge: Literal["policy", "untrained", "tree", "oracle"] = "policy"
+    """Who looks for the first bad step: the round's model, the untrained model, the search tree itself
+    (tree_judge.py), or the environment's solver (an upper bound).
+    """
     judge_tokens: int = Field(256, ge=8)
     """Tokens of one judgment."""
     general: General | None = None
@@ -51,6 +61,21 @@ class AgentROptions(Options):
     others unlimited.
     """
 
+    @property
+    def free_reflections(self) -> int:
+        """Reflections of an episode of evaluation that use no step."""
+        return 0 if self.evaluate_steps == "depth" else FREE_REFLECTIONS
+
+    @property
+    def steps(self) -> int:
+        """Actions in an episode of evaluation."""
+        return self.depth if self.evaluate_steps == "depth" else self.evaluate_steps or 2 * self.depth
+
+    @property
+    def model_judges(self) -> bool:
+        """Whether a model is asked for the first bad step."""
+        return self.arm in ("agent_r", "revision_only") and self.judge in ("policy", "untrained")
+
     def fingerprint(self) -> dict[str, Any]:
-        """Everything but the number of concurrent environments."""
-        return self.model_dump(mode="json", exclude={"environments"})
+        """What records depend on: neither the number of concurrent environments nor evaluation."""
+        return self.model_dump(mode="json", exclude={"environments", "evaluate_steps"})

@@ -1,10 +1,11 @@
 """Candidate records of a tree, and judged episodes, as payloads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.ids import row_id
 from pipeline.rows import Row
-from stages.methods.agent_r.episodes import Episode, loops
+from stages.methods.agent_r.episodes import LONGEST_LOOP, Episode, loops
 from stages.methods.agent_r.search import SOLVED
 
 
@@ -44,6 +45,26 @@ def judged_episode(episode: Episode) -> dict[str, Any]:
         "score": episode.reward,
         "actions": episode.actions,
         "executed": episode.executed,
+        "reflections": episode.reflections,
         "end": episode.end,
         "loops": loops(episode.actions),
+    }
+
+
+def episode_measures(episodes: Sequence[dict[str, Any]], reflections: bool) -> dict[str, list[float]]:
+    """Return what `judged_episode` counted, by name; `reflections`: those of its own, beside the steps.
+
+    Episodes of older versions have no such count: their reflections are among the steps.
+    """
+    said = [episode.get("reflections", 0) for episode in episodes]
+    steps = [len(episode["actions"]) - n for episode, n in zip(episodes, said, strict=True)]
+    return {
+        "score": [episode["score"] for episode in episodes],
+        "steps": [float(n) for n in steps],
+        "executed": [episode["executed"] / n for episode, n in zip(episodes, steps, strict=True) if n],
+        **({"reflections": [float(n) for n in said]} if reflections else {}),
+        **{
+            f"loops of {n}": [float(episode["loops"][n - 1]) for episode in episodes]
+            for n in range(1, LONGEST_LOOP + 1)
+        },
     }

@@ -1,12 +1,14 @@
 """Judges that look for the first bad step of a failed episode (Agent-R, arXiv 2501.11425, section 3.1).
 
-The paper's is the current policy. The environment's solver shows what a perfect judge would be worth.
+The paper's is the current policy. One that was trained to act may no longer answer the question: the
+untrained model may. The environment's solver shows what a perfect judge would be worth. See also
+tree_judge.py.
 """
 
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline import thoughts
 from pipeline.engines.base import Sampling
@@ -18,7 +20,26 @@ from stages.methods.agent_r.trajectories import steps_of
 
 JUDGE = "agent_r/judge"
 GOOD, UNCERTAIN, BAD = "good", "uncertain", "bad"
-_JUDGEMENT = re.compile(r"judgement:\s*(good|bad|uncertain)\.?", re.IGNORECASE)
+_MARKUP = r"(?:[^\w\n:\uff1a]|_)*"
+_JUDGEMENT = re.compile(
+    rf"{_MARKUP}judge?ment{_MARKUP}[:\uff1a]{_MARKUP}(good|bad|uncertain)(?![^\W_])[*_`\"')\]]*(.*)",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"[-\u2013\u2014,;:.!(]|because\b", re.IGNORECASE)  # how what follows a label begins
+_LABEL = re.compile(r"\b(?:good|bad|uncertain)\b", re.IGNORECASE)
+
+
+class Judge(Protocol):
+    """Looks for the first bad step of a failed episode."""
+
+    async def first_bad(
+        self, path: Sequence[Node], after: int, good: Sequence[Node]
+    ) -> tuple[int | None, list[dict[str, Any]]]:
+        """Return the first bad step of `path` (from 1) after step `after`, or None; and all judgements.
+
+        `good` is what the good episode did from there on.
+        """
+        ...
 
 
 class StepJudge:
@@ -28,8 +49,10 @@ class StepJudge:
         self._llm, self._task, self._tokens = llm, task, tokens
         self._judging: dict[int, asyncio.Task[dict[str, Any]]] = {}  # by node id
 
-    async def first_bad(self, path: Sequence[Node], after: int) -> tuple[int | None, list[dict[str, Any]]]:
-        """Return the first bad step of `path` (from 1) after step `after`, or None; and all judgements."""
+    async def first_bad(
+        self, path: Sequence[Node], after: int, good: Sequence[Node] = ()
+    ) -> tuple[int | None, list[dict[str, Any]]]:
+        """As `Judge.first_bad`."""
         judgements = []
         for at in range(after + 1, len(path) + 1):
             node = path[at - 1]
@@ -59,7 +82,7 @@ class StepJudge:
             if label := parse_judgement(text):
                 break
         reason = unlabel(" ".join(text.rpartition("\n")[0].split())) if label else ""
-        return _judgement(node, label or UNCERTAIN, text, reason, label is not None)
+        return judgement(node, label or UNCERTAIN, text, reason, label is not None)
 
 
 class OracleJudge:
@@ -73,8 +96,10 @@ class OracleJudge:
     def __init__(self, game: Game) -> None:
         self._game, self._free = game, asyncio.Lock()
 
-    async def first_bad(self, path: Sequence[Node], after: int) -> tuple[int | None, list[dict[str, Any]]]:
-        """As `StepJudge.first_bad`."""
+    async def first_bad(
+        self, path: Sequence[Node], after: int, good: Sequence[Node] = ()
+    ) -> tuple[int | None, list[dict[str, Any]]]:
+        """As `Judge.first_bad`."""
         async with self._free:  # all pairs of a tree share one game
             return await asyncio.to_thread(self._first_bad, path, after)
 
@@ -89,19 +114,24 @@ class OracleJudge:
             bad = before is not None and (left is None or left > before or (left == before and not executed))
             good = before is not None and left is not None and left < before
             text = f"steps to the goal before: {_count(before)}, after: {_count(left)}"
-            judgements.append(_judgement(node, BAD if bad else GOOD if good else UNCERTAIN, text))
+            judgements.append(judgement(node, BAD if bad else GOOD if good else UNCERTAIN, text))
             if bad:
                 return at, judgements
         return None, judgements
 
 
 def parse_judgement(text: str) -> str | None:
-    """Return the label on the last line, None if that line is anything else."""
+    """Return the label on the last line, in any markup, perhaps with a reason after it; None for any other
+    line, and for one that names two labels.
+    """
     match = _JUDGEMENT.fullmatch(text.strip().rpartition("\n")[2].strip())
-    return match[1].lower() if match else None
+    if match is None or _LABEL.search(rest := match[2].strip()) or (rest and not _REASON.match(rest)):
+        return None
+    return match[1].lower()
 
 
-def _judgement(node: Node, label: str, text: str, reason: str = "", read: bool = True) -> dict[str, Any]:
+def judgement(node: Node, label: str, text: str, reason: str = "", read: bool = True) -> dict[str, Any]:
+    """Return a judgement of the step that led to `node`, as stored with a record."""
     step = {"step": node.depth, "node": node.id, "judgement": label}
     return {**step, "reason": reason, "text": text, "read": read}
 

@@ -14,6 +14,7 @@ PAPER: dict[str, Any] = {
     "max_entities": None,
     "max_triples": 2000,
     "check_sections": False,
+    "check_names": False,
     "copy_chars": None,
     "near_duplicate": None,
 }
@@ -34,6 +35,7 @@ class EntiGraphOptions(Options):
     """Options of `entigraph`."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"careful": {}, "paper": PAPER}
+    former: ClassVar[dict[str, Any]] = {"check_names": False}
     name: Literal["entigraph"] = "entigraph"
     preset: Literal["careful", "paper"] = "careful"
     """paper: all pairs, many triples and no filters, as published."""
@@ -66,7 +68,7 @@ class EntiGraphOptions(Options):
     """Drop texts that do not have the sections they were asked for."""
     truncated: Literal["drop", "cut"] = "drop"
     """A text that hit max_tokens is left to filters.drop_truncated, or cut after its last whole sentence."""
-    check_names: bool = False
+    check_names: bool = True
     """Drop texts that do not name their document (half of the words of its title) and all their entities."""
     copy_chars: int | None = Field(200, ge=1)
     """Drop a text that copies a longer run of characters from its document; null: off."""

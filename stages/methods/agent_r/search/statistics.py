@@ -6,10 +6,27 @@ from statistics import fmean
 from typing import Any
 
 from pipeline.rows import Row
+from stages.methods.agent_r.search.game import Game
+from stages.methods.agent_r.search.tree import CUT_OFF, REFUSED, Tree
 
 SUMMED = ("llm_calls", "environment_steps", "states_restored", "children", "leaves")
 UNREADABLE = "unreadable"  # a judgement that cannot be parsed; it counts as uncertain
 SOLVED = 1.0  # reward of an episode that reached its goal
+
+
+def search_counts(tree: Tree, game: Game) -> dict[str, Any]:
+    """Return what a search cost and reached, for payload["search"]."""
+    made, leaves = len(tree.nodes) - 1, tree.leaves()
+    steps = game.steps + game.replayed
+    return {
+        "llm_calls": sum(bool(n.children) or n.end in (REFUSED, CUT_OFF) for n in tree.nodes),
+        "environment_steps": steps,
+        "states_restored": game.restored,
+        "children": made,
+        "steps_per_child": round(steps / made, 3) if made else 0.0,
+        "leaves": len(leaves),
+        "best_reward": max((leaf.reward for leaf in leaves), default=0.0),
+    }
 
 
 def search_facts(kept: Iterable[Row], dropped: Iterable[tuple[str, Row]]) -> dict[str, Any]:

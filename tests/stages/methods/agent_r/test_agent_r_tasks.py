@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import registry
 from pipeline.engines.base import Completion, Request
 from pipeline.errors import ConfigError, DataError
 from pipeline.rows import Dropped, Row
+from pipeline.rundir import RunDir
+from stages.environments import EnvTask
 from stages.methods.agent_r.method import AgentR
+from stages.steps.decontaminate import Asked, held_out
 from stages.tasks import read_demonstrations, read_tasks, split_held_out
-from stages.tasks.games import has_disjoint_splits
+from stages.tasks.freeze import freeze
 from tests.conftest import tiny_recipe
 from tests.stages.methods.agent_r.scripted import METHOD, TASKS, method, model, task_rows
 from tests.stages.methods.agent_r.search.counter import Counter
@@ -101,7 +103,7 @@ def test_fault_18_a_test_task_gets_no_tree() -> None:
 
 
 def test_evaluation_plays_greedily_and_counts_what_was_done() -> None:
-    m = method()
+    m = method(evaluate_steps=6)
 
     async def steady(request: Request) -> list[Completion]:
         assert request.n == 1
@@ -151,12 +153,39 @@ def test_a_demonstration_has_the_turns_of_its_environment() -> None:
     assert m.examples(row)[0].completion[0]["content"] == "Action:\n```\nadd 2\n```"
 
 
-def test_environments_say_that_their_splits_are_disjoint() -> None:
-    class Shared(Counter):
-        disjoint_splits = False
+class Wordy(Counter):
+    """Its tasks differ in the last words of a long text."""
 
-    registry.register("environment", "shared", f"{__name__}:shared_counter")
-    globals()["shared_counter"] = Shared
-    for name, disjoint in ((TASKS["dataset"], True), ("crafting", True), ("shared", False)):
-        assert has_disjoint_splits(tiny_recipe(tasks={**TASKS, "dataset": name}).tasks) is disjoint
-    assert not has_disjoint_splits(tiny_recipe().tasks)
+    name = "wordy"
+
+    def reset(self, task: EnvTask) -> str:
+        kitchen = "You are in a kitchen with a stove, a sink, a table, two chairs, a cupboard and a lamp."
+        return f"{kitchen} {super().reset(task)}"
+
+
+class Shared(Wordy):
+    disjoint_splits = False
+
+
+@pytest.mark.parametrize(("cls", "kept"), [("Wordy", 8), ("Shared", 0)])
+def test_tasks_of_disjoint_splits_share_words_without_a_leak(run: RunDir, cls: str, kept: int) -> None:
+    """Neither freezing nor publishing searches them for words of held-out tasks; only an equal text is
+    refused.
+    """
+    tasks = {**TASKS, "dataset": f"{__name__}:{cls}", "options": {"train": 8, "test": 1}}
+    recipe = tiny_recipe(tasks=tasks, method=METHOD)
+    rows = read_tasks(recipe.tasks, 0).rows
+    held = [row for row in rows if row.payload["split"] == "test"]
+    if kept:
+        freeze(run, recipe)
+        assert run.manifest(run.tasks("train")).rows_out == kept
+    else:
+        with pytest.raises(DataError, match="shares 13 consecutive words with a held-out question"):
+            freeze(run, recipe)
+    answers = [Row(row.id, {**row.payload, "text": "Action: add 1"}) for row in rows]
+    step = held_out([Asked.of(row.payload) for row in held], 13)
+    reasons = {
+        row.payload["entry"]["id"]: dropped.reason for row, dropped in step(lambda: answers) if dropped
+    }
+    assert reasons.pop("test-0") == "held_out_exact" and len(reasons) == 8 - kept
+    assert set(reasons.values()) <= {"held_out_ngram"}
