@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 from pipeline.engines.base import Completion, Request
+from stages.methods.entigraph.texts import title_of
 
 WORDS = [
     f"{a}{b}"
@@ -47,12 +48,15 @@ def writes(request: Request, index: int) -> str | Completion:
     if step == "entities":
         document = document_of(request)
         return json.dumps(
-            {"summary": f"A summary: {filler(key, 20)}.", "entities": [*named(document), "Atlantis"]}
+            {
+                "summary": f"{title_of(document)}: {filler(key, 20)}.",
+                "entities": [*named(document), "Atlantis"],
+            }
         )
     if step == "relation":
         entities = re.search(r"its entities: (.*?)\. |sentences about (.*?): what", text_of(request))
         entities = (entities[1] or entities[2]).split("; ")
-        title = document_of(request).split("\n")[0]
+        title = title_of(document_of(request))
         sections = [
             f"### {title} in relation to {e}\n{filler(key[i:] + key[:i])}." for i, e in enumerate(entities)
         ]
@@ -62,7 +66,7 @@ def writes(request: Request, index: int) -> str | Completion:
     if step == "judge":
         faithful = int(key[:2], 16) % 4 != 0
         return json.dumps({"unsupported": [] if faithful else ["a claim"], "faithful": faithful})
-    return f"{step} {filler(key)}."
+    return f"{title_of(document_of(request))}: {step} {filler(key)}."
 
 
 def dies_once(request: Request, index: int) -> str | Completion:
