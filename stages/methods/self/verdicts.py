@@ -41,10 +41,10 @@ def with_last_line(feedback: Completion, verdict: bool, words: tuple[str, str]) 
     text = feedback.text.strip()
     last = re.fullmatch(rf"[\W_]*verdict[\W_]+{_either(words)}[\W_]*", text.splitlines()[-1], re.IGNORECASE)
     found = _statements(plain := _plain(text), words)
-    if last and len(found) == 1 and plain == text:
-        return replace(feedback, text=text)
     match = found[0][1]
     before = _MARKS_BEFORE.sub("", plain[: match.start()]).strip()
+    if last and plain == text and (len(found) == 1 or not before):
+        return replace(feedback, text=text)
     body = before or plain[match.end() :].partition("\n")[2].strip()  # a verdict may come first
     return replace(feedback, text=f"{body}\nVerdict: {words[not verdict]}".strip())
 

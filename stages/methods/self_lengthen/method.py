@@ -279,7 +279,7 @@ class SelfLengthen(Method):
         return [row.payload[name] for name in ("text", "draft") if name in row.payload]
 
     def evaluation(self, name: str | None) -> Stage:
-        """Write one text per instruction and measure it."""
+        """Write texts for each instruction and measure them."""
         return length_evaluation.stage(self.recipe, WRITE, name, GENERATOR)
 
     def measures(self, rows: Sequence[Row]) -> dict[str, list[float]]:

@@ -90,6 +90,13 @@ def test_no_verdict_or_two(text: str) -> None:
     assert read_verdict(said(text), WORDS) is None
 
 
+def test_what_follows_a_verdict_is_not_learnt_and_one_said_twice_is_said_once() -> None:
+    goes_on = f"{STEP}\nVerdict: incorrect\n\nTask:\nAnother one\n\nStep 1: 3.\nVerdict: incorrect"
+    assert with_last_line(said(goes_on), False, WORDS).text == f"{STEP}\nVerdict: incorrect"
+    framed = f"The verdict is incorrect.\n{STEP}\nVerdict: incorrect"
+    assert with_last_line(said(framed), False, WORDS).text == framed
+
+
 def test_a_verdict_that_was_cut_off_is_none() -> None:
     for how in ("length", "max_tokens", "content_filter"):  # by any server's name
         assert read_verdict(said("Verdict: correct", how), WORDS) is None
