@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pipeline.engines.base import Completion, Engine, ReplicatedSection, Request
 from pipeline.engines.reaper import Reaper
@@ -31,7 +31,6 @@ class Hanging(Engine):
         folder: str
         times: int = 1
 
-    Config: ClassVar[Any]
     is_endpoint = False
     replicated = True
 
