@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, SelfloopError, nearest, raised_at
 from pipeline.places import CHECKOUT, PROJECT, RECIPES
 from pipeline.rundir import RunDir
 from pipeline.store import files
+from pipeline.store.full import full_disk
 from pipeline.store.lock import run_lock
 from pipeline.trackers import tracked
 
@@ -55,7 +56,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON only")]
 
 # A wrong path on the command line, or a file that was moved.
 BAD_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def job(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,10 +70,8 @@ def job(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as e:
             if e.filename is not None and (isinstance(e, BAD_PATH) or e.errno == errno.ENAMETOOLONG):
                 error = f"{e.filename2 or e.filename}: {e.strerror} ({raised_at(e)})"
-            elif e.errno in FULL:
-                error = (
-                    f"{e}. Everything written so far is kept: make room, then start the same command again."
-                )
+            elif (full := full_disk(e, e.filename or os.getcwd())) is not None:
+                error = full
             else:
                 raise
         except KeyboardInterrupt:
@@ -170,8 +168,11 @@ def _errors_kept(run: RunDir) -> Iterator[None]:
     try:
         yield
     except Exception as e:
+        full = None if isinstance(e, SelfloopError) else full_disk(e, run.root)
         with suppress(Exception):  # a full disk, which is the error itself
-            files.write_json(path, {"error": str(e) or type(e).__name__, "time": time.time()})
+            files.write_json(path, {"error": full or str(e) or type(e).__name__, "time": time.time()})
+        if full:
+            raise SelfloopError(full) from e
         raise
 
 

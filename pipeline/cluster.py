@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def _connect(ray: Any, address: str | None) -> None:
         # If this process is killed, its Ray ends with it, but two helpers look for their head for 60 s.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
         # Without "local", Ray joins the cluster that last ran on this machine, or waits for it.
-        ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        _start(ray)
         return
     check_address(address)
     try:
@@ -66,6 +68,23 @@ def _connect(ray: Any, address: str | None) -> None:
             f"cannot connect to Ray at {address}: {str(e).strip().splitlines()[0]}\n"
             "Is the cluster running (ray status)? Ray has token authentication on by default: set "
             "RAY_AUTH_MODE=token here (the token is in ~/.ray/auth_token on the head node)."
+        ) from None
+
+
+def _start(ray: Any) -> None:
+    """Start Ray on this machine. Raises SelfloopError when it does not come up."""
+    began = time.monotonic()
+    try:
+        ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    except Exception as e:  # Ray raises Exception itself for a node that is not there in time
+        with suppress(Exception):
+            ray.shutdown()  # it ends what had already started
+        why = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise SelfloopError(
+            f"Ray did not start on this machine ({time.monotonic() - began:.0f} s): {why}\n"
+            "Most often the machine is busy, or has little memory or no room in /tmp and /dev/shm: "
+            "`selfloop doctor` looks at all three, and Ray's own logs are in /tmp/ray/session_latest/logs. "
+            "Nothing finished is lost: start the same command again."
         ) from None
 
 

@@ -183,6 +183,8 @@ class TrainDisplay:
 
     def update(self, line: dict[str, Any]) -> None:
         """Show one progress line."""
+        if note := line.get("note"):
+            console.print(f"  {self._title}: {note}", markup=False)
         info = f"loss {line['loss']:.3f}{rewards(line)}, {line['tokens_per_second']:.0f} tok/s"
         if self._bar:
             self._bar.show(completed=line["step"], total=line["total"], info=escape(info))

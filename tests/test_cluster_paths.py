@@ -88,3 +88,20 @@ def test_a_dead_address_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch, pre
         address = f"{prefix}127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(SelfloopError, match=rf"cannot connect to Ray at {address}: no answer"):
             cluster.connect(address)
+
+
+def test_a_local_ray_that_does_not_come_up_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises a plain Exception of many lines; what had started is ended."""
+    ended: list[bool] = []
+
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nmore\nlines")
+
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(SelfloopError, match=r"did not start .*timed out during startup\.\nMost often.*again"):
+        cluster.connect()
+    assert ended

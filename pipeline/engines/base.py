@@ -157,7 +157,7 @@ class ReplicatedSection(EngineSection):
     """Base of the sections of engines that run as replicas in Ray actors (Engine.replicated)."""
 
     may_change: ClassVar[tuple[str, ...]] = (
-        *("request_timeout", "replicas", "cpu_cores", "gpus", "start_timeout"),
+        *("request_timeout", "replicas", "cpu_cores", "gpus", "start_timeout", "heartbeat_seconds"),
     )
     request_timeout: PositiveFloat | None = None
     """Seconds per request, in the engine's queue included. Default: none; see runner.no_progress_seconds."""
@@ -168,6 +168,9 @@ class ReplicatedSection(EngineSection):
     """GPUs per replica. Default: what the model's parallelism needs, or 0 on a cluster without GPUs."""
     start_timeout: PositiveFloat = 900
     """Seconds within which the engine must be ready, loading of the model included."""
+    heartbeat_seconds: PositiveFloat | None = 600
+    """An engine with requests in flight that finishes none, makes no tokens and does not answer for this long
+    is ended and started again, once per stage; the second time the stage stops. Null: never."""
 
     def gpus_needed(self) -> float:
         """Return the GPUs per replica on a cluster that has GPUs, unless `gpus` is set."""
@@ -226,6 +229,16 @@ class Engine(ABC):
         does.
         """
         return ""
+
+    def progress(self) -> int:
+        """Return a number that changes when work on its requests goes on, such as decoding steps so far.
+
+        Requests that finish are counted elsewhere.
+        """
+        return 0
+
+    async def ping(self) -> None:  # noqa: B027 - optional
+        """Return as soon as what computes the answers says that it is there, whatever it is busy with."""
 
     def release(self, row: str) -> None:  # noqa: B027 - optional
         """Forget a row that is finished."""

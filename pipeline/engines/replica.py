@@ -41,7 +41,7 @@ class EngineReplica:
         self._engine: Engine | None = None
         self._model: ModelRef | None = None
         self._loading = asyncio.Lock()
-        self._running = 0  # requests
+        self._running = self._finished = 0  # requests
 
     async def load(
         self, model: ModelRef | None, trust_remote_code: bool = False, force: bool = False
@@ -119,6 +119,23 @@ class EngineReplica:
             raise
         finally:
             self._running -= 1
+            self._finished += 1
+
+    @ray.method(concurrency_group="pulse")
+    async def pulse(self) -> tuple[int, int, bool]:
+        """Return the requests under way, a number that changes when they get on, and whether a model is being
+        loaded.
+
+        Its concurrency group has a thread of its own: this is answered while an engine that starts blocks the
+        event loop of the others.
+        """
+        engine = self._engine
+        return self._running, self._finished + (engine.progress() if engine else 0), self._loading.locked()
+
+    async def ping(self) -> None:
+        """Return when the engine says that it is there."""
+        if self._engine is not None:
+            await self._engine.ping()
 
     async def status(self) -> tuple[ModelRef | None, EngineStatus]:
         """Return the loaded model, and how busy the engine is."""
@@ -159,7 +176,7 @@ def start_replicas(
         cpus = config.cpu_cores or (1 if gpus else max(n["Resources"].get("CPU", 0) for n in nodes))
     named = {"namespace": NAMESPACE, "lifetime": "detached"} if name else {}
     return [
-        ray.remote(EngineReplica)
+        ray.remote(concurrency_groups={"pulse": 1})(EngineReplica)
         .options(
             num_cpus=cpus,
             num_gpus=gpus,

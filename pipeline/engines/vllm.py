@@ -47,6 +47,7 @@ class VllmClient(Engine):
         self._on_cpu = False
         self._hidden: re.Pattern[str] | None = None
         self._queue = EngineStatus(0, 0)
+        self._steps = 0
 
     @classmethod
     def create(cls, config: Any, model: ModelRef, **options: Any) -> Self:
@@ -144,6 +145,18 @@ class VllmClient(Engine):
         """Return the last report of vLLM's scheduler, which counts sequences, not requests."""
         return self._queue if self._open else replace(self._queue, running=0, waiting=0)
 
+    def progress(self) -> int:
+        """Return the steps of vLLM's scheduler so far."""
+        return self._steps
+
+    async def ping(self) -> None:
+        """Ask vLLM's EngineCore, a process of its own, which answers between two steps.
+
+        AsyncLLM.check_health does not ask it.
+        """
+        if self._engine is not None:
+            await self._engine.is_sleeping()
+
     async def close(self) -> None:
         """Shut the engine down and make sure that none of its processes is left."""
         if self._engine is not None:
@@ -164,6 +177,7 @@ class VllmClient(Engine):
             def log_engine_initialized(self) -> None: ...
 
             def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+                client._steps += 1
                 if (now := scheduler_stats) is not None:
                     before, cache = (
                         client._queue,

@@ -15,7 +15,8 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from pipeline import cluster
 from pipeline.display import StageDisplay
 from pipeline.engines.base import EngineStatus
-from pipeline.errors import EngineError, SelfloopError, StageError
+from pipeline.engines.heartbeat import end_hanging
+from pipeline.errors import EngineError, EngineLost, SelfloopError, StageError
 from pipeline.retries import EARLY_FAILURES, SUSPECT_GROUP, WORKER_STARTS
 from pipeline.rows import Failed, Row
 from pipeline.runner.job import StageRun
@@ -77,16 +78,16 @@ class Crew:
         source = chain(first, rows)
         cluster.connect(self._settings.address)
         before = await self._job.queue()
-        poller = asyncio.create_task(self._poll())
+        watchers = [asyncio.create_task(self._poll()), asyncio.create_task(self._end_hanging())]
         tasks = [asyncio.create_task(self._feed(source, finished)) for _ in range(self._settings.workers)]
         try:
-            await _all_or_first_error(tasks, poller)
+            await _all_or_first_error(tasks, watchers)
             tasks.append(asyncio.create_task(self._retry_suspects()))
-            await _all_or_first_error(tasks[-1:], poller)
+            await _all_or_first_error(tasks[-1:], watchers)
         finally:
-            for task in (*tasks, poller):
+            for task in (*tasks, *watchers):
                 task.cancel()
-            await asyncio.gather(*tasks, poller, return_exceptions=True)
+            await asyncio.gather(*tasks, *watchers, return_exceptions=True)
             for member in self._members:
                 ray.kill(member.actor)
             self._display.stop()
@@ -275,6 +276,19 @@ class Crew:
             self._say_trouble(requests)
             self._watch(total.rows_in + requests)
 
+    async def _end_hanging(self) -> None:
+        def say(what: str) -> None:
+            self._display.note(what)
+            self._moved = (time.monotonic(), self._moved[1])  # a start takes long: it is progress
+
+        try:
+            await end_hanging(self._job.pools, say)
+        except EngineLost as e:
+            raise StageError(
+                f"{self._folder}: {e}. Finished work is kept; rerun the same command to resume, with a "
+                "higher engine.heartbeat_seconds if the engine is only slow."
+            ) from e
+
     def _say_trouble(self, requests: int) -> None:
         """Say once that an engine is waited for, and once that it answers again; `requests` are finished.
 
@@ -348,13 +362,13 @@ async def _call(ref: Any) -> Any:
         raise
 
 
-async def _all_or_first_error(needed: list[asyncio.Task[None]], forever: asyncio.Task[None]) -> None:
-    """Wait for the `needed` tasks; the first error of any of them, or of the never-ending one, is raised at
+async def _all_or_first_error(needed: list[asyncio.Task[None]], forever: list[asyncio.Task[None]]) -> None:
+    """Wait for the `needed` tasks; the first error of any of them, or of a never-ending one, is raised at
     once.
     """
     left = set(needed)
     while left:
-        done, _ = await asyncio.wait({*left, forever}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({*left, *forever}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         left -= done

@@ -34,10 +34,14 @@ class StageRun:
         """Where the row function's parts go: dataset steps read them there and write the stage's own."""
         return files.join(self.folder, "rows") if self.stage.row and self.stage.steps else self.folder
 
+    @property
+    def pools(self) -> list[EngineHandle]:
+        """The engines that the stage asks and that run as replicas, each once."""
+        handles = [handle for handle in (self.engine, *self.seats.values()) if handle and handle.replicas]
+        return list({id(handle.replicas[0]): handle for handle in handles}.values())
+
     async def queue(self) -> EngineStatus | None:
         """Return the load of all replicas that the stage asks, each once; None where that is unknown."""
-        handles = [handle for handle in (self.engine, *self.seats.values()) if handle and handle.replicas]
-        apart = {id(handle.replicas[0]): handle for handle in handles}
-        found = [status for handle in apart.values() if (status := await handle.queue())]
+        found = [status for handle in self.pools if (status := await handle.queue())]
         counts = [(s.running, s.waiting, s.looked_up, s.found) for s in found]
         return EngineStatus(*map(sum, zip(*counts, strict=True))) if counts else None

@@ -29,6 +29,7 @@ from pipeline.runner.llm import LLM, Other
 from pipeline.stage import Stage
 from pipeline.store import lock, request_log
 from pipeline.store.files import exists, join
+from pipeline.store.full import full_disk
 from pipeline.store.parts import Counts, PartWriter
 
 StageFactory = Callable[[Recipe], Stage]
@@ -323,6 +324,9 @@ class StageWorker:
                     self._fresh.chunks.append(chunk)
 
     def _cannot_write(self, e: Exception) -> None:
+        if full := full_disk(e, self._spec.folder):
+            self._problem = StageError(full)
+            return
         what = str(e) if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
         self._problem = StageError(
             f"{self._spec.folder}: cannot be written: {what}. What was "

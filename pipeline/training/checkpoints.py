@@ -1,6 +1,7 @@
 """Checkpoints known to be complete: a process can be killed at any moment, also while it writes one."""
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -8,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ray.train
 import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipeline.store.files import read_json, sync_folder, write_json
+from pipeline.training.progress import ProgressWriter
+
+logger = logging.getLogger(__name__)
 
 MARK = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -34,6 +39,29 @@ class MarkComplete(TrainerCallback):
                 os.fsync(f.fileno())
         sync_folder(str(folder))
         write_json(str(folder / MARK), {str(f.relative_to(folder)): f.stat().st_size for f in files})
+
+
+class SaveWhenPreempted(TrainerCallback):
+    """Writes a checkpoint at once when Ray Train says that a worker's node will be taken away, and says so.
+
+    The training goes on: Ray Train starts its workers again when the node is gone, and the same call resumes
+    from this checkpoint.
+    """
+
+    def __init__(self, progress: ProgressWriter) -> None:
+        self._saved, self._progress = False, progress
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._saved:
+            return
+        info = ray.train.get_preemption_info()  # all workers ask at every step, and get the same answer
+        if info is not None:
+            self._saved = control.should_save = control.should_log = True
+            note = f"a node is being taken away; writing a checkpoint at step {state.global_step}"
+            logger.warning(note)
+            self._progress.note = note
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pipeline.publish.kinds import SFT
 from pipeline.retries import TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
+from pipeline.store.full import full_disk
 from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
@@ -40,6 +41,7 @@ CPU_ALLOCATOR = {
     "MALLOC_TOP_PAD_": "500000000",
 }
 GPU_SECONDS = 20
+CHECKPOINT_BYTES = 12  # per parameter: weights and both of Adam's moments, in fp32
 _LOG_LINES = 15
 # What the others say when a worker dies, by way of gloo and NCCL.
 _PEER_GONE = ("gloo/transport", "closed by peer", "reset by peer", "NCCL", "remote worker")
@@ -207,6 +209,9 @@ def _worker(config: dict[str, Any]) -> None:
 def _explain(rank: int, error: BaseException, config: dict[str, Any]) -> StageError:
     if isinstance(error, SelfloopError):
         return StageError(f"training: {error}")
+    checkpoint = CHECKPOINT_BYTES * folder_size(config["model"]).parameters / 2**20
+    if full := full_disk(error, config["arguments"]["output_dir"], f"up to {checkpoint:,.0f} MiB"):
+        return StageError(f"training: {full}")
     hint = " Lower train.micro_batch_size." if "out of memory" in str(error).lower() else ""
     return StageError(
         f"training failed in worker {rank}: {type(error).__name__}: {error}.{hint}\n{_log_end(config, rank)}"

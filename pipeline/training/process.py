@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.store.files import atomic_folder
 from pipeline.training.build import build_trainer, gathered_model
-from pipeline.training.checkpoints import alone, last_complete
+from pipeline.training.checkpoints import SaveWhenPreempted, alone, last_complete
+from pipeline.training.progress import ProgressWriter
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def train_loop(config: dict[str, Any]) -> None:
 def run_worker(config: dict[str, Any]) -> None:
     """Do one worker's part of a training, in a process group if there are several."""
     trainer = build_trainer(config)
+    told = next(c for c in trainer.callback_handler.callbacks if isinstance(c, ProgressWriter))
+    trainer.add_callback(SaveWhenPreempted(told))
     checkpoint = _agreed(last_complete(trainer.args.output_dir))
     start = f"resuming from {checkpoint}" if checkpoint else "starting afresh"
     logger.info("%d examples, %s", len(trainer.lengths), start)

@@ -31,6 +31,7 @@ class ProgressWriter(TrainerCallback):
         self.tokens_before, self.seconds_before = 0, 0.0
         self.began = self.logged = time.monotonic()
         self.tokens_logged = 0
+        self.note = ""  # what the next line has to tell people
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -69,10 +70,11 @@ class ProgressWriter(TrainerCallback):
             "seconds": round(self.seconds_before + now - self.began, 3),
             "tokens_per_second": round((seen - self.tokens_logged) / max(now - self.logged, 1e-6), 1),
             **{name: logs[name] for name in REWARDS if name in logs},
+            **({"note": self.note} if self.note else {}),
         }
         with open(self.path, "ab") as f:
             f.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-        self.logged, self.tokens_logged = now, seen
+        self.logged, self.tokens_logged, self.note = now, seen, ""
 
 
 @contextmanager

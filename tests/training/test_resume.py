@@ -109,3 +109,29 @@ def test_resume_after_driver_kill(
     assert read_json(str(work / "train.json"))["steps"] == 54
     assert re.search(r"resuming from .*checkpoint-(\d+)", (work / "logs" / "worker.0.log").read_text())
     assert all(step > steps - 1 for step in resumed_at(work))
+
+
+def test_a_checkpoint_when_the_node_is_taken_away(
+    make_spec: Callable[..., TrainSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, at the step at which Ray Train tells; the run says so, and goes on to the same end."""
+    from pipeline.training.checkpoints import MarkComplete
+
+    asked: list[int] = []
+    saved: list[int] = []
+    lines: list[dict[str, Any]] = []
+
+    def told() -> object:
+        asked.append(1)
+        return object() if len(asked) >= 4 else None
+
+    def note_step(self: MarkComplete, args: Any, state: Any, control: Any, **_: Any) -> None:
+        saved.append(state.global_step)
+
+    monkeypatch.setattr("ray.train.get_preemption_info", told)
+    monkeypatch.setattr(MarkComplete, "on_save", note_step)
+    with training_in_process():
+        result = train(make_spec(save_steps=100), lines.append)
+    assert result.steps == 9 and 4 in saved and not set(saved) & {1, 2, 3, 5, 6, 7, 8}
+    noted = {line["step"]: line["note"] for line in lines if "note" in line}
+    assert noted == {4: "a node is being taken away; writing a checkpoint at step 4"}
