@@ -20,8 +20,8 @@ class TreeJudge:
     than `beta` above its own. A step is
 
     - good if a leaf that is good enough is below it, or below another node with the state of one below it
-      (which the search merged). States that the episode had been in before do not count: a step back, or one
-      that changes nothing, gains nothing;
+      (which the search merged). After a step back, or one that changes nothing, only leaves below it count:
+      whatever else can be reached could be reached before;
     - uncertain if there is none, but the good episode takes the same action later, so that only the order
       differs; as often as it takes it, only if it could be executed, and not as the last one;
     - bad otherwise.
@@ -66,16 +66,18 @@ class TreeJudge:
         return self._found[node.id]
 
     def _reach(self, node: Node) -> Iterator[Node]:
-        """Yield the nodes below a node, itself included, and those below others with the same states."""
+        """Yield the nodes below a node, itself included, and those below others with the same states; after
+        a step that led back, only those below it.
+        """
         done = {self._tree.nodes[i].state for i in self._tree.ancestors(node) if i != node.id}
+        merged = node.state not in done
         reached, waiting = {node.id}, [node]
         while waiting:
             at = waiting.pop()
             yield at
-            twins = () if at.state in done else self._same[at.state]
+            twins = self._same[at.state] if merged and at.state not in done else ()
             done.add(at.state)
-            new = [
-                n for n in (*map(self._tree.nodes.__getitem__, at.children), *twins) if n.id not in reached
-            ]
-            reached.update(n.id for n in new)
+            around = (*(self._tree.nodes[i] for i in at.children), *twins)
+            new = [other for other in around if other.id not in reached]
+            reached.update(other.id for other in new)
             waiting += new

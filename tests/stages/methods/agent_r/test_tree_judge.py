@@ -69,6 +69,10 @@ def test_a_step_that_changes_nothing_or_goes_back_is_bad() -> None:
     [away] = grow(tree, idle, node("away"))
     [bad] = grow(tree, away, node("back", "root", end=DONE))
     assert judged(tree, good, bad) == (1, ["bad"])
+    grow(tree, idle, node("right", "right", end=REPEAT))
+    assert judged(tree, good, bad) == (1, ["bad"]), "that way was open before"
+    grow(tree, idle, node("leap", "goal", reward=1.0, end=DONE))
+    assert judged(tree, good, bad) == (2, ["good", "bad"]), "here it was saved"
 
 
 def test_an_action_that_the_good_episode_takes_later_is_only_in_another_order_once() -> None:
