@@ -169,6 +169,10 @@ class Train(Section):
     """Default: an even share of all cores on a machine without a GPU."""
     gpus_per_worker: float | None = Field(None, ge=0)
     """Default: 1 if there are GPUs."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Compute activations again on the way back instead of keeping them: less memory, a quarter more time.
+    auto does so on a GPU on which the training would not fit otherwise, by the estimate of `--plan`, and
+    never on a CPU."""
     save_steps: PositiveInt = 50
     """Optimizer steps between checkpoints; an interrupted training resumes from the last one."""
     extra: dict[str, Any] = Field(default_factory=dict)

@@ -81,7 +81,7 @@ def trainer_arguments(
         **_kind_arguments(spec, examples, right),
         "bf16": bf16,
         "use_cpu": not use_gpu,
-        "gradient_checkpointing": use_gpu,  # CPUs have memory to spare, and it costs them 10% of their speed
+        "gradient_checkpointing": checkpoints(train, use_gpu),
         "dataloader_pin_memory": use_gpu,
         "ddp_find_unused_parameters": False,  # there are none, and the search walks the graph at every step
         "save_strategy": "steps",
@@ -108,6 +108,13 @@ def micro_batch(train: Train, share: int, answers: int, use_gpu: bool) -> int:
         return train.micro_batch_size
     fit = max(1, (GPU_TOKENS if use_gpu else CPU_TOKENS) // (train.max_length * answers))
     return max(n for n in range(1, min(share, fit) + 1) if share % n == 0)
+
+
+def checkpoints(train: Train, use_gpu: bool) -> bool:
+    """Tell whether to compute activations again. What auto comes to on a GPU is settled before, where the
+    model is known (pipeline.training.workers). CPUs have memory to spare, and it costs them 10% of speed.
+    """
+    return use_gpu if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
 
 
 def most_tokens(train: Train) -> int:
