@@ -23,7 +23,7 @@ from pipeline.retries import MEMORY_HALVINGS, TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.training import memory
-from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
+from pipeline.training.arguments import token_budget, trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
@@ -103,6 +103,7 @@ def worker_config(spec: TrainSpec, data: TrainingData, use_gpu: bool, threads: i
         "merge": not spec.role,
         "precision": spec.train.precision,
         "attention": spec.train.attention,
+        "micro_batch_tokens": token_budget(spec),
         "threads": threads,
         "out": spec.out,
         "progress": str(work / "progress.jsonl"),

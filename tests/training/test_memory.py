@@ -63,6 +63,16 @@ def test_a_second_time_it_says_what_to_set(
         train(make_spec())
 
 
+def test_half_the_tokens_help_only_above_the_longest_example() -> None:
+    config = {
+        "kind": "sft",
+        "micro_batch_tokens": 2048,
+        "arguments": {MICRO: 8, STEPS: 1, "max_length": 1024},
+    }
+    assert halved(config) == {"micro_batch_tokens": 1024}
+    assert halved(config | {"micro_batch_tokens": 1024}) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "micro", "steps", "expected"),
     [

@@ -34,12 +34,16 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "one": {"workers": 1},
     "two": {"workers": 2},
     "shared": {"workers": 2, "shard": "full"},
+    "by tokens": {"workers": 1, "micro_batch_tokens": 100},
+    "two by tokens": {"workers": 2, "micro_batch_tokens": 100},
+    "shared by tokens": {"workers": 2, "shard": "full", "micro_batch_tokens": 100},
     "packed by one": {"workers": 1, "packing": True, "batch_size": 2},
     "packed by two": {"workers": 2, "packing": True, "batch_size": 2},
 }
 RESUMED = {"shared, begun by one": "one", "one, begun by two": "two", "one, begun shared": "shared"}
 SAME = [
-    *(("two", "one"), ("shared", "one"), ("packed by two", "packed by one")),
+    *(("two", "one"), ("shared", "one"), ("by tokens", "one")),
+    *(("two by tokens", "one"), ("shared by tokens", "one"), ("packed by two", "packed by one")),
     *((name, "one") for name in RESUMED),
 ]
 
