@@ -15,7 +15,7 @@ from pipeline.config import Train, VllmEngine
 from pipeline.engines.cpu import kv_bytes, sizes
 from pipeline.errors import ConfigError
 from pipeline.models import PACKAGED, resolve_model
-from pipeline.training.arguments import micro_batch, most_answers
+from pipeline.training.arguments import checkpoints, micro_batch, most_answers
 
 # Effective FLOP/s of one core, with bf16 instructions and without: vLLM wrote 440 tokens/s on 2 cores with
 # 135M parameters, 239 with 0.5B and 86 with 1.5B; without them 170 with 135M, and training saw 119.
@@ -49,12 +49,13 @@ class ModelSize(NamedTuple):
         width = c.get("head_dim") or c.get("hidden_size", 0) // heads
         return 2 * c.get("num_hidden_layers", 0) * (c.get("num_key_value_heads") or heads) * width * dtype
 
-    def pass_bytes(self, tokens: int, checkpointing: bool) -> int:
+    def pass_bytes(self, tokens: int, checkpointing: bool, gpu: bool = False) -> int:
         """Return the bytes that a training pass over `tokens` tokens keeps, about.
 
         On a CPU as measured (pipeline.engines.pool.training_bytes): 8 vectors of the hidden size and 5 of the
-        inner one in each layer, and 5 numbers for each word of the vocabulary, fp32. With `checkpointing`, as
-        on GPUs, bf16: one vector a layer, one layer at a time, and the words of half of the tokens.
+        inner one in each layer, and 5 numbers for each word of the vocabulary, fp32. With `checkpointing`,
+        bf16: one vector a layer, one layer at a time, and the words of half of the tokens. Without it on a
+        GPU all layers, in 3 bytes a number: products are bf16, norms and residuals fp32.
         """
         c = self.config
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
@@ -62,6 +63,8 @@ class ModelSize(NamedTuple):
         layer = 8 * hidden + 5 * inner
         if checkpointing:
             return tokens * (2 * (layers * hidden + layer) + 4 * words)
+        if gpu:
+            return tokens * (3 * layers * layer + 4 * words)
         return tokens * 4 * (layers * layer + 5 * words)
 
 
@@ -176,7 +179,7 @@ def training_need(size: ModelSize, train: Train, machine: Machine) -> Need:
     trained = _adapter_parameters(size, train.lora.r) if train.lora else size.parameters
     answers = most_answers(train)
     rows = micro_batch(train, max(1, train.batch_size // train.processes), answers, gpu)
-    checkpointing = bool(train.extra.get("gradient_checkpointing", gpu))
+    checkpointing = recomputes(train, gpu)
     weights = size.parameters * (2 if half or frozen else 4) + (4 * trained if lora else 0)
     states = {
         "weights": weights,
@@ -192,13 +195,18 @@ def training_need(size: ModelSize, train: Train, machine: Machine) -> Need:
         **{name: count // train.shards for name, count in states.items()},
         **(layers if train.shards > 1 else {}),
         f"a pass of {rows} x {train.max_length * answers} tokens": size.pass_bytes(
-            rows * answers * train.max_length, checkpointing
+            rows * answers * train.max_length, checkpointing, gpu
         ),
         "the rest": TRAIN_PROCESS,
     }
     available = machine.gpus[0].memory if gpu else machine.memory
     workers = train.processes
     return Need("training", parts, available, 1 if gpu else workers, workers if gpu else 1)
+
+
+def recomputes(train: Train, gpu: bool) -> bool:
+    """Tell whether a training computes activations again; `extra` goes over the setting, as for TRL."""
+    return bool(train.extra.get("gradient_checkpointing", checkpoints(train, gpu)))
 
 
 def _adapter_parameters(size: ModelSize, rank: int) -> int:
@@ -225,7 +233,7 @@ def trained_per_second(size: ModelSize, train: Train, machine: Machine) -> float
     """Return the tokens that all workers train on per second: 6 FLOP for each parameter, 8 if recomputed."""
     if machine.gpus and train.gpus_per_worker != 0:
         speed = train.processes * _gpu(machine.gpus[0])[0] * TRAINED_SHARE
-        return speed / (8 * size.parameters)
+        return speed / ((8 if recomputes(train, gpu=True) else 6) * size.parameters)
     return machine.cores * CORE_FLOPS[machine.bf16] / (6 * size.parameters)
 
 

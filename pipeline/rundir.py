@@ -32,9 +32,14 @@ RoundKey = int | str  # a number, or "base" for the untrained model
 # Engine sections and methods add their own (EngineSection.may_change, Method.may_change).
 MAY_CHANGE = (
     *("rounds", "runner", "track", "evaluate.engine", "evaluate.bootstrap"),
-    *("train.workers", "train.shard", "train.attention"),
+    *("train.workers", "train.shard", "train.attention", "train.gradient_checkpointing", "train.liger"),
     *("train.cpus_per_worker", "train.gpus_per_worker", "train.save_steps"),
-    *("train.micro_batch_size", "train.dpo.micro_batch_size", "train.kto.micro_batch_size"),
+    *(
+        "train.micro_batch_tokens",
+        "train.micro_batch_size",
+        "train.dpo.micro_batch_size",
+        "train.kto.micro_batch_size",
+    ),
 )
 
 

@@ -72,6 +72,7 @@ def _local_trainer() -> type:
     """Return a TorchTrainer without workers, which leaves this process as it was."""
     import torch
     from accelerate.state import AcceleratorState, PartialState
+    from ray.train import WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     class LocalTrainer(TorchTrainer):
@@ -84,6 +85,8 @@ def _local_trainer() -> type:
             threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
             try:
                 return super().fit()
+            except Exception as e:
+                raise WorkerGroupError(str(e), {0: e}) from e  # as Ray Train tells of its workers
             finally:
                 torch.set_num_threads(threads)
                 logging.root.handlers[:] = handlers

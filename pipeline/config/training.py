@@ -149,6 +149,10 @@ class Train(Section):
     micro_batch_size: PositiveInt | None = None
     """Examples per forward pass of one worker. Default: as many of its share of the batch as have 16,384
     tokens at `max_length`, on CPUs 2,048."""
+    micro_batch_tokens: PositiveInt | None = None
+    """Tokens, with padding, per forward pass of one worker, instead of `micro_batch_size`: many short
+    examples, or few long ones. The loss is the same. Where rows are not padded, and for dpo and kto, as many
+    rows as have these tokens at `max_length`."""
     max_length: int = Field(1024, ge=8)
     """Tokens; longer examples are left out and counted, never truncated."""
     packing: bool = False
@@ -157,6 +161,9 @@ class Train(Section):
     attention: Attention | None = None
     """How attention is computed. null: as transformers does by default, which is sdpa wherever it can be. The
     last three need a GPU, and the flash_ ones the packages flash-attn or flash-attn-3."""
+    liger: bool = False
+    """Compute norms, rotations and inner layers with the Triton kernels of the package liger-kernel. Needs a
+    GPU, and a type of model that it knows."""
     precision: Literal["auto", "fp32", "bf16_autocast", "bf16"] = "auto"
     """auto: fp32 weights, with bf16 autocast where the hardware computes bf16. With LoRA the frozen weights
     are then bf16 as well, and only the adapters fp32."""
@@ -169,6 +176,10 @@ class Train(Section):
     """Default: an even share of all cores on a machine without a GPU."""
     gpus_per_worker: float | None = Field(None, ge=0)
     """Default: 1 if there are GPUs."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Compute activations again on the way back instead of keeping them: less memory, a quarter more time.
+    auto does so on a GPU on which the training would not fit otherwise, by the estimate of `--plan`, and
+    never on a CPU."""
     save_steps: PositiveInt = 50
     """Optimizer steps between checkpoints; an interrupted training resumes from the last one."""
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -230,6 +241,9 @@ class Train(Section):
         if self.shard == "full" and self.gpus_per_worker == 0:
             why = "divides the model among GPUs, or among CPU workers where there are none"
             yield ("shard",), f"full {why}; remove train.gpus_per_worker: 0"
+        if self.micro_batch_size and self.micro_batch_tokens:
+            why = "stands in place of train.micro_batch_size; remove one of them"
+            yield ("micro_batch_tokens",), f"{self.micro_batch_tokens} {why}"
         if self.kind not in ("dpo", "kto"):
             yield from self._uneven((), self.batch_size, self.micro_batch_size)
         if kind := self.preference:

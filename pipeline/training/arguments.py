@@ -56,7 +56,7 @@ def trainer_arguments(
             f"{key}.batch_size: {train.batch_size} {spec.kind.seen} cannot be split evenly among "
             f"{train.processes} workers."
         )
-    micro = micro_batch(train, share, len(spec.kind.replies), use_gpu)
+    micro = share if token_budget(spec) else micro_batch(train, share, len(spec.kind.replies), use_gpu)
     if spec.kind.sequential and micro < 2:  # TRL compares each row with another one in its forward pass
         micro = next((n for n in range(2, share) if share % n == 0), share)
     if share % micro:
@@ -81,7 +81,7 @@ def trainer_arguments(
         **_kind_arguments(spec, examples, right),
         "bf16": bf16,
         "use_cpu": not use_gpu,
-        "gradient_checkpointing": use_gpu,  # CPUs have memory to spare, and it costs them 10% of their speed
+        "gradient_checkpointing": checkpoints(train, use_gpu),
         "dataloader_pin_memory": use_gpu,
         "ddp_find_unused_parameters": False,  # there are none, and the search walks the graph at every step
         "save_strategy": "steps",
@@ -91,6 +91,8 @@ def trainer_arguments(
         "disable_tqdm": True,
         "report_to": "none",
     }
+    if train.liger:
+        arguments["use_liger_kernel"] = True
     if train.shards > 1:
         arguments |= {"fsdp": True, "fsdp_config": {"version": 2, "reshard_after_forward": True}}
     return arguments | _extra(f"{key}.extra", train.extra, spec, arguments)
@@ -99,22 +101,40 @@ def trainer_arguments(
 def micro_batch(train: Train, share: int, answers: int, use_gpu: bool) -> int:
     """Return how many rows (of `answers` texts) of a worker's `share` of a batch to process at once.
 
-    As many as fit into CPU_TOKENS or GPU_TOKENS at max_length. On a CPU, throughput does not grow beyond
-    that, memory does (2 MB a token for a model of 135M), and rows are padded to the longest. Measured with
-    four rows of up to 1,408 tokens: 49 tokens/s together, 83 one by one. On a GPU, GPU_TOKENS keep it busy,
-    and with gradient checkpointing a model of 8 billion parameters holds about 4 GiB of activations for them.
+    As many as fit into train.micro_batch_tokens, or CPU_TOKENS or GPU_TOKENS, at max_length. On a CPU,
+    throughput does not grow beyond that, memory does (2 MB a token for a model of 135M), and rows are padded
+    to the longest. Measured with four rows of up to 1,408 tokens: 49 tokens/s together, 83 one by one. On a
+    GPU, GPU_TOKENS keep it busy, and with gradient checkpointing a model of 8 billion parameters holds about
+    4 GiB of activations for them.
     """
     if train.micro_batch_size:
         return train.micro_batch_size
-    fit = max(1, (GPU_TOKENS if use_gpu else CPU_TOKENS) // (train.max_length * answers))
+    tokens = train.micro_batch_tokens or (GPU_TOKENS if use_gpu else CPU_TOKENS)
+    fit = max(1, tokens // (train.max_length * answers))
     return max(n for n in range(1, min(share, fit) + 1) if share % n == 0)
+
+
+def token_budget(spec: TrainSpec) -> int | None:
+    """Return the tokens of a forward pass where rows are padded, if they are to be divided by that
+    (pipeline.training.token_budget).
+    """
+    train = spec.settings
+    padded = spec.kind.command == SFT.command and not (train.packing or train.extra.get("padding_free"))
+    return train.micro_batch_tokens if padded and not train.micro_batch_size else None
+
+
+def checkpoints(train: Train, use_gpu: bool) -> bool:
+    """Tell whether to compute activations again. What auto comes to on a GPU is settled before, where the
+    model is known (pipeline.training.workers). CPUs have memory to spare, and it costs them 10% of speed.
+    """
+    return use_gpu if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
 
 
 def most_tokens(train: Train) -> int:
     """Return the tokens of a worker's largest forward pass on a CPU."""
-    answers = most_answers(train)
+    answers, tokens = most_answers(train), train.micro_batch_tokens or CPU_TOKENS
     rows = max(train.micro_batch_size or 0, train.section(train.preference)[0].micro_batch_size or 0)
-    return train.max_length * answers * rows if rows else max(CPU_TOKENS, train.max_length * answers)
+    return train.max_length * answers * rows if rows else max(tokens, train.max_length * answers)
 
 
 def most_answers(train: Train) -> int:
@@ -175,6 +195,10 @@ def trainer_yaml(spec: TrainSpec, arguments: Mapping[str, Any], folders: list[st
         notes.append(f"It ran on {count} workers: add --num_processes {count}")
     if spec.model.chat.template and command != SFT.command:
         notes.append(f"Not the same in one point: it rendered with {TEMPLATE_FILE}, beside this file.")
+    if tokens := token_budget(spec):
+        notes.append(
+            f"It took each batch in forward passes of {tokens} tokens; this command takes it at once."
+        )
     if spec.reference:
         notes.append(
             f"Not the same in one point: its reference was {spec.reference.path}; this command uses the "

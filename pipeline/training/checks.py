@@ -35,9 +35,12 @@ def check_training(
     start, or would not do what it says. `model` is called only if it matters; None: it is not looked at.
     `address` is the cluster's, whose GPUs are counted.
     """
-    gpus = cluster_gpus(address) if train.workers == "auto" or train.attention else ()
+    gpus = cluster_gpus(address) if train.workers == "auto" or train.attention or train.liger else ()
     train = check_shares(train, gpus)
-    _check_attention(train, bool(gpus) and train.gpus_per_worker != 0)
+    gpu = bool(gpus) and train.gpus_per_worker != 0
+    _check_attention(train, gpu)
+    if train.liger:
+        _check_liger(gpu, model, trust_remote_code)
     for kind in kinds:
         spec = TrainSpec(ModelRef("", "", ""), "", "", Mixture(()), train, 0, kind=kind)
         trainer_arguments(spec, 1, use_gpu=False, bf16=False)
@@ -85,6 +88,26 @@ def _check_attention(train: Train, gpu: bool) -> None:
     elif gpu:
         return
     raise ConfigError(f"train.attention: {name} {why}. Use sdpa, or null.")
+
+
+def _check_liger(gpu: bool, model: Callable[[], ModelRef] | None, trust_remote_code: bool) -> None:
+    """Raise ConfigError where Liger's kernels cannot run, or know nothing of the model and would be left out
+    without a word.
+    """
+    why = ""
+    if not gpu:
+        why = "needs a GPU, and the training has none"
+    elif not importlib.util.find_spec("liger_kernel"):
+        why = "needs the package liger-kernel, which is not installed"
+    elif model:
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(model().path, trust_remote_code=trust_remote_code)
+        if config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+            why = f"has no kernels for a {config.model_type} model"
+    if why:
+        raise ConfigError(f"train.liger: {why}. Set train.liger: false.")
 
 
 def _padding_free(train: Train) -> bool:

@@ -19,11 +19,12 @@ from pipeline.errors import ConfigError, SelfloopError, StageError, StaleError
 from pipeline.estimates import folder_size
 from pipeline.models import ADAPTER_CONFIG, folder_revision
 from pipeline.publish.kinds import SFT
-from pipeline.retries import TRAINING_ATTEMPTS
+from pipeline.retries import MEMORY_HALVINGS, TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.store.full import full_disk
-from pipeline.training.arguments import trainer_arguments, trainer_yaml, wants_bf16
+from pipeline.training import memory
+from pipeline.training.arguments import token_budget, trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
 from pipeline.training.data import TrainingData, prepare_data
@@ -65,7 +66,7 @@ def train(
     if (work / "train.json").exists() and any((out / n).exists() for n in ("config.json", ADAPTER_CONFIG)):
         return TrainResult(**read_json(str(work / "train.json")))
     write_json(str(work / "spec.json"), inputs)
-    if "auto" in (spec.train.workers, spec.train.shard):
+    if "auto" in (spec.train.workers, spec.train.shard, spec.train.gradient_checkpointing):
         spec = replace(spec, train=settled(spec.train, cluster_gpus(address), folder_size(spec.model.path)))
     if spec.kind.blocks or (spec.train.packing and spec.kind.command == SFT.command):
         spec = spec.with_steps(spec.train.max_length)  # every row of a batch is filled
@@ -104,6 +105,7 @@ def worker_config(spec: TrainSpec, data: TrainingData, use_gpu: bool, threads: i
         "merge": not spec.role,
         "precision": spec.train.precision,
         "attention": spec.train.attention,
+        "micro_batch_tokens": token_budget(spec),
         "threads": threads,
         "out": spec.out,
         "progress": str(work / "progress.jsonl"),
@@ -175,23 +177,46 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
         failure_config=FailureConfig(max_failures=0),
         worker_runtime_env={"env_vars": environment},
     )
-    for attempt in range(1, TRAINING_ATTEMPTS + 1):
+    deaths = halvings = 0
+    while True:
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
         try:
             TorchTrainer(_worker, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
             return
         except TrainingFailedError as e:
-            failures = getattr(e, "worker_failures", {}).items()
-            own = [(rank, error) for rank, error in failures if not _is_a_death(error)]
-            if own:
-                raise _explain(*min(own, key=lambda failure: failure[0]), config) from e
-            if attempt == TRAINING_ATTEMPTS:
+            failures = getattr(e, "worker_failures", {})
+            if memory.ran_out(failures.values()):
+                halvings += 1
+                _halve(config, halvings, e)
+                continue
+            if own := {rank: error for rank, error in failures.items() if not _is_a_death(error)}:
+                raise _explain(min(own), own[min(own)], config) from e
+            deaths += 1
+            if deaths == TRAINING_ATTEMPTS:
                 raise StageError(
                     f"training: a worker died {TRAINING_ATTEMPTS} times, often for lack of memory (a lower "
                     f"train.micro_batch_size needs less). {e}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); restarting from the last checkpoint", e)
+
+
+def _halve(config: dict[str, Any], halvings: int, failure: TrainingFailedError) -> None:
+    """Have the workers process half as much at once from now on; `config` is also what is recorded. Raises
+    StageError if that is not possible, or has not helped before.
+    """
+    changes = memory.halved(config)
+    if changes is None or halvings > MEMORY_HALVINGS:
+        error = next(e for e in failure.worker_failures.values() if memory.ran_out([e]))
+        raise memory.out_of_memory(config, error) from failure
+    before = memory.size(config)
+    config |= changes
+    logger.warning(
+        "the GPU's memory did not suffice for %s in a forward pass; going on from the last checkpoint with "
+        "%s, in batches of the same size",
+        before,
+        memory.size(config),
+    )
 
 
 def _is_a_death(error: BaseException) -> bool:
@@ -212,9 +237,8 @@ def _explain(rank: int, error: BaseException, config: dict[str, Any]) -> StageEr
     checkpoint = CHECKPOINT_BYTES * folder_size(config["model"]).parameters / 2**20
     if full := full_disk(error, config["arguments"]["output_dir"], f"up to {checkpoint:,.0f} MiB"):
         return StageError(f"training: {full}")
-    hint = " Lower train.micro_batch_size." if "out of memory" in str(error).lower() else ""
     return StageError(
-        f"training failed in worker {rank}: {type(error).__name__}: {error}.{hint}\n{_log_end(config, rank)}"
+        f"training failed in worker {rank}: {type(error).__name__}: {error}.\n{_log_end(config, rank)}"
     )
 
 

@@ -27,8 +27,8 @@ def train_loop(config: dict[str, Any]) -> None:
     trust_remote_code, chat_template ("": the model's own), stop_ids (further ends of turns), datasets
     (folders), arguments (fields of TRL's config), lora (or None), adapter (folder
     of one to continue, or None), merge (false: save the adapter alone), precision, attention (or None),
-    threads (or None), out, progress (file), reference_file (dpo), log (file; the rank goes before its
-    suffix), lock (file).
+    micro_batch_tokens (or None), threads (or None), out, progress (file), reference_file (dpo), log (file;
+    the rank goes before its suffix), lock (file).
     """
     context = ray.train.get_context()
     rank = context.get_world_rank()

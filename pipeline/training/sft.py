@@ -10,10 +10,11 @@ from trl import SFTConfig, SFTTrainer
 
 from pipeline.training.batches import GroupsByLength, token_counts, with_filler
 from pipeline.training.sharding import Shards
+from pipeline.training.token_budget import TokenBudget
 
 
-class LengthGroupedSFTTrainer(GroupsByLength, Shards, SFTTrainer):
-    """TRL's trainer with batches of similar lengths."""
+class LengthGroupedSFTTrainer(GroupsByLength, TokenBudget, Shards, SFTTrainer):
+    """TRL's trainer with batches of similar lengths, and forward passes of so many tokens."""
 
     train_dataset: Any
 
@@ -27,4 +28,6 @@ class LengthGroupedSFTTrainer(GroupsByLength, Shards, SFTTrainer):
 
 def sft_trainer(config: dict[str, Any], arguments: dict[str, Any], **common: Any) -> LengthGroupedSFTTrainer:
     """Return the trainer for `config` (see process.train_loop); `common` are arguments of all trainers."""
-    return LengthGroupedSFTTrainer(args=SFTConfig(**arguments), **common)
+    trainer = LengthGroupedSFTTrainer(args=SFTConfig(**arguments), **common)
+    trainer.budget = config.get("micro_batch_tokens")
+    return trainer

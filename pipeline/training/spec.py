@@ -16,7 +16,7 @@ from pipeline.store.manifest import read_manifest
 # Settings without influence on the result; changing them does not make a finished training stale.
 _NO_INFLUENCE = {
     *("start", "workers", "shard", "cpus_per_worker", "gpus_per_worker", "save_steps", "micro_batch_size"),
-    *("attention",),
+    *("micro_batch_tokens", "attention", "liger", "gradient_checkpointing"),
 }
 _OF_LOSS = {"beta", "loss_type", "loss_weights", "desirable_weight", "undesirable_weight"}
 TEMPLATE_FILE = "chat_template.jinja"  # the one it renders with, where that is not the model's own

@@ -8,6 +8,9 @@ from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.estimates import ModelSize, training_need
 
+# Of a GPU's memory that a training may take, by its estimate, before it computes activations again.
+KEPT_SHARE = 0.8
+
 
 def cluster_gpus(address: str | None = None) -> tuple[Gpu, ...]:
     """Return the GPUs of all nodes of the cluster at `address`, or of this machine if Ray starts here."""
@@ -29,18 +32,23 @@ def cluster_gpus(address: str | None = None) -> tuple[Gpu, ...]:
 
 def settled(train: Train, found: Sequence[Gpu], size: ModelSize | None = None) -> Train:
     """Return `train` with the number of workers that it has on a cluster with these GPUs; with the `size` of
-    the model, also with what `shard: auto` comes to.
+    the model, also with what `shard: auto` and `gradient_checkpointing: auto` come to.
     """
     each = 1 if train.gpus_per_worker is None else train.gpus_per_worker
     if train.workers == "auto":
         count = max(1, int(len(found) // max(1, each))) if each else 1
         train = train.model_copy(update={"workers": count})
-    if train.shard == "auto" and size is not None:
-        machine = Machine(1, True, 0, tuple(found) if each else ())
-        whole = train.model_copy(update={"shard": "none"})
-        need = training_need(size, whole, machine)
+    if size is None:
+        return train
+    machine = Machine(1, True, 0, tuple(found) if each else ())
+    if train.shard == "auto":  # by a training that computes activations again: it needs the least
+        need = training_need(size, train.model_copy(update={"shard": "none"}), machine)
         full = train.processes > 1 and bool(machine.gpus) and 0 < need.available < need.total
         train = train.model_copy(update={"shard": "full" if full else "none"})
+    if train.gradient_checkpointing == "auto" and machine.gpus:
+        kept = training_need(size, train.model_copy(update={"gradient_checkpointing": False}), machine)
+        fits = kept.total < KEPT_SHARE * kept.available
+        train = train.model_copy(update={"gradient_checkpointing": not fits})
     return train
 
 

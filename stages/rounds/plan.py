@@ -148,7 +148,8 @@ def _lines(
         for s in (s for s in of_round if s.stage in _GENERATING):
             yield _line(planner, s, size, machine)
         for t in (t for t in taught if t.round == number):
-            speed = t.per_second or trained_per_second(size, settled(recipe.train, machine.gpus), machine)
+            train = settled(recipe.train, machine.gpus, size)
+            speed = t.per_second or trained_per_second(size, train, machine)
             extra = Span(TRAIN_START + ENGINE_START, TRAIN_START + ENGINE_START)
             seconds = Span() if t.done else t.tokens.times(1 / speed).plus(extra)
             yield Line(number, t.stage, t.examples, t.steps, Span(), t.tokens, seconds, True, done=t.done)

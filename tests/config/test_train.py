@@ -32,6 +32,10 @@ from tests.config.test_load import refused
         ("{kind: dpo, dpo: {batch_size: 3}, workers: 3}", ""),
         ("{kind: sft, dpo: {batch_size: 3}, workers: 2}", ""),
         ("{workers: 4, micro_batch_size: 2}", ""),
+        (
+            "{micro_batch_tokens: 4096, micro_batch_size: 2}",
+            "train.micro_batch_tokens: 4096 stands in place of train.micro_batch_size",
+        ),
     ],
 )
 def test_a_training_that_cannot_start_is_refused_before_anything_is_generated(

@@ -1,15 +1,20 @@
 """What would stop a training is said before anything is generated for it."""
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline.checks.machine import Gpu
 from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.models import ModelRef
 from pipeline.publish.kinds import CPT, DPO, SFT, TURNS
+from pipeline.training import checks
 from pipeline.training.checks import check_training
 
 
@@ -30,6 +35,7 @@ def unasked() -> ModelRef:
         ({"extra": {"packing_strategy": "wrapped"}}, "only bfd"),
         ({"attention": "flash_attention_2"}, r"train\.attention: flash_attention_2 needs a GPU"),
         ({"attention": "flex_attention"}, "needs a GPU"),
+        ({"liger": True}, r"train\.liger: needs a GPU"),
         ({"kind": "dpo", "dpo": {"extra": {"packing": True}}}, r"train\.dpo\.extra\.packing: .*DPOConfig"),
         ({"kind": "dpo", "dpo": {"extra": {"deepspeed": {"stage": 3}}}}, r"train\.dpo\.extra\.deepspeed"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "follows evaluations"),
@@ -83,3 +89,25 @@ def test_packing_only_where_texts_stay_apart(config: dict[str, Any], apart: bool
                 check_training(train, [TURNS], lambda: model, False)
         check_training(train, [CPT], unasked, False)  # its blocks are full
     check_training(Train(packing=True), [DPO], unasked, False)  # which TRL never packs
+
+
+def test_liger_kernels_are_asked_whether_they_know_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the package; without it, that is what is said."""
+    monkeypatch.setattr(checks, "cluster_gpus", lambda address: (Gpu("H100", 80 * 2**30),))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    model = ModelRef(str(tmp_path), "m", "r")
+    if importlib.util.find_spec("liger_kernel") is None:
+        with pytest.raises(ConfigError, match="the package liger-kernel, which is not installed"):
+            check_training(Train(liger=True), [SFT], lambda: model, False)
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: name)
+    known: dict[str, None] = {"qwen2": None}
+    patch = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN=known)
+    for name in ("liger_kernel", "liger_kernel.transformers"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[]))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", patch)
+    with pytest.raises(ConfigError, match="no kernels for a llama model"):
+        check_training(Train(liger=True), [SFT], lambda: model, False)
+    known["llama"] = None
+    check_training(Train(liger=True), [SFT], lambda: model, False)

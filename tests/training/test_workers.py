@@ -18,6 +18,7 @@ from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.estimates import ModelSize, training_need
 from pipeline.places import PROJECT
+from pipeline.training.arguments import checkpoints
 from pipeline.training.data import prepare_data
 from pipeline.training.launch import worker_config
 from pipeline.training.process import run_worker
@@ -33,12 +34,16 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "one": {"workers": 1},
     "two": {"workers": 2},
     "shared": {"workers": 2, "shard": "full"},
+    "by tokens": {"workers": 1, "micro_batch_tokens": 100},
+    "two by tokens": {"workers": 2, "micro_batch_tokens": 100},
+    "shared by tokens": {"workers": 2, "shard": "full", "micro_batch_tokens": 100},
     "packed by one": {"workers": 1, "packing": True, "batch_size": 2},
     "packed by two": {"workers": 2, "packing": True, "batch_size": 2},
 }
 RESUMED = {"shared, begun by one": "one", "one, begun by two": "two", "one, begun shared": "shared"}
 SAME = [
-    *(("two", "one"), ("shared", "one"), ("packed by two", "packed by one")),
+    *(("two", "one"), ("shared", "one"), ("by tokens", "one")),
+    *(("two by tokens", "one"), ("shared by tokens", "one"), ("packed by two", "packed by one")),
     *((name, "one") for name in RESUMED),
 ]
 
@@ -206,3 +211,27 @@ def test_auto_divides_what_does_not_fit_one_gpu(
         assert divided.parts["optimizer"] == whole.parts["optimizer"] // 3
         assert divided.total < divided.available < whole.total
         assert str(divided).startswith("training: about ") and str(divided).endswith(" on each of 3 GPUs)")
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "expected"),
+    [
+        ({}, GPUS, True),
+        ({"micro_batch_size": 1}, GPUS, False),
+        ({"micro_batch_size": 1, "gradient_checkpointing": True}, GPUS, True),
+        ({"micro_batch_size": 1}, (Gpu("unknown", 0),), True),
+        ({"gradient_checkpointing": False}, GPUS, False),
+        ({}, (), False),
+        ({"gpus_per_worker": 0}, GPUS, False),
+    ],
+)
+def test_auto_computes_activations_again_where_they_do_not_fit(
+    settings: dict[str, Any], gpus: tuple[Gpu, ...], expected: bool
+) -> None:
+    layers = {"num_hidden_layers": 32, "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 128_256}
+    size = ModelSize("", 1_500_000_000, layers)
+    train = settled(Train(batch_size=36, max_length=2048, **settings), gpus, size)
+    gpu = bool(gpus) and train.gpus_per_worker != 0
+    assert checkpoints(train, gpu) is expected
+    need = training_need(size, train, Machine(8, True, 2**40, gpus if gpu else ()))
+    assert expected or "gradient_checkpointing" in settings or need.total < need.available
