@@ -56,7 +56,11 @@ class SaveWhenPreempted(TrainerCallback):
     ) -> None:
         if self._saved:
             return
-        info = ray.train.get_preemption_info()  # all workers ask at every step, and get the same answer
+        try:
+            info = ray.train.get_preemption_info()  # all workers ask at every step, and get the same answer
+        except RuntimeError:  # not started by Ray Train: nobody tells
+            self._saved = True
+            return
         if info is not None:
             self._saved = control.should_save = control.should_log = True
             note = f"a node is being taken away; writing a checkpoint at step {state.global_step}"

@@ -66,7 +66,8 @@ def writes(request: Request, index: int) -> str | Completion:
     if step == "judge":
         faithful = int(key[:2], 16) % 4 != 0
         return json.dumps({"unsupported": [] if faithful else ["a claim"], "faithful": faithful})
-    return f"{title_of(document_of(request))}: {step} {filler(key)}."
+    title = f"{title_of(document_of(request))}: " if "### Document\n" in text_of(request) else ""
+    return f"{title}{step} {filler(key)}."
 
 
 def dies_once(request: Request, index: int) -> str | Completion:
