@@ -29,6 +29,14 @@ class _Worker(worker.StageWorkerActor):
         await self._worker.start(finished)
 
 
+def _kill(actor: _Worker) -> None:
+    """End what a worker does, as far as that goes in its own process: it must not write rows later on."""
+    made = actor.__dict__.get("_worker")
+    for task in (*made._tasks, getattr(made, "_flusher", None)) if made else ():
+        if task:
+            task.cancel()
+
+
 ACTORS = {(crew, "ray"): crew.ray, (worker.lock, "hold_as_worker"): worker.lock.hold_as_worker}
 
 
@@ -50,7 +58,7 @@ def stages_in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         here = SimpleNamespace(remote=lambda spec: _Worker(spec))
         actors = SimpleNamespace(options=lambda **_: here)
-        ray = SimpleNamespace(remote=lambda _: actors, kill=lambda _: None, nodes=lambda: [{"Alive": True}])
+        ray = SimpleNamespace(remote=lambda _: actors, kill=_kill, nodes=lambda: [{"Alive": True}])
         patch.setattr(crew, "ray", ray)
         patch.setattr(cluster, "connect", lambda address=None: None)
         patch.setattr(worker.lock, "hold_as_worker", lambda *_: None)
