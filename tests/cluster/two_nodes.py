@@ -3,8 +3,9 @@
     python -m tests.cluster.two_nodes [WORD]      (needs root and iproute2; WORD: only what its line has)
 
 The nodes are two raylets in network namespaces with a shared folder. A tiny model is trained, the scripted
-engine answers. Prints a line for each of: the stages submitted singly, the loop, a node that dies in the
-middle of generate, one that dies in the middle of train and comes back, a node without the shared folder, a head that restarts.
+engine answers. Prints a line for each of: the stages submitted singly and the loop, a node that dies in the
+middle of generate, one that dies in the middle of train and comes back, a head that restarts, a node without
+the shared folder.
 """
 
 import json
