@@ -242,7 +242,7 @@ class Train(Section):
             why = "divides the model among GPUs, or among CPU workers where there are none"
             yield ("shard",), f"full {why}; remove train.gpus_per_worker: 0"
         if self.micro_batch_size and self.micro_batch_tokens:
-            why = "stands in place of train.micro_batch_size; remove one of them"
+            why = "replaces train.micro_batch_size; remove one of them"
             yield ("micro_batch_tokens",), f"{self.micro_batch_tokens} {why}"
         if self.kind not in ("dpo", "kto"):
             yield from self._uneven((), self.batch_size, self.micro_batch_size)

@@ -21,6 +21,7 @@ from stages.judges import base, measured
 from stages.judges.base import JUDGEMENTS, LOW_SCORE, Verifier
 from stages.judges.combined import make
 from stages.judges.pairwise import RIVALS
+from stages.steps.other_model import not_served
 
 VERSION = 1
 
@@ -70,10 +71,7 @@ def checked(recipe: Recipe, config: VerifierSection) -> Verifier:
 def _check_seat(recipe: Recipe, name: str, seat: Seat) -> None:
     """Raise ConfigError for a local model that the recipe's endpoint would never serve."""
     if seat.engine is None and seat.model not in (UNTRAINED, ROUND) and _is_endpoint(recipe):
-        raise ConfigError(
-            f"{name}: model {seat.model} is served by vLLM, and the recipe's engine is an endpoint, "
-            "which answers with its own model. Add engine: {kind: vllm} to the verifier, or leave model out."
-        )
+        raise not_served(name, seat.model, "to the verifier, or leave model out")
 
 
 def _is_endpoint(recipe: Recipe) -> bool:

@@ -9,6 +9,16 @@ from pipeline.errors import ConfigError
 from pipeline.stage import UNTRAINED, Seat
 
 
+def not_served(name: str, model: str | None, instead: str) -> ConfigError:
+    """Return the error of a local model that is to be asked of an endpoint; `instead` says where it could get
+    an engine, and what else to do.
+    """
+    return ConfigError(
+        f"{name}: model {model} is served by vLLM, and the recipe's engine is an endpoint, which answers "
+        f"with its own model. Add engine: {{kind: vllm}} {instead}."
+    )
+
+
 class OtherModel(BaseModel):
     """A model by name, with the recipe's engine or one of its own; or an endpoint."""
 
@@ -35,10 +45,7 @@ class OtherModel(BaseModel):
     def check(self, recipe: Recipe, option: str) -> None:
         """Raise ConfigError for a local model that the recipe's endpoint would never serve."""
         if self.engine is None and recipe.engine.implementation.is_endpoint:
-            raise ConfigError(
-                f"{option}: model {self.model} is served by vLLM, and the recipe's engine is an endpoint, "
-                f"which answers with its own model. Add engine: {{kind: vllm}} to {option}, or leave it out."
-            )
+            raise not_served(option, self.model, f"to {option}, or leave it out")
 
     def seat(self, option: str) -> Seat:
         """Return the seat of a stage that asks this model; `option` is what messages call it."""

@@ -34,7 +34,7 @@ from tests.config.test_load import refused
         ("{workers: 4, micro_batch_size: 2}", ""),
         (
             "{micro_batch_tokens: 4096, micro_batch_size: 2}",
-            "train.micro_batch_tokens: 4096 stands in place of train.micro_batch_size",
+            "train.micro_batch_tokens: 4096 replaces train.micro_batch_size",
         ),
     ],
 )

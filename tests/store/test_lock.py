@@ -81,10 +81,11 @@ def test_a_folder_that_cannot_be_made_is_a_message(tmp_path: Path) -> None:
         pass
 
 
-def test_object_stores_have_no_lock() -> None:
+def test_object_stores_have_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two drivers at once are not told apart there: neither waits, neither is refused."""
+    monkeypatch.chdir(tmp_path)
     with run_lock(None), run_lock(None):
-        pass
+        assert not list(tmp_path.iterdir())
 
 
 async def test_old_workers_are_waited_for(tmp_path: Path, holder: Callable) -> None:

@@ -109,13 +109,12 @@ class EntiGraph(Method):
             checks["check_names"] = True
         written = o.model_dump(mode="json", include=WRITTEN_BY)
         judge = {"faithfulness": o.faithfulness, "sampling": o.sampling.judge.model_dump()}
-        seats = {}
-        if o.writer:
-            seats[WRITER] = o.writer.seat("method.writer")
-            written["writer"] = judge["writer"] = o.writer.identity()
 
-        def asking(row: StageFunction, prompts: tuple[str, ...], config: Any) -> Stage:
-            return Stage(row, prompts=prompts, config=config, version=VERSION, seats=seats if prompts else {})
+        def asking(row: StageFunction, prompts: tuple[str, ...], config: dict[str, Any]) -> Stage:
+            if not o.writer or not prompts:
+                return Stage(row, prompts=prompts, config=config, version=VERSION)
+            seats, config = {WRITER: o.writer.seat("method.writer")}, config | {"writer": o.writer.identity()}
+            return Stage(row, prompts=prompts, config=config, version=VERSION, seats=seats)
 
         return {
             "generate": asking(self.generate, ASKED[o.arm], written),

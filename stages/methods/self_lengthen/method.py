@@ -269,7 +269,7 @@ class SelfLengthen(Method):
         return self.options.arm == "drafts" and "draft" in row.payload
 
     def dedup_text(self, row: Row) -> str:
-        """The text that is learnt; a draft may have several extensions."""
+        """The text that is trained on; a draft may have several extensions."""
         return row.payload["draft" if self._learns_draft(row) else "text"]
 
     def trained_texts(self, row: Row) -> list[str]:

@@ -15,8 +15,7 @@ class SelfLengthenOptions(Options):
     late = ("arm",)
     name: Literal["self_lengthen"] = "self_lengthen"
     arm: Literal["extensions", "drafts"] = "extensions"
-    """What is learnt: the extended texts; or, as a control, the drafts that they were made from, as they
-    are."""
+    """What is trained on: the extended texts, or, as a control, the drafts that they were made from."""
     instructions: int = Field(4, ge=1)
     """New instructions written per seed and round."""
     instruction_tries: int = Field(10, ge=1)

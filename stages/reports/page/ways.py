@@ -97,7 +97,7 @@ class Ancestors:
 def record(sample: Sample, ancestors: Ancestors, pool: Pool) -> list[Any]:
     """Return a sample for the page: two lines that name it, the steps of its way, and its end.
 
-    A step is [stage, id, what is told of it in a line, [field, place in the pool] ...].
+    A step is [stage, id, a one-line description, [field, place in the pool] ...].
     """
     steps: list[Any] = []
     before: Facts = {}

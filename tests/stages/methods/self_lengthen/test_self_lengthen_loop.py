@@ -235,21 +235,25 @@ def test_each_role_is_asked_by_its_name_and_the_generator_has_its_adapter(finish
     }
 
 
-@pytest.mark.train
-@pytest.mark.parametrize("adapters", [True, False])
-async def test_both_kinds_of_pairs_are_published_together_or_by_role(
-    finished: RunDir, tmp_path: Path, adapters: bool
-) -> None:
-    run = RunDir(tmp_path / "more")
+async def published_anew(finished: RunDir, folder: Path, **changes: dict[str, Any]) -> RunDir:
+    """Return a copy of a run whose first round is published again, with changes of the recipe's sections."""
+    run = RunDir(folder)
     shutil.copytree(finished.root, run.root)
     for made in ("datasets", "rounds/001/publish"):
         shutil.rmtree(run.path(made))
     Path(run.path("run.yaml")).unlink()
     settings = finished.recipe().model_dump(mode="json")
-    recipe = run.freeze(
-        build_recipe({**settings, "train": {**settings["train"], "adapters": adapters, "max_length": 600}})
-    )
-    await Loop(run, recipe).publish(1)
+    changed = {name: {**settings[name], **values} for name, values in changes.items()}
+    await Loop(run, run.freeze(build_recipe({**settings, **changed}))).publish(1)
+    return run
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("adapters", [True, False])
+async def test_both_kinds_of_pairs_are_published_together_or_by_role(
+    finished: RunDir, tmp_path: Path, adapters: bool
+) -> None:
+    run = await published_anew(finished, tmp_path / "more", train={"adapters": adapters, "max_length": 600})
     rows = run.manifest(run.stage(1, "publish")).rows_out
     found = {
         folder.name: load_from_disk(str(folder / "round-001"))["train"]
@@ -273,14 +277,7 @@ async def test_both_kinds_of_pairs_are_published_together_or_by_role(
 
 @pytest.mark.train
 async def test_the_control_publishes_drafts_of_the_same_rows(finished: RunDir, tmp_path: Path) -> None:
-    run = RunDir(tmp_path / "drafts")
-    shutil.copytree(finished.root, run.root)
-    for made in ("datasets", "rounds/001/publish"):
-        shutil.rmtree(run.path(made))
-    Path(run.path("run.yaml")).unlink()
-    settings = finished.recipe().model_dump(mode="json")
-    recipe = run.freeze(build_recipe({**settings, "method": {**settings["method"], "arm": "drafts"}}))
-    await Loop(run, recipe).publish(1)
+    run = await published_anew(finished, tmp_path / "drafts", method={"arm": "drafts"})
     verified = {row.payload["draft"] for row in run.rows(run.stage(1, "verify"))}
     learnt = load_from_disk(run.dataset("sft-generator", 1))["train"]["completion"]
     drafts = [turns[0]["content"] for turns in learnt]
