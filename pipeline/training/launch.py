@@ -23,7 +23,7 @@ from pipeline.retries import MEMORY_HALVINGS, TRAINING_ATTEMPTS
 from pipeline.rundir import differences
 from pipeline.store.files import read_json, write_bytes, write_json
 from pipeline.store.full import full_disk
-from pipeline.training import memory
+from pipeline.training import deaths, memory
 from pipeline.training.arguments import token_budget, trainer_arguments, trainer_yaml, wants_bf16
 from pipeline.training.checkpoints import remove_torn
 from pipeline.training.cpt import prepare_blocks
@@ -44,8 +44,6 @@ CPU_ALLOCATOR = {
 GPU_SECONDS = 20
 CHECKPOINT_BYTES = 12  # per parameter: weights and both of Adam's moments, in fp32
 _LOG_LINES = 15
-# What the others say when a worker dies, by way of gloo and NCCL.
-_PEER_GONE = ("gloo/transport", "closed by peer", "reset by peer", "NCCL", "remote worker")
 _PACKAGES = ("torch", "transformers", "trl", "ray", "datasets", "peft")
 
 
@@ -177,7 +175,8 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
         failure_config=FailureConfig(max_failures=0),
         worker_runtime_env={"env_vars": environment},
     )
-    deaths = halvings = 0
+    died = halvings = 0
+    others = deaths.reserved()
     while True:
         if torn := remove_torn(config["arguments"]["output_dir"]):
             logger.warning("removed unfinished checkpoints: %s", ", ".join(torn))
@@ -186,19 +185,21 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
             return
         except TrainingFailedError as e:
             failures = getattr(e, "worker_failures", {})
+            deaths.release(deaths.reserved() - others)
             if memory.ran_out(failures.values()):
                 halvings += 1
                 _halve(config, halvings, e)
                 continue
-            if own := {rank: error for rank, error in failures.items() if not _is_a_death(error)}:
+            if own := {rank: error for rank, error in failures.items() if not deaths.is_a_death(error)}:
                 raise _explain(min(own), own[min(own)], config) from e
-            deaths += 1
-            if deaths == TRAINING_ATTEMPTS:
+            died += 1
+            why = deaths.reason(failures) or str(e)
+            if died == TRAINING_ATTEMPTS:
                 raise StageError(
                     f"training: a worker died {TRAINING_ATTEMPTS} times, often for lack of memory (a lower "
-                    f"train.micro_batch_size needs less). {e}\n{_log_end(config, 0)}"
+                    f"train.micro_batch_size needs less). {why}\n{_log_end(config, 0)}"
                 ) from e
-            logger.warning("a training worker died (%s); restarting from the last checkpoint", e)
+            logger.warning("a training worker died (%s); restarting from the last checkpoint", why)
 
 
 def _halve(config: dict[str, Any], halvings: int, failure: TrainingFailedError) -> None:
@@ -217,11 +218,6 @@ def _halve(config: dict[str, Any], halvings: int, failure: TrainingFailedError) 
         before,
         memory.size(config),
     )
-
-
-def _is_a_death(error: BaseException) -> bool:
-    """Tell whether a worker is gone, or another one that it talked to is."""
-    return type(error).__module__.startswith("ray.") or any(sign in str(error) for sign in _PEER_GONE)
 
 
 def _worker(config: dict[str, Any]) -> None:
