@@ -2,12 +2,14 @@
 
     python -m tests.benchmarks.training            (about 4 minutes on 2 cores)
     python -m tests.benchmarks.training long       (about 5; needs 16 GiB)
+    python -m tests.benchmarks.training varied     (about 4; texts of which hardly two are equally long)
 
-Prints each setting's tokens/s, and its ratio to the first one.
+Prints each setting's tokens/s, its ratio to the first one, and the process's peak of memory.
 """
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -17,13 +19,14 @@ from typing import Any
 
 from pipeline.engines.cpu import computes_bf16
 from pipeline.places import PROJECT
-from pipeline.training.launch import CPU_ALLOCATOR
+from pipeline.training.launch import CPU_ENVIRONMENT
 
 STEPS, WARM = 10, 3  # WARM steps are not counted
-FAST = {"precision": "auto", "allocator": True}  # what a run does by itself
+FAST = {"precision": "auto"}  # what a run does by itself
+NO_ALLOCATOR = [name for name in CPU_ENVIRONMENT if name.startswith("MALLOC")]
 SETTINGS: dict[str, dict[str, Any]] = {
     "as a run trains": FAST,
-    "without the allocator keeping memory": {**FAST, "allocator": False},
+    "without the allocator keeping memory": {**FAST, "without": NO_ALLOCATOR},
     "with logits at every position, as TRL has it": {**FAST, "every_position": True},
     "with eager attention": {**FAST, "attention": "eager"},
     "with passive OpenMP waits": {**FAST, "environment": {"OMP_WAIT_POLICY": "PASSIVE"}},
@@ -36,10 +39,19 @@ LONG: dict[str, dict[str, Any]] = {  # 16 texts of some 250 to 1,000 tokens, 4 t
     "long texts, as a run trains": {**FAST, "long": True},
     "long texts, a whole batch at once": {**FAST, "long": True, "at_once": 4},
 }
+VARIED: dict[str, dict[str, Any]] = {
+    "varied texts, as a run trains": {**FAST, "varied": True},
+    "varied texts, oneDNN keeping 1,024 primitives": {
+        **FAST,
+        "varied": True,
+        "without": ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"],
+    },
+}
+GROUPS = {"long": LONG, "varied": VARIED}
 
 
-def measure(setting: dict[str, Any]) -> float:
-    """Train the packaged model for a few steps on demonstrations and return tokens/s."""
+def measure(setting: dict[str, Any]) -> tuple[float, float]:
+    """Train the packaged model for a few steps on demonstrations; return tokens/s and the peak in GiB."""
     import torch
     from transformers import AutoTokenizer, TrainerCallback
     from trl.trainer import utils
@@ -63,6 +75,12 @@ def measure(setting: dict[str, Any]) -> float:
             lines = [
                 {"question": "Count.", "answer": " ".join(f"number {k}" for k in range(75 + 17 * i))}
                 for i in range(16)
+            ]
+        if setting.get("varied"):
+            text = (PROJECT / "data/dictionary/definitions.jsonl").read_text()
+            lines = [
+                {"question": d["question"], "answer": d["solution"]}
+                for d in map(json.loads, text.splitlines())
             ]
         rows = (
             SFT.row(
@@ -90,7 +108,7 @@ def measure(setting: dict[str, Any]) -> float:
             if setting.get("long")
             else {"batch_size": 8}
         )
-        steps, warm = (5, 1) if setting.get("long") else (STEPS, WARM)
+        steps, warm = (5, 1) if setting.get("long") else (25 if setting.get("varied") else STEPS, WARM)
         train = Train(
             max_steps=steps,
             **size,
@@ -128,7 +146,8 @@ def measure(setting: dict[str, Any]) -> float:
         trainer.add_callback(Clock())
         trainer.train()
         (began, before), (ended, after) = seen[warm - 1], seen[-1]
-        return (after - before) / (ended - began)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return (after - before) / (ended - began), peak
 
 
 def main() -> None:
@@ -136,26 +155,22 @@ def main() -> None:
         print(json.dumps(measure(json.loads(sys.argv[2]))))
         return
     first = None
-    for name, setting in (LONG if sys.argv[1:2] == ["long"] else SETTINGS).items():
+    for name, setting in GROUPS.get((sys.argv[1:2] or [""])[0], SETTINGS).items():
         if setting["precision"].startswith("bf16") and not computes_bf16():
             print(
                 f"{name:48} left out: this CPU has no bf16 instructions and takes many times as long",
                 flush=True,
             )
             continue
-        environment = {
-            **os.environ,
-            **(CPU_ALLOCATOR if setting.get("allocator") else {}),
-            **setting.get("environment", {}),
-            "TQDM_DISABLE": "1",
-        }
+        own = {k: v for k, v in CPU_ENVIRONMENT.items() if k not in setting.get("without", ())}
+        environment = {**os.environ, **own, **setting.get("environment", {}), "TQDM_DISABLE": "1"}
         command = [sys.executable, "-m", "tests.benchmarks.training", "--json", json.dumps(setting)]
         done = subprocess.run(command, env=environment, cwd=Path(PROJECT), capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr[-3000:])
-        rate = json.loads(done.stdout.strip().splitlines()[-1])
+        rate, peak = json.loads(done.stdout.strip().splitlines()[-1])
         first = first or rate
-        print(f"{name:48} {rate:6.0f} tokens/s  {rate / first:.2f}", flush=True)
+        print(f"{name:48} {rate:6.0f} tokens/s  {rate / first:.2f}  {peak:.1f} GiB", flush=True)
 
 
 if __name__ == "__main__":
