@@ -71,6 +71,7 @@ def training_in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "connect", lambda address=None: None)
         patch.setattr("pipeline.training.launch.TorchTrainer", _local_trainer())
+        patch.setattr("pipeline.training.deaths.reserved", set)
         patch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
         patch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
         yield

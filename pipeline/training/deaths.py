@@ -17,16 +17,25 @@ def is_a_death(error: BaseException) -> bool:
     return type(error).__module__.startswith("ray.") or any(sign in str(error) for sign in _PEER_GONE)
 
 
+def for_memory(failures: Mapping[int, BaseException]) -> bool:
+    """Tell whether Ray killed a worker because its machine's memory was nearly full."""
+    return any(isinstance(cause, OutOfMemoryError) for cause in _causes(failures))
+
+
 def reason(failures: Mapping[int, BaseException]) -> str:
     """Say in one line what `failures` (rank: error) of Ray Train come from; Ray's own texts fill a screen."""
-    causes = [getattr(e, "health_check_failure", e) for _, e in sorted(failures.items())]
-    if any(isinstance(cause, OutOfMemoryError) for cause in causes):
+    if for_memory(failures):
         return (
             "Ray ended it because the machine's memory was nearly full. End what else needs memory, or lower "
             "train.micro_batch_size; RAY_memory_usage_threshold moves the limit, 0.95 by default"
         )
+    causes = _causes(failures)
     lines = dict.fromkeys(str(cause).strip().split("\n")[0] or type(cause).__name__ for cause in causes)
     return "; ".join(lines)
+
+
+def _causes(failures: Mapping[int, BaseException]) -> list[BaseException]:
+    return [getattr(e, "health_check_failure", e) for _, e in sorted(failures.items())]
 
 
 def reserved() -> set[str]:

@@ -202,6 +202,10 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
                     f"train.micro_batch_size needs less). {why}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); restarting from the last checkpoint", why)
+            if deaths.for_memory(failures) and not halvings and (changes := memory.halved(config)):
+                halvings += 1
+                config |= changes
+                logger.warning("with %s in a forward pass, in batches of the same size", memory.size(config))
 
 
 def _halve(config: dict[str, Any], halvings: int, failure: TrainingFailedError) -> None:

@@ -14,6 +14,7 @@ OUT_OF_MEMORY = OutOfMemoryError("5 worker(s) were killed due to the node runnin
 
 def test_lack_of_memory_is_one_line_with_what_to_do() -> None:
     told = deaths.reason({0: WorkerHealthCheckFailedError("A worker health check failed.", OUT_OF_MEMORY)})
+    assert deaths.for_memory({0: OUT_OF_MEMORY})
     assert "\n" not in told and "micro_batch_size" in told and "RAY_memory_usage_threshold" in told
 
 
@@ -22,6 +23,7 @@ def test_other_deaths_are_told_by_their_first_line_once() -> None:
     assert deaths.reason({1: died, 0: WorkerHealthCheckFailedError("A check failed.", died)}) == (
         "The actor died unexpectedly."
     )
+    assert not deaths.for_memory({0: died})
     assert deaths.reason({0: ValueError()}) == "ValueError"
     assert deaths.reason({}) == ""
 
