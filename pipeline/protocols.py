@@ -14,7 +14,7 @@ from pipeline.rows import Row
 from pipeline.rundir import RoundKey, RunDir
 from pipeline.runner.llm import LLM
 from pipeline.stage import UNTRAINED as UNTRAINED  # what ChoosesEngines may name
-from pipeline.stage import DatasetStep, Stage
+from pipeline.stage import DatasetStep, Seat, Stage
 
 
 class Proposals(NamedTuple):
@@ -97,9 +97,9 @@ class ProposesQuestions(Protocol):
 class ChoosesEngines(Protocol):
     """Sends some stages to another engine. Default: every stage asks the model that generates the round."""
 
-    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
-        """Return an engine section (such as an endpoint), UNTRAINED for the base model, or None for the
-        round's model.
+    def engine(self, stage: str, round_: int) -> EngineSection | Seat | str | None:
+        """Return an engine section (such as an endpoint), the seat of another model, UNTRAINED for the base
+        model, or None for the round's model.
         """
         ...
 

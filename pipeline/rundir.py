@@ -171,7 +171,11 @@ def may_change(key: str, recipe: Recipe) -> bool:
     """Tell whether a setting (its dotted key) may differ between two starts, as no outcome depends on it."""
     method = method_class(recipe)
     options = method.Options.model_validate(recipe.method)
-    sections = {f"method.{option}": getattr(options, option) for option in method.engine_options}
+    sections = {}
+    for option in method.engine_options:
+        held = getattr(options, option)
+        inner = hasattr(held, "engine")  # another model with an engine of its own
+        sections[f"method.{option}.engine" if inner else f"method.{option}"] = held.engine if inner else held
     sections["engine"] = recipe.engine
     for name, verifier in (("verifier", recipe.verifier), ("evaluate.verifier", recipe.evaluate.verifier)):
         sections[f"{name}.engine"] = getattr(verifier, "engine", None)  # a name has none

@@ -334,7 +334,8 @@ def _keys(model: type[BaseModel], loc: Loc, data: Any) -> list[str]:
             named = any(typing.get_origin(f) is dict for f in fields)
             here = [m for f in fields for m in _models(f)]
         if EngineSection in here and isinstance(data, dict):
-            here = [section_class(data)]
+            others = [m for m in here if m is not EngineSection]  # an engine names its kind, they do not
+            here = others if others and "kind" not in data else [section_class(data)]
         if VerifierSection in here and isinstance(data, dict):
             here = [verifier_section(data)]
     return sorted({name for m in here for name in m.model_fields})

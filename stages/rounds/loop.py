@@ -22,7 +22,7 @@ from pipeline.errors import SelfloopError, StageError
 from pipeline.ids import digest
 from pipeline.methods import check_method, check_question, examples_of, load_method, method_stage
 from pipeline.models import ModelRef, resolve_model, with_adapters
-from pipeline.protocols import UNTRAINED, Advises, ChoosesEngines, MixesGeneral, ProposesQuestions, Reports
+from pipeline.protocols import Advises, MixesGeneral, ProposesQuestions, Reports
 from pipeline.publish import CPT, DPO
 from pipeline.round import Input, Round
 from pipeline.rundir import RoundKey, RunDir
@@ -36,7 +36,7 @@ from stages.judges.stage import is_judging
 from stages.reports import page
 from stages.rounds import evaluation, proposing, published_rows, publishing, questions, training
 from stages.rounds.measures import STAGE as EVALUATE
-from stages.rounds.seats import Seats
+from stages.rounds.seats import Seats, chosen_by
 from stages.tasks.freeze import freeze
 from stages.tasks.general import conversations
 
@@ -171,15 +171,10 @@ class Loop:
 
     def _engine(self, number: int, name: str) -> LazyEngine:
         """Return what a stage asks: the round's generator, unless the method says otherwise."""
-        own = self.method.engine(name, number) if isinstance(self.method, ChoosesEngines) else None
-        pool = self.engines if own is None or isinstance(own, str) else EnginePool(self.recipe, own)
-        assert not isinstance(own, str) or own == UNTRAINED, own
-        if own is None:
-            model = self.generator(number)
-        else:
-            section = self.recipe.engine if isinstance(own, str) else own
-            model = at_endpoint(self.recipe) if section.implementation.is_endpoint else self.base
-        return self._lazy(pool, model, f"{name} of round {number}")
+        what, seat = f"{name} of round {number}", chosen_by(self.method, name, number)
+        if seat is None:
+            return self._lazy(self.engines, self.generator(number), what)
+        return self._lazy(*self.seats.at(seat, lambda _: self.base), what)
 
     def _lazy(self, pool: EnginePool, model: ModelRef, what: str) -> LazyEngine:
         """Return engines of `pool` that load the model once `what` needs it."""
@@ -204,13 +199,11 @@ class Loop:
             await pool.free()
 
     async def _use(self, pool: EnginePool, model: ModelRef) -> EngineHandle:
-        """Return a handle to engines of `pool` with `model`, after ending the other pool's, which may hold
-        the GPUs or the memory.
+        """Return a handle to engines of `pool` with `model`, after ending others, which may hold the GPUs or
+        the memory, unless it is a method's own endpoint.
         """
-        own = {self.engines, self.evaluators}
-        if pool in own:  # not a method's own engine
-            for other in own - {pool}:
-                await other.free()
+        if pool.replicated or pool in {self.engines, self.evaluators}:
+            await self._free_but({pool})
         return await pool.use(model)
 
     async def _questions(self, round_: Round) -> Input:
@@ -335,7 +328,9 @@ class Loop:
                 function(self.method, row)
         stages, verifier = self.method.stages(), self.recipe.verifier
         for stage in (*stages.values(), *evaluation.judged_stages(self.recipe)):
-            self.seats.check(stage)
+            self.seats.check(stage.seats.values())
+        rounds = range(1, self.recipe.rounds + 1)
+        self.seats.check(seat for n in rounds for name in stages if (seat := chosen_by(self.method, name, n)))
         if not isinstance(verifier, str) and not is_judging(stages["verify"]):
             console.print(
                 f"note: method {self.method.name} decides by rules of its own what it keeps; verifier: "

@@ -24,7 +24,7 @@ from pipeline.estimates import (
     training_need,
     written_per_second,
 )
-from pipeline.protocols import ChoosesEngines, Plans
+from pipeline.protocols import Plans
 from pipeline.round import Round
 from pipeline.rundir import RoundKey, RunDir, differences, may_change
 from pipeline.stage import PROPOSE, STAGES
@@ -32,6 +32,7 @@ from pipeline.training.workers import check_shares, settled
 from stages.rounds.measured import Measured, in_run, sampled
 from stages.rounds.planned import SHARE, Planned, Planner, Span, too_few_tasks
 from stages.rounds.planned_training import Training, trainings
+from stages.rounds.seats import chosen_by
 from stages.tasks.freeze import freeze
 
 # Seconds that pass before the first token: a stage's worker, an engine, a training.
@@ -180,8 +181,8 @@ def _engine(planner: Planner, s: Planned) -> Any:
         return s.engine
     if s.stage not in _GENERATING:
         return _evaluator(planner.recipe)
-    own = planner.method.engine(s.stage, int(s.round)) if isinstance(planner.method, ChoosesEngines) else None
-    return planner.recipe.engine if own is None or isinstance(own, str) else own
+    seat = chosen_by(planner.method, s.stage, int(s.round))
+    return (seat and seat.engine) or planner.recipe.engine
 
 
 def _evaluator(recipe: Recipe) -> Any:

@@ -1,6 +1,6 @@
 """The engines at the seats of a stage (pipeline.stage.Seat), such as those of verifiers that ask a model."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from pipeline.chat.settle import at_endpoint, settle
 from pipeline.config import OpenaiEngine, Recipe
@@ -8,10 +8,20 @@ from pipeline.config.recipe import Model
 from pipeline.engines.openai import api_key
 from pipeline.engines.pool import EngineHandle, EnginePool
 from pipeline.errors import ConfigError
+from pipeline.methods import Method
 from pipeline.models import ModelRef, resolve_model
+from pipeline.protocols import ChoosesEngines
 from pipeline.stage import ROUND, UNTRAINED, Seat, Stage
 
 Chosen = dict[str, tuple[EnginePool, ModelRef]]  # by seat
+
+
+def chosen_by(method: Method, stage: str, round_: int) -> Seat | None:
+    """Return the seat of the model that a method asks in a stage; None for the round's model."""
+    own = method.engine(stage, round_) if isinstance(method, ChoosesEngines) else None
+    if own is None or isinstance(own, Seat):
+        return own
+    return Seat(own) if isinstance(own, str) else Seat(engine=own)
 
 
 class Seats:
@@ -27,7 +37,11 @@ class Seats:
 
         `part` returns the run's model for ROUND and UNTRAINED.
         """
-        return {name: (self._pool(seat), self._model(seat, part)) for name, seat in stage.seats.items()}
+        return {name: self.at(seat, part) for name, seat in stage.seats.items()}
+
+    def at(self, seat: Seat, part: Callable[[str], ModelRef]) -> tuple[EnginePool, ModelRef]:
+        """Return the engines and the model of one seat, without starting anything."""
+        return self._pool(seat), self._model(seat, part)
 
     async def start(
         self, chosen: Chosen, free: Callable[[set[EnginePool]], Awaitable[None]]
@@ -40,9 +54,13 @@ class Seats:
             await free({pool for pool, _ in chosen.values()})
         return {name: await pool.use(model) for name, (pool, model) in chosen.items()}
 
-    def check(self, stage: Stage) -> None:
+    def check(self, seats: Iterable[Seat]) -> None:
         """Raise ConfigError for a model or an API key that is not there, before anything is generated."""
-        for seat in stage.seats.values():
+        seen: list[Seat] = []
+        for seat in seats:
+            if seat in seen:
+                continue
+            seen.append(seat)
             self._model(seat, lambda _: ModelRef("", "", ""))
             if isinstance(seat.engine, OpenaiEngine):
                 try:

@@ -74,6 +74,7 @@ class EntiGraph(Method):
     name = "entigraph"
     Options = EntiGraphOptions
     options: EntiGraphOptions
+    engine_options = ("writer",)
     dataset = "cpt"
     lineage: ClassVar[dict[str, str]] = {"form": "string", "entities": "strings"}
 

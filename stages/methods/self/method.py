@@ -6,10 +6,10 @@
 
 Phase 1 (the first meta_rounds rounds) builds the meta-skill corpus: a row yields three examples, of feedback,
 of refinement and of the direct answer, with the loss on the last turn only; earlier turns, the wrong first
-answer included, are context. The annotator is an endpoint. Without one it is the untrained model, shown
-worked examples and, for the feedback, the correct answer; `scaffold` also begins its texts for it. That
-deviates from the paper, and the dataset card says so. Its output is checked against the ground truth, and
-must not quote it (texts.py). Verdicts that train the critic are balanced (balance.py).
+answer included, are context. The annotator is an endpoint or another model. Without one it is the untrained
+model, shown worked examples and, for the feedback, the correct answer; `scaffold` also begins its texts for
+it. That deviates from the paper, and the dataset card says so. Its output is checked against the ground
+truth, and must not quote it (texts.py). Verdicts that train the critic are balanced (balance.py).
 
 Phase 2 is every later round: the verdict on the refined answer decides, not that on the first one, and no
 ground truth is used. What the truth would have said is counted once all rows are decided (critic.py). The
@@ -28,11 +28,11 @@ from typing import Any
 from pipeline.engines.base import Completion, EngineSection, Message, Sampling
 from pipeline.ids import row_id
 from pipeline.methods import Example, Method, Stage
-from pipeline.protocols import UNTRAINED, Pair, Proposals, Work
+from pipeline.protocols import Pair, Proposals, Work
 from pipeline.rows import Dropped, Kept, Outcome, Row
 from pipeline.rundir import RoundKey
 from pipeline.runner.llm import LLM
-from pipeline.stage import DatasetStep
+from pipeline.stage import DatasetStep, Seat
 from stages import answers
 from stages.methods.self import balance, critic, plan, texts, verdicts
 from stages.methods.self.annotator import Annotator
@@ -104,10 +104,10 @@ class SelfEvolution(Method):
         """What a row of a stage asks of the model."""
         return plan.work(self.options, self.recipe.sampling.max_tokens, stage, round_)
 
-    def engine(self, stage: str, round_: int) -> EngineSection | str | None:
+    def engine(self, stage: str, round_: int) -> EngineSection | Seat | str | None:
         """The annotator critiques in phase 1; the round's model does everything else itself."""
         annotated = stage == "critique" and round_ <= self.options.meta_rounds
-        return (self.options.annotator or UNTRAINED) if annotated else None
+        return self.options.annotator_seat() if annotated else None
 
     def proposals(self, round_: int) -> Proposals | None:
         """Questions are written from the second round of phase 2 on."""

@@ -1,15 +1,39 @@
 """Options of the method `self` (stages/methods/self/method.py)."""
 
-from typing import Any, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    model_validator,
+)
 
 from pipeline.config import WorkerEngine
+from pipeline.engines.base import EngineSection
 from pipeline.errors import ConfigError
 from pipeline.methods import Options
+from pipeline.stage import UNTRAINED, Seat
+from stages.steps.other_model import OtherModel
 from stages.steps.samples import StepSampling
 
-WITH_TRUTH = "self_with_truth"  # payload["annotator"] when it is not an endpoint
+WITH_TRUTH = "self_with_truth"  # payload["annotator"] when it is the untrained model
+
+
+def _annotator(value: Any) -> Any:
+    """Read {model: ...} as a model, anything else as an endpoint."""
+    if isinstance(value, OtherModel):
+        return value
+    if isinstance(value, dict) and "kind" not in value:
+        return OtherModel.model_validate(value)
+    return TypeAdapter(WorkerEngine).validate_python(value)
+
+
+Annotates = Annotated[SerializeAsAny[EngineSection] | OtherModel, BeforeValidator(_annotator)]
 
 
 class Steps(BaseModel):
@@ -45,8 +69,10 @@ class SelfOptions(Options):
 
     late = ("skip_solved",)
     name: Literal["self"] = "self"
-    annotator: WorkerEngine | None = None
-    """Endpoint that writes the meta-skill corpus; null: the untrained model, shown the ground truth."""
+    annotator: Annotates | None = None
+    """Who writes the meta-skill corpus: an endpoint, such as {kind: openai, ...}, or {model: folder or Hub
+    id}, served by the recipe's engine or by an `engine` of its own; null: the untrained model, shown the
+    ground truth."""
     scaffold: bool = False
     """Start the untrained annotator's texts for it, its feedback up to the verdict: for very small models."""
     bare_answers: bool = False
@@ -90,7 +116,19 @@ class SelfOptions(Options):
 
     def annotator_name(self) -> str:
         """Return the annotator's name in payload["annotator"] and on the dataset card."""
-        return getattr(self.annotator, "model", None) or self.annotator.kind if self.annotator else WITH_TRUTH
+        by = self.annotator
+        if by is None:
+            return WITH_TRUTH
+        if isinstance(by, OtherModel):
+            if by.model:
+                return PurePath(by.model).name if by.model[0] in "/.~" else by.model
+            by = by.engine
+        return str(getattr(by, "model", None) or getattr(by, "kind", ""))
+
+    def annotator_seat(self) -> EngineSection | Seat | str:
+        """Return whom phase 1 asks (pipeline.protocols.ChoosesEngines)."""
+        by = self.annotator
+        return by.seat("method.annotator") if isinstance(by, OtherModel) else by or UNTRAINED
 
     def annotator_identity(self) -> dict[str, Any] | None:
         """Return the annotator settings its texts depend on."""
@@ -98,10 +136,12 @@ class SelfOptions(Options):
 
     def refuse_contradictions(self, recipe: Any) -> None:
         """Raise ConfigError if the recipe lacks what the annotator or model-written questions need."""
+        if isinstance(self.annotator, OtherModel):
+            self.annotator.check(recipe, "method.annotator")
         if self.scaffold and (self.annotator is not None or recipe.engine.implementation.is_endpoint):
             raise ConfigError(
                 "method.scaffold starts the untrained model's texts for it, "
-                "which an endpoint rarely allows: set it to false."
+                "which another annotator or an endpoint rarely allows: set it to false."
             )
         self._check_new_questions(recipe)
         if not all(isinstance(v, str | None) for v in (recipe.verifier, recipe.evaluate.verifier)):
@@ -113,13 +153,13 @@ class SelfOptions(Options):
             raise ConfigError(
                 "phase 2 would ask questions whose answers phase 1 was shown and trained on: set "
                 f"new_questions: true and questions_per_round to at most tasks / {recipe.rounds}, or set "
-                "method.annotator to an endpoint, which is shown no answers."
+                "method.annotator to an endpoint or {model: ...}, which is shown no answers."
             )
         if self.annotator is None and (recipe.verifier == "majority_vote" or not recipe.tasks.columns.answer):
             raise ConfigError(
                 "method.annotator is null, so the meta-skill corpus needs the ground truth: set "
                 "tasks.columns.answer and a verifier other than "
-                "majority_vote, or set method.annotator to an endpoint."
+                "majority_vote, or set method.annotator to an endpoint or {model: ...}."
             )
 
     def _check_new_questions(self, recipe: Any) -> None:

@@ -8,7 +8,10 @@ from pipeline.engines.base import Completion, Request, Sampling
 from pipeline.errors import ConfigError
 from pipeline.methods import example_templates
 from pipeline.rows import Dropped, Kept, Outcome, Row
+from pipeline.rundir import may_change
 from pipeline.runner.llm import LLM
+from pipeline.stage import UNTRAINED, Seat
+from stages.rounds.seats import chosen_by
 from tests.stages.methods.self.scripted import ENDPOINT, method
 
 
@@ -87,6 +90,15 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
             r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?",
         ),
         ({"annotator": {"kind": "vllm"}}, r"method\.annotator: kind vllm needs replicas of its own"),
+        (
+            {"annotator": {"modle": "x"}},
+            r"method\.annotator\.modle: unknown key 'modle'; did you mean 'model'\?",
+        ),
+        (
+            {"annotator": {"model": "x"}, "recipe": {"engine": ENDPOINT}},
+            "method.annotator: model x is served by",
+        ),
+        ({"annotator": {"model": "x"}, "scaffold": True}, "another annotator or an endpoint rarely allows"),
         ({"new_questions": {"shwon": 3}}, "did you mean 'shown'"),
         (
             {"recipe": {"rounds": 3, "tasks": {"source": "jsonl", "path": "t", "answer_type": "choice"}}},
@@ -99,3 +111,21 @@ def test_new_questions_begin_in_the_second_round_of_phase_2() -> None:
 def test_a_wrong_setting_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         method(**options)
+
+
+def test_another_model_annotates_from_a_seat_of_its_own() -> None:
+    self_ = method(annotator={"model": "/models/qwen", "engine": {"kind": "vllm", "cpu_kv_gib": 1}})
+    seat = self_.engine("critique", 1)
+    assert isinstance(seat, Seat) and (seat.model, seat.called) == ("/models/qwen", "method.annotator")
+    assert chosen_by(self_, "critique", 1) == seat and chosen_by(self_, "critique", 2) is None
+    assert self_.options.annotator_name() == "qwen" and self_.verified_by(1) == "the annotator"
+    assert method(annotator={"model": "Qwen/Q"}).options.annotator_name() == "Qwen/Q"
+    assert may_change("method.annotator.engine.cpu_kv_gib", self_.recipe)
+    assert not may_change("method.annotator.model", self_.recipe)
+
+
+def test_methods_may_name_an_engine_in_three_ways() -> None:
+    endpoint = method(annotator=ENDPOINT)
+    assert chosen_by(endpoint, "critique", 1) == Seat(engine=endpoint.options.annotator)
+    assert chosen_by(method(), "critique", 1) == Seat(UNTRAINED)
+    assert chosen_by(method(), "generate", 1) is None
