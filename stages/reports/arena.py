@@ -118,7 +118,9 @@ def _ratios(total: Figures, control: Arm) -> Figures:
 
 
 def _of_round(arm: Arm, round_: RoundKey) -> Figures:
-    """Return a round's accuracy by seed, on the held-out set and the others, and the costs up to it."""
+    """Return a round's accuracy by seed, on the held-out set and the others, the method's own measures by
+    seed, and the costs up to it.
+    """
     each = [f for run in arm.runs if (f := round_figures(run, round_))]
     means = [f["greedy"]["mean"] for f in each]
     sets = [name for name in each[0].get("sets", {}) if all(name in f.get("sets", {}) for f in each)]
@@ -130,6 +132,11 @@ def _of_round(arm: Arm, round_: RoundKey) -> Figures:
         "by_seed": means,
         "readable": _mean([f["parsed"] / f["n"] for f in each if f.get("parsed") is not None and f["n"]]),
         "sets": {name: _mean([f["sets"][name]["greedy"]["mean"] for f in each]) for name in sets},
+        "measures": {
+            name: [f["measures"][name]["mean"] for f in each]
+            for name in each[0].get("measures", {})
+            if all(name in f.get("measures", {}) for f in each)
+        },
         "costs_so_far": {cost: sum(_costs(arm, r)[cost] for r in upto) for cost in COSTS},
     }
 

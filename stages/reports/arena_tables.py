@@ -59,7 +59,7 @@ def show(found: Figures) -> None:
 def markdown(found: Figures, plot: bool) -> str:
     """Return the results as a Markdown document; with `plot` it shows arena.png beside it."""
     parts = [f"# {found['name']}", *_remarks(found)]
-    for table in (*tables(found), *_curves(found)):
+    for table in (*tables(found), *_measures(found), *_curves(found)):
         rows = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.rows]
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         parts += [f"**{table.title}**", "\n".join(lines)]
@@ -135,6 +135,28 @@ def _of_set(found: Figures, name: str) -> Table:
         known = {r["round"]: r["sets"].get(name) for r in arm["by_round"]}
         rows.append([arm["arm"], *(f"{v:.1%}" if (v := known.get(r)) is not None else "" for r in rounds)])
     return Table(f"{name}: {found['measured']}", ["arm", *(round_title(r) for r in rounds)], rows)
+
+
+def common_measures(found: Figures) -> list[str]:
+    """Return the methods' own measures that all arms have in all rounds."""
+    rounds = [r["measures"] for arm in found["arms"] for r in arm["by_round"]]
+    return [name for name in rounds[0] if all(name in r for r in rounds)] if rounds else []
+
+
+def _measures(found: Figures) -> Iterator[Table]:
+    """Yield a table for each of the methods' own measures, over all rounds."""
+    for name in common_measures(found):
+        titles = dict.fromkeys(round_title(r["round"]) for arm in found["arms"] for r in arm["by_round"])
+        rows = []
+        for arm in found["arms"]:
+            known = {round_title(r["round"]): r["measures"][name] for r in arm["by_round"]}
+            rows.append([arm["arm"], *(_means(known[t]) if t in known else "" for t in titles)])
+        yield Table(f"{name}, mean (each seed)", ["arm", *titles], rows)
+
+
+def _means(each: list[float]) -> str:
+    mean = f"{sum(each) / len(each):.3f}"
+    return f"{mean} ({', '.join(f'{x:.3f}' for x in each)})" if len(each) > 1 else mean
 
 
 def _remarks(found: Figures) -> Iterator[str]:

@@ -143,6 +143,23 @@ def test_tables_for_people(
     assert "## Forgotten by shifted: 3 of 80 answers of round 0" in written
 
 
+def test_measures_of_a_method_stand_by_round_where_all_arms_have_them(
+    runs: dict[str, dict[int, RunDir]], tmp_path: Path
+) -> None:
+    for arm in runs:
+        for seed, run in runs[arm].items():
+            for round_ in (0, 1):
+                words = {"words": {"mean": 100.0 * round_ + seed}}
+                other = {"loops": {"mean": 1.0}} if arm == "more" else {}
+                facts = files.read_json(run.evaluation(round_))
+                files.write_json(run.evaluation(round_), {**facts, "measures": words | other})
+    write(figures(arena(), runs, None, STATE), str(tmp_path))
+    written = (tmp_path / "arena.md").read_text()
+    assert "**words, mean (each seed)**" in written and "loops" not in written
+    assert "| shifted | 0.500 (0.000, 1.000) | 100.500 (100.000, 101.000) |" in written
+    assert (tmp_path / "arena.png").stat().st_size > 5000
+
+
 def test_model_text_is_no_markup(runs: dict[str, dict[int, RunDir]]) -> None:
     found = figures(arena(), runs, None, STATE)
     hostile = {
