@@ -193,6 +193,7 @@ def _flips(pairs: Sequence[tuple[Any, Any]]) -> Figures:
     """Return the questions won and lost in all pairs of models, and some of those lost and won."""
     each = [between(old, new, FLIPS) for old, new in pairs]
     found: Figures = {name: sum(one[name] for one in each) for name in ("n", "won", "lost")}
+    found["graded"] = any(one["graded"] for one in each)
     for name in ("lost_questions", "won_questions"):
         seen = {flip["task_id"]: flip for one in each for flip in one[name]}
         found[name] = list(seen.values())[:FLIPS]

@@ -97,8 +97,7 @@ def _costs(found: Figures) -> Table:
     columns = [
         "arm",
         *(LABELS.get(c, c) for c in found["arms"][0]["costs"]),
-        "right to wrong",
-        "wrong to right",
+        *(("worse", "better") if _graded(found) else ("right to wrong", "wrong to right")),
     ]
     rows = []
     for arm in found["arms"]:
@@ -116,6 +115,10 @@ def _costs(found: Figures) -> Table:
         f"what {'round 1' if over == 1 else f'rounds 1 to {over}'} took, a seed; what flipped since the start"
     )
     return Table(title, columns, rows)
+
+
+def _graded(found: Figures) -> bool:
+    return any((arm.get("flips_from_start") or {}).get("graded") for arm in found["arms"])
 
 
 def _compared(comparisons: list[Figures], title: str) -> Iterator[Table]:
@@ -184,10 +187,12 @@ def _remarks(found: Figures) -> Iterator[str]:
 
 
 def _harm(found: Figures) -> Iterator[str]:
-    """Yield a section for each arm that lost questions which it had answered correctly."""
+    """Yield a section for each arm that lost questions which it had answered correctly; answers that are
+    more or less right are counted only.
+    """
     for arm in found["arms"]:
         flips = arm.get("flips_from_start")
-        if not flips or not flips["lost"]:
+        if not flips or not flips["lost"] or flips["graded"]:
             continue
         yield f"## Forgotten by {arm['arm']}: {flips['lost']} of {flips['n']} answers of {arm['start']}"
         lines = []

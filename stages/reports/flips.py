@@ -33,10 +33,12 @@ def between(old: Model, new: Model, limit: int) -> dict[str, Any]:
     round (`lost`), and up to `limit` of each: task_id, question, truth, and the answers `old` and `new`.
 
     A failed request has no answer (None), and is wrong. Questions that only one was asked are left out.
+    `graded` answers are more or less right: those won are better than before, those lost worse.
     """
     a, b = _answers(*old), _answers(*new)
     both = [i for i in a if i in b]
     found: dict[str, Any] = {"old": _named(old), "new": _named(new), "n": len(both)}
+    found["graded"] = any(of[i]["correct"] not in (0, 1) for of in (a, b) for i in both)
     for name, sign in (("won", 1), ("lost", -1)):
         flipped = [i for i in both if sign * (b[i]["correct"] - a[i]["correct"]) > 0]
         shown = [_flip(i, a[i], b[i]) for i in sorted(flipped)[:limit]]

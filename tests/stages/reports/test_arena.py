@@ -160,6 +160,16 @@ def test_measures_of_a_method_stand_by_round_where_all_arms_have_them(
     assert (tmp_path / "arena.png").stat().st_size > 5000
 
 
+def test_answers_that_are_more_or_less_right_become_worse_or_better(
+    runs: dict[str, dict[int, RunDir]], tmp_path: Path
+) -> None:
+    graded = {0: dict.fromkeys(NAMES, 0.5), 1: dict.fromkeys(NAMES, 0.25)}
+    runs["more"][0] = evaluated(tmp_path / "graded", graded)
+    written = markdown(figures(arena(), runs, None, STATE), False)
+    assert "| worse | better |" in written and "Forgotten by more" not in written
+    assert "Forgotten by shifted" in written
+
+
 def test_model_text_is_no_markup(runs: dict[str, dict[int, RunDir]]) -> None:
     found = figures(arena(), runs, None, STATE)
     hostile = {
