@@ -1,9 +1,12 @@
 """Accuracy against tokens and against minutes, and methods' own measures by round, of an arena's arms."""
 
+import textwrap
 from typing import Any
 
 from pipeline.store import files
 from stages.reports.arena_tables import common_measures
+
+LABEL = 36  # characters of an axis label's line
 
 
 def draw(found: dict[str, Any], target: str) -> None:
@@ -31,7 +34,7 @@ def draw(found: dict[str, Any], target: str) -> None:
             axes.plot(x, accuracy, marker="o", markersize=4, label=arm["arm"])
     left.set_xlabel("tokens sampled and trained on")
     right.set_xlabel("minutes")
-    left.set_ylabel(f"held-out {found['measured']}, %")
+    left.set_ylabel(textwrap.fill(f"held-out {found['measured']}, %", LABEL))
     for axes in (left, right):
         axes.set_xlim(left=0)
     for axes in (left, right, *third):
