@@ -102,9 +102,14 @@ def labels(dataset: datasets.Dataset, kind: Kind) -> dict[str, int]:
 
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     """Return one flat column as an array without decoding the other columns."""
+    return arrow_column(dataset, name).to_numpy()
+
+
+def arrow_column(dataset: datasets.Dataset, name: str) -> pa.ChunkedArray:
+    """Return one column as Arrow has it: texts take the bytes that they are written in."""
     table = dataset.select_columns([name]).with_format("arrow")
-    parts = [batch[name].to_numpy(zero_copy_only=False) for batch in table.iter(_COLUMN_BATCH)]
-    return np.concatenate(parts) if parts else np.array([], dtype=object)
+    chunks = [chunk for batch in table.iter(_COLUMN_BATCH) for chunk in batch[name].chunks]
+    return pa.chunked_array(chunks, dataset.features.arrow_schema.field(name).type)
 
 
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:
