@@ -23,16 +23,16 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
     Raises DataError for a folder of another schema, StageError if the mixture has no rows at all.
     """
     pool = datasets.concatenate_datasets([_load(part, kind) for part in mixture.parts])
-    if mixture.distinct:
-        pool = pool.select(_newest(pool, kind))
     if not len(pool):
         folders = ", ".join(part.path for part in mixture.parts)
         raise StageError(f"there is nothing to train on: every dataset of the mixture is empty ({folders}).")
-    ids, order = arrow_column(pool, "row_id"), np.arange(len(pool))
+    # Places in the pool, which is selected from once: of a selection `datasets` reads columns row by row.
+    rows = _newest(pool, kind) if mixture.distinct else np.arange(len(pool))
+    ids = arrow_column(pool, "row_id").take(rows)
     if mixture.subsample is not None:
-        order = _draw(_exempt(pool, mixture), ids, mixture.subsample, seed)
-        ids = ids.take(order)
-    return pool.select(order[in_order(ids, unit_intervals(ids, seed, "mixture"))])
+        drawn = _draw(_exempt(pool, mixture)[rows], ids, mixture.subsample, seed)
+        rows, ids = rows[drawn], ids.take(drawn)
+    return pool.select(rows[in_order(ids, unit_intervals(ids, seed, "mixture"))])
 
 
 def _newest(pool: datasets.Dataset, kind: Kind) -> np.ndarray:
