@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.config import Recipe, dump_recipe, stored_recipe
 from pipeline.errors import SelfloopError, StaleError
 from pipeline.methods import method_class
@@ -141,11 +143,19 @@ class RunDir:
         """Yield the rows that a finished stage passed on; an empty stage passes on those of the stage before
         it.
         """
+        for path in self._parts(folder):
+            yield from parts.read_rows(path)
+
+    def ids(self, folder: str) -> pa.ChunkedArray:
+        """Return the ids of the rows that a finished stage passed on, in their order."""
+        chunks = [chunk for path in self._parts(folder) for chunk in parts.read_ids(path)]
+        return pa.chunked_array(chunks, pa.string())
+
+    def _parts(self, folder: str) -> list[str]:
         manifest = self.manifest(folder)
         if manifest is None:
             raise SelfloopError(f"{folder}: this stage is not done yet (no manifest.json).")
-        for part in manifest.parts:
-            yield from parts.read_rows(self.path(part.path))
+        return [self.path(part.path) for part in manifest.parts]
 
     def rejects(self, folder: str, kind: str) -> Iterator[dict[str, Any]]:
         """Yield a stage's `dropped` or `failed` rows as dicts (id, parents, reason, detail, raw, payload as

@@ -25,7 +25,7 @@ from pipeline.publish.shuffled import shuffled
 from pipeline.store.files import atomic_folder, write_json
 
 _BATCH = 500  # rows held as Python objects at a time
-_COLUMN_BATCH = 100_000  # values of one column
+_COLUMN_BATCH = 10_000  # values of one column; of a selection each is a batch of its own
 
 datasets.disable_progress_bars()  # a bar for each file written is noise beside the run's own progress
 
@@ -102,9 +102,14 @@ def labels(dataset: datasets.Dataset, kind: Kind) -> dict[str, int]:
 
 def column(dataset: datasets.Dataset, name: str) -> np.ndarray:
     """Return one flat column as an array without decoding the other columns."""
+    return arrow_column(dataset, name).to_numpy()
+
+
+def arrow_column(dataset: datasets.Dataset, name: str) -> pa.ChunkedArray:
+    """Return one column as Arrow has it: texts take the bytes that they are written in."""
     table = dataset.select_columns([name]).with_format("arrow")
-    parts = [batch[name].to_numpy(zero_copy_only=False) for batch in table.iter(_COLUMN_BATCH)]
-    return np.concatenate(parts) if parts else np.array([], dtype=object)
+    chunks = [batch[name].combine_chunks() for batch in table.iter(_COLUMN_BATCH)]
+    return pa.chunked_array(chunks, dataset.features.arrow_schema.field(name).type)
 
 
 def whole_lengths(dataset: datasets.Dataset, kind: Kind) -> np.ndarray:

@@ -1,17 +1,18 @@
 """The rows of a mixture, as a trainer gets them. Takes a second to import, as `datasets` does."""
 
-from collections.abc import Iterable
-from hashlib import blake2b
 from typing import Any
 
 import datasets
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.alike import Digests
 from pipeline.errors import DataError, StageError
-from pipeline.ids import unit_interval
+from pipeline.many_ids import in_order, unit_intervals
 from pipeline.publish.accumulate import REAL_ROUND, Mixture, Part
-from pipeline.publish.dataset import column
+from pipeline.publish.dataset import arrow_column, column
 from pipeline.publish.kinds import SFT, Kind
 from pipeline.publish.schema import SPLIT
 
@@ -22,27 +23,27 @@ def load_mixture(mixture: Mixture, seed: int, kind: Kind = SFT) -> datasets.Data
     Raises DataError for a folder of another schema, StageError if the mixture has no rows at all.
     """
     pool = datasets.concatenate_datasets([_load(part, kind) for part in mixture.parts])
-    if mixture.distinct:
-        pool = pool.select(_newest(pool, kind))
     if not len(pool):
         folders = ", ".join(part.path for part in mixture.parts)
         raise StageError(f"there is nothing to train on: every dataset of the mixture is empty ({folders}).")
-    ids = column(pool, "row_id")
-    order: Iterable[int] = range(len(pool))
+    # Places in the pool, which is selected from once: of a selection `datasets` reads columns row by row.
+    rows = _newest(pool, kind) if mixture.distinct else np.arange(len(pool))
+    ids = arrow_column(pool, "row_id").take(rows)
     if mixture.subsample is not None:
-        order = _draw(_exempt(pool, mixture), ids, mixture.subsample, seed)
-    return pool.select(sorted(order, key=lambda i: (unit_interval(seed, "mixture", ids[i]), ids[i])))
+        drawn = _draw(_exempt(pool, mixture)[rows], ids, mixture.subsample, seed)
+        rows, ids = rows[drawn], ids.take(drawn)
+    return pool.select(rows[in_order(ids, unit_intervals(ids, seed, "mixture"))])
 
 
-def _newest(pool: datasets.Dataset, kind: Kind) -> list[int]:
+def _newest(pool: datasets.Dataset, kind: Kind) -> np.ndarray:
     """Return the rows whose content no newer round has. White space does not tell contents apart."""
-    rounds = column(pool, "src_round")
-    newest: dict[bytes, int] = {}
-    keys = []
-    for i, row in enumerate(pool.select_columns(list(kind.content))):
-        keys.append(blake2b(orjson.dumps(_without_space(row)), digest_size=16).digest())
-        newest[keys[-1]] = max(int(rounds[i]), newest.get(keys[-1], 0))
-    return [i for i, key in enumerate(keys) if rounds[i] == newest[key]]
+    contents = Digests()
+    for row in pool.select_columns(list(kind.content)):
+        contents.add(orjson.dumps(_without_space(row)))
+    rounds, first = column(pool, "src_round"), contents.first()
+    newest = np.zeros_like(rounds)
+    np.maximum.at(newest, first, rounds)
+    return np.flatnonzero(rounds == newest[first])
 
 
 def _without_space(content: Any) -> Any:
@@ -58,17 +59,14 @@ def _exempt(pool: datasets.Dataset, mixture: Mixture) -> np.ndarray:
     rounds = column(pool, "src_round")
     kept = np.isin(rounds, mixture.keep_rounds)
     # Real rows of later rounds are general text, not demonstrations.
-    real = (column(pool, "src_kind") == "real") & (rounds == REAL_ROUND)
+    real = pc.equal(arrow_column(pool, "src_kind"), "real").to_numpy() & (rounds == REAL_ROUND)
     return kept | real if mixture.keep_real else kept
 
 
-def _draw(exempt: np.ndarray, ids: np.ndarray, n: int, seed: int) -> list[int]:
+def _draw(exempt: np.ndarray, ids: pa.ChunkedArray, n: int, seed: int) -> np.ndarray:
     """Choose `n` rows without replacement, by hash: first all exempt ones, even if they exceed `n`."""
-
-    def rank(i: int) -> tuple[bool, float, str]:
-        return (not exempt[i], unit_interval(seed, "subsample", ids[i]), ids[i])
-
-    return sorted(range(len(ids)), key=rank)[: max(n, int(exempt.sum()))]
+    order = in_order(ids, ~exempt, unit_intervals(ids, seed, "subsample"))
+    return order[: max(n, int(exempt.sum()))]
 
 
 def _load(part: Part, kind: Kind) -> datasets.Dataset:

@@ -90,12 +90,11 @@ def _completed(stage: Stage, source: Input) -> Input:
     return replace(source, rows=partial(stage.completed, source.rows, source.count))
 
 
-def given_to(run: RunDir, folder: str) -> frozenset[str]:
-    """Return the ids of the rows that a finished stage accounts for; none when it is not done."""
-    if run.manifest(folder) is None:
-        return frozenset()
-    folders = (folder, files.join(folder, "rows"))
-    return frozenset(i for f in folders for part in parts.committed(f) for i in part.inputs)
+def given_to(run: RunDir, folder: str) -> Iterator[list[str]]:
+    """Yield the ids of the rows that a finished stage accounts for, by part; none when it is not done."""
+    if run.manifest(folder) is not None:
+        for kept in (folder, files.join(folder, "rows")):
+            yield from (part.inputs for part in parts.committed(kept))
 
 
 async def _run_rows(job: StageRun, source: Input, display: StageDisplay) -> dict[str, int] | None:

@@ -1,15 +1,15 @@
 """The rows that parts account for, held as numbers of 8 bytes: a set of their ids takes 120 bytes a row.
 
-Among ten million rows two share a number with a chance of 3 in a million. A row that shares one with a
-finished row would be left out, and the manifest would say that it is lost.
+A row that shared its number with a finished row would be left out, and the manifest would say that it is
+lost.
 """
 
 from collections.abc import Iterable
-from hashlib import blake2b
 
 import numpy as np
 
 from pipeline.errors import StageError
+from pipeline.many_ids import number_of
 from pipeline.store import parts
 from pipeline.store.parts import Counts
 
@@ -19,13 +19,13 @@ class FinishedRows:
 
     def __init__(self, ids: Iterable[Iterable[str]] = ()) -> None:
         """`ids` come in portions, such as those of a part."""
-        portions = [np.fromiter(map(_number, portion), np.uint64) for portion in ids]
+        portions = [np.fromiter(map(number_of, portion), np.uint64) for portion in ids]
         self._numbers = np.sort(np.concatenate(portions)) if portions else np.empty(0, np.uint64)
 
     def __contains__(self, row_id: object) -> bool:
         if not len(self._numbers):
             return False
-        number = np.uint64(_number(str(row_id)))
+        number = np.uint64(number_of(str(row_id)))
         at = self._numbers.searchsorted(number)
         return bool(at < len(self._numbers) and self._numbers[at] == number)
 
@@ -59,7 +59,7 @@ def _refuse(rows_folder: str, pattern: str, twice: set[int]) -> None:
     """Raise StageError naming the part that repeats rows, unless they are others with the same number."""
     seen: set[str] = set()
     for part in parts.committed(rows_folder, pattern):
-        suspects = {row_id for row_id in part.inputs if _number(row_id) in twice}
+        suspects = {row_id for row_id in part.inputs if number_of(row_id) in twice}
         if again := seen & suspects:
             raise StageError(
                 f"{part.path}: {len(again)} of its rows, such as {min(again)}, are in an earlier part as "
@@ -69,7 +69,3 @@ def _refuse(rows_folder: str, pattern: str, twice: set[int]) -> None:
                 "and failed/, then rerun."
             )
         seen |= suspects
-
-
-def _number(row_id: str) -> int:
-    return int.from_bytes(blake2b(row_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -10,7 +10,7 @@ alone rewrites one.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from posixpath import basename
@@ -21,7 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DamagedError
-from pipeline.rows import Dropped, Failed, Kept, Outcome, Row, rejects_to_table, rows_to_table, table_to_rows
+from pipeline.rows import (
+    ROW_SCHEMA,
+    Dropped,
+    Failed,
+    Kept,
+    Outcome,
+    Row,
+    rejects_to_table,
+    rows_to_table,
+    table_to_rows,
+)
 from pipeline.store import files
 
 META = b"selfloop"
@@ -207,12 +217,18 @@ def read_rows(path: str) -> Iterator[Row]:
 
     Raises DamagedError for a part that is missing or incomplete.
     """
-    try:
-        with _open(path) as reader:
-            for batch in reader:
-                yield from table_to_rows(batch)
-    except FileNotFoundError:
-        raise DamagedError.of(path, "missing, but a manifest.json lists it") from None
+    with _open_listed(path) as reader:
+        for batch in reader:
+            yield from table_to_rows(batch)
+
+
+def read_ids(path: str) -> list[pa.Array]:
+    """Return the ids of the rows of a part, without decompressing the rest.
+
+    Raises DamagedError for a part that is missing or incomplete.
+    """
+    with _open_listed(path, columns=[ROW_SCHEMA.get_field_index("id")]) as reader:
+        return [batch["id"] for batch in reader]
 
 
 def read_tables(folder: str, pattern: str = "*.arrow") -> Iterator[pa.Table]:
@@ -245,10 +261,21 @@ def as_damaged(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open(path: str) -> Iterator[pa.RecordBatchStreamReader]:
+def _open(path: str, columns: Sequence[int] = ()) -> Iterator[pa.RecordBatchStreamReader]:
+    """Open a part, to read all or some of its columns."""
     fs, name = files.filesystem(path)
-    with as_damaged(path), fs.open(name, "rb") as file, pa.ipc.open_stream(file) as reader:
+    options = pa.ipc.IpcReadOptions(included_fields=list(columns))
+    with as_damaged(path), fs.open(name, "rb") as file, pa.ipc.open_stream(file, options=options) as reader:
         yield reader
+
+
+@contextmanager
+def _open_listed(path: str, columns: Sequence[int] = ()) -> Iterator[pa.RecordBatchStreamReader]:
+    try:
+        with _open(path, columns) as reader:
+            yield reader
+    except FileNotFoundError:
+        raise DamagedError.of(path, "missing, but a manifest.json lists it") from None
 
 
 def _read(path: str) -> pa.Table:

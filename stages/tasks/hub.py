@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import datasets
@@ -131,15 +131,14 @@ def _split(kind: str, paths: dict[str, list[str]], source: Source, options: dict
     if split in paths:
         yield from chain.from_iterable(_read(kind, path, source, options) for path in paths[split])
         return
-    rows = {
-        name: [row for path in paths[name] for row in _read(kind, path, source, options)]
-        for name in _names(split)
-    }
-    selected = datasets.ReadInstruction.from_spec(split).to_absolute(
-        {name: len(r) for name, r in rows.items()}
-    )
-    for part in selected:
-        yield from rows[part.splitname][part.from_ : part.to]
+
+    def rows(name: str) -> Records:
+        return chain.from_iterable(_read(kind, path, source, options) for path in paths[name])
+
+    # Read twice rather than held: the shares of an expression are known once the rows are counted.
+    counts = {name: sum(1 for _ in rows(name)) for name in _names(split)}
+    for part in datasets.ReadInstruction.from_spec(split).to_absolute(counts):
+        yield from islice(rows(part.splitname), part.from_, part.to)
 
 
 def _read(kind: str, path: str, source: Source, options: dict[str, Any]) -> Records:

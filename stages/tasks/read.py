@@ -1,18 +1,26 @@
 """Read a recipe's source into task rows: the same rows with the same ids, every time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
+import numpy as np
+import orjson
+
+from pipeline.alike import Digests
 from pipeline.config import Source
 from pipeline.errors import DataError, SelfloopError, raised_at
 from pipeline.registry import resolve
 from pipeline.rows import Row
+from pipeline.store.spool import Rows, spooled
 from stages.tasks import told
 from stages.tasks.columns import is_there, mapped_columns, missing, top_level
 from stages.tasks.content import to_row
 from stages.tasks.games import inherit_environment
-from stages.tasks.records import BadRow, RawRow, Repeat, TaskSet, UnusableError
+from stages.tasks.records import RAW_CHARS, BadRow, RawRow, Repeat, TaskSet, UnusableError
+from stages.tasks.split import same_question
 
 SHOWN = 3  # bad rows in an error message
+_SAME = ("question", "options", "answer", "turns")  # of tasks that are the same
 
 
 def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
@@ -22,38 +30,25 @@ def read_tasks(source: Source, seed: int, section: str = "tasks") -> TaskSet:
     repeat an earlier one are left out and counted. Raises DataError if the source cannot be read, if a column
     is in no row, if no row is usable, and, unless on_bad_row is skip, if any row is not.
     """
-    rows: dict[str, Row] = {}
-    rejected: list[BadRow] = []
-    repeated, example = 0, ("", "")  # where a row is, and where the earlier one is that it repeats
-    columns: dict[str, None] = {}  # of all rows, in order of appearance
-    generated_twice = 0
-    for record in _records(source, seed):
-        if isinstance(record, Repeat):
-            generated_twice += 1
-        elif isinstance(record, BadRow):
-            rejected.append(record)
-        else:
-            columns.update(dict.fromkeys(record.values))
-            try:
-                row = to_row(record, source, demonstration=section == "demonstrations")
-                first = rows.setdefault(row.id, row)
-                if first is not row:
-                    same = (record.where, _check_same(row, first))
-                    example = example if repeated else same
-                    repeated += 1
-            except UnusableError as e:
-                rejected.append(BadRow(record.where, str(e), _raw(record, source)))
+    reading = _Reading(source, demonstrations=section == "demonstrations")
+    rows = spooled(reading.rows(_records(source, seed)))
+    repeats = _Repeats(rows, reading.ids.first())
     preset = f" (preset {source.preset})" if source.preset else ""
     name = f"{section}: {source.path or source.dataset or source.source}{preset}"
-    if columns:
+    if reading.columns:
         # A column that no row has is a mistake in the recipe, not in the rows.
         for field, column in mapped_columns(source):
-            if not is_there(column, columns):
-                raise DataError(f"{name}: {missing(column, field, list(columns))}")
-    _check_rejected(source, len(rows), rejected, section, name)
-    tasks = list(rows.values())
-    notes = (*_about_repeated(name, repeated, *example), *told.about(name, tasks))
-    return TaskSet(tasks, rejected, generated_twice + repeated, name, notes)
+            if not is_there(column, reading.columns):
+                raise DataError(f"{name}: {missing(column, field, list(reading.columns))}")
+    tasks = rows.at(repeats.firsts)
+    in_order = sorted([*reading.rejected, *repeats.clashing], key=itemgetter(0))
+    rejected = [bad for _, bad in in_order]
+    _check_rejected(source, len(tasks), rejected, section, name)
+    notes = (
+        *_about_repeated(name, repeats.count, *repeats.example),
+        *told.about(name, tasks, reading.questions.first(repeats.firsts)),
+    )
+    return TaskSet(tasks, rejected, reading.generated_twice + repeats.count, name, notes)
 
 
 def read_demonstrations(source: Source, seed: int, tasks: Source | None = None) -> TaskSet:
@@ -97,14 +92,54 @@ def _check_rejected(source: Source, usable: int, rejected: list[BadRow], section
     )
 
 
-def _check_same(row: Row, first: Row) -> str:
-    """Return where `first` is. Raises UnusableError if it is another task, with the same given id."""
-    where = str(first.payload["source"]["where"])
-    if any(
-        row.payload.get(key) != first.payload.get(key) for key in ("question", "options", "answer", "turns")
-    ):
-        raise UnusableError(f"duplicate id: the same as at {where}, of another task")
-    return where
+class _Reading:
+    """What is found on the way from a source's records to its rows."""
+
+    def __init__(self, source: Source, demonstrations: bool) -> None:
+        self._source, self._demonstrations = source, demonstrations
+        self.rejected: list[tuple[int, BadRow]] = []  # with how many rows are before it
+        self.columns: dict[str, None] = {}  # of all records, in order of appearance
+        self.generated_twice = 0
+        self.ids, self.questions = Digests(), Digests()
+
+    def rows(self, records: Iterable[RawRow | BadRow | Repeat]) -> Iterator[tuple[Row, str]]:
+        """Yield each row with what to show of its record if it turns out to be unusable."""
+        for record in records:
+            if isinstance(record, Repeat):
+                self.generated_twice += 1
+            elif isinstance(record, BadRow):
+                self.rejected.append((len(self.ids), record))
+            else:
+                self.columns.update(dict.fromkeys(record.values))
+                try:
+                    row = to_row(record, self._source, self._demonstrations)
+                except UnusableError as e:
+                    bad = BadRow(record.where, str(e), _raw(record, self._source))
+                    self.rejected.append((len(self.ids), bad))
+                    continue
+                self.ids.add(row.id.encode())
+                self.questions.add(orjson.dumps(same_question(row)))
+                # Ids that derive from the content cannot be those of two tasks.
+                yield row, _raw(record, self._source)[:RAW_CHARS] if "id" in row.payload["source"] else ""
+
+
+class _Repeats:
+    """The rows that have the id of an earlier one: the same task again, or (`clashing`) another."""
+
+    def __init__(self, rows: Rows, first: np.ndarray) -> None:
+        """`first` is for each row the place of the first with its id."""
+        self.firsts = np.flatnonzero(first == np.arange(len(first)))
+        self.clashing: list[tuple[int, BadRow]] = []
+        self.count, self.example = 0, ("", "")  # where a row is, and where the earlier one is that it repeats
+        for place in np.flatnonzero(first != np.arange(len(first))).tolist():
+            row, earlier = rows[place], rows[first[place]]
+            where, there = (str(r.payload["source"]["where"]) for r in (row, earlier))
+            if any(row.payload.get(key) != earlier.payload.get(key) for key in _SAME):
+                problem = f"duplicate id: the same as at {there}, of another task"
+                self.clashing.append((place, BadRow(where, problem, rows.note(place))))
+            else:
+                self.example = self.example if self.count else (where, there)
+                self.count += 1
 
 
 def _about_repeated(name: str, count: int, where: str, first: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.errors import DataError
-from pipeline.rows import Row
+from pipeline.store.spool import Rows
 
 RAW_CHARS = 2000  # of a bad row's text that are kept, so that a torn file of gigabytes stays small
 
@@ -72,7 +72,7 @@ class TaskSet(NamedTuple):
     """The content of a source: usable rows, rejected ones (none unless on_bad_row is skip), the number of
     repeats left out, the source's name for people, and sentences on what they should know."""
 
-    rows: list[Row]
+    rows: Rows
     rejected: list[BadRow]
     duplicates: int
     where: str

@@ -1,15 +1,18 @@
 """The held-out split: the source's own, or by the hash of each id, so that new tasks move no old ones."""
 
-import heapq
+import numpy as np
 
 from pipeline.config import HeldOut
 from pipeline.errors import DataError
-from pipeline.ids import unit_interval
+from pipeline.many_ids import in_order, unit_intervals
 from pipeline.rows import Row
+from pipeline.store.spool import Rows
 from stages.steps.decontaminate import Asked
 
+_OWN = {None: 0, "train": 1, "test": 2}  # payload["split"]; others are 3
 
-def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[Row], list[Row]]:
+
+def split_held_out(rows: Rows, held_out: HeldOut, seed: int) -> tuple[Rows, Rows]:
     """Return (train, held out), both in the order of `rows`.
 
     If the source sets payload["split"], its test tasks are held out, its train tasks trained on, and
@@ -17,22 +20,21 @@ def split_held_out(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[list[
     a count those whose hash is below `held_out.share`. A task that reads the same as a held-out one is in
     neither list. Raises DataError if a list would be empty.
     """
-    own = any("split" in row.payload for row in rows)
+    split = np.fromiter((_OWN.get(row.payload.get("split"), 3) for row in rows), np.int8, len(rows))
+    own = bool(split.any())
+    asked = f"held_out.share {held_out.share}"
     if own:
-        held = [row for row in rows if row.payload.get("split") == "test"]
-        rest = [row for row in rows if row.payload.get("split") == "train"]
+        held, rest = rows.at(split == _OWN["test"]), rows.at(split == _OWN["train"])
     else:
-        place = {row.id: unit_interval(seed, "held_out", row.id) for row in rows}
-        if held_out.count is None:
-            chosen = {row_id for row_id, at in place.items() if at < held_out.share}
-            asked = f"held_out.share {held_out.share}"
-        else:
-            chosen = set(heapq.nsmallest(held_out.count, place, key=lambda row_id: (place[row_id], row_id)))
+        place = unit_intervals(rows.ids(), seed, "held_out")
+        chosen = place < held_out.share
+        if held_out.count is not None:
             asked = f"held_out.count {held_out.count}"
-        held = [row for row in rows if row.id in chosen]
-        rest = [row for row in rows if row.id not in chosen]
+            chosen[:] = False
+            chosen[in_order(rows.ids(), place)[: held_out.count]] = True
+        held, rest = rows.at(chosen), rows.at(~chosen)
     seen = {same_question(row) for row in held}
-    train = [row for row in rest if same_question(row) not in seen]
+    train = rest.where(lambda row: same_question(row) not in seen)
     if own and (not train or not held or held_out.count not in (None, len(held))):
         raise DataError(
             f"the source sets its own split, in which {len(held)} of {len(rows)} tasks are held out and "

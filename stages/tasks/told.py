@@ -1,38 +1,34 @@
 """What people are told of a set of tasks before anything is generated from it."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.rows import Row
+from pipeline.store.spool import Rows
 from stages import answers
-from stages.steps.decontaminate import Asked, search_for
-from stages.tasks.records import TaskSet
-from stages.tasks.split import same_question
 
 
-def about(name: str, tasks: list[Row]) -> list[str]:
-    """Return a sentence if questions that read the same have different answers."""
-    first: dict[tuple[str, ...], Row] = {}
-    differing = []
-    for row in tasks:
-        earlier = first.setdefault(same_question(row), row)
-        if earlier is not row and not _agree(row, earlier):
-            differing.append((earlier, row))
-    if not differing:
+def about(name: str, tasks: Rows, first: np.ndarray) -> list[str]:
+    """Return a sentence if questions that read the same have different answers.
+
+    `first` is for each task the place of the first that reads the same.
+    """
+    count, example = 0, ""
+    for place in np.flatnonzero(first != np.arange(len(first))).tolist():
+        row, earlier = tasks[place], tasks[first[place]]
+        if not _agree(row, earlier):
+            one, other = ((r.payload["answer"][:40], r.payload["source"]["where"]) for r in (earlier, row))
+            example = example or f"{one[0]!r} at {one[1]} and {other[0]!r} at {other[1]}"
+            count += 1
+    if not count:
         return []
-    one, other = ((r.payload["source"]["where"], r.payload["answer"]) for r in differing[0])
-    return [
-        f"{name}: {_questions(len(differing), 'has', 'have')} another answer elsewhere, such as "
-        f"{one[1][:40]!r} at {one[0]} and {other[1][:40]!r} at {other[0]}. Both are used"
-    ]
+    has = _questions(count, "has", "have")
+    return [f"{name}: {has} another answer elsewhere, such as {example}. Both are used"]
 
 
-def repeated_in(held_out: list[Row], tasks: list[Row], ngram: int) -> list[Row]:
-    """Return the tasks that read the same as a held-out one, as decontamination compares them."""
-    search = search_for((Asked.of(row.payload) for row in held_out), ngram)
-    return [row for row in tasks if search.is_held_out(Asked.of(row.payload))]
-
-
-def about_held_out(repeated: list[Row]) -> list[str]:
+def about_held_out(repeated: Sequence[Row]) -> list[str]:
     """Return a sentence on the tasks that are left out because they repeat a question of held_out.source."""
     if not repeated:
         return []
@@ -42,19 +38,22 @@ def about_held_out(repeated: list[Row]) -> list[str]:
     return [f"held_out.source: {tasks} the same as a held-out question and {are} left out, such as {example}"]
 
 
-def about_answers(demonstrations: TaskSet, verified: bool) -> list[str]:
-    """Return a sentence on how many demonstrations end in an answer that can be read, where answers are
-    `verified`, and where there are any."""
-    payloads = [row.payload for row in demonstrations.rows if row.payload["entry"] is None]
-    if not verified or not payloads:
+def about_answers(where: str, demonstrations: Iterable[Row]) -> list[str]:
+    """Return a sentence on how many demonstrations end in an answer that can be read, where there are any."""
+    count = unread = 0
+    example = ""
+    for payload in (row.payload for row in demonstrations if row.payload["entry"] is None):
+        count += 1
+        if _marked(payload) is None:
+            unread += 1
+            example = example or payload["source"]["where"]
+    if not count:
         return []
-    unread = [p for p in payloads if _marked(p) is None]
-    read = f"{len(payloads) - len(unread)} of {len(payloads)}"
-    said = f"{demonstrations.where}: {read} have an answer that can be read"
+    said = f"{where}: {count - unread} of {count} have an answer that can be read"
     if not unread:
         return [said]
     return [
-        f"{said}. The others, such as {unread[0]['source']['where']}, teach a form that verify cannot read: "
+        f"{said}. The others, such as {example}, teach a form that verify cannot read: "
         "name the answer (demonstrations.columns.answer), and its mark if it stands in a text "
         "(demonstrations.answer_mark)"
     ]

@@ -6,8 +6,10 @@ python -m tests.benchmarks.scale --here 10000              without Ray: stage wo
 python -m tests.benchmarks.scale --profile publish 10000   where that stage spends its time
 
 Four answers of some 200 bytes to each question, on the scripted engine. Every stage runs in a process of its
-own, so its peak is its own, with some 200 MiB of imports. `resume` is generate with all rows done but the
-manifest; `votes` is verify by majority_vote; `inspect` looks at the run while generate is under way.
+own, so its peak is its own, with some 200 MiB of imports. `tasks` reads and splits the questions; `resume` is
+generate with all rows done but the manifest; `votes` is verify by majority_vote; `mixture` loads what a
+training reads; `draw` draws the next round's questions by pass rate; `inspect` looks at the run
+while generate is under way.
 """
 
 import asyncio
@@ -35,6 +37,8 @@ from pipeline.engines.scripted import WORDS, hash_answer
 from pipeline.methods import method_stage
 from pipeline.models import ModelRef
 from pipeline.places import PROJECT
+from pipeline.publish.accumulate import Mixture, Part
+from pipeline.publish.schema import MANIFEST
 from pipeline.round import Round
 from pipeline.rundir import RunDir
 from pipeline.runner.stage import run_stage
@@ -118,6 +122,15 @@ def inspect(round_: Round, name: str) -> None:
         manifest.write_bytes(stored)
 
 
+def mixture(round_: Round, name: str) -> None:
+    """Load half of the published rows, of those that read the same only one, as a training does."""
+    from pipeline.publish.loading import load_mixture
+
+    folder = round_.run.dataset("sft", 1)
+    rows = files.read_json(f"{folder}/{MANIFEST}")["rows"]
+    load_mixture(Mixture((Part(folder, 1),), rows // 2, distinct=True), round_.recipe.seed)
+
+
 def drawing(round_: Round, name: str) -> None:
     """Draw the next round's questions by pass rate, from those that have not been asked."""
     round_.recipe.draw.max_pass_rate = 0.9
@@ -134,6 +147,7 @@ STAGES: dict[str, Callable[[Round, str], Any]] = {
     "verify": row_stage,
     PUBLISH: lambda round_, name: publishing.publish_round(round_),
     PAIRS: lambda round_, name: publishing.publish_pairs(round_),
+    "mixture": mixture,
     "draw": drawing,
     "inspect": inspect,
 }

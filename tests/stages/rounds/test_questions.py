@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError, StageError
-from pipeline.round import Round
+from pipeline.ids import digest, unit_interval
+from pipeline.many_ids import Places
+from pipeline.round import Round, input_of
 from pipeline.rows import Dropped, Failed, Kept, Outcome, Row
 from pipeline.rundir import RunDir
 from pipeline.store import files, parts
@@ -78,12 +80,16 @@ def asked(run: RunDir, number: int, **changes: Any) -> set[str]:
     return {row.id for row in drawn(Round(run, number, tiny_recipe(**changes))).rows()}
 
 
+def rates(run: RunDir, number: int) -> dict[str, float]:
+    found = pass_rates(Round(run, number, tiny_recipe()), Places(run.ids(run.tasks("train"))))
+    return {q: rate for q, rate in zip(TASKS, found.tolist(), strict=True) if rate == rate}
+
+
 def test_pass_rates_are_those_of_the_last_round_that_asked(answered: RunDir) -> None:
-    recipe = tiny_recipe()
-    assert pass_rates(Round(answered, 1, recipe)) == {}
+    assert rates(answered, 1) == {}
     first = {"q0": 1, "q1": 0.75, "q2": 0.5, "q3": 0.25, "q4": 0}
-    assert pass_rates(Round(answered, 2, recipe)) == first
-    assert pass_rates(Round(answered, 3, recipe)) == first | {"q0": 0.5}
+    assert rates(answered, 2) == first
+    assert rates(answered, 3) == first | {"q0": 0.5}
 
 
 def test_questions_out_of_bounds_are_not_drawn(answered: RunDir) -> None:
@@ -121,3 +127,23 @@ def test_what_cannot_be_drawn_is_said(answered: RunDir) -> None:
         tiny_recipe(draw={"max_pass_rate": 0.5}, new_questions=True, questions_per_round=2)
     with pytest.raises(StageError, match="run this stage first"):
         asked(answered, 5, draw={"max_pass_rate": 0.5})
+
+
+def test_new_questions_are_those_of_the_smallest_hashes_that_no_round_has_asked(tmp_path: Path) -> None:
+    """Round 1 asked four, one of them made by the model; what round 2 asked is not known (a branch)."""
+    run, names = RunDir(tmp_path / "run"), [f"é{i}" for i in range(30)]
+    write(run, run.tasks("train"), "tasks", [(Row(q, {"task_id": q}), RIGHT) for q in names])
+    given = [*names[3:6], "made"]
+    write(run, run.stage(1, "generate"), "generate", [(Row(q, {"task_id": q}), RIGHT) for q in given])
+
+    def smallest(ids: set[str], number: int) -> set[str]:
+        return set(sorted(ids, key=lambda i: unit_interval(7, "questions", number, i))[:5])
+
+    left = set(names) - set(given)
+    left -= smallest(left, 2)
+    chosen = smallest(left, 3)
+    source = drawn(Round(run, 3, tiny_recipe(seed=7, new_questions=True, questions_per_round=5)))
+    assert [row.id for row in source.rows()] == [q for q in names if q in chosen] and source.count == 5
+    assert source.digest == digest([input_of(run, run.tasks("train")).digest, sorted(chosen)])
+    with pytest.raises(StageError, match="round 3: 11 of 30 tasks have not been asked before"):
+        drawn(Round(run, 3, tiny_recipe(seed=7, new_questions=True, questions_per_round=16)))

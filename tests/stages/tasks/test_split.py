@@ -1,5 +1,7 @@
 """The held-out split: disjoint, by content, and stable when tasks are added."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from pipeline.config import HeldOut
 from pipeline.errors import DataError
 from pipeline.ids import digest
 from pipeline.rows import Row
+from pipeline.store.spool import Rows, spooled
 from stages.tasks import split_held_out
 
 
@@ -19,15 +22,19 @@ def tasks(n: int) -> list[Row]:
     return [task(f"What is {i}?") for i in range(n)]
 
 
-def ids(rows: list[Row]) -> set[str]:
+def split(rows: list[Row], held_out: HeldOut, seed: int) -> tuple[Rows, Rows]:
+    return split_held_out(spooled((row, "") for row in rows), held_out, seed)
+
+
+def ids(rows: Iterable[Row]) -> set[str]:
     return {row.id for row in rows}
 
 
 @given(st.integers(60, 300), st.integers(0, 200), st.integers(0, 5))
 def test_adding_tasks_moves_none_across(n: int, more: int, seed: int) -> None:
     rows = tasks(n + more)
-    train, held = split_held_out(rows[:n], HeldOut(share=0.3), seed)
-    train_after, held_after = split_held_out(rows, HeldOut(share=0.3), seed)
+    train, held = split(rows[:n], HeldOut(share=0.3), seed)
+    train_after, held_after = split(rows, HeldOut(share=0.3), seed)
     assert ids(train) <= ids(train_after)
     assert ids(held) <= ids(held_after)
     assert not ids(train_after) & ids(held_after)
@@ -36,23 +43,22 @@ def test_adding_tasks_moves_none_across(n: int, more: int, seed: int) -> None:
 
 def test_share_count_and_seed() -> None:
     rows = tasks(2000)
-    train, held = split_held_out(rows, HeldOut(share=0.2), 1)
+    train, held = split(rows, HeldOut(share=0.2), 1)
     assert 330 < len(held) < 470
-    assert [row.id for row in train] == [row.id for row in rows if row.id in ids(train)]
-    assert len(split_held_out(rows, HeldOut(count=7), 1)[1]) == 7
-    assert ids(split_held_out(rows, HeldOut(count=7), 1)[1]) <= ids(held)
-    assert ids(split_held_out(rows, HeldOut(count=7), 2)[1]) != ids(
-        split_held_out(rows, HeldOut(count=7), 1)[1]
-    )
-    assert ids(split_held_out(rows[::-1], HeldOut(share=0.2), 1)[1]) == ids(held)
+    kept = ids(train)
+    assert [row.id for row in train] == [row.id for row in rows if row.id in kept]
+    assert len(split(rows, HeldOut(count=7), 1)[1]) == 7
+    assert ids(split(rows, HeldOut(count=7), 1)[1]) <= ids(held)
+    assert ids(split(rows, HeldOut(count=7), 2)[1]) != ids(split(rows, HeldOut(count=7), 1)[1])
+    assert ids(split(rows[::-1], HeldOut(share=0.2), 1)[1]) == ids(held)
 
 
 def test_what_reads_the_same_as_a_held_out_task_is_in_neither_list() -> None:
     rows = tasks(40)
-    _, held = split_held_out(rows, HeldOut(count=4), 0)
+    _, held = split(rows, HeldOut(count=4), 0)
     twin = task(f"  {held[0].payload['question'].upper()}\n")
     other_options = task(held[0].payload["question"], ["a", "b"])
-    train, held_after = split_held_out([*rows, twin, other_options], HeldOut(count=4), 0)
+    train, held_after = split([*rows, twin, other_options], HeldOut(count=4), 0)
     assert ids(held_after) == ids(held), "the fixed hashes of these two are not among the smallest"
     assert twin.id not in ids(train)
     assert other_options.id in ids(train)
@@ -77,5 +83,5 @@ def test_what_reads_the_same_as_a_held_out_task_is_in_neither_list() -> None:
 )
 def test_a_side_may_not_be_empty(rows: list[Row], held_out: HeldOut, numbers: str) -> None:
     with pytest.raises(DataError) as caught:
-        split_held_out(rows, held_out, 0)
+        split(rows, held_out, 0)
     assert numbers in str(caught.value)

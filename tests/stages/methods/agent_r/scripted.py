@@ -47,7 +47,8 @@ def model(says: str = "hash", sent: list[Request] | None = None) -> Any:
 
 
 def task_rows(m: AgentR) -> tuple[list[Row], list[Row]]:
-    return split_held_out(read_tasks(m.recipe.tasks, 0).rows, m.recipe.held_out, 0)
+    train, held = split_held_out(read_tasks(m.recipe.tasks, 0).rows, m.recipe.held_out, 0)
+    return list(train), list(held)
 
 
 def through(m: AgentR, row: Row, send: Any, round: int = 1) -> dict[str, Any]:

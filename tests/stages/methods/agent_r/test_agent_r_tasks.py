@@ -30,10 +30,11 @@ def test_tasks_come_with_the_environments_own_split_and_nothing_else_is_held_out
         and json.loads(json.dumps(train[0].payload)) == train[0].payload
     )
     assert train[0].payload["question"] == "Game train0: the number is 0, the target 3."
+    rows = read_tasks(method().recipe.tasks, 0).rows
     with pytest.raises(DataError, match="held_out.count"):
-        split_held_out(train + held, tiny_recipe(held_out={"count": 3}).held_out, 0)
+        split_held_out(rows, tiny_recipe(held_out={"count": 3}).held_out, 0)
     with pytest.raises(DataError, match="at least one"):
-        split_held_out(train, tiny_recipe().held_out, 0)
+        split_held_out(rows[:8], tiny_recipe().held_out, 0)
 
 
 @pytest.mark.parametrize(
