@@ -66,7 +66,7 @@ class Rows(Sequence[Row]):
 def spooled(rows: Iterable[tuple[Row, str]]) -> Rows:
     """Return rows, each with a note, from a temporary file that is mapped into memory."""
     left = iter(rows)
-    # The file lives as long as it is mapped: nothing has to be removed, also after a kill.
+    # Once the file is mapped, it lives as long as the mapping, without a name that a kill could leave behind.
     with TemporaryDirectory(prefix="selfloop-rows-") as aside:
         path = f"{aside}/rows.arrow"
         with pa.ipc.new_file(path, ROW_SCHEMA.append(_NOTE)) as writer:
