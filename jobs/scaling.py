@@ -10,7 +10,8 @@ from jobs.common import JsonOption, OldOutOption, existing_runs, main, one_name
 from jobs.showing import print_json, show
 from pipeline.console import console
 from pipeline.statistics import Interval
-from stages.reports.scaling import Point, draw, fits, points
+from stages.reports.coverage import coverage, sentence
+from stages.reports.scaling import Point, draw, fits, last_round, points
 from stages.reports.table import interval
 
 
@@ -49,6 +50,9 @@ def scaling(
         print_json({"points": rows, "fits": fitted, "plot": plot})
         return
     console.print(_table(measured, compared[0].recipe().method.get("arm", "the first")))
+    for run in compared:
+        if covered := coverage(run, last_round(run)):
+            show(f"{run.root}: {sentence(covered)}")
     for arm, both in curves.items():
         for name, fit in both.items():
             error = "too few points" if fit.held_out_error is None else f"{fit.held_out_error:.2%}"

@@ -56,7 +56,7 @@ def points(runs: Sequence[RunDir]) -> list[Point]:
     SelfloopError for a run without continued pretraining.
     """
     bases: list[Model] = [(run, "base") for run in runs if files.exists(run.evaluation("base"))]
-    models: list[Model] = [(run, _last_round(run)) for run in runs]
+    models: list[Model] = [(run, last_round(run)) for run in runs]
     # As a rule all runs measured the same untrained model, which then is one point.
     untrained = dict.fromkeys(_measured(base, UNTRAINED, 0) for base in bases)
     trained = dict.fromkeys(_trained(model, bases, models[0]) for model in models)
@@ -77,7 +77,8 @@ def _trained(model: Model, bases: Sequence[Model], first: Model) -> Point:
     )
 
 
-def _last_round(run: RunDir) -> int:
+def last_round(run: RunDir) -> int:
+    """Return the last evaluated round of a run with continued pretraining; SelfloopError for others."""
     rounds = [r for r in run.rounds() if isinstance(r, int) and files.exists(run.evaluation(r))]
     if run.recipe().train.kind != "cpt" or not rounds:
         raise SelfloopError(f"{run.root}: expected a run with train.kind cpt and an evaluated round.")

@@ -52,6 +52,12 @@ async def choose(row: Row, llm: LLM) -> Outcome:
     return Kept([row.child("evaluate", llm.round, greedy=judged, samples=[])])
 
 
+def right_option(task: dict[str, Any]) -> str | None:
+    """Return the text of the right option; None without options, or if none is right."""
+    at = _right(task) if task.get("options") and task.get("answer") is not None else None
+    return None if at is None else str(task["options"][at])
+
+
 def _right(task: dict[str, Any]) -> int | None:
     """Return the index of the right option: the one equal to the answer, else the one the answer labels."""
     options, answer = task["options"], task["answer"]
