@@ -92,12 +92,14 @@ def _local_trainer() -> type:
 
         def fit(self) -> Any:
             threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
+            precision = torch.get_float32_matmul_precision()  # which bf16 lowers for the whole process
             try:
                 return super().fit()
             except Exception as e:
                 raise WorkerGroupError(str(e), {0: e}) from e  # as Ray Train tells of its workers
             finally:
                 torch.set_num_threads(threads)
+                torch.set_float32_matmul_precision(precision)
                 logging.root.handlers[:] = handlers
                 AcceleratorState._reset_state()
                 PartialState._reset_state()
