@@ -23,4 +23,4 @@ OUTAGE = 50  # this many consecutive unanswered rows mean the engine is down
 # Everything else.
 HELPER_ATTEMPTS = 2  # pipeline.limited: a helper killed from outside must not decide a verdict
 TRAINING_ATTEMPTS = 3  # pipeline.training.launch: starts of a training whose workers die
-MEMORY_HALVINGS = 1  # pipeline.training.launch: half as much in a forward pass, when a GPU's memory is full
+MEMORY_HALVINGS = 1  # pipeline.training.launch: half as much in a forward pass, when memory is full

@@ -34,7 +34,7 @@ from pipeline.training.workers import cluster_gpus, settled
 
 logger = logging.getLogger(__name__)
 
-# tests/benchmarks/training.py measures both.
+# Measured by tests/benchmarks/training.py.
 CPU_ENVIRONMENT = {
     # By default glibc returns a step's activations to the kernel and faults them in again at the next. Bytes.
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -202,7 +202,8 @@ def _fit(config: dict[str, Any], scaling: ScalingConfig, work: Path) -> None:
                     f"train.micro_batch_size needs less). {why}\n{_log_end(config, 0)}"
                 ) from e
             logger.warning("a training worker died (%s); restarting from the last checkpoint", why)
-            if deaths.for_memory(failures) and not halvings and (changes := memory.halved(config)):
+            changes = memory.halved(config) if deaths.for_memory(failures) else None
+            if changes and halvings < MEMORY_HALVINGS:
                 halvings += 1
                 config |= changes
                 logger.warning("with %s in a forward pass, in batches of the same size", memory.size(config))

@@ -85,7 +85,7 @@ def _accuracy(found: Figures, title: str, last: int) -> Table:
     rows = []
     for arm in arms:
         known = {r["round"]: r for r in arm["by_round"]}
-        cells = [_by_seed(known[r]) if r in known else "" for r in rounds]
+        cells = [_mean_of(known[r]["by_seed"], ".1%") if r in known else "" for r in rounds]
         gain = interval(arm["gain"], signed=True) if arm["gain"] else ""
         one = against.get(arm["arm"])
         rows.append([arm["arm"], *cells, gain, interval(one, signed=True) if one else "", _p(one)])
@@ -153,13 +153,8 @@ def _measures(found: Figures) -> Iterator[Table]:
         rows = []
         for arm in found["arms"]:
             known = {round_title(r["round"]): r["measures"][name] for r in arm["by_round"]}
-            rows.append([arm["arm"], *(_means(known[t]) if t in known else "" for t in titles)])
+            rows.append([arm["arm"], *(_mean_of(known[t], ".3f") if t in known else "" for t in titles)])
         yield Table(f"{name}, mean (each seed)", ["arm", *titles], rows)
-
-
-def _means(each: list[float]) -> str:
-    mean = f"{sum(each) / len(each):.3f}"
-    return f"{mean} ({', '.join(f'{x:.3f}' for x in each)})" if len(each) > 1 else mean
 
 
 def _remarks(found: Figures) -> Iterator[str]:
@@ -232,9 +227,10 @@ def _shown_rounds(found: Figures) -> list[Any]:
     return [*starts, *rounds[len(starts) :][-SHOWN_ROUNDS:]]
 
 
-def _by_seed(of_round: Figures) -> str:
-    mean, each = f"{of_round['accuracy']:.1%}", of_round["by_seed"]
-    return f"{mean} ({', '.join(f'{x:.1%}' for x in each)})" if len(each) > 1 else mean
+def _mean_of(each: list[float], form: str) -> str:
+    """Return the mean over seeds and each seed's own value, in the format `form`."""
+    mean = f"{sum(each) / len(each):{form}}"
+    return f"{mean} ({', '.join(f'{x:{form}}' for x in each)})" if len(each) > 1 else mean
 
 
 def _p(one: Figures | None) -> str:

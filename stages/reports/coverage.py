@@ -34,13 +34,14 @@ def coverage(run: RunDir, round_: int) -> list[Covered]:
         (right_option(row.payload), bool(row.payload["greedy"]["correct"]))
         for row in run.rows(run.stage(round_, STAGE))
     ]
-    named = {answer.casefold(): 0 for answer, _ in asked if answer}
-    for text in _texts(run, round_):
-        for answer in named:
-            named[answer] += answer in text
-    if any(answer is None for answer, _ in asked):
+    options = [(option.casefold(), right) for option, right in asked if option is not None]
+    if len(options) < len(asked):
         return []
-    level = [(bisect.bisect(BOUNDS, named[str(answer).casefold()]), right) for answer, right in asked]
+    named = {option: 0 for option, _ in options}
+    for text in _texts(run, round_):
+        for option in named:
+            named[option] += option in text
+    level = [(bisect.bisect(BOUNDS, named[option]), right) for option, right in options]
     counts = [[right for at, right in level if at == i] for i in range(len(NAMES))]
     return [Covered(name, len(of), sum(of)) for name, of in zip(NAMES, counts, strict=True) if of]
 

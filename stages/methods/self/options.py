@@ -24,13 +24,16 @@ from stages.steps.samples import StepSampling
 WITH_TRUTH = "self_with_truth"  # payload["annotator"] when it is the untrained model
 
 
+_ENDPOINT = TypeAdapter[Any](WorkerEngine)
+
+
 def _annotator(value: Any) -> Any:
     """Read {model: ...} as a model, anything else as an endpoint."""
     if isinstance(value, OtherModel):
         return value
     if isinstance(value, dict) and "kind" not in value:
         return OtherModel.model_validate(value)
-    return TypeAdapter(WorkerEngine).validate_python(value)
+    return _ENDPOINT.validate_python(value)
 
 
 Annotates = Annotated[SerializeAsAny[EngineSection] | OtherModel, BeforeValidator(_annotator)]
